@@ -1,0 +1,83 @@
+/** Where in a migration an error happened. */
+export type Phase =
+  | 'configure'
+  | 'listen'
+  | 'connect'
+  | 'negotiate'
+  | 'setup'
+  | 'ram'
+  | 'device-state'
+  | 'commit'
+  | 'close'
+  | 'image';
+
+/**
+ * Every code that a {@link MigrationError} can carry. Codes are stable: programs may rely on them.
+ * The exit code of the command for each is in `docs/errors.md`.
+ */
+export type ErrorCode =
+  // What the caller asked for
+  | 'INVALID_ARGUMENT'
+  | 'INVALID_URI'
+  | 'CANCELLED'
+  | 'CLOSED'
+  // Reaching the peer
+  | 'ADDRESS_IN_USE'
+  | 'ADDRESS_NOT_FOUND'
+  | 'PERMISSION_DENIED'
+  | 'LISTEN_FAILED'
+  | 'CONNECTION_REFUSED'
+  | 'CONNECT_FAILED'
+  | 'REJECTED'
+  | 'TIMEOUT'
+  | 'CONNECTION_CLOSED'
+  | 'CONNECTION_LOST'
+  // The wire (MPA, DDP, RDMAP)
+  | 'MPA_ERROR'
+  | 'CRC_ERROR'
+  | 'TERMINATE_RECEIVED'
+  | 'REMOTE_ACCESS_ERROR'
+  | 'WIRE_ERROR'
+  // QEMU's protocol
+  | 'VERSION_MISMATCH'
+  | 'PROTOCOL_ERROR'
+  | 'PEER_ERROR'
+  | 'BLOCK_MISMATCH'
+  | 'STREAM_ERROR'
+  | 'STREAM_TRUNCATED'
+  | 'COMMIT_MISMATCH'
+  // This machine
+  | 'PROVIDER_UNAVAILABLE'
+  | 'REGISTER_FAILED'
+  | 'LOCKED_MEMORY_LIMIT'
+  | 'OUT_OF_MEMORY'
+  | 'DISK_FULL'
+  | 'IO_ERROR'
+  // Images
+  | 'IMAGE_EXISTS'
+  | 'IMAGE_NOT_FOUND'
+  | 'IMAGE_INVALID'
+  | 'INTERNAL';
+
+/** Numbers and names that help to act on an error, such as `{ needed: 8589934592n, limit: 67108864n }`. */
+export type ErrorDetails = Readonly<Record<string, string | number | bigint | boolean>>;
+
+/** The one error class of rdma-migrate. `message` says what happened and what to do about it. */
+export class MigrationError extends Error {
+  override readonly name = 'MigrationError';
+  readonly code: ErrorCode;
+  readonly phase: Phase;
+  readonly details: ErrorDetails;
+
+  constructor(
+    code: ErrorCode,
+    phase: Phase,
+    message: string,
+    options: { cause?: unknown; details?: ErrorDetails } = {},
+  ) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.phase = phase;
+    this.details = options.details ?? {};
+  }
+}

@@ -1,0 +1,58 @@
+import type { NativeMapping } from '../native/memory.ts';
+
+/** A RAM block as QEMU's stream names it. `length` in bytes. */
+export interface RamBlockLayout {
+  readonly name: string;
+  readonly length: bigint;
+  /** Guest-physical address, where the source's stream told it (x-ignore-shared). */
+  readonly guestAddress?: bigint;
+}
+
+/** What a destination learns about a VM before its RAM arrives. */
+export interface VmLayout {
+  /** QEMU machine type such as `pc-i440fx-7.2`. */
+  readonly machine: string;
+  readonly pageSize: number;
+  /** In the order of the stream: the index is the block index of every control message. */
+  readonly blocks: readonly RamBlockLayout[];
+}
+
+/** A RAM block and the memory that holds it. */
+export interface RamBlock extends RamBlockLayout {
+  readonly mapping: NativeMapping;
+}
+
+/** Identifies QEMU's ram section, as in the stream's START header. */
+export interface RamSection {
+  readonly sectionId: number;
+  readonly instanceId: number;
+}
+
+/** A VM to be sent. Its owner closes it. */
+export interface SourceVm {
+  readonly layout: VmLayout;
+  readonly blocks: readonly RamBlock[];
+  readonly ramSection: RamSection;
+  /** The stream up to the START of the ram section: magic, version, CONFIGURATION. */
+  readonly before: Uint8Array;
+  /** The stream behind the ram section's END: device state, opaque. May be read more than once. */
+  after(): AsyncIterable<Uint8Array>;
+}
+
+export interface ReceivedVm {
+  readonly layout: VmLayout;
+  readonly ramSection: RamSection;
+  readonly before: Uint8Array;
+}
+
+/** Where a received VM lands. Calls come in this order; `abort` may come at any time and ends it. */
+export interface DestinationTarget {
+  /** Provides memory for every block, zero-filled, in the layout's order. The target stays its owner. */
+  allocate(vm: ReceivedVm): Promise<readonly RamBlock[]>;
+  /** A piece of device state, in order. */
+  append(bytes: Uint8Array): Promise<void>;
+  /** Everything has arrived: make it durable. When this resolves the VM exists here and nowhere else. */
+  commit(): Promise<void>;
+  /** Undo everything. Idempotent; never throws. */
+  abort(): Promise<void>;
+}

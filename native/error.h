@@ -1,0 +1,28 @@
+// Every error that the native core raises or reports. The code is stable and reaches JavaScript as `error.code`.
+#pragma once
+
+#include <cstring>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace rdma_migrate {
+
+// code: one of the codes of lib/errors.ts, such as "CONNECTION_REFUSED". message: a sentence that says what happened,
+// with numbers and addresses, and what to do. sys_errno: the errno behind it, or 0.
+class Error : public std::runtime_error {
+ public:
+  Error(std::string code, const std::string& message, int sys_errno = 0)
+      : std::runtime_error(sys_errno == 0 ? message : message + ": " + std::strerror(sys_errno)),
+        code_(std::move(code)),
+        sys_errno_(sys_errno) {}
+
+  const std::string& code() const noexcept { return code_; }
+  int sys_errno() const noexcept { return sys_errno_; }
+
+ private:
+  std::string code_;
+  int sys_errno_;
+};
+
+}  // namespace rdma_migrate
