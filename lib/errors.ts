@@ -15,49 +15,53 @@ export type Phase =
  * Every code that a {@link MigrationError} can carry. Codes are stable: programs may rely on them.
  * The exit code of the command for each is in `docs/errors.md`.
  */
-export type ErrorCode =
+export const ERROR_CODES = [
   // What the caller asked for
-  | 'INVALID_ARGUMENT'
-  | 'INVALID_URI'
-  | 'CANCELLED'
-  | 'CLOSED'
+  'INVALID_ARGUMENT',
+  'INVALID_URI',
+  'CANCELLED',
+  'CLOSED',
   // Reaching the peer
-  | 'ADDRESS_IN_USE'
-  | 'ADDRESS_NOT_FOUND'
-  | 'PERMISSION_DENIED'
-  | 'LISTEN_FAILED'
-  | 'CONNECTION_REFUSED'
-  | 'CONNECT_FAILED'
-  | 'REJECTED'
-  | 'TIMEOUT'
-  | 'CONNECTION_CLOSED'
-  | 'CONNECTION_LOST'
+  'ADDRESS_IN_USE',
+  'ADDRESS_NOT_FOUND',
+  'PERMISSION_DENIED',
+  'LISTEN_FAILED',
+  'CONNECTION_REFUSED',
+  'CONNECT_FAILED',
+  'REJECTED',
+  'TIMEOUT',
+  'CONNECTION_CLOSED',
+  'CONNECTION_LOST',
   // The wire (MPA, DDP, RDMAP)
-  | 'MPA_ERROR'
-  | 'CRC_ERROR'
-  | 'TERMINATE_RECEIVED'
-  | 'REMOTE_ACCESS_ERROR'
-  | 'WIRE_ERROR'
+  'MPA_ERROR',
+  'CRC_ERROR',
+  'TERMINATE_RECEIVED',
+  'REMOTE_ACCESS_ERROR',
+  'WIRE_ERROR',
   // QEMU's protocol
-  | 'VERSION_MISMATCH'
-  | 'PROTOCOL_ERROR'
-  | 'PEER_ERROR'
-  | 'BLOCK_MISMATCH'
-  | 'STREAM_ERROR'
-  | 'STREAM_TRUNCATED'
-  | 'COMMIT_MISMATCH'
+  'VERSION_MISMATCH',
+  'PROTOCOL_ERROR',
+  'PEER_ERROR',
+  'BLOCK_MISMATCH',
+  'STREAM_ERROR',
+  'STREAM_TRUNCATED',
+  'COMMIT_MISMATCH',
+  'COMMIT_UNKNOWN',
   // This machine
-  | 'PROVIDER_UNAVAILABLE'
-  | 'REGISTER_FAILED'
-  | 'LOCKED_MEMORY_LIMIT'
-  | 'OUT_OF_MEMORY'
-  | 'DISK_FULL'
-  | 'IO_ERROR'
+  'PROVIDER_UNAVAILABLE',
+  'REGISTER_FAILED',
+  'LOCKED_MEMORY_LIMIT',
+  'OUT_OF_MEMORY',
+  'DISK_FULL',
+  'IO_ERROR',
   // Images
-  | 'IMAGE_EXISTS'
-  | 'IMAGE_NOT_FOUND'
-  | 'IMAGE_INVALID'
-  | 'INTERNAL';
+  'IMAGE_EXISTS',
+  'IMAGE_NOT_FOUND',
+  'IMAGE_INVALID',
+  'INTERNAL',
+] as const;
+
+export type ErrorCode = (typeof ERROR_CODES)[number];
 
 /** Numbers and names that help to act on an error, such as `{ needed: 8589934592n, limit: 67108864n }`. */
 export type ErrorDetails = Readonly<Record<string, string | number | bigint | boolean>>;
@@ -80,4 +84,33 @@ export class MigrationError extends Error {
     this.phase = phase;
     this.details = options.details ?? {};
   }
+}
+
+/**
+ * Whatever was thrown, as a MigrationError: native errors keep their code, Node's system errors get the closest one, anything
+ * unknown is `INTERNAL`.
+ */
+export function toMigrationError(error: unknown, phase: Phase): MigrationError {
+  if (error instanceof MigrationError) return error;
+  const message = error instanceof Error ? error.message : String(error);
+  return new MigrationError(codeOf(error), phase, message, { cause: error });
+}
+
+const SYSTEM_CODES: Readonly<Record<string, ErrorCode>> = {
+  ENOSPC: 'DISK_FULL',
+  EDQUOT: 'DISK_FULL',
+  EFBIG: 'DISK_FULL',
+  ENOMEM: 'OUT_OF_MEMORY',
+  EACCES: 'PERMISSION_DENIED',
+  EPERM: 'PERMISSION_DENIED',
+  EROFS: 'PERMISSION_DENIED',
+  ENOENT: 'IMAGE_NOT_FOUND',
+};
+
+function codeOf(error: unknown): ErrorCode {
+  if (error instanceof Error && error.name === 'AbortError') return 'CANCELLED';
+  const code = error instanceof Error ? (error as { code?: unknown }).code : undefined;
+  if (typeof code !== 'string') return 'INTERNAL';
+  if ((ERROR_CODES as readonly string[]).includes(code)) return code as ErrorCode;
+  return SYSTEM_CODES[code] ?? (/^E[A-Z]+$/.test(code) ? 'IO_ERROR' : 'INTERNAL');
 }

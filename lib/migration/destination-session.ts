@@ -1,0 +1,274 @@
+import { MigrationError, type Phase, toMigrationError } from '../errors.ts';
+import type { Agreed } from '../protocol/capabilities.ts';
+import { type Commit, type CommitStatus, compareCommits, SentDigest } from '../protocol/commit.ts';
+import type { CompressCommand, DestinationBlock, RegisterCommand } from '../protocol/control.ts';
+import { type StreamEvent, StreamParser } from '../protocol/stream.ts';
+import { DeviceStateCheck } from '../protocol/tail.ts';
+import { digestRam } from '../ram/digest.ts';
+import type { DestinationTarget, RamBlock, VmLayout } from '../ram/vm.ts';
+import type { Connection } from '../transport/connection.ts';
+import { DestinationTurns, type TurnLimits } from '../transport/turns.ts';
+import { type AnnouncedBlock, checkRange, checkRegister, checkUnregister, layOut } from './bounds.ts';
+import { type DestinationAction, type DestinationState, step } from './destination-machine.ts';
+import { Registrations } from './registrations.ts';
+import type { Statistics } from './statistics.ts';
+
+/** What a session reports when the VM is whole. */
+export interface ReceivedSummary {
+  readonly layout: VmLayout;
+  readonly deviceStateBytes: number;
+  readonly committed: boolean;
+}
+
+interface Context {
+  readonly connection: Connection;
+  readonly target: DestinationTarget;
+  readonly agreed: Agreed;
+  readonly statistics: Statistics;
+  readonly limits: TurnLimits;
+  readonly enter: (phase: Phase) => void;
+  readonly notice: (message: string) => void;
+}
+
+/** The destination's half of one migration, over an established connection. One `run`. */
+export class DestinationSession {
+  readonly #context: Context;
+  readonly #turns: DestinationTurns;
+  readonly #account = new SentDigest();
+  readonly #parser = new StreamParser('rdma');
+  readonly #deviceState = new DeviceStateCheck();
+  readonly #failure = new AbortController();
+  #state: DestinationState = { name: 'stream' };
+  #machine = '';
+  #pageSize = 0;
+  #layout: VmLayout | undefined;
+  #blocks: readonly RamBlock[] = [];
+  #announced: readonly AnnouncedBlock[] = [];
+  #registrations: Registrations | undefined;
+  #deviceStateBytes = 0;
+
+  constructor(context: Context) {
+    const signals = [this.#failure.signal, ...(context.limits.signal ? [context.limits.signal] : [])];
+    this.#context = { ...context, limits: { ...context.limits, signal: AbortSignal.any(signals) } };
+    this.#turns = new DestinationTurns(context.connection, this.#context.limits, this.#account);
+  }
+
+  /**
+   * Serves the source until the VM is whole and durable.
+   * @throws MigrationError; the target has then not been committed and is the caller's to abort
+   */
+  async run(): Promise<ReceivedSummary> {
+    const { connection, statistics } = this.#context;
+    this.#enter('setup');
+    statistics.normalBytes = () => connection.stats().writeBytesPlaced;
+    const commit = await this.#serve();
+    await this.#registrations?.settled();
+    this.#enter('commit');
+    await (commit ? this.#answerCommit(commit) : this.#context.target.commit());
+    return {
+      layout: this.#layout as VmLayout,
+      deviceStateBytes: this.#deviceStateBytes,
+      committed: commit !== undefined,
+    };
+  }
+
+  /** Until COMMIT, or a v1 source's disconnect behind a whole stream. */
+  async #serve(): Promise<Commit | undefined> {
+    for (;;) {
+      if (this.#state.name === 'device' && !this.#state.commit && this.#deviceState.looksComplete()) {
+        return this.#awaitDisconnect();
+      }
+      const message = await this.#turns.next();
+      const next = step(this.#state, message);
+      this.#state = next.state;
+      if (next.action.do === 'commit') return next.action.commit;
+      await this.#perform(next.action);
+    }
+  }
+
+  async #perform(action: Exclude<DestinationAction, { do: 'commit' }>): Promise<void> {
+    switch (action.do) {
+      case 'feed-stream':
+        this.#context.statistics.controlBytes += BigInt(action.bytes.length);
+        this.#parser.push(action.bytes);
+        return this.#parse();
+      case 'resume-stream':
+        return this.#parse();
+      case 'append-device-state':
+        return this.#appendDeviceState(action.bytes);
+      case 'announce-blocks':
+        return this.#announceBlocks();
+      case 'zero':
+        return this.#zero(action.command);
+      case 'register':
+        return this.#register(action.commands);
+      case 'unregister':
+        return this.#unregister(action.commands);
+    }
+  }
+
+  /** Takes the stream as far as it goes: to a hook, to the device state, or to where bytes are missing. */
+  async #parse(): Promise<void> {
+    for (let event = this.#parser.next(); event; event = this.#parser.next()) {
+      await this.#handle(event);
+      if (this.#state.name !== 'stream') return;
+    }
+  }
+
+  async #handle(event: StreamEvent): Promise<void> {
+    switch (event.type) {
+      case 'configuration':
+        this.#machine = event.machine;
+        this.#pageSize = event.pageSize;
+        return;
+      case 'ram-start':
+        return this.#allocate(event);
+      case 'hook':
+        if (event.section !== 'start') this.#ramBegins();
+        this.#state = { name: 'hook', section: event.section, blocksAnnounced: false };
+        return;
+      case 'ram-end':
+        this.#context.statistics.ramEnds();
+        this.#enter('device-state');
+        this.#state = { name: 'device', commit: this.#context.agreed.commit };
+        return this.#appendDeviceState(this.#parser.takeBuffered());
+      case 'pages':
+        throw new MigrationError(
+          'STREAM_ERROR',
+          'ram',
+          'the stream carries pages in line, which RDMA migration never does',
+        );
+    }
+  }
+
+  #ramBegins(): void {
+    const { statistics } = this.#context;
+    if (statistics.phase !== 'ram') this.#enter('ram');
+    statistics.ramBegins();
+    statistics.passes += 1;
+  }
+
+  async #allocate(event: Extract<StreamEvent, { type: 'ram-start' }>): Promise<void> {
+    const { statistics, target, connection } = this.#context;
+    const { blocks, section } = event;
+    this.#layout = { machine: this.#machine, pageSize: this.#pageSize, blocks };
+    statistics.total = blocks.reduce((sum, { length }) => sum + length, 0n);
+    statistics.pageSize = this.#layout.pageSize;
+    this.#blocks = await target.allocate({
+      layout: this.#layout,
+      ramSection: section,
+      before: this.#parser.before,
+    });
+    this.#announced = layOut(blocks);
+    this.#registrations = new Registrations(connection, this.#blocks, (error) =>
+      this.#failure.abort(toMigrationError(error, 'ram')),
+    );
+  }
+
+  async #announceBlocks(): Promise<void> {
+    const regions = this.#context.agreed.pinAll ? await this.#registered().registerAll() : [];
+    const blocks: DestinationBlock[] = this.#blocks.map(({ mapping, length }, index) => ({
+      hostAddress: mapping.address,
+      offset: (this.#announced[index] as AnnouncedBlock).offset,
+      length,
+      rkey: regions[index]?.rkey ?? 0,
+    }));
+    await this.#turns.answer({ type: 'RAM_BLOCKS_RESULT', blocks });
+  }
+
+  #registered(): Registrations {
+    return this.#registrations as Registrations;
+  }
+
+  async #zero(command: CompressCommand): Promise<void> {
+    if (command.value !== 0) {
+      throw new MigrationError(
+        'PROTOCOL_ERROR',
+        'ram',
+        `COMPRESS with the value ${command.value}: only 0 is defined`,
+      );
+    }
+    const { index, span } = checkRange(this.#announced, command, 'COMPRESS');
+    const { mapping } = this.#blocks[index] as RamBlock;
+    await mapping.zero(span.offset, span.length, !this.#context.connection.info.pinsMemory);
+    this.#context.statistics.zeroBytes += span.length;
+  }
+
+  async #register(commands: readonly RegisterCommand[]): Promise<void> {
+    // All are checked before the first is carried out.
+    const spans = commands.map((command) => checkRegister(this.#announced, command));
+    const results = [];
+    for (const { index, span } of spans) {
+      const rkey = await this.#registered().register(index, span);
+      results.push({ rkey, hostAddress: (this.#blocks[index] as RamBlock).mapping.address });
+    }
+    await this.#turns.answer({ type: 'REGISTER_RESULT', results });
+  }
+
+  async #unregister(commands: readonly RegisterCommand[]): Promise<void> {
+    const ranges = commands.map((command) => checkUnregister(this.#announced, command));
+    for (const { index, firstChunk } of ranges) await this.#registered().unregister(index, firstChunk);
+    await this.#turns.answer({ type: 'UNREGISTER_FINISHED' });
+  }
+
+  async #appendDeviceState(bytes: Uint8Array): Promise<void> {
+    if (bytes.length === 0) return;
+    this.#deviceStateBytes += bytes.length;
+    this.#context.statistics.controlBytes += BigInt(bytes.length);
+    this.#deviceState.push(bytes);
+    await this.#context.target.append(bytes);
+  }
+
+  /** A v1 source says nothing at the end: it disconnects behind the last bytes. */
+  async #awaitDisconnect(): Promise<undefined> {
+    const end = await this.#context.connection.waitForEnd(this.#context.limits);
+    if (!end.orderly) throw end.error;
+    this.#requireWholeStream();
+    return undefined;
+  }
+
+  async #answerCommit(sent: Commit): Promise<void> {
+    const { target, notice } = this.#context;
+    this.#requireWholeStream();
+    const status = await this.#compare(sent);
+    if (status !== 'OK') {
+      await this.#turns.answer({ type: 'COMMITTED', status });
+      throw commitMismatch(status);
+    }
+    await target.commit();
+    // From here on the VM is ours, whether the source hears of it or not.
+    await this.#turns.answer({ type: 'COMMITTED', status }).catch((error: unknown) => {
+      notice(
+        `the VM is complete here, but the source could not be told: ${toMigrationError(error, 'commit').message}`,
+      );
+    });
+  }
+
+  #requireWholeStream(): void {
+    const { complete, reason } = this.#deviceState.result();
+    if (!complete)
+      throw new MigrationError('STREAM_TRUNCATED', 'commit', `the device state is not whole: ${reason}`);
+  }
+
+  async #compare(sent: Commit): Promise<CommitStatus> {
+    const { connection, statistics } = this.#context;
+    // A NIC places WRITEs without telling; there the source's own count has to do.
+    const placed = connection.info.provider === 'iwarp' ? statistics.normalBytes() : sent.ramBytes;
+    const ramDigest = sent.ramDigest ? await digestRam(this.#blocks) : undefined;
+    return compareCommits(sent, this.#account.commit(placed, ramDigest));
+  }
+
+  #enter(phase: Phase): void {
+    this.#context.connection.phase = phase;
+    this.#context.enter(phase);
+  }
+}
+
+function commitMismatch(status: CommitStatus): MigrationError {
+  return new MigrationError(
+    'COMMIT_MISMATCH',
+    'commit',
+    `what arrived is not what the source says it sent (${status}): nothing is kept here, and the source's VM may go on`,
+    { details: { status } },
+  );
+}

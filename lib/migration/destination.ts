@@ -1,0 +1,205 @@
+import { MigrationError, toMigrationError } from '../errors.ts';
+import { type Agreed, answerCapabilities, rejectionCapabilities } from '../protocol/capabilities.ts';
+import { formatRdmaUri, parseRdmaUri } from '../protocol/uri.ts';
+import type { DestinationTarget } from '../ram/vm.ts';
+import { type IncomingConnection, Listener } from '../transport/connect.ts';
+import type { Connection } from '../transport/connection.ts';
+import { type ChosenProvider, chooseProvider } from '../transport/provider.ts';
+import { cancelledError, throwIfAborted } from '../transport/wait.ts';
+import { DestinationSession } from './destination-session.ts';
+import { Migration } from './migration.ts';
+import { connectionOptions, type DestinationOptions } from './options.ts';
+import { describe, type MigrationFacts, type MigrationResult } from './result.ts';
+
+/**
+ * Waits on an address for one VM, from QEMU (`migrate rdma:host:port`) or a {@link MigrationSource}, and puts it into a target.
+ *
+ * @example
+ * await using destination = await MigrationDestination.listen('rdma:0.0.0.0:4444', target);
+ * const result = await destination.receive({ signal });
+ */
+export class MigrationDestination extends Migration {
+  readonly #options: DestinationOptions;
+  readonly #target: DestinationTarget;
+  readonly #provider: ChosenProvider;
+  readonly #host: string;
+  #listener: Listener | undefined;
+  #begun = false;
+  #closed = false;
+  #offer: ((incoming: IncomingConnection) => void) | undefined;
+  readonly #abort = new AbortController();
+  #running: Promise<unknown> = Promise.resolve();
+
+  private constructor(
+    host: string,
+    target: DestinationTarget,
+    provider: ChosenProvider,
+    options: DestinationOptions,
+  ) {
+    super();
+    this.#host = host;
+    this.#target = target;
+    this.#provider = provider;
+    this.#options = options;
+  }
+
+  /**
+   * Listens at a URI; port 0 takes any free port, see {@link uri}. Peers are answered once `receive` runs.
+   * @throws MigrationError INVALID_URI, ADDRESS_IN_USE, ADDRESS_NOT_FOUND, PERMISSION_DENIED, PROVIDER_UNAVAILABLE
+   */
+  static async listen(
+    uri: string,
+    target: DestinationTarget,
+    options: DestinationOptions = {},
+  ): Promise<MigrationDestination> {
+    const endpoint = parseRdmaUri(uri);
+    const provider = chooseProvider(options.provider ?? 'auto');
+    const destination = new MigrationDestination(endpoint.host, target, provider, options);
+    destination.statistics.phase = 'listen';
+    destination.#listener = await Listener.open(
+      provider.name,
+      endpoint,
+      connectionOptions(options),
+      (incoming) => destination.#incoming(incoming),
+    );
+    return destination;
+  }
+
+  /** Where it listens, with the real port. */
+  get uri(): string {
+    return formatRdmaUri({ host: this.#host, port: (this.#listener as Listener).port });
+  }
+
+  /**
+   * Waits for a source and receives its VM, once. A peer that is no source (wrong version, short private data) is refused and the waiting
+   * goes on. On failure the target has been aborted: nothing is left here.
+   * @throws MigrationError with the phase it failed in
+   */
+  async receive({ signal }: { signal?: AbortSignal } = {}): Promise<MigrationResult> {
+    if (this.#begun)
+      throw new MigrationError('INVALID_ARGUMENT', 'configure', 'this destination has received already');
+    this.#begun = true;
+    const signals = signal ? [signal, this.#abort.signal] : [this.#abort.signal];
+    const run = this.#run(AbortSignal.any(signals));
+    this.#running = run.catch(() => {});
+    return run;
+  }
+
+  async #run(signal: AbortSignal): Promise<MigrationResult> {
+    try {
+      const { connection, agreed } = await this.#awaitSource(signal);
+      await this.#listener?.close();
+      const result = await this.#serve(connection, agreed, signal);
+      this.statistics.status = 'completed';
+      return { ...result, ...this.current, status: 'completed' };
+    } catch (error) {
+      const failure = toMigrationError(error, this.statistics.phase);
+      this.statistics.status = failure.code === 'CANCELLED' ? 'cancelled' : 'failed';
+      await this.#target.abort();
+      throw failure;
+    } finally {
+      await this.#listener?.close();
+      this.end();
+    }
+  }
+
+  /** Peers that come while none is waited for are refused. */
+  #incoming(incoming: IncomingConnection): void {
+    if (this.#offer) this.#offer(incoming);
+    else void incoming.reject(rejectionCapabilities());
+  }
+
+  async #awaitSource(signal: AbortSignal): Promise<{ connection: Connection; agreed: Agreed }> {
+    this.enter('listen');
+    for (;;) {
+      const incoming = await this.#nextIncoming(signal);
+      try {
+        return await this.#accept(incoming, signal);
+      } catch (error) {
+        throwIfAborted(signal, 'negotiate');
+        this.emit(
+          'notice',
+          `refused ${incoming.peerAddress}: ${toMigrationError(error, 'negotiate').message}`,
+        );
+      }
+    }
+  }
+
+  async #accept(
+    incoming: IncomingConnection,
+    signal: AbortSignal,
+  ): Promise<{ connection: Connection; agreed: Agreed }> {
+    const offer = { pinAll: true, commit: this.#options.commit !== 'off' };
+    try {
+      const { reply, agreed } = answerCapabilities(incoming.privateData, offer);
+      if (this.#options.commit === 'require' && !agreed.commit) {
+        throw new MigrationError(
+          'VERSION_MISMATCH',
+          'negotiate',
+          'the source has no commit handshake, and it is required here',
+        );
+      }
+      return { connection: await incoming.accept(reply, signal), agreed };
+    } catch (error) {
+      await incoming.reject(rejectionCapabilities());
+      throw error;
+    }
+  }
+
+  #nextIncoming(signal: AbortSignal): Promise<IncomingConnection> {
+    return new Promise((resolve, reject) => {
+      const settle = (): void => {
+        this.#offer = undefined;
+        signal.removeEventListener('abort', onAbort);
+      };
+      const onAbort = (): void => {
+        settle();
+        reject(cancelledError(signal, 'listen'));
+      };
+      if (signal.aborted) return onAbort();
+      signal.addEventListener('abort', onAbort, { once: true });
+      this.#offer = (incoming) => {
+        settle();
+        resolve(incoming);
+      };
+    });
+  }
+
+  async #serve(connection: Connection, agreed: Agreed, signal: AbortSignal): Promise<MigrationFacts> {
+    this.enter('negotiate');
+    try {
+      const session = new DestinationSession({
+        connection,
+        agreed,
+        target: this.#target,
+        statistics: this.statistics,
+        limits: { timeoutMs: connectionOptions(this.#options).stallTimeoutMs, signal },
+        enter: (phase) => this.enter(phase),
+        notice: (message) => this.emit('notice', message),
+      });
+      const summary = await session.run();
+      await connection.disconnect(2_000);
+      return describe(connection, agreed, this.#provider, summary.layout.machine, summary);
+    } catch (error) {
+      const failure = toMigrationError(error, this.statistics.phase);
+      await connection.fail();
+      throw failure;
+    } finally {
+      await connection.close();
+    }
+  }
+
+  /** Stops listening; a migration that is under way fails with CANCELLED. Idempotent. */
+  async close(): Promise<void> {
+    if (!this.#closed) {
+      this.#closed = true;
+      this.#abort.abort(new MigrationError('CANCELLED', this.statistics.phase, 'the destination was closed'));
+    }
+    await this.#running;
+    await this.#listener?.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

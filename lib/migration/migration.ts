@@ -1,0 +1,61 @@
+import { EventEmitter } from 'node:events';
+import type { Phase } from '../errors.ts';
+import { type MigrationProgress, Statistics } from './statistics.ts';
+
+/** Events of both ends. */
+export interface MigrationEvents {
+  /** A new phase has begun. */
+  phase: [phase: Phase];
+  /** Something an operator may want to know; not an error. */
+  notice: [message: string];
+  /** The migration has ended, one way or the other. */
+  end: [];
+}
+
+/** What a source and a destination have in common: statistics, events, progress. */
+export abstract class Migration extends EventEmitter<MigrationEvents> {
+  protected readonly statistics = new Statistics();
+  #ended = false;
+
+  protected enter(phase: Phase): void {
+    this.statistics.phase = phase;
+    this.emit('phase', phase);
+  }
+
+  protected end(): void {
+    this.#ended = true;
+    this.emit('end');
+  }
+
+  /** Where the migration stands now. */
+  get current(): MigrationProgress {
+    return this.statistics.snapshot();
+  }
+
+  /**
+   * Yields where the migration stands, at every change of phase and every `intervalMs` milliseconds, until it has ended; the last
+   * one yielded is final.
+   */
+  async *progress(intervalMs = 500): AsyncGenerator<MigrationProgress, void, undefined> {
+    while (!this.#ended) {
+      yield this.current;
+      await this.#nextChange(intervalMs);
+    }
+    yield this.current;
+  }
+
+  async #nextChange(intervalMs: number): Promise<void> {
+    if (this.#ended) return;
+    await new Promise<void>((resolve) => {
+      const finish = (): void => {
+        clearTimeout(timer);
+        this.off('phase', finish);
+        this.off('end', finish);
+        resolve();
+      };
+      const timer = setTimeout(finish, intervalMs);
+      this.on('phase', finish);
+      this.on('end', finish);
+    });
+  }
+}

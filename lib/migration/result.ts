@@ -1,0 +1,53 @@
+import type { Agreed } from '../protocol/capabilities.ts';
+import type { Connection } from '../transport/connection.ts';
+import type { ChosenProvider, ProviderName } from '../transport/provider.ts';
+import type { MigrationProgress } from './statistics.ts';
+
+/** What is known of a completed migration beside its statistics. Plain data. */
+export interface MigrationFacts {
+  readonly provider: ProviderName;
+  /** Why this provider was taken. */
+  readonly 'provider-reason': string;
+  /** host:port of the peer, and a line on the connection for logs. */
+  readonly peer: string;
+  readonly connection: string;
+  /** The peer is an rdma-migrate (it answered our extension), not a plain version 1 peer. */
+  readonly 'peer-extended': boolean;
+  readonly 'pin-all': boolean;
+  readonly crc: boolean;
+  /**
+   * Who may run the VM. `committed`: the destination has confirmed that it holds everything, the source's VM must never run again.
+   * `unconfirmed`: a version 1 destination confirms nothing; look at it before you give the source's VM up.
+   */
+  readonly outcome: 'committed' | 'unconfirmed';
+  readonly machine: string;
+  /** Bytes of the stream behind RAM. */
+  readonly 'device-state-bytes': number;
+}
+
+/** A migration that has been completed. Plain data. */
+export interface MigrationResult extends MigrationProgress, MigrationFacts {
+  readonly status: 'completed';
+}
+
+export function describe(
+  connection: Connection,
+  agreed: Agreed,
+  provider: ChosenProvider,
+  machine: string,
+  summary: { deviceStateBytes: number; committed: boolean },
+): MigrationFacts {
+  const { info } = connection;
+  return {
+    provider: info.provider,
+    'provider-reason': provider.reason,
+    peer: info.peerAddress,
+    connection: info.detail,
+    'peer-extended': agreed.extended,
+    'pin-all': agreed.pinAll,
+    crc: info.crc,
+    outcome: summary.committed ? 'committed' : 'unconfirmed',
+    machine,
+    'device-state-bytes': summary.deviceStateBytes,
+  };
+}

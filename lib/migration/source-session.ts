@@ -1,0 +1,215 @@
+import { MigrationError, type Phase } from '../errors.ts';
+import { native } from '../native/index.ts';
+import { COUNTER, type NativeMemoryRegion } from '../native/transport.ts';
+import type { Agreed } from '../protocol/capabilities.ts';
+import { SentDigest } from '../protocol/commit.ts';
+import {
+  CONTROL_HEADER_BYTES,
+  CONTROL_MAX_BYTES,
+  type DestinationBlock,
+  QEMU_FILE_BYTES,
+} from '../protocol/control.ts';
+import { encodeEos, encodeFooter, encodeRamRound, encodeRamStart } from '../protocol/stream-encode.ts';
+import { digestRam } from '../ram/digest.ts';
+import { BlockKeys } from '../ram/keys.ts';
+import type { SourceVm } from '../ram/vm.ts';
+import type { Connection } from '../transport/connection.ts';
+import { SourceTurns, type TurnLimits } from '../transport/turns.ts';
+import { type RamPassResult, type SourceBlock, sendRam } from './ram-pass.ts';
+import type { Statistics } from './statistics.ts';
+
+/** How long a disconnect may take once everything has been said. */
+const DISCONNECT_MS = 5_000;
+
+interface Context {
+  readonly vm: SourceVm;
+  readonly connection: Connection;
+  readonly agreed: Agreed;
+  readonly statistics: Statistics;
+  readonly limits: TurnLimits;
+  readonly verify: boolean;
+  readonly enter: (phase: Phase) => void;
+}
+
+/** What a session reports when everything has been sent. */
+export interface SentSummary {
+  readonly deviceStateBytes: number;
+  readonly committed: boolean;
+}
+
+/**
+ * The source's half of one migration, over an established connection. One `run`:
+ *
+ * ```text
+ * setup         before + ram START | RAM_BLOCKS_REQUEST, REGISTER_FINISHED | EOS
+ * ram           FOOTER + ram END   | COMPRESS, REGISTER_REQUEST, WRITEs, REGISTER_FINISHED | EOS
+ * device-state  FOOTER + device state
+ * commit        COMMIT, COMMITTED  (extension)
+ * ```
+ *
+ * A live migration repeats the ram row with PART while the VM runs.
+ */
+export class SourceSession {
+  readonly #context: Context;
+  readonly #turns: SourceTurns;
+  readonly #account = new SentDigest();
+  #blocks: SourceBlock[] = [];
+
+  constructor(context: Context) {
+    const { connection, limits } = context;
+    // A lost peer or its ERROR ends every step at once.
+    const signal = AbortSignal.any([connection.ended, ...(limits.signal ? [limits.signal] : [])]);
+    this.#context = { ...context, limits: { ...limits, signal } };
+    this.#turns = new SourceTurns(connection, limits, this.#account);
+  }
+
+  /** @throws MigrationError; COMMIT_UNKNOWN when the destination may have the VM and could not say so */
+  async run(): Promise<SentSummary> {
+    const { statistics, agreed } = this.#context;
+    await this.#setup();
+    this.#enter('ram');
+    statistics.ramBegins();
+    const sent = await this.#sendRam();
+    statistics.ramEnds();
+    this.#enter('device-state');
+    const deviceStateBytes = await this.#sendDeviceState();
+    if (agreed.commit) await this.#commit(sent);
+    await this.#context.connection.disconnect(DISCONNECT_MS);
+    return { deviceStateBytes, committed: agreed.commit };
+  }
+
+  async #setup(): Promise<void> {
+    this.#enter('setup');
+    const { vm, statistics } = this.#context;
+    statistics.total = vm.blocks.reduce((sum, { length }) => sum + length, 0n);
+    statistics.pageSize = vm.layout.pageSize;
+    await this.#sendStream(
+      Buffer.concat([vm.before, encodeRamStart(vm.ramSection, vm.layout.blocks, 'rdma')]),
+    );
+    const { blocks } = await this.#turns.request({ type: 'RAM_BLOCKS_REQUEST' }, 'RAM_BLOCKS_RESULT');
+    this.#requireSameBlocks(blocks);
+    this.#blocks = await this.#prepareBlocks(blocks);
+    await this.#turns.send({ type: 'REGISTER_FINISHED' });
+    await this.#sendStream(encodeEos());
+  }
+
+  #requireSameBlocks(remote: readonly DestinationBlock[]): void {
+    const { blocks } = this.#context.vm;
+    if (remote.length !== blocks.length) {
+      throw mismatch(`it has ${remote.length} RAM blocks, the source ${blocks.length}`);
+    }
+    blocks.forEach(({ name, length }, index) => {
+      const other = (remote[index] as DestinationBlock).length;
+      if (other !== length) throw mismatch(`its block '${name}' has ${other} bytes, the source's ${length}`);
+    });
+  }
+
+  async #prepareBlocks(remote: readonly DestinationBlock[]): Promise<SourceBlock[]> {
+    const { vm, connection } = this.#context;
+    const prepared: SourceBlock[] = [];
+    for (const [index, block] of vm.blocks.entries()) {
+      const pages = Number(block.length / BigInt(block.mapping.pageSize));
+      const bitmap = native.createBitmap(pages);
+      bitmap.setRange(0, pages);
+      const region: NativeMemoryRegion = await connection.register(block.mapping, 0n, block.length, 0);
+      const counterpart = remote[index] as DestinationBlock;
+      prepared.push({ index, block, remote: counterpart, region, bitmap, keys: new BlockKeys(block.length) });
+    }
+    return prepared;
+  }
+
+  async #sendRam(): Promise<RamPassResult> {
+    const { vm, connection, agreed, statistics, limits } = this.#context;
+    const { counters } = connection;
+    statistics.normalBytes = () => counters[COUNTER.bytesCompleted] as bigint;
+    statistics.passes += 1;
+    await this.#sendStream(
+      Buffer.concat([encodeFooter(vm.ramSection), encodeRamRound(vm.ramSection, 'end')]),
+    );
+    const sent = await sendRam({
+      connection,
+      turns: this.#turns,
+      blocks: this.#blocks,
+      pinAll: agreed.pinAll,
+      statistics,
+      signal: limits.signal as AbortSignal,
+    });
+    await this.#turns.send({ type: 'REGISTER_FINISHED' });
+    await this.#sendStream(encodeEos());
+    return sent;
+  }
+
+  async #sendDeviceState(): Promise<number> {
+    const { vm, agreed } = this.#context;
+    const most = agreed.extended ? CONTROL_MAX_BYTES - CONTROL_HEADER_BYTES : QEMU_FILE_BYTES;
+    let waiting: Uint8Array = encodeFooter(vm.ramSection);
+    let total = 0;
+    for await (const piece of vm.after()) {
+      total += piece.length;
+      waiting = Buffer.concat([waiting, piece]);
+      while (waiting.length >= most) {
+        await this.#sendStream(waiting.subarray(0, most));
+        waiting = waiting.subarray(most);
+      }
+    }
+    if (waiting.length > 0) await this.#sendStream(waiting);
+    return total;
+  }
+
+  async #commit(sent: RamPassResult): Promise<void> {
+    this.#enter('commit');
+    const ramDigest = this.#context.verify ? await digestRam(this.#context.vm.blocks) : undefined;
+    await this.#turns.ready();
+    try {
+      const commit = this.#account.commit(sent.bytes, ramDigest);
+      const { status } = await this.#turns.request({ type: 'COMMIT', ...commit }, 'COMMITTED');
+      if (status !== 'OK') throw refused(status);
+    } catch (error) {
+      throw isRefusal(error) ? error : unknownOutcome(error);
+    }
+  }
+
+  async #sendStream(bytes: Uint8Array): Promise<void> {
+    this.#context.statistics.controlBytes += BigInt(bytes.length);
+    await this.#turns.send({ type: 'QEMU_FILE', bytes });
+  }
+
+  #enter(phase: Phase): void {
+    this.#context.connection.phase = phase;
+    this.#context.enter(phase);
+  }
+}
+
+/** The destination said that it does not take the VM: it is still the source's. */
+function isRefusal(error: unknown): boolean {
+  return error instanceof MigrationError && (error.code === 'COMMIT_MISMATCH' || error.code === 'PEER_ERROR');
+}
+
+function refused(status: string): MigrationError {
+  return new MigrationError(
+    'COMMIT_MISMATCH',
+    'commit',
+    `the destination received something else than was sent (${status}) and keeps nothing: the VM may go on at the source. Migrate again; ` +
+      'if it happens again, check the memory and the network cards of both hosts (option crc detects damage on the wire)',
+    { details: { status } },
+  );
+}
+
+function unknownOutcome(cause: unknown): MigrationError {
+  const why = cause instanceof Error ? cause.message : String(cause);
+  return new MigrationError(
+    'COMMIT_UNKNOWN',
+    'commit',
+    `the destination was asked to take the VM over and its answer is missing (${why}). Look at the destination BEFORE the VM goes on at the ` +
+      'source: if it is complete there, it lives there',
+    { cause },
+  );
+}
+
+function mismatch(what: string): MigrationError {
+  return new MigrationError(
+    'BLOCK_MISMATCH',
+    'setup',
+    `the destination's RAM differs: ${what}. Start it with the same machine type and memory size`,
+  );
+}

@@ -1,0 +1,120 @@
+/**
+ * What the addon exports of native/fabric and native/engine, declared. Nothing is decided here. Errors are `Error` objects with a
+ * `code` of lib/errors.ts.
+ */
+import type { NativeBitmap, NativeMapping } from './memory.ts';
+
+export interface NativeConnectionOptions {
+  /** Offer or demand MPA CRC32C (software iWARP). */
+  readonly crc: boolean;
+  readonly connectTimeoutMs: number;
+  /** Longest time without progress while work is outstanding. */
+  readonly stallTimeoutMs: number;
+}
+
+export interface NativeConnectionInfo {
+  readonly provider: 'iwarp' | 'verbs';
+  readonly localAddress: string;
+  readonly peerAddress: string;
+  readonly detail: string;
+  readonly crc: boolean;
+  /** The provider holds physical pages: registered ranges must not be punched out. */
+  readonly pinsMemory: boolean;
+}
+
+/** ibv_access_flags. */
+export const ACCESS = { localWrite: 1, remoteWrite: 2, remoteRead: 4 } as const;
+
+export interface NativeMemoryRegion {
+  readonly address: bigint;
+  readonly length: bigint;
+  readonly lkey: number;
+  readonly rkey: number;
+  /** Deregisters. Idempotent. */
+  close(): Promise<void>;
+}
+
+export interface NativeWriteJob {
+  readonly mapping: NativeMapping;
+  readonly bitmap: NativeBitmap;
+  /** The span within the mapping, in bytes; its pages' bits are taken from the bitmap as they are sent. */
+  readonly offset: bigint;
+  readonly length: bigint;
+  readonly lkey: number;
+  /** The peer's address of the span's first byte, and its key. */
+  readonly remoteAddress: bigint;
+  readonly rkey: number;
+}
+
+export interface NativeWriteResult {
+  readonly pages: bigint;
+  readonly bytes: bigint;
+  readonly writes: bigint;
+}
+
+/** Indexes into {@link NativeConnection.counters}. */
+export const COUNTER = { bytesCompleted: 0, pagesPosted: 1, writesPosted: 2, stalls: 3 } as const;
+
+export interface NativeConnection {
+  /** Active side. Resolves with the peer's private data. */
+  connect(privateData: Uint8Array): Promise<Uint8Array>;
+  /** Passive side. Resolves when the connection is established. */
+  accept(privateData: Uint8Array): Promise<void>;
+  /** Passive side: refuses, with private data. Resolves when the connection has ended. */
+  reject(privateData: Uint8Array): Promise<void>;
+  /** Resolves when the SEND has completed locally. */
+  send(message: Uint8Array): Promise<void>;
+  /** The next message, in order; null after an orderly end; rejects when the connection broke. */
+  receive(): Promise<Uint8Array | null>;
+  registerMemory(
+    mapping: NativeMapping,
+    offset: bigint,
+    length: bigint,
+    access: number,
+  ): Promise<NativeMemoryRegion>;
+  /** Resolves when every WRITE of the job has completed locally. */
+  write(job: NativeWriteJob): Promise<NativeWriteResult>;
+  /** Bytes per second; 0n: unlimited. */
+  setMaxBandwidth(bytesPerSecond: bigint): void;
+  /** Written by native threads while they run. */
+  readonly counters: BigUint64Array;
+  readonly info: NativeConnectionInfo;
+  /** The provider's counters, in bytes. */
+  stats(): { bytesSent: bigint; bytesReceived: bigint; writeBytesPlaced: bigint };
+  /** Resolves when the connection has ended, with the reason unless the end was orderly. Never rejects. */
+  readonly closed: Promise<Error | null>;
+  /** Sends what is queued, then ends the connection. Resolves when it has ended. */
+  disconnect(): Promise<void>;
+  /** Ends it now. Idempotent; resolves when no native thread is left. */
+  close(): Promise<void>;
+}
+
+export interface NativeConnectionRequest {
+  readonly privateData: Uint8Array;
+  readonly peerAddress: string;
+  /** Once. RECVs are posted when it returns. */
+  take(options: NativeConnectionOptions): NativeConnection;
+  /** Rejects without a word. Idempotent. */
+  drop(): void;
+}
+
+export interface NativeListener {
+  /** host:port as bound. */
+  readonly address: string;
+  readonly port: number;
+  close(): Promise<void>;
+}
+
+export interface NativeTransport {
+  listen(
+    provider: 'iwarp' | 'verbs',
+    endpoint: { host: string; port: number },
+    options: NativeConnectionOptions,
+    onRequest: (request: NativeConnectionRequest) => void,
+  ): Promise<NativeListener>;
+  createConnection(
+    provider: 'iwarp' | 'verbs',
+    endpoint: { host: string; port: number },
+    options: NativeConnectionOptions,
+  ): NativeConnection;
+}

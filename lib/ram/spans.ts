@@ -1,0 +1,70 @@
+import type { NativeRuns } from '../native/memory.ts';
+
+/** Registrations are counted in chunks of 1 MiB from the start of the block (qemu-rdma-protocol, section 2). */
+export const CHUNK_BYTES = 1n << 20n;
+
+/** A range of bytes of one block. */
+export interface Span {
+  readonly offset: bigint;
+  readonly length: bigint;
+}
+
+/** A range of chunks of one block; the last chunk may be short. */
+export interface ChunkSpan extends Span {
+  readonly firstChunk: bigint;
+  /** Chunks behind the first one, as REGISTER_REQUEST counts them: 0 is one chunk. */
+  readonly moreChunks: bigint;
+}
+
+/** Unpacks what the addon answers. */
+export function* runs(packed: NativeRuns): Generator<Span> {
+  for (let i = 0; i + 1 < packed.length; i += 2)
+    yield { offset: packed[i] as bigint, length: packed[i + 1] as bigint };
+}
+
+/** The chunks that hold a range, cut at the end of the block. */
+export function chunksOf(span: Span, blockLength: bigint): ChunkSpan {
+  const firstChunk = span.offset / CHUNK_BYTES;
+  const endChunk = (span.offset + span.length + CHUNK_BYTES - 1n) / CHUNK_BYTES;
+  const offset = firstChunk * CHUNK_BYTES;
+  const end = endChunk * CHUNK_BYTES < blockLength ? endChunk * CHUNK_BYTES : blockLength;
+  return { offset, length: end - offset, firstChunk, moreChunks: endChunk - firstChunk - 1n };
+}
+
+/** The spans to register for runs of data: whole chunks, runs that touch the same chunk or neighbouring ones joined. */
+export function* registrationSpans(data: Iterable<Span>, blockLength: bigint): Generator<ChunkSpan> {
+  let joined: ChunkSpan | undefined;
+  for (const run of data) {
+    const next = chunksOf(run, blockLength);
+    if (joined && next.firstChunk <= joined.firstChunk + joined.moreChunks + 1n) {
+      const end = next.offset + next.length;
+      joined = chunksOf({ offset: joined.offset, length: end - joined.offset }, blockLength);
+    } else {
+      if (joined) yield joined;
+      joined = next;
+    }
+  }
+  if (joined) yield joined;
+}
+
+/** Joins neighbouring ranges as they come, so that a zero range that crosses a window's edge travels as one. */
+export class SpanJoiner {
+  #pending: Span | undefined;
+
+  /** Adds a range behind the last; answers with the one before it once it can grow no more. */
+  push(span: Span): Span | undefined {
+    const pending = this.#pending;
+    if (pending && pending.offset + pending.length === span.offset) {
+      this.#pending = { offset: pending.offset, length: pending.length + span.length };
+      return undefined;
+    }
+    this.#pending = span;
+    return pending;
+  }
+
+  flush(): Span | undefined {
+    const pending = this.#pending;
+    this.#pending = undefined;
+    return pending;
+  }
+}

@@ -1,0 +1,142 @@
+import { toMigrationError } from '../errors.ts';
+import { native } from '../native/index.ts';
+import type {
+  NativeConnection,
+  NativeConnectionOptions,
+  NativeConnectionRequest,
+  NativeListener,
+} from '../native/transport.ts';
+import { Connection } from './connection.ts';
+import type { ProviderName } from './provider.ts';
+import { throwIfAborted, within } from './wait.ts';
+
+/** The native side has deadlines of its own; this much later JavaScript stops to wait for them. */
+const GRACE_MS = 2_000;
+
+export interface Endpoint {
+  readonly host: string;
+  /** 0 when listening: any free port. */
+  readonly port: number;
+}
+
+/**
+ * Connects and exchanges private data.
+ * @throws MigrationError CONNECTION_REFUSED, ADDRESS_NOT_FOUND, REJECTED, TIMEOUT, MPA_ERROR, CANCELLED
+ */
+export async function connect(
+  provider: ProviderName,
+  endpoint: Endpoint,
+  privateData: Uint8Array,
+  options: NativeConnectionOptions,
+  signal?: AbortSignal,
+): Promise<Connection> {
+  throwIfAborted(signal, 'connect');
+  const connection = native.createConnection(provider, endpoint, options);
+  return handshake(connection, connection.connect(privateData), options, signal);
+}
+
+async function handshake(
+  connection: NativeConnection,
+  established: Promise<Uint8Array | undefined>,
+  options: NativeConnectionOptions,
+  signal?: AbortSignal,
+): Promise<Connection> {
+  try {
+    const timeoutMs = options.connectTimeoutMs + GRACE_MS;
+    const data = await within(established, {
+      phase: 'connect',
+      timeoutMs,
+      signal,
+      what: 'the connection to be established',
+    });
+    return new Connection(connection, data ?? new Uint8Array());
+  } catch (error) {
+    await connection.close().catch(() => {});
+    throw toMigrationError(error, 'connect');
+  }
+}
+
+/** A peer that wants to connect. Either `accept` or `reject` it, once. */
+export class IncomingConnection {
+  readonly #request: NativeConnectionRequest;
+  readonly #options: NativeConnectionOptions;
+
+  constructor(request: NativeConnectionRequest, options: NativeConnectionOptions) {
+    this.#request = request;
+    this.#options = options;
+  }
+
+  get privateData(): Uint8Array {
+    return this.#request.privateData;
+  }
+
+  get peerAddress(): string {
+    return this.#request.peerAddress;
+  }
+
+  /** @throws MigrationError CONNECTION_LOST, TIMEOUT, CANCELLED */
+  async accept(privateData: Uint8Array, signal?: AbortSignal): Promise<Connection> {
+    const connection = this.#request.take(this.#options);
+    return handshake(
+      connection,
+      connection.accept(privateData).then(() => this.privateData),
+      this.#options,
+      signal,
+    );
+  }
+
+  /** Refuses, and tells the peer with private data. Never throws. */
+  async reject(privateData: Uint8Array): Promise<void> {
+    try {
+      const connection = this.#request.take(this.#options);
+      await connection.reject(privateData).catch(() => {});
+      await connection.close();
+    } catch {
+      this.#request.drop(); // the peer has gone already
+    }
+  }
+}
+
+/** Waits for peers on one address. */
+export class Listener {
+  readonly #native: NativeListener;
+
+  private constructor(listener: NativeListener) {
+    this.#native = listener;
+  }
+
+  /** @throws MigrationError ADDRESS_IN_USE, ADDRESS_NOT_FOUND, PERMISSION_DENIED, LISTEN_FAILED */
+  static async open(
+    provider: ProviderName,
+    endpoint: Endpoint,
+    options: NativeConnectionOptions,
+    onIncoming: (incoming: IncomingConnection) => void,
+  ): Promise<Listener> {
+    try {
+      const listener = await native.listen(provider, endpoint, options, (request) =>
+        onIncoming(new IncomingConnection(request, options)),
+      );
+      return new Listener(listener);
+    } catch (error) {
+      throw toMigrationError(error, 'listen');
+    }
+  }
+
+  /** As bound, with the real port. */
+  get address(): string {
+    return this.#native.address;
+  }
+
+  get port(): number {
+    return this.#native.port;
+  }
+
+  /** Idempotent. */
+  close(): Promise<void> {
+    return this.#native.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

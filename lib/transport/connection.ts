@@ -1,0 +1,267 @@
+import { MigrationError, type Phase, toMigrationError } from '../errors.ts';
+import type { NativeMapping } from '../native/memory.ts';
+import type {
+  NativeConnection,
+  NativeConnectionInfo,
+  NativeMemoryRegion,
+  NativeWriteJob,
+  NativeWriteResult,
+} from '../native/transport.ts';
+import { type ControlMessage, decodeControl, encodeControl } from '../protocol/control.ts';
+import { within } from './wait.ts';
+
+/** A turn-taking peer never has more than an answer, a READY and an ERROR under way. */
+const INBOX_LIMIT = 4;
+/** How long a failing side tries to tell its peer. */
+const ERROR_NOTICE_MS = 1_000;
+
+/** A message and the bytes that it came in. */
+export interface Received {
+  readonly message: ControlMessage;
+  readonly bytes: Uint8Array;
+}
+
+/** How a connection ended. */
+export interface ConnectionEnd {
+  /** The peer disconnected in good order, or this side closed. */
+  readonly orderly: boolean;
+  readonly error: MigrationError;
+}
+
+/**
+ * An established connection: typed control messages in and out, memory registration, RDMA WRITEs. Messages are taken from the
+ * wire as they come, so that an ERROR or a lost peer is noticed at any moment; `ended` fires then. Owns its memory regions.
+ */
+export class Connection {
+  /** Labels this connection's errors; the migration sets it as it goes. */
+  phase: Phase = 'negotiate';
+  readonly info: NativeConnectionInfo;
+  /** The peer's private data. */
+  readonly privateData: Uint8Array;
+
+  readonly #native: NativeConnection;
+  readonly #regions = new Set<NativeMemoryRegion>();
+  readonly #inbox: Received[] = [];
+  readonly #ended = new AbortController();
+  #end: ConnectionEnd | undefined;
+  #wake: (() => void) | undefined;
+  #closing: Promise<void> | undefined;
+
+  /** `native` is established; this object owns it from now on. */
+  constructor(native: NativeConnection, privateData: Uint8Array) {
+    this.#native = native;
+    this.info = native.info;
+    this.privateData = privateData;
+    void this.#pump();
+  }
+
+  /** Aborts, with the MigrationError as its reason, when the connection has ended, however it did. */
+  get ended(): AbortSignal {
+    return this.#ended.signal;
+  }
+
+  get counters(): BigUint64Array {
+    return this.#native.counters;
+  }
+
+  /** Bytes that RDMA WRITEs of the peer have placed here, and wire bytes both ways, so far. */
+  stats(): { bytesSent: bigint; bytesReceived: bigint; writeBytesPlaced: bigint } {
+    return this.#native.stats();
+  }
+
+  async #pump(): Promise<void> {
+    try {
+      for (let bytes = await this.#native.receive(); bytes !== null; bytes = await this.#native.receive()) {
+        this.#deliver({ message: decodeControl(bytes), bytes });
+      }
+      this.#finish(true, this.#orderlyEnd());
+    } catch (error) {
+      this.#finish(false, this.#labelled(error));
+    }
+  }
+
+  #deliver(received: Received): void {
+    const { message } = received;
+    if (message.type === 'ERROR') throw this.#peerError();
+    if (this.#inbox.length >= INBOX_LIMIT) {
+      throw new MigrationError(
+        'PROTOCOL_ERROR',
+        this.phase,
+        `the peer sent a ${message.type} while ${INBOX_LIMIT} messages wait: it does not keep its turns`,
+      );
+    }
+    this.#inbox.push(received);
+    this.#wake?.();
+  }
+
+  #peerError(): MigrationError {
+    return new MigrationError(
+      'PEER_ERROR',
+      this.phase,
+      `the peer (${this.info.peerAddress}) reported that the migration failed on its side: its own log says why`,
+    );
+  }
+
+  #orderlyEnd(): MigrationError {
+    return new MigrationError(
+      'CONNECTION_LOST',
+      this.phase,
+      `the peer (${this.info.peerAddress}) disconnected before the migration was complete. Its log may say why; ` +
+        'a QEMU that finds other RAM blocks than its own just disconnects: compare both sides’ machine type and memory.',
+    );
+  }
+
+  #labelled(error: unknown): MigrationError {
+    const known = toMigrationError(error, this.phase);
+    return known.phase === this.phase
+      ? known
+      : new MigrationError(known.code, this.phase, known.message, { cause: error });
+  }
+
+  /** Why the connection ended says more than that a call on it failed. */
+  #endError(error: unknown): MigrationError {
+    return this.#end?.error ?? this.#labelled(error);
+  }
+
+  #finish(orderly: boolean, error: MigrationError): void {
+    this.#end ??= { orderly, error };
+    this.#ended.abort(this.#end.error);
+    this.#wake?.();
+  }
+
+  /**
+   * Sends one message; resolves with its bytes when it has left (its buffer is free again), not when the peer has it.
+   * @throws MigrationError CONNECTION_LOST and the wire's codes, TIMEOUT, CANCELLED
+   */
+  async send(
+    message: ControlMessage,
+    limits: { timeoutMs: number; signal?: AbortSignal | undefined },
+  ): Promise<Uint8Array> {
+    if (this.#end) throw this.#end.error;
+    const bytes = encodeControl(message);
+    try {
+      await within(this.#native.send(bytes), {
+        ...limits,
+        phase: this.phase,
+        what: `the network to take a ${message.type}`,
+      });
+      return bytes;
+    } catch (error) {
+      throw limits.signal?.aborted ? this.#labelled(error) : this.#endError(error);
+    }
+  }
+
+  /**
+   * The next message in order. The wait begins anew while the peer's RDMA WRITEs arrive: a source is silent for as long as a pass takes.
+   * @throws MigrationError the reason of the connection's end once everything that came before it was taken; TIMEOUT; CANCELLED
+   */
+  async receive(limits: {
+    timeoutMs: number;
+    signal?: AbortSignal | undefined;
+    what: string;
+  }): Promise<Received> {
+    while (this.#inbox.length === 0 && !this.#end) await this.#nextArrival(limits);
+    const received = this.#inbox.shift();
+    if (received) return received;
+    throw this.#end?.error ?? this.#orderlyEnd();
+  }
+
+  async #nextArrival(limits: {
+    timeoutMs: number;
+    signal?: AbortSignal | undefined;
+    what: string;
+  }): Promise<void> {
+    const before = this.stats().bytesReceived;
+    const arrived = new Promise<void>((resolve) => {
+      this.#wake = resolve;
+    });
+    try {
+      await within(arrived, { ...limits, phase: this.phase });
+    } catch (error) {
+      const silent = this.stats().bytesReceived === before;
+      if (silent || !(error instanceof MigrationError && error.code === 'TIMEOUT')) throw error;
+    } finally {
+      this.#wake = undefined;
+    }
+  }
+
+  /** Waits for the connection's end. @throws MigrationError TIMEOUT, CANCELLED */
+  async waitForEnd(limits: { timeoutMs: number; signal?: AbortSignal | undefined }): Promise<ConnectionEnd> {
+    await within(this.#native.closed, { ...limits, phase: this.phase, what: 'the peer to disconnect' });
+    // The pump has seen every message that came before the end.
+    if (!this.#end)
+      await new Promise<void>((resolve) =>
+        this.ended.addEventListener('abort', () => resolve(), { once: true }),
+      );
+    return this.#end as unknown as ConnectionEnd;
+  }
+
+  /** Registers a part of a mapping. The region lives until {@link deregister} or the connection's close. */
+  async register(
+    mapping: NativeMapping,
+    offset: bigint,
+    length: bigint,
+    access: number,
+  ): Promise<NativeMemoryRegion> {
+    try {
+      const region = await this.#native.registerMemory(mapping, offset, length, access);
+      this.#regions.add(region);
+      return region;
+    } catch (error) {
+      throw this.#labelled(error);
+    }
+  }
+
+  async deregister(region: NativeMemoryRegion): Promise<void> {
+    this.#regions.delete(region);
+    await region.close();
+  }
+
+  /** Resolves when every WRITE of the job has completed locally. */
+  async write(job: NativeWriteJob): Promise<NativeWriteResult> {
+    try {
+      return await this.#native.write(job);
+    } catch (error) {
+      throw this.#endError(error);
+    }
+  }
+
+  setMaxBandwidth(bytesPerSecond: bigint): void {
+    this.#native.setMaxBandwidth(bytesPerSecond);
+  }
+
+  /** Tells the peer that the migration failed, as far as it still can be told, and disconnects. Never throws. */
+  async fail(): Promise<void> {
+    if (!this.#end) {
+      await this.send({ type: 'ERROR' }, { timeoutMs: ERROR_NOTICE_MS }).catch(() => {});
+      await this.disconnect(ERROR_NOTICE_MS);
+    }
+    await this.close();
+  }
+
+  /** Sends what is queued and ends the connection, within `timeoutMs`. Never throws. */
+  async disconnect(timeoutMs: number): Promise<void> {
+    await within(this.#native.disconnect(), {
+      phase: 'close',
+      timeoutMs,
+      what: 'an orderly disconnect',
+    }).catch(() => {});
+  }
+
+  /** Ends it now and releases everything. Idempotent; never throws. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    await this.#native.close().catch(() => {});
+    await Promise.allSettled([...this.#regions].map((region) => region.close()));
+    this.#regions.clear();
+    this.#finish(true, new MigrationError('CLOSED', this.phase, 'this connection was closed'));
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

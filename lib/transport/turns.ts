@@ -1,0 +1,105 @@
+/**
+ * Turn-taking (qemu-rdma-protocol, section 3), in one place. The destination says READY each time it is about to receive; one READY
+ * allows the source one message. Answers need no READY.
+ */
+import { MigrationError } from '../errors.ts';
+import type { SentDigest } from '../protocol/commit.ts';
+import type { ControlMessage } from '../protocol/control.ts';
+import type { Connection } from './connection.ts';
+
+export type MessageOf<T extends ControlMessage['type']> = ControlMessage & { readonly type: T };
+
+export interface TurnLimits {
+  /** The longest wait for the peer's next message. */
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** The source's side: sends only with a READY in hand. Not for concurrent callers: one message at a time. */
+export class SourceTurns {
+  readonly #connection: Connection;
+  readonly #limits: TurnLimits;
+  readonly #account: SentDigest;
+  #ready = false;
+
+  /** `account` is kept of every message sent, but COMMIT. */
+  constructor(connection: Connection, limits: TurnLimits, account: SentDigest) {
+    this.#connection = connection;
+    this.#limits = limits;
+    this.#account = account;
+  }
+
+  /** Waits until the destination is about to receive: then it has dealt with everything sent before. */
+  async ready(): Promise<void> {
+    if (this.#ready) return;
+    await this.#receive('READY');
+    this.#ready = true;
+  }
+
+  /** Sends one message in its turn. */
+  async send(message: ControlMessage): Promise<void> {
+    await this.ready();
+    this.#ready = false;
+    const bytes = await this.#connection.send(message, this.#limits);
+    if (message.type !== 'COMMIT') this.#account.add(bytes, message);
+  }
+
+  /** Sends a request in its turn and takes its answer. */
+  async request<T extends ControlMessage['type']>(message: ControlMessage, answer: T): Promise<MessageOf<T>> {
+    await this.send(message);
+    return this.#receive(answer);
+  }
+
+  async #receive<T extends ControlMessage['type']>(type: T): Promise<MessageOf<T>> {
+    const { message } = await this.#connection.receive({
+      ...this.#limits,
+      what: `the destination's ${type}`,
+    });
+    return expectType(message, type, this.#connection);
+  }
+}
+
+/** The destination's side: gives one turn for every message it takes. */
+export class DestinationTurns {
+  readonly #connection: Connection;
+  readonly #limits: TurnLimits;
+  readonly #account: SentDigest;
+
+  /** `account` is kept of every message received, but COMMIT. */
+  constructor(connection: Connection, limits: TurnLimits, account: SentDigest) {
+    this.#connection = connection;
+    this.#limits = limits;
+    this.#account = account;
+  }
+
+  /** Says READY and takes the message that it allows. */
+  async next(): Promise<ControlMessage> {
+    await this.#connection.send({ type: 'READY' }, this.#limits);
+    const { message, bytes } = await this.#connection.receive({
+      ...this.#limits,
+      what: 'the source’s next message',
+    });
+    if (message.type !== 'COMMIT') this.#account.add(bytes, message);
+    return message;
+  }
+
+  /** Answers a request. */
+  async answer(message: ControlMessage): Promise<void> {
+    await this.#connection.send(message, this.#limits);
+  }
+}
+
+/** @throws MigrationError PROTOCOL_ERROR that names the message and what was due */
+export function expectType<T extends ControlMessage['type']>(
+  message: ControlMessage,
+  type: T,
+  connection: Connection,
+): MessageOf<T> {
+  if (message.type === type) return message as MessageOf<T>;
+  throw new MigrationError(
+    'PROTOCOL_ERROR',
+    connection.phase,
+    `the peer sent ${message.type} where ${type} was due`,
+    { details: { received: message.type, expected: type } },
+  );
+}

@@ -1,0 +1,52 @@
+import { MigrationError, type Phase } from '../errors.ts';
+
+export interface WaitLimits {
+  readonly phase: Phase;
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal | undefined;
+  /** What is waited for, for the message: "the destination's READY". */
+  readonly what: string;
+}
+
+/**
+ * The promise, within a deadline and cancellable. The promise itself is not stopped: whoever made it ends it by closing what
+ * it waits on.
+ * @throws MigrationError TIMEOUT after `timeoutMs`; the signal's reason (CANCELLED) when it aborts
+ */
+export async function within<T>(promise: Promise<T>, limits: WaitLimits): Promise<T> {
+  promise.catch(() => {}); // the loser of the race has nobody left to tell
+  throwIfAborted(limits.signal, limits.phase);
+  let timer: NodeJS.Timeout | undefined;
+  let onAbort: (() => void) | undefined;
+  const limit = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(timeoutError(limits)), limits.timeoutMs);
+    onAbort = () => reject(cancelledError(limits.signal, limits.phase));
+    limits.signal?.addEventListener('abort', onAbort, { once: true });
+  });
+  try {
+    return await Promise.race([promise, limit]);
+  } finally {
+    clearTimeout(timer);
+    if (onAbort) limits.signal?.removeEventListener('abort', onAbort);
+  }
+}
+
+function timeoutError({ phase, timeoutMs, what }: WaitLimits): MigrationError {
+  return new MigrationError(
+    'TIMEOUT',
+    phase,
+    `waited ${timeoutMs / 1000} s for ${what} in vain. Check that the peer is alive and not stopped, and the network between.`,
+    { details: { timeoutMs } },
+  );
+}
+
+/** @throws MigrationError CANCELLED (or the MigrationError that the signal was aborted with) */
+export function throwIfAborted(signal: AbortSignal | undefined, phase: Phase): void {
+  if (signal?.aborted) throw cancelledError(signal, phase);
+}
+
+/** The error of an aborted signal: its reason if that is a MigrationError, else CANCELLED. */
+export function cancelledError(signal: AbortSignal | undefined, phase: Phase): MigrationError {
+  if (signal?.reason instanceof MigrationError) return signal.reason;
+  return new MigrationError('CANCELLED', phase, 'the migration was cancelled', { cause: signal?.reason });
+}

@@ -1,0 +1,17 @@
+// Exports only: what each group means is in lib/native/*.ts.
+#include <napi.h>
+
+#include "bindings/memory_bindings.h"
+#include "bindings/transport_bindings.h"
+
+namespace {
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  rdma_migrate::bindings::init_memory(env, exports);
+  rdma_migrate::bindings::init_transport(env, exports);
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(rdma_migrate, init)

@@ -1,0 +1,331 @@
+#include "bindings/connection_binding.h"
+
+#include <string>
+#include <utility>
+
+#include "bindings/arguments.h"
+#include "bindings/async.h"
+#include "bindings/memory_bindings.h"
+#include "bindings/region_binding.h"
+
+namespace rdma_migrate::bindings {
+namespace {
+
+// Arguments of the constructor, which Node-API can only call with JavaScript values.
+struct Creation {
+  const engine::Endpoint::MakeConnection* make_connection;
+  uint32_t max_send_wr;
+};
+
+Napi::Value bytes_to_js(Napi::Env env, const fabric::Bytes& bytes) {
+  return Napi::Buffer<uint8_t>::Copy(env, bytes.data(), bytes.size());
+}
+
+template <typename Map>
+auto take(Map& map, uint64_t id) {
+  return map.extract(id);
+}
+
+}  // namespace
+
+Napi::Function ConnectionBinding::define(Napi::Env env) {
+  return DefineClass(env, "NativeConnection",
+                     {
+                         InstanceMethod<&ConnectionBinding::connect>("connect"),
+                         InstanceMethod<&ConnectionBinding::accept>("accept"),
+                         InstanceMethod<&ConnectionBinding::reject>("reject"),
+                         InstanceMethod<&ConnectionBinding::send>("send"),
+                         InstanceMethod<&ConnectionBinding::receive>("receive"),
+                         InstanceMethod<&ConnectionBinding::register_memory>("registerMemory"),
+                         InstanceMethod<&ConnectionBinding::write>("write"),
+                         InstanceMethod<&ConnectionBinding::set_max_bandwidth>("setMaxBandwidth"),
+                         InstanceMethod<&ConnectionBinding::stats>("stats"),
+                         InstanceMethod<&ConnectionBinding::disconnect>("disconnect"),
+                         InstanceMethod<&ConnectionBinding::close>("close"),
+                         InstanceAccessor<&ConnectionBinding::get_counters>("counters"),
+                         InstanceAccessor<&ConnectionBinding::get_info>("info"),
+                         InstanceAccessor<&ConnectionBinding::get_closed>("closed"),
+                     });
+}
+
+Napi::Object ConnectionBinding::create(Napi::Env env, const engine::Endpoint::MakeConnection& make_connection,
+                                       uint32_t max_send_wr) {
+  Creation creation{&make_connection, max_send_wr};
+  return define(env).New({Napi::External<Creation>::New(env, &creation)});
+}
+
+ConnectionBinding::ConnectionBinding(const Napi::CallbackInfo& info)
+    : Napi::ObjectWrap<ConnectionBinding>(info) {
+  if (info.Length() != 1 || !info[0].IsExternal()) {
+    throw Napi::TypeError::New(info.Env(),
+                               "NativeConnection cannot be constructed: use createConnection() or take()");
+  }
+  const auto* creation = info[0].As<Napi::External<Creation>>().Data();
+  open(info.Env(), *creation->make_connection, creation->max_send_wr);
+}
+
+ConnectionBinding::~ConnectionBinding() {
+  // Only at the environment's end: an open connection holds a reference to itself.
+  if (endpoint_) endpoint_->close();
+}
+
+void ConnectionBinding::open(Napi::Env env, const engine::Endpoint::MakeConnection& make_connection,
+                             uint32_t max_send_wr) {
+  queue_ = std::make_shared<JsQueue>(env, "rdma-migrate connection");
+  closed_.emplace(env);
+  closed_promise_ = Napi::Persistent(closed_->Promise().As<Napi::Object>());
+  try {
+    endpoint_ = std::make_shared<engine::Endpoint>(make_connection, max_send_wr,
+                                                   static_cast<engine::EndpointObserver&>(*this));
+  } catch (const Error& error) {
+    queue_->release();
+    throw to_js_error(env, error);
+  }
+  auto counters = endpoint_->writer().counters();
+  auto* keep = new std::shared_ptr<engine::WriterCounters>(std::move(counters));
+  auto buffer = Napi::ArrayBuffer::New(env, keep->get(), sizeof(engine::WriterCounters),
+                                       [keep](Napi::Env, void*) { delete keep; });
+  counters_ = Napi::Persistent(
+      Napi::BigUint64Array::New(env, sizeof(engine::WriterCounters) / sizeof(uint64_t), buffer, 0)
+          .As<Napi::Object>());
+  Ref();
+}
+
+Napi::Value ConnectionBinding::begin_handshake(Napi::Env env, const std::function<void()>& start) {
+  if (handshake_begun_) throw Napi::Error::New(env, "the handshake of this connection has begun already");
+  handshake_begun_ = true;
+  const auto deferred = Deferred::New(env);
+  if (ended_) {
+    deferred.Reject(end_error(env).Value());
+    return deferred.Promise();
+  }
+  try {
+    start();
+    handshake_ = deferred;
+  } catch (const Error& error) {
+    deferred.Reject(to_js_error(env, error).Value());
+  }
+  return deferred.Promise();
+}
+
+Napi::Value ConnectionBinding::connect(const Napi::CallbackInfo& info) {
+  const auto data = bytes_argument(info, 0, "privateData");
+  return begin_handshake(info.Env(), [&] { endpoint_->connection().connect(data); });
+}
+
+Napi::Value ConnectionBinding::accept(const Napi::CallbackInfo& info) {
+  const auto data = bytes_argument(info, 0, "privateData");
+  return begin_handshake(info.Env(), [&] { endpoint_->connection().accept(data); });
+}
+
+Napi::Value ConnectionBinding::reject(const Napi::CallbackInfo& info) {
+  const auto data = bytes_argument(info, 0, "privateData");
+  try {
+    if (!ended_) endpoint_->connection().reject(data);
+  } catch (const Error& error) {
+    throw to_js_error(info.Env(), error);
+  }
+  return closed_promise_.Value();
+}
+
+Napi::Value ConnectionBinding::send(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto message = bytes_argument(info, 0, "message");
+  const uint64_t id = next_id_++;
+  const auto deferred = Deferred::New(env);
+  if (ended_) {
+    deferred.Reject(end_error(env).Value());
+    return deferred.Promise();
+  }
+  sends_.emplace(id, deferred);
+  try {
+    if (!endpoint_->send(message, id)) {
+      throw Error("INVALID_ARGUMENT", "too many control messages under way: await each send before the next");
+    }
+  } catch (const Error& error) {
+    sends_.erase(id);
+    deferred.Reject(to_js_error(env, error).Value());
+  }
+  return deferred.Promise();
+}
+
+Napi::Value ConnectionBinding::receive(const Napi::CallbackInfo& info) {
+  const auto deferred = Deferred::New(info.Env());
+  receives_.push_back(deferred);
+  settle_receives(info.Env());
+  return deferred.Promise();
+}
+
+Napi::Value ConnectionBinding::register_memory(const Napi::CallbackInfo& info) {
+  const auto mapping = mapping_from_js(info[0]);
+  const uint64_t offset = u64_argument(info, 1, "offset");
+  const uint64_t length = u64_argument(info, 2, "length");
+  const uint32_t access = u32_argument(info, 3, "access");
+  if (length == 0 || offset > mapping->length() || length > mapping->length() - offset) {
+    throw to_js_error(info.Env(), Error("INVALID_ARGUMENT", "registerMemory: the range leaves the mapping"));
+  }
+  return RegionBinding::register_async(info.Env(), endpoint_, mapping, offset, length, access);
+}
+
+Napi::Value ConnectionBinding::write(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto job = object_argument(info, 0, "job");
+  const auto mapping = mapping_from_js(job.Get("mapping"));
+  const uint64_t offset = u64_property(job, "offset");
+  engine::WriteJob work;
+  work.length = u64_property(job, "length");
+  work.page_size = mapping->page_size();
+  work.bitmap = bitmap_from_js(job.Get("bitmap"));
+  work.first_page = offset / work.page_size;
+  if (offset > mapping->length() || work.length > mapping->length() - offset ||
+      offset % work.page_size != 0 || work.length % work.page_size != 0 ||
+      work.bitmap->pages() < (offset + work.length) / work.page_size) {
+    throw to_js_error(env, Error("INVALID_ARGUMENT", "write: the span leaves the mapping or its bitmap"));
+  }
+  work.local_address = mapping->address() + offset;
+  work.lkey = u32_property(job, "lkey");
+  work.rkey = u32_property(job, "rkey");
+  work.remote_address = u64_property(job, "remoteAddress");
+  work.keep_alive = mapping;
+
+  const uint64_t id = next_id_++;
+  const auto deferred = Deferred::New(env);
+  if (ended_) {
+    deferred.Reject(end_error(env).Value());
+    return deferred.Promise();
+  }
+  writes_.emplace(id, deferred);
+  // The queue outlives the writer: endpoint_->close() joins it before the queue is released.
+  endpoint_->writer().submit(std::move(work), [this, id](const engine::WriteResult& result) {
+    queue_->post([this, id, result](Napi::Env js) { settle_write(js, id, result); });
+  });
+  return deferred.Promise();
+}
+
+void ConnectionBinding::settle_write(Napi::Env env, uint64_t id, const engine::WriteResult& result) {
+  auto entry = take(writes_, id);
+  if (entry.empty()) return;
+  if (!result.ok) {
+    entry.mapped().Reject(end_error(env).Value());
+    return;
+  }
+  auto value = Napi::Object::New(env);
+  value.Set("pages", Napi::BigInt::New(env, result.pages));
+  value.Set("bytes", Napi::BigInt::New(env, result.bytes));
+  value.Set("writes", Napi::BigInt::New(env, result.writes));
+  entry.mapped().Resolve(value);
+}
+
+void ConnectionBinding::set_max_bandwidth(const Napi::CallbackInfo& info) {
+  endpoint_->writer().set_max_bandwidth(u64_argument(info, 0, "bytesPerSecond"));
+}
+
+Napi::Value ConnectionBinding::disconnect(const Napi::CallbackInfo&) {
+  if (!ended_) endpoint_->connection().disconnect();
+  return closed_promise_.Value();
+}
+
+Napi::Value ConnectionBinding::close(const Napi::CallbackInfo& info) {
+  if (!close_promise_.IsEmpty()) return close_promise_.Value();
+  const auto endpoint = endpoint_;
+  const auto queue = queue_;
+  const Napi::Promise promise = run_async(
+      info.Env(), [endpoint] { endpoint->close(); },
+      [this, queue](Napi::Env env) -> Napi::Value {
+        queue->post([this, queue](Napi::Env) {
+          queue->release();
+          Unref();
+        });
+        return env.Undefined();
+      });
+  close_promise_ = Napi::Persistent(promise.As<Napi::Object>());
+  return promise;
+}
+
+Napi::Value ConnectionBinding::get_counters(const Napi::CallbackInfo&) { return counters_.Value(); }
+Napi::Value ConnectionBinding::get_closed(const Napi::CallbackInfo&) { return closed_promise_.Value(); }
+
+Napi::Value ConnectionBinding::stats(const Napi::CallbackInfo& info) {
+  const auto& counters = endpoint_->connection().counters();
+  auto value = Napi::Object::New(info.Env());
+  value.Set("bytesSent", Napi::BigInt::New(info.Env(), counters.bytes_sent.load()));
+  value.Set("bytesReceived", Napi::BigInt::New(info.Env(), counters.bytes_received.load()));
+  value.Set("writeBytesPlaced", Napi::BigInt::New(info.Env(), counters.write_bytes_placed.load()));
+  return value;
+}
+
+Napi::Value ConnectionBinding::get_info(const Napi::CallbackInfo& info) {
+  const auto facts = endpoint_->connection().info();
+  auto value = Napi::Object::New(info.Env());
+  value.Set("provider", facts.provider);
+  value.Set("localAddress", facts.local_address);
+  value.Set("peerAddress", facts.peer_address);
+  value.Set("detail", facts.detail);
+  value.Set("crc", facts.crc);
+  value.Set("pinsMemory", endpoint_->connection().pins_memory());
+  return value;
+}
+
+void ConnectionBinding::established(fabric::Bytes private_data) {
+  queue_->post([this, data = std::move(private_data)](Napi::Env env) {
+    if (const auto deferred = std::exchange(handshake_, std::nullopt))
+      deferred->Resolve(bytes_to_js(env, data));
+  });
+}
+
+void ConnectionBinding::message_arrived() {
+  queue_->post([this](Napi::Env env) { settle_receives(env); });
+}
+
+void ConnectionBinding::message_sent(uint64_t token, bool ok) {
+  queue_->post([this, token, ok](Napi::Env env) {
+    auto entry = take(sends_, token);
+    if (entry.empty()) return;
+    if (ok) {
+      entry.mapped().Resolve(env.Undefined());
+    } else {
+      entry.mapped().Reject(end_error(env).Value());
+    }
+  });
+}
+
+void ConnectionBinding::closed(std::optional<Error> reason) {
+  queue_->post([this, reason = std::move(reason)](Napi::Env env) { handle_closed(env, reason); });
+}
+
+void ConnectionBinding::settle_receives(Napi::Env env) {
+  while (!receives_.empty()) {
+    const auto message = endpoint_->take_message();
+    if (!message && !ended_) return;
+    const Deferred deferred = receives_.front();
+    receives_.pop_front();
+    if (message) {
+      deferred.Resolve(bytes_to_js(env, *message));
+    } else if (reason_) {
+      deferred.Reject(to_js_error(env, *reason_).Value());
+    } else {
+      deferred.Resolve(env.Null());
+    }
+  }
+}
+
+void ConnectionBinding::handle_closed(Napi::Env env, std::optional<Error> reason) {
+  ended_ = true;
+  reason_ = std::move(reason);
+  const Napi::Value error = end_error(env).Value();
+  if (const auto deferred = std::exchange(handshake_, std::nullopt)) deferred->Reject(error);
+  settle_receives(env);
+  for (auto& [id, deferred] : sends_) deferred.Reject(error);
+  for (auto& [id, deferred] : writes_) deferred.Reject(error);
+  sends_.clear();
+  writes_.clear();
+  closed_->Resolve(reason_ ? error : env.Null());
+  queue_->unref(env);
+}
+
+Napi::Error ConnectionBinding::end_error(Napi::Env env) const {
+  if (reason_) return to_js_error(env, *reason_);
+  return to_js_error(env, Error("CONNECTION_CLOSED", "the connection has ended"));
+}
+
+}  // namespace rdma_migrate::bindings

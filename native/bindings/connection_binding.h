@@ -1,0 +1,79 @@
+// NativeConnection of lib/native/transport.ts: an endpoint, its events turned into promises on the JavaScript
+// thread.
+#pragma once
+
+#include <napi.h>
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+
+#include "bindings/js_queue.h"
+#include "engine/endpoint.h"
+
+namespace rdma_migrate::bindings {
+
+class ConnectionBinding final : public Napi::ObjectWrap<ConnectionBinding>, private engine::EndpointObserver {
+ public:
+  static Napi::Function define(Napi::Env env);
+  // Makes the JavaScript object. max_send_wr must be that of the connection's options.
+  static Napi::Object create(Napi::Env env, const engine::Endpoint::MakeConnection& make_connection,
+                             uint32_t max_send_wr);
+
+  explicit ConnectionBinding(const Napi::CallbackInfo& info);
+  ~ConnectionBinding() override;
+
+ private:
+  using Deferred = Napi::Promise::Deferred;
+
+  void open(Napi::Env env, const engine::Endpoint::MakeConnection& make_connection, uint32_t max_send_wr);
+
+  Napi::Value connect(const Napi::CallbackInfo& info);
+  Napi::Value accept(const Napi::CallbackInfo& info);
+  Napi::Value reject(const Napi::CallbackInfo& info);
+  Napi::Value send(const Napi::CallbackInfo& info);
+  Napi::Value receive(const Napi::CallbackInfo& info);
+  Napi::Value register_memory(const Napi::CallbackInfo& info);
+  Napi::Value write(const Napi::CallbackInfo& info);
+  void set_max_bandwidth(const Napi::CallbackInfo& info);
+  Napi::Value stats(const Napi::CallbackInfo& info);
+  Napi::Value disconnect(const Napi::CallbackInfo& info);
+  Napi::Value close(const Napi::CallbackInfo& info);
+  Napi::Value get_counters(const Napi::CallbackInfo& info);
+  Napi::Value get_info(const Napi::CallbackInfo& info);
+  Napi::Value get_closed(const Napi::CallbackInfo& info);
+
+  // EndpointObserver: provider threads.
+  void established(fabric::Bytes private_data) override;
+  void message_arrived() override;
+  void message_sent(uint64_t token, bool ok) override;
+  void closed(std::optional<Error> reason) override;
+
+  // JavaScript thread.
+  Napi::Value begin_handshake(Napi::Env env, const std::function<void()>& start);
+  void settle_receives(Napi::Env env);
+  void settle_write(Napi::Env env, uint64_t id, const engine::WriteResult& result);
+  void handle_closed(Napi::Env env, std::optional<Error> reason);
+  Napi::Error end_error(Napi::Env env) const;
+
+  // Shared with memory regions, which must go before the connection inside it.
+  std::shared_ptr<engine::Endpoint> endpoint_;
+  std::shared_ptr<JsQueue> queue_;
+
+  // A deferred may be settled once only; its promise is a handle of the call that made it.
+  bool handshake_begun_ = false;
+  std::optional<Deferred> handshake_;
+  std::optional<Deferred> closed_;
+  Napi::ObjectReference closed_promise_;
+  std::deque<Deferred> receives_;
+  std::map<uint64_t, Deferred> sends_;
+  std::map<uint64_t, Deferred> writes_;
+  uint64_t next_id_ = 1;
+  bool ended_ = false;
+  std::optional<Error> reason_;
+  Napi::ObjectReference counters_;
+  Napi::ObjectReference close_promise_;
+};
+
+}  // namespace rdma_migrate::bindings

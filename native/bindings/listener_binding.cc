@@ -1,0 +1,137 @@
+#include "bindings/listener_binding.h"
+
+#include <utility>
+
+#include "bindings/arguments.h"
+#include "bindings/async.h"
+#include "bindings/connection_binding.h"
+#include "bindings/options.h"
+
+namespace rdma_migrate::bindings {
+
+Napi::Function RequestBinding::define(Napi::Env env) {
+  return DefineClass(env, "NativeConnectionRequest",
+                     {
+                         InstanceMethod<&RequestBinding::take>("take"),
+                         InstanceMethod<&RequestBinding::drop>("drop"),
+                         InstanceAccessor<&RequestBinding::get_private_data>("privateData"),
+                         InstanceAccessor<&RequestBinding::get_peer_address>("peerAddress"),
+                     });
+}
+
+Napi::Object RequestBinding::create(Napi::Env env, std::unique_ptr<fabric::ConnectionRequest> request) {
+  return define(env).New({Napi::External<fabric::ConnectionRequest>::New(env, request.release())});
+}
+
+RequestBinding::RequestBinding(const Napi::CallbackInfo& info) : Napi::ObjectWrap<RequestBinding>(info) {
+  if (info.Length() != 1 || !info[0].IsExternal()) {
+    throw Napi::TypeError::New(info.Env(), "NativeConnectionRequest cannot be constructed: listen()");
+  }
+  request_.reset(info[0].As<Napi::External<fabric::ConnectionRequest>>().Data());
+  const auto data = request_->private_data();
+  private_data_.assign(data.begin(), data.end());
+  peer_address_ = request_->peer_address();
+}
+
+Napi::Value RequestBinding::take(const Napi::CallbackInfo& info) {
+  const auto options = connection_options(object_argument(info, 0, "options"));
+  if (!request_)
+    throw Napi::Error::New(info.Env(), "this connection request has been taken or dropped already");
+  const auto request = std::move(request_);
+  return ConnectionBinding::create(
+      info.Env(), [&](fabric::ConnectionEvents& events) { return request->take(options, events); },
+      options.max_send_wr);
+}
+
+void RequestBinding::drop(const Napi::CallbackInfo&) { request_.reset(); }
+
+Napi::Value RequestBinding::get_private_data(const Napi::CallbackInfo& info) {
+  return Napi::Buffer<uint8_t>::Copy(info.Env(), private_data_.data(), private_data_.size());
+}
+
+Napi::Value RequestBinding::get_peer_address(const Napi::CallbackInfo& info) {
+  return Napi::String::New(info.Env(), peer_address_);
+}
+
+// The provider goes after its listener, and the queue after both.
+struct ListenerBinding::Held {
+  std::shared_ptr<JsQueue> queue;
+  std::shared_ptr<fabric::Provider> provider;
+  std::unique_ptr<fabric::Listener> listener;
+};
+
+Napi::Function ListenerBinding::define(Napi::Env env) {
+  return DefineClass(env, "NativeListener",
+                     {
+                         InstanceMethod<&ListenerBinding::close>("close"),
+                         InstanceAccessor<&ListenerBinding::get_address>("address"),
+                         InstanceAccessor<&ListenerBinding::get_port>("port"),
+                     });
+}
+
+Napi::Value ListenerBinding::listen_async(Napi::Env env, std::shared_ptr<fabric::Provider> provider,
+                                          fabric::Endpoint endpoint, fabric::ConnectionOptions options,
+                                          Napi::Function on_request) {
+  auto held = std::make_shared<Held>(
+      Held{std::make_shared<JsQueue>(env, "rdma-migrate listener"), std::move(provider), nullptr});
+  auto callback = std::make_shared<Napi::FunctionReference>(Napi::Persistent(on_request));
+  const auto forward = [queue = std::weak_ptr<JsQueue>(held->queue),
+                        callback](std::unique_ptr<fabric::ConnectionRequest> request) {
+    const auto open = queue.lock();
+    if (!open) return;
+    // std::function wants copies; the request has one owner.
+    auto shared = std::make_shared<std::unique_ptr<fabric::ConnectionRequest>>(std::move(request));
+    open->post([shared, callback](Napi::Env js) {
+      const Napi::HandleScope scope(js);
+      callback->Call({RequestBinding::create(js, std::move(*shared))});
+    });
+  };
+  return run_async(
+      env,
+      [held, endpoint, options, forward] {
+        held->listener = held->provider->listen(endpoint, options, forward);
+      },
+      [held](Napi::Env js) -> Napi::Value {
+        return define(js).New(
+            {Napi::External<std::shared_ptr<Held>>::New(js, new std::shared_ptr<Held>(held))});
+      });
+}
+
+ListenerBinding::ListenerBinding(const Napi::CallbackInfo& info) : Napi::ObjectWrap<ListenerBinding>(info) {
+  if (info.Length() != 1 || !info[0].IsExternal()) {
+    throw Napi::TypeError::New(info.Env(), "NativeListener cannot be constructed: use listen()");
+  }
+  const std::unique_ptr<std::shared_ptr<Held>> handed(
+      info[0].As<Napi::External<std::shared_ptr<Held>>>().Data());
+  held_ = *handed;
+  address_ = held_->listener->address();
+  port_ = held_->listener->port();
+}
+
+ListenerBinding::~ListenerBinding() {
+  if (!held_) return;
+  held_->listener->close();
+  held_->queue->release();
+}
+
+Napi::Value ListenerBinding::close(const Napi::CallbackInfo& info) {
+  auto held = std::move(held_);
+  return run_async(
+      info.Env(),
+      [held] {
+        if (held) held->listener->close();
+      },
+      [held](Napi::Env env) -> Napi::Value {
+        if (held) held->queue->release();
+        return env.Undefined();
+      });
+}
+
+Napi::Value ListenerBinding::get_address(const Napi::CallbackInfo& info) {
+  return Napi::String::New(info.Env(), address_);
+}
+Napi::Value ListenerBinding::get_port(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), port_);
+}
+
+}  // namespace rdma_migrate::bindings

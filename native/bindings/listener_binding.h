@@ -1,0 +1,55 @@
+// NativeListener and NativeConnectionRequest of lib/native/transport.ts.
+#pragma once
+
+#include <napi.h>
+
+#include <memory>
+#include <string>
+
+#include "bindings/js_queue.h"
+#include "fabric/fabric.h"
+
+namespace rdma_migrate::bindings {
+
+class RequestBinding final : public Napi::ObjectWrap<RequestBinding> {
+ public:
+  static Napi::Function define(Napi::Env env);
+  static Napi::Object create(Napi::Env env, std::unique_ptr<fabric::ConnectionRequest> request);
+
+  explicit RequestBinding(const Napi::CallbackInfo& info);
+
+ private:
+  Napi::Value take(const Napi::CallbackInfo& info);
+  void drop(const Napi::CallbackInfo& info);
+  Napi::Value get_private_data(const Napi::CallbackInfo& info);
+  Napi::Value get_peer_address(const Napi::CallbackInfo& info);
+
+  std::unique_ptr<fabric::ConnectionRequest> request_;
+  fabric::Bytes private_data_;
+  std::string peer_address_;
+};
+
+class ListenerBinding final : public Napi::ObjectWrap<ListenerBinding> {
+ public:
+  static Napi::Function define(Napi::Env env);
+  // Resolves the name and binds on a worker thread.
+  static Napi::Value listen_async(Napi::Env env, std::shared_ptr<fabric::Provider> provider,
+                                  fabric::Endpoint endpoint, fabric::ConnectionOptions options,
+                                  Napi::Function on_request);
+
+  explicit ListenerBinding(const Napi::CallbackInfo& info);
+  ~ListenerBinding() override;
+
+ private:
+  struct Held;
+
+  Napi::Value close(const Napi::CallbackInfo& info);
+  Napi::Value get_address(const Napi::CallbackInfo& info);
+  Napi::Value get_port(const Napi::CallbackInfo& info);
+
+  std::shared_ptr<Held> held_;
+  std::string address_;
+  uint16_t port_ = 0;
+};
+
+}  // namespace rdma_migrate::bindings

@@ -1,0 +1,25 @@
+// NativeConnectionOptions and endpoints, read from JavaScript.
+#pragma once
+
+#include <napi.h>
+
+#include "bindings/arguments.h"
+#include "fabric/fabric.h"
+
+namespace rdma_migrate::bindings {
+
+inline fabric::ConnectionOptions connection_options(const Napi::Object& from) {
+  fabric::ConnectionOptions options;
+  options.crc = from.Get("crc").ToBoolean();
+  options.connect_timeout_ms = u32_property(from, "connectTimeoutMs");
+  options.stall_timeout_ms = u32_property(from, "stallTimeoutMs");
+  return options;
+}
+
+inline fabric::Endpoint endpoint(const Napi::Object& from) {
+  const uint32_t port = u32_property(from, "port");
+  if (port > 65535) throw bad_argument(from.Env(), "port", "an integer from 0 to 65535");
+  return {text_property(from, "host"), static_cast<uint16_t>(port)};
+}
+
+}  // namespace rdma_migrate::bindings

@@ -1,0 +1,42 @@
+// NativeMemoryRegion of lib/native/transport.ts.
+#pragma once
+
+#include <napi.h>
+
+#include <memory>
+
+#include "engine/endpoint.h"
+#include "memory/mapping.h"
+
+namespace rdma_migrate::bindings {
+
+class RegionBinding final : public Napi::ObjectWrap<RegionBinding> {
+ public:
+  static Napi::Function define(Napi::Env env);
+  // Registers on a worker thread: pinning gigabytes takes seconds on a NIC.
+  static Napi::Value register_async(Napi::Env env, std::shared_ptr<engine::Endpoint> endpoint,
+                                    std::shared_ptr<memory::Mapping> mapping, uint64_t offset,
+                                    uint64_t length, uint32_t access);
+
+  explicit RegionBinding(const Napi::CallbackInfo& info);
+
+ private:
+  // In this order: the region goes first, then what it lies in.
+  struct Held {
+    std::shared_ptr<engine::Endpoint> endpoint;
+    std::shared_ptr<memory::Mapping> mapping;
+    std::unique_ptr<fabric::MemoryRegion> region;
+  };
+
+  Napi::Value close(const Napi::CallbackInfo& info);
+  Napi::Value get_address(const Napi::CallbackInfo& info);
+  Napi::Value get_length(const Napi::CallbackInfo& info);
+  Napi::Value get_lkey(const Napi::CallbackInfo& info);
+  Napi::Value get_rkey(const Napi::CallbackInfo& info);
+
+  std::shared_ptr<Held> held_;
+  uint64_t address_ = 0, length_ = 0;
+  uint32_t lkey_ = 0, rkey_ = 0;
+};
+
+}  // namespace rdma_migrate::bindings
