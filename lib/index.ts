@@ -1,11 +1,15 @@
 /** rdma-migrate: moves a virtual machine's RAM and device state to another host over RDMA. See README.md and docs/. */
 export { ERROR_CODES, type ErrorCode, type ErrorDetails, MigrationError, type Phase } from './errors.ts';
+export * from './image/index.ts';
 export { MigrationDestination } from './migration/destination.ts';
 export type { MigrationEvents } from './migration/migration.ts';
 export type { DestinationOptions, MigrationOptions, SourceOptions } from './migration/options.ts';
 export type { MigrationFacts, MigrationResult } from './migration/result.ts';
 export { MigrationSource } from './migration/source.ts';
 export type { MigrationProgress, MigrationStatus, RamStatistics } from './migration/statistics.ts';
+export { formatRdmaUri, parseRdmaUri, type RdmaAddress } from './protocol/uri.ts';
+export { QmpClient, type QmpEvent, type QmpGreeting } from './qmp/client.ts';
+export { type Mapping, mapCaller, mapFile, mapMemfd } from './ram/mapping.ts';
 export type {
   DestinationTarget,
   RamBlock,

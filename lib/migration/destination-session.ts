@@ -75,7 +75,7 @@ export class DestinationSession {
   /** Until COMMIT, or a v1 source's disconnect behind a whole stream. */
   async #serve(): Promise<Commit | undefined> {
     for (;;) {
-      if (this.#state.name === 'device' && !this.#state.commit && this.#deviceState.looksComplete()) {
+      if (this.#state.name === 'device' && !this.#state.commit && this.#deviceState.result().complete) {
         return this.#awaitDisconnect();
       }
       const message = await this.#turns.next();

@@ -1,0 +1,107 @@
+/**
+ * Control messages: what one SEND carries. Source: "The QEMU RDMA migration protocol, version 1" (docs/rdma.txt of QEMU).
+ *
+ *     len u32 | type u32 | repeat u32 | padding u32 | data (len bytes)
+ *
+ * COMMIT and COMMITTED (commit.ts) are an extension of ours, sent only after both ends have agreed on it (capabilities.ts).
+ */
+import type { Commit, Committed } from './commit.ts';
+
+/** Bytes of the header. */
+export const CONTROL_HEADER_BYTES = 16;
+/** Most bytes that one control message may have, header included (RDMA_CONTROL_MAX_BUFFER). */
+export const CONTROL_MAX_BYTES = 512 * 1024;
+/** Most commands in the data portion of one message (RDMA_CONTROL_MAX_COMMANDS_PER_MESSAGE). */
+export const CONTROL_MAX_REPEAT = 4096;
+/** QEMU puts at most this many bytes of its stream into one QEMU_FILE. */
+export const QEMU_FILE_BYTES = 32 * 1024;
+
+/**
+ * Type numbers on the wire. 0 (NONE) is never sent. Ours start at 0x100, far from the end of QEMU's, so that a type that QEMU
+ * adds cannot be taken for one of ours.
+ */
+export const CONTROL_TYPE = {
+  ERROR: 1,
+  READY: 2,
+  QEMU_FILE: 3,
+  RAM_BLOCKS_REQUEST: 4,
+  RAM_BLOCKS_RESULT: 5,
+  COMPRESS: 6,
+  REGISTER_REQUEST: 7,
+  REGISTER_RESULT: 8,
+  REGISTER_FINISHED: 9,
+  UNREGISTER_REQUEST: 10,
+  UNREGISTER_FINISHED: 11,
+  COMMIT: 0x100,
+  COMMITTED: 0x101,
+} as const;
+
+export type ControlType = keyof typeof CONTROL_TYPE;
+
+/** Types whose data portion is empty. */
+export type EmptyType =
+  | 'ERROR'
+  | 'READY'
+  | 'RAM_BLOCKS_REQUEST'
+  | 'REGISTER_FINISHED'
+  | 'UNREGISTER_FINISHED';
+
+/**
+ * A command to register or to unregister (24 bytes). REGISTER: `key` is an address in the destination's ram_addr space and the
+ * range is the chunk that holds it and `chunks` more behind it. UNREGISTER: `key` is the chunk's number within the block.
+ */
+export interface RegisterCommand {
+  readonly key: bigint;
+  readonly blockIndex: number;
+  readonly chunks: bigint;
+  readonly padding?: number;
+}
+
+/** The answer to one REGISTER command (16 bytes). `hostAddress` is the start of the BLOCK, not of the chunk. */
+export interface RegisterResult {
+  readonly rkey: number;
+  readonly hostAddress: bigint;
+  readonly padding?: number;
+}
+
+/** One RAM block of the destination (32 bytes). `rkey` counts only with pin-all; `offset` is in its ram_addr space. */
+export interface DestinationBlock {
+  readonly hostAddress: bigint;
+  readonly offset: bigint;
+  readonly length: bigint;
+  readonly rkey: number;
+  readonly padding?: number;
+}
+
+/** A range of one repeated byte (24 bytes); QEMU's value is always 0. `offset` is in the destination's ram_addr space. */
+export interface CompressCommand {
+  readonly value: number;
+  readonly blockIndex: number;
+  readonly offset: bigint;
+  readonly length: bigint;
+}
+
+/**
+ * Header fields that a decoded message keeps only where they differ from what {@link encodeControl} writes by itself, so that
+ * every message encodes back to the bytes it came from. `repeat` by itself is the number of register commands or results, and
+ * 1 for all other types, RAM_BLOCKS_RESULT included, as QEMU sends them; `padding` is 0.
+ */
+interface HeaderRest {
+  readonly repeat?: number;
+  readonly padding?: number;
+}
+
+export type ControlMessage = HeaderRest &
+  (
+    | { readonly type: EmptyType }
+    | { readonly type: 'QEMU_FILE'; readonly bytes: Uint8Array }
+    | { readonly type: 'RAM_BLOCKS_RESULT'; readonly blocks: readonly DestinationBlock[] }
+    | ({ readonly type: 'COMPRESS' } & CompressCommand)
+    | {
+        readonly type: 'REGISTER_REQUEST' | 'UNREGISTER_REQUEST';
+        readonly commands: readonly RegisterCommand[];
+      }
+    | { readonly type: 'REGISTER_RESULT'; readonly results: readonly RegisterResult[] }
+    | ({ readonly type: 'COMMIT' } & Commit)
+    | ({ readonly type: 'COMMITTED' } & Committed)
+  );

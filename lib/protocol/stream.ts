@@ -1,0 +1,253 @@
+/**
+ * QEMU's migration stream, parsed as far as it can be without QEMU: up to the end of the ram section.
+ *
+ *     QEVM 3 | CONFIGURATION | START ram ... | PART ram ... (any number) | END ram ... | device state
+ *
+ * A section other than ram before the END of ram is refused: its body has no length and only QEMU can read it. COMMAND
+ * sections are refused too, but for the one that announces the switch-over, which is skipped.
+ */
+import { MigrationError } from '../errors.ts';
+import type { RamBlockLayout, RamSection } from '../ram/vm.ts';
+import { readConfiguration, type StreamConfiguration } from './stream-configuration.ts';
+import {
+  CAPABILITY_IGNORE_SHARED,
+  RAM_SECTION_NAME,
+  RAM_SECTION_VERSION,
+  SECTION,
+  type StreamForm,
+} from './stream-format.ts';
+import { readBlocks, readFlag } from './stream-ram.ts';
+import { type Step, StreamReader } from './stream-reader.ts';
+
+/** Which of the ram sections. */
+export type RamSectionKind = 'start' | 'part' | 'end';
+
+export type StreamEvent =
+  | ({ readonly type: 'configuration' } & StreamConfiguration)
+  /** All blocks are known; `before` is there from here on. */
+  | { readonly type: 'ram-start'; readonly section: RamSection; readonly blocks: readonly RamBlockLayout[] }
+  /** Form `rdma`: serve control messages until REGISTER_FINISHED, then go on. */
+  | { readonly type: 'hook'; readonly section: RamSectionKind }
+  /**
+   * Form `pages`: page records begin here. Take {@link StreamParser.takeBuffered}, feed it and what follows to the reader of
+   * pages up to and with EOS, push what is left, go on.
+   */
+  | { readonly type: 'pages'; readonly section: 'part' | 'end' }
+  /** Behind the FOOTER of ram's END. {@link StreamParser.takeBuffered} begins the device state. */
+  | { readonly type: 'ram-end' };
+
+type Events = Step<void, StreamEvent>;
+
+/** Says that the source stops its VM now; device state in other channels waits for it, and there is none here. No data. */
+const COMMAND_SWITCHOVER_START = 11;
+/**
+ * Refused: a QEMU that opens a return path waits there for the outcome. Nothing of ours answers on one, so it may take the
+ * migration for failed and resume its VM, which would then run here and there.
+ */
+const COMMAND_OPEN_RETURN_PATH = 1;
+
+/**
+ * Pull parser: `push()` bytes as they arrive, call `next()` until it returns `undefined` (more bytes are needed). It holds what
+ * was pushed and not read, and nothing of the ram sections. After an error every call of `next()` throws the same error.
+ */
+export class StreamParser {
+  readonly #form: StreamForm;
+  readonly #reader = new StreamReader();
+  readonly #steps: Events;
+  #configuration: StreamConfiguration | undefined;
+  #before: { normal: Uint8Array; original: Uint8Array } | undefined;
+  #handingOver = false;
+  #finished = false;
+  #failure: unknown;
+
+  constructor(form: StreamForm) {
+    this.#form = form;
+    this.#steps = this.#parse();
+  }
+
+  /** Adds bytes of the stream; they are copied. */
+  push(bytes: Uint8Array): void {
+    this.#reader.queue.push(bytes);
+  }
+
+  /** The next event, or `undefined` until more bytes are pushed. Throws STREAM_ERROR. */
+  next(): StreamEvent | undefined {
+    if (this.#failure !== undefined) throw this.#failure;
+    if (this.#handingOver && !this.#finished) throw misuse('next() before takeBuffered() at a pages event');
+    try {
+      const step = this.#steps.next();
+      return step.done ? undefined : step.value;
+    } catch (error) {
+      this.#failure = error;
+      throw error;
+    }
+  }
+
+  /** What was pushed and not read: after a `pages` event the first page records, after `ram-end` the device state. */
+  takeBuffered(): Uint8Array {
+    if (!this.#handingOver) throw misuse('takeBuffered() at no pages or ram-end event');
+    this.#handingOver = this.#finished;
+    return this.#reader.queue.take(this.#reader.queue.length);
+  }
+
+  /** `ram-end` has been returned. */
+  get finished(): boolean {
+    return this.#finished;
+  }
+
+  /** The stream is over: throws STREAM_TRUNCATED unless `ram-end` has been returned. */
+  end(): void {
+    if (this.#finished) return;
+    const { phase, position } = this.#reader;
+    throw new MigrationError(
+      'STREAM_TRUNCATED',
+      phase,
+      `The migration stream ends before the end of its ram section, ${this.#reader.queue.length} bytes behind byte ${position}. The source stopped or the copy is cut: migrate again`,
+      { details: { position } },
+    );
+  }
+
+  /**
+   * The stream before the ram section in its normal form: without the capabilities subsection (a peer that did not set the
+   * same ones refuses it; {@link withCapabilities} puts it back) and without COMMAND sections. From `ram-start` on.
+   */
+  get before(): Uint8Array {
+    return this.#recorded().normal;
+  }
+
+  /** The same as it came. */
+  get originalBefore(): Uint8Array {
+    return this.#recorded().original;
+  }
+
+  /** Bytes. From `configuration` on. */
+  get pageSize(): number {
+    if (this.#configuration === undefined) throw misuse('the page size before the configuration event');
+    return this.#configuration.pageSize;
+  }
+
+  #recorded(): { normal: Uint8Array; original: Uint8Array } {
+    if (this.#before === undefined)
+      throw misuse('the bytes before the ram section before the ram-start event');
+    return this.#before;
+  }
+
+  *#parse(): Events {
+    const configuration = yield* readConfiguration(this.#reader);
+    this.#configuration = configuration;
+    yield { type: 'configuration', ...configuration };
+    yield* this.#skipCommands();
+    this.#reader.recordingOn = false;
+    const { recording } = this.#reader;
+    this.#before = { normal: recording.normal(), original: recording.original() };
+    const section = yield* this.#start(configuration);
+    this.#reader.phase = 'ram';
+    while ((yield* this.#round(section)) !== 'end');
+    this.#finished = true;
+    this.#handingOver = true;
+    yield { type: 'ram-end' };
+  }
+
+  *#skipCommands(): Step<void> {
+    while ((yield* this.#reader.peek()) === SECTION.COMMAND) {
+      const mark = this.#reader.recording.mark();
+      yield* this.#reader.u8();
+      const command = yield* this.#reader.u16();
+      const length = yield* this.#reader.u16();
+      if (command === COMMAND_OPEN_RETURN_PATH) {
+        this.#reader.fail('a command to open a return path. Switch the capability return-path off');
+      }
+      if (command !== COMMAND_SWITCHOVER_START || length !== 0) {
+        this.#reader.fail(
+          `the command ${command} with ${length} bytes. Switch postcopy-ram, x-colo and multifd off`,
+        );
+      }
+      this.#reader.recording.omitSince(mark);
+    }
+  }
+
+  *#start(configuration: StreamConfiguration): Step<RamSection, StreamEvent> {
+    const section = yield* this.#startHeader();
+    const guestAddresses = configuration.capabilities.includes(CAPABILITY_IGNORE_SHARED);
+    const { pageSize } = configuration;
+    const blocks = yield* readBlocks(this.#reader, { pageSize, guestAddresses });
+    yield { type: 'ram-start', section, blocks };
+    if (this.#form === 'rdma') yield* this.#hook('start');
+    else yield* readFlag(this.#reader, 'EOS');
+    yield* this.#footer(section);
+    return section;
+  }
+
+  *#startHeader(): Step<RamSection> {
+    const type = yield* this.#reader.u8();
+    if (type !== SECTION.START && type !== SECTION.FULL) return this.#unexpected(type);
+    const sectionId = yield* this.#reader.u32();
+    const name = yield* this.#reader.countedName('section name');
+    const instanceId = yield* this.#reader.u32();
+    const version = yield* this.#reader.u32();
+    if (type !== SECTION.START || name !== RAM_SECTION_NAME) return this.#foreign(name);
+    if (version !== RAM_SECTION_VERSION) {
+      this.#reader.fail(`version ${version} of the ram section, expected ${RAM_SECTION_VERSION}`);
+    }
+    return { sectionId, instanceId };
+  }
+
+  *#round(section: RamSection): Step<'part' | 'end', StreamEvent> {
+    yield* this.#skipCommands();
+    const type = yield* this.#reader.u8();
+    if (type === SECTION.START || type === SECTION.FULL) {
+      yield* this.#reader.u32();
+      return this.#foreign(yield* this.#reader.countedName('section name'));
+    }
+    if (type !== SECTION.PART && type !== SECTION.END) return this.#unexpected(type);
+    const id = yield* this.#reader.u32();
+    if (id !== section.sectionId) {
+      this.#reader.fail(`a part of section ${id}, expected ram (${section.sectionId})`);
+    }
+    const kind = type === SECTION.PART ? 'part' : 'end';
+    if (this.#form === 'rdma') yield* this.#hook(kind);
+    else yield* this.#pages(kind);
+    yield* this.#footer(section);
+    return kind;
+  }
+
+  *#hook(section: RamSectionKind): Events {
+    yield* readFlag(this.#reader, 'HOOK');
+    yield { type: 'hook', section };
+    yield* readFlag(this.#reader, 'EOS');
+  }
+
+  *#pages(section: 'part' | 'end'): Events {
+    this.#handingOver = true;
+    yield { type: 'pages', section };
+  }
+
+  *#footer(section: RamSection): Step<void> {
+    const type = yield* this.#reader.u8();
+    if (type !== SECTION.FOOTER) {
+      this.#reader.fail(
+        `byte ${type} where the footer of its ram section must stand; a machine type without footers (older than 2.4) cannot be migrated by this program`,
+      );
+    }
+    const id = yield* this.#reader.u32();
+    if (id !== section.sectionId) {
+      this.#reader.fail(`the footer of section ${id}, expected ram (${section.sectionId})`);
+    }
+  }
+
+  #unexpected(type: number): never {
+    const name = Object.entries(SECTION).find(([, number]) => number === type)?.[0] ?? 'unknown';
+    return this.#reader.fail(`section type ${type} (${name}) before the end of its ram section`);
+  }
+
+  #foreign(name: string): never {
+    return this.#reader.fail(
+      `the section ${name} before the end of its ram section. Only QEMU can read it: remove that device, or stop that feature, before migrating`,
+      { section: name },
+    );
+  }
+}
+
+function misuse(what: string): MigrationError {
+  return new MigrationError('INTERNAL', 'ram', `The stream parser was asked for ${what}`);
+}

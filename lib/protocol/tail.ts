@@ -1,0 +1,131 @@
+/**
+ * Whether device state, the bytes behind the END of ram, is whole. A v1 source gives no sign that it has finished, it just
+ * disconnects; but QEMU ends its stream with a description of itself:
+ *
+ *     FULL section (any number) | EOF 0x00 | VMDESCRIPTION 0x06, len u32, JSON of len bytes | nothing
+ *
+ * The JSON lists the devices in the order of their FULL sections.
+ */
+import { RollingWindow } from './rolling-window.ts';
+import { type DeviceName, SectionScan } from './section-scan.ts';
+import { SECTION } from './stream-format.ts';
+
+/**
+ * Longest description that is found. QEMU writes about 100 KiB for a small PC and some 20 KiB for each further CPU, so this is
+ * far beyond its largest VMs, and small beside RAM.
+ */
+const DESCRIPTION_MAX_BYTES = 16 * 1024 * 1024;
+/** Section type and length, u32, before the JSON. */
+const PREFIX_BYTES = 5;
+const JSON_END = '}'.charCodeAt(0);
+/**
+ * JSON has no control characters, so of the bytes with the value of the section type the last one that comes is that type, or
+ * one of the 4 bytes of the length behind it.
+ */
+const CANDIDATES = 5;
+
+export interface VmDescription {
+  /** Bytes. */
+  readonly pageSize: number;
+  readonly devices: readonly DeviceName[];
+}
+
+export type DeviceStateResult =
+  | { readonly complete: true; readonly description: VmDescription; readonly reason?: never }
+  /** `reason` completes "The device state is not whole: ...". */
+  | { readonly complete: false; readonly reason: string };
+
+/**
+ * Takes device state in pieces of any size and keeps the last 16 MiB at most. Data that only looks like sections can hide a
+ * missing one, so a result of complete speaks against truncation and loss, not against forgery.
+ */
+export class DeviceStateCheck {
+  readonly #scan = new SectionScan();
+  /** Where the description may begin, the last first. */
+  #candidates: readonly number[] = [];
+  readonly #window = new RollingWindow(DESCRIPTION_MAX_BYTES, (block) => this.#scan.push(block));
+
+  push(bytes: Uint8Array): void {
+    const found = lastPlaces(bytes, SECTION.VMDESCRIPTION, CANDIDATES).map((at) => this.#window.end + at);
+    this.#candidates = [...found, ...this.#candidates].slice(0, CANDIDATES);
+    this.#window.push(bytes);
+  }
+
+  /**
+   * Whether the device state is whole if it ends here. May be asked after every piece: unless
+   * it ends like a description, that costs next to nothing.
+   */
+  result(): DeviceStateResult {
+    const json = this.#description();
+    if (json === undefined) {
+      return incomplete(
+        'it does not end with the description of the VM. The source stopped early, or its machine type has suppress-vmdesc=on',
+      );
+    }
+    const description = parseDescription(json);
+    if (description === undefined) return incomplete('the description of the VM at its end is damaged');
+    if (this.#scan.contains(description.devices, this.#window.unfinished) === false) {
+      return incomplete('devices that the description of the VM lists are missing or in another order');
+    }
+    return { complete: true, description };
+  }
+
+  /** The JSON's bytes: they reach exactly to the end, and the prefix gives their length. */
+  #description(): Uint8Array | undefined {
+    const { start, end } = this.#window;
+    if (end === 0 || this.#window.at(end - 1) !== JSON_END) return undefined;
+    const at = this.#candidates.find((place) => {
+      const json = place + PREFIX_BYTES;
+      if (place - 1 < start || json >= end || this.#window.at(place - 1) !== SECTION.EOF) return false;
+      return this.#u32(place + 1) === end - json;
+    });
+    return at === undefined ? undefined : this.#window.from(at + PREFIX_BYTES);
+  }
+
+  #u32(at: number): number {
+    return [0, 1, 2, 3].reduce((value, i) => value * 256 + this.#window.at(at + i), 0);
+  }
+}
+
+function lastPlaces(bytes: Uint8Array, value: number, count: number): number[] {
+  const places: number[] = [];
+  for (let end = bytes.length; places.length < count; ) {
+    const at = bytes.subarray(0, end).lastIndexOf(value);
+    if (at < 0) break;
+    places.push(at);
+    end = at;
+  }
+  return places;
+}
+
+function incomplete(reason: string): DeviceStateResult {
+  return { complete: false, reason };
+}
+
+function parseDescription(bytes: Uint8Array): VmDescription | undefined {
+  const json = parseJson(bytes);
+  if (!isRecord(json) || !isCount(json.page_size) || !Array.isArray(json.devices)) return undefined;
+  const devices: DeviceName[] = [];
+  for (const device of json.devices as unknown[]) {
+    if (!isRecord(device) || typeof device.name !== 'string' || !isCount(device.instance_id))
+      return undefined;
+    devices.push({ name: device.name, instanceId: device.instance_id });
+  }
+  return { pageSize: json.page_size, devices };
+}
+
+function parseJson(bytes: Uint8Array): unknown {
+  try {
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+  } catch {
+    return undefined;
+  }
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function isCount(value: unknown): value is number {
+  return Number.isInteger(value) && (value as number) >= 0;
+}
