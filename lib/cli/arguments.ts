@@ -1,0 +1,82 @@
+/** Reads what stands on the command line. Everything is refused that is not exactly what was asked for. */
+import { resolve } from 'node:path';
+import { InvalidArgumentError } from 'commander';
+
+const UNITS: Readonly<Record<string, bigint>> = {
+  B: 1n,
+  K: 1n << 10n,
+  M: 1n << 20n,
+  G: 1n << 30n,
+  T: 1n << 40n,
+  P: 1n << 50n,
+  E: 1n << 60n,
+};
+const U64_MAX = (1n << 64n) - 1n;
+/** What a timer of Node can wait. */
+const MAX_SECONDS = (2 ** 31 - 1) / 1000;
+
+/** A size as QEMU writes it: `4096`, `500M`, `1.5G`; suffixes of 1024, no suffix means bytes. Rounded down to whole bytes. */
+export function parseSize(text: string): bigint {
+  const match = /^(\d{1,20})(?:\.(\d{1,18}))?([BKMGTPE]?)$/i.exec(text);
+  if (!match) throw badSize('expected a size such as 4096, 500M or 1.5G');
+  const [, whole = '', fraction = '', suffix = ''] = match;
+  const unit = UNITS[suffix.toUpperCase() || 'B'] as bigint;
+  if (fraction !== '' && unit === 1n) throw badSize('there is no fraction of a byte: add K, M, G, T, P or E');
+  const bytes = (BigInt(whole + fraction) * unit) / 10n ** BigInt(fraction.length);
+  if (bytes > U64_MAX) throw badSize(`${bytes} bytes are more than 64 bits can hold`);
+  return bytes;
+}
+
+function badSize(why: string): InvalidArgumentError {
+  return new InvalidArgumentError(`${capitalized(why)}.`);
+}
+
+function capitalized(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+/** Seconds, also `0.5`, as milliseconds. */
+export function parseSeconds(text: string): number {
+  const seconds = /^\d{1,10}(\.\d{1,3})?$/.test(text) ? Number(text) : Number.NaN;
+  if (seconds > 0 && seconds <= MAX_SECONDS) return Math.max(1, Math.round(seconds * 1000));
+  throw new InvalidArgumentError(`Expected seconds, more than 0 and at most ${Math.floor(MAX_SECONDS)}.`);
+}
+
+/** Collects `NAME=PATH` options; paths become absolute. Block names such as `/rom@etc/acpi/tables` have no `=`. */
+export function collectPath(
+  text: string,
+  previous: Readonly<Record<string, string>> = {},
+): Record<string, string> {
+  const [name, path] = splitPair(text, previous);
+  if (path === undefined || path === '')
+    throw new InvalidArgumentError('Expected BLOCK=PATH, such as pc.ram=/dev/shm/vm1.');
+  return assign(previous, name, resolve(path));
+}
+
+/** Collects `NAME` or `NAME=ADDRESS` options; the address is decimal or 0x hexadecimal. */
+export function collectIgnored(
+  text: string,
+  previous: Readonly<Record<string, bigint | undefined>> = {},
+): Record<string, bigint | undefined> {
+  const [name, address] = splitPair(text, previous);
+  if (address === undefined) return assign(previous, name, undefined);
+  if (!/^(\d{1,20}|0x[0-9a-f]{1,16})$/i.test(address) || BigInt(address) > U64_MAX) {
+    throw new InvalidArgumentError('Expected BLOCK or BLOCK=ADDRESS, such as pc.ram=0x0.');
+  }
+  return assign(previous, name, BigInt(address));
+}
+
+function splitPair(text: string, previous: object): [name: string, value: string | undefined] {
+  const equals = text.indexOf('=');
+  const name = equals < 0 ? text : text.slice(0, equals);
+  if (name === '') throw new InvalidArgumentError('The name of the RAM block is missing.');
+  if (Object.hasOwn(previous, name)) throw new InvalidArgumentError(`The RAM block ${name} is named twice.`);
+  return [name, equals < 0 ? undefined : text.slice(equals + 1)];
+}
+
+/** Without a prototype: a block may be called `__proto__`. */
+function assign<T>(previous: Readonly<Record<string, T>>, name: string, value: T): Record<string, T> {
+  const next: Record<string, T> = Object.assign(Object.create(null), previous);
+  next[name] = value;
+  return next;
+}

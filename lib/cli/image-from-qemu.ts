@@ -1,0 +1,36 @@
+import { fromQemu } from '../image/index.ts';
+import { formatBytes } from './format.ts';
+import { imageProgress } from './image-view.ts';
+import type { FromQemuOptions } from './program.ts';
+import type { CommandContext } from './run.ts';
+import { openInput } from './stream-file.ts';
+
+/** `rdma-migrate image from-qemu`: reads a plain QEMU stream into a new image. */
+export async function imageFromQemu(
+  context: CommandContext,
+  file: string,
+  image: string,
+  { ramFile, sharedRam, acceptUnproven = false }: FromQemuOptions,
+): Promise<void> {
+  const { reporter, signal } = context;
+  context.onFailure(`nothing of the stream was kept: there is no image ${image}`);
+  const result = await fromQemu(openInput(file), image, {
+    signal,
+    onProgress: imageProgress(reporter),
+    acceptUnproven,
+    ...(ramFile && { ramFiles: ramFile }),
+    ...(sharedRam && { sharedRam }),
+  });
+  for (const path of result.removedPartials) reporter.notice(`removed ${path}, left by a receive that died`);
+  const { machine, ramBytes, streamBytes, completeness } = result;
+  reporter.completed({ ...result, image: result.path }, [
+    `made ${image}: ${machine}, ${formatBytes(ramBytes)} of RAM out of a stream of ${formatBytes(streamBytes)}`,
+    COMPLETENESS[completeness],
+  ]);
+}
+
+const COMPLETENESS = {
+  commit: 'the source confirmed what it sent',
+  vmdescription: 'the description of the VM at the end of the stream says that it is whole',
+  none: 'nothing proves that the stream was whole: it was taken because of --accept-unproven',
+} as const;

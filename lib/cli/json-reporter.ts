@@ -1,0 +1,55 @@
+import type { Logger } from 'pino';
+import type { Failure, Reporter } from './reporter.ts';
+
+/** One JSON object a line. Integers of 64 bits are decimal strings, as in an image's manifest. docs/cli.md lists the events. */
+export class JsonReporter implements Reporter {
+  readonly #write: (line: string) => void;
+  readonly #log: Logger;
+
+  /** `write` gets one line without its end. */
+  constructor(write: (line: string) => void, log: Logger) {
+    this.#write = write;
+    this.#log = log;
+  }
+
+  started(text: string): void {
+    this.#log.debug(text);
+  }
+
+  listening(uri: string): void {
+    this.#event('listening', { uri });
+  }
+
+  phase(phase: string): void {
+    this.#event('phase', { phase });
+  }
+
+  progress(fields: object): void {
+    this.#event('progress', fields);
+  }
+
+  notice(message: string): void {
+    this.#event('notice', { message });
+  }
+
+  debug(message: string): void {
+    this.#log.debug(message);
+  }
+
+  completed(fields: object): void {
+    this.#event('completed', fields);
+  }
+
+  failed({ error, exitCode, left }: Failure): void {
+    const { code, phase, message, details } = error;
+    this.#event('error', { code, phase, message, details, 'exit-code': exitCode, ...(left && { left }) });
+  }
+
+  #event(event: string, fields: object): void {
+    this.#write(toJson({ event, ...fields }));
+  }
+}
+
+export function toJson(value: unknown): string {
+  return JSON.stringify(value, (_key, item: unknown) => (typeof item === 'bigint' ? item.toString() : item));
+}

@@ -1,0 +1,53 @@
+#!/usr/bin/env node
+/** The `rdma-migrate` command. What each command needs is loaded when it runs: --help, --version and doctor work without the addon. */
+import { CommanderError } from 'commander';
+import { toolVersion } from '../image/tool.ts';
+import { parseRdmaUri } from '../protocol/uri.ts';
+import { EXIT } from './exit-codes.ts';
+import { createReporter, survivesClosedOutput } from './output.ts';
+import { type Actions, buildProgram } from './program.ts';
+import { runCommand } from './run.ts';
+import { refuseJsonWithData, usageError } from './usage.ts';
+
+const actions: Actions = {
+  receive: (uri, options) =>
+    runCommand(options, async (context) => {
+      parseRdmaUri(uri);
+      await (await import('./receive.ts')).receive(context, uri, options);
+    }),
+  send: (image, uri, options) =>
+    runCommand(options, async (context) => {
+      parseRdmaUri(uri);
+      await (await import('./send.ts')).send(context, image, uri, options);
+    }),
+  inspect: (image, options) =>
+    runCommand(options, async () => (await import('./image-inspect.ts')).imageInspect(image, options)),
+  toQemu: (image, file, options) =>
+    runCommand({ ...options, stdoutIsData: file === '-' }, async (context) => {
+      refuseJsonWithData(file, options);
+      await (await import('./image-to-qemu.ts')).imageToQemu(context, image, file, options);
+    }),
+  fromQemu: (file, image, options) =>
+    runCommand(options, async (context) => {
+      await (await import('./image-from-qemu.ts')).imageFromQemu(context, file, image, options);
+    }),
+  doctor: (options) =>
+    runCommand(options, async (context) => (await import('./doctor.ts')).doctor(context, options)),
+};
+
+async function main(argv: readonly string[]): Promise<void> {
+  survivesClosedOutput();
+  const program = buildProgram(actions, await toolVersion());
+  try {
+    await program.parseAsync([...argv]);
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    // --help and --version end with 0 and have been written.
+    if (error.exitCode === 0) return;
+    const json = argv.includes('--json');
+    createReporter({ json }).failed({ error: usageError(error), exitCode: EXIT.usage, left: undefined });
+    process.exitCode = EXIT.usage;
+  }
+}
+
+await main(process.argv);

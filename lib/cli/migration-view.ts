@@ -1,0 +1,53 @@
+/** A migration's progress and result as people read them. */
+import type { MigrationResult } from '../migration/result.ts';
+import type { MigrationProgress } from '../migration/statistics.ts';
+import { formatBytes, formatDuration, formatRate } from './format.ts';
+import type { BarState } from './reporter.ts';
+
+const BYTES_PER_MEGABIT = 1e6 / 8;
+
+export function migrationBar(progress: MigrationProgress): BarState {
+  const { phase, ram } = progress;
+  const done = ram.total - ram.remaining;
+  const seconds = (progress['total-time'] - progress['setup-time']) / 1000;
+  return {
+    phase,
+    done,
+    total: ram.total,
+    bytesPerSecond: ram.mbps * BYTES_PER_MEGABIT,
+    secondsLeft: done > 0 && seconds > 0 ? (ram.remaining * seconds) / done : undefined,
+  };
+}
+
+/** `verb`: sent or received. `what`: the image. `direction`: to or from. */
+export function migrationSummary(
+  verb: 'sent' | 'received',
+  what: string,
+  result: MigrationResult,
+): readonly string[] {
+  const { ram } = result;
+  const ramSeconds = formatDuration(result['total-time'] - result['setup-time']);
+  const rate = formatRate(ram.mbps * BYTES_PER_MEGABIT);
+  const direction = verb === 'sent' ? 'to' : 'from';
+  return [
+    `${verb} ${what} ${direction} ${result.peer}: ${result.machine}, ${formatBytes(ram.total)} of RAM in ${ramSeconds} ` +
+      `(${formatBytes(ram['normal-bytes'])} with content, ${rate}), ${formatBytes(result['device-state-bytes'])} of device state`,
+    `provider ${result.provider}: ${result['provider-reason']}; pin-all ${onOff(result['pin-all'])}, CRC ${onOff(result.crc)}`,
+    OUTCOME[verb][result.outcome],
+  ];
+}
+
+const onOff = (value: boolean): string => (value ? 'on' : 'off');
+
+const OUTCOME = {
+  sent: {
+    committed:
+      'committed: the destination holds the VM and has made it durable. Never run it from here again',
+    unconfirmed:
+      'unconfirmed: a version 1 destination does not say that it holds the VM. Look at it there before you give it up here',
+  },
+  received: {
+    committed: 'committed: the source knows that the VM is here',
+    unconfirmed: 'complete here; a version 1 source is not told. Do not run the VM there again',
+  },
+} as const;

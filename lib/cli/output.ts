@@ -1,0 +1,41 @@
+import { JsonReporter } from './json-reporter.ts';
+import { createLogger } from './log.ts';
+import { ProgressBar } from './progress-bar.ts';
+import type { Reporter } from './reporter.ts';
+import { TextReporter } from './text-reporter.ts';
+
+/** The options that every command has. */
+export interface OutputOptions {
+  readonly json?: boolean;
+  readonly quiet?: boolean;
+  readonly verbose?: boolean;
+}
+
+/**
+ * The reporter that the options ask for.
+ * @param stdoutIsData the command writes a stream to stdout: words go to stderr
+ */
+export function createReporter(options: OutputOptions, stdoutIsData = false): Reporter {
+  const { json = false, quiet = false, verbose = false } = options;
+  const bar = process.stderr.isTTY && !json && !quiet ? new ProgressBar(process.stderr) : undefined;
+  const err = (line: string): void => {
+    if (bar) bar.print(line);
+    else process.stderr.write(`${line}\n`);
+  };
+  const log = createLogger({ json, quiet, verbose }, err);
+  const out = stdoutIsData ? err : (line: string): void => void process.stdout.write(`${line}\n`);
+  if (json) return new JsonReporter(out, log);
+  return new TextReporter({ out, err, log, bar, quiet });
+}
+
+/**
+ * A reader of stdout or stderr that goes away is no reason to fail: `rdma-migrate receive ... | head -1` still receives its VM. What
+ * must arrive at a reader (image to-qemu) notices by its own writes.
+ */
+export function survivesClosedOutput(): void {
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EPIPE') process.exitCode ??= 1;
+    });
+  }
+}

@@ -1,0 +1,187 @@
+/** The tree of commands, arguments and options. It loads nothing that needs the addon. */
+import { Command, Option } from 'commander';
+import type { ProviderChoice } from '../transport/provider.ts';
+import { collectIgnored, collectPath, parseSeconds, parseSize } from './arguments.ts';
+import { EXIT_CODE_HELP } from './exit-codes.ts';
+import type { OutputOptions } from './output.ts';
+
+export type { OutputOptions } from './output.ts';
+
+/** Options of both ends of a migration. */
+export interface EndOptions extends OutputOptions {
+  readonly provider: ProviderChoice;
+  readonly commit: 'auto' | 'require' | 'off';
+  readonly crc?: boolean;
+  /** Absolute paths by block name. */
+  readonly ramFile?: Readonly<Record<string, string>>;
+}
+
+export interface ReceiveOptions extends EndOptions {
+  readonly image: string;
+  /** Milliseconds. */
+  readonly timeout?: number;
+}
+
+export interface SendOptions extends EndOptions {
+  readonly pinAll?: boolean;
+  /** Bytes per second. */
+  readonly maxBandwidth?: bigint;
+  readonly verify?: boolean;
+}
+
+export interface ToQemuOptions extends OutputOptions {
+  /** Guest-physical addresses by block name; undefined: the image knows it. */
+  readonly ignoreShared?: Readonly<Record<string, bigint | undefined>>;
+  readonly ramFile?: Readonly<Record<string, string>>;
+}
+
+export interface FromQemuOptions extends OutputOptions {
+  readonly sharedRam?: Readonly<Record<string, string>>;
+  readonly ramFile?: Readonly<Record<string, string>>;
+  readonly acceptUnproven?: boolean;
+}
+
+/** What the commands do. */
+export interface Actions {
+  receive(uri: string, options: ReceiveOptions): Promise<void>;
+  send(image: string, uri: string, options: SendOptions): Promise<void>;
+  inspect(image: string, options: OutputOptions): Promise<void>;
+  toQemu(image: string, file: string, options: ToQemuOptions): Promise<void>;
+  fromQemu(file: string, image: string, options: FromQemuOptions): Promise<void>;
+  doctor(options: OutputOptions): Promise<void>;
+}
+
+const URI_HELP = `
+URIs are QEMU's: rdma:host:port, with IPv6 addresses in brackets: rdma:[2001:db8::7]:4444.`;
+
+/** The command. Usage errors and --help throw a CommanderError instead of ending the process. */
+export function buildProgram(actions: Actions, version: string): Command {
+  const program = new Command('rdma-migrate')
+    .description(
+      "Move a virtual machine's RAM and device state to another host over RDMA, as QEMU's rdma: migration does.",
+    )
+    .version(version)
+    .exitOverride()
+    // Usage errors are thrown; whoever catches them says them, in the form of all other errors.
+    .configureOutput({ outputError: () => undefined })
+    .addHelpText('after', EXIT_CODE_HELP);
+  addReceive(program, actions);
+  addSend(program, actions);
+  addImage(program, actions);
+  addDoctor(program, actions);
+  return program;
+}
+
+function addReceive(program: Command, actions: Actions): void {
+  const command = program
+    .command('receive')
+    .summary('wait for a VM and keep it as an image')
+    .description(
+      'Waits for one VM, from QEMU (migrate rdma:host:port) or from rdma-migrate send, and keeps it as an image.',
+    )
+    .argument('<uri>', 'where to listen, such as rdma:0.0.0.0:4444; port 0 takes any free port')
+    .requiredOption('--image <dir>', 'the image to make; it must not exist')
+    .option('--ram-file <block=path>', 'keep a RAM block in a new file of its own (repeatable)', collectPath)
+    .option('--timeout <seconds>', 'give up when no source has connected by then', parseSeconds)
+    .action((uri: string, options: ReceiveOptions) => actions.receive(uri, options));
+  withOutput(withEnd(command)).addHelpText('after', `${URI_HELP}\n${EXIT_CODE_HELP}`);
+}
+
+function addSend(program: Command, actions: Actions): void {
+  const command = program
+    .command('send')
+    .summary('send an image to a waiting destination')
+    .description(
+      'Sends an image to a waiting destination: QEMU with -incoming rdma:host:port, or rdma-migrate receive.',
+    )
+    .argument('<image>', 'the image to send; it is only read')
+    .argument('<uri>', 'where the destination listens, such as rdma:host:4444')
+    .option('--pin-all', "register all RAM at once at the destination (QEMU's rdma-pin-all)")
+    .option(
+      '--max-bandwidth <size>',
+      'bytes per second, such as 500M or 1.5G; 0: no limit (default)',
+      parseSize,
+    )
+    .option('--verify', 'compare a digest of all RAM on both sides before the commit')
+    .option('--ram-file <block=path>', 'where a RAM block outside the image is now (repeatable)', collectPath)
+    .action((image: string, uri: string, options: SendOptions) => actions.send(image, uri, options));
+  withOutput(withEnd(command)).addHelpText('after', `${URI_HELP}\n${EXIT_CODE_HELP}`);
+}
+
+function addImage(program: Command, actions: Actions): void {
+  const image = program
+    .command('image')
+    .summary('look at images and convert them')
+    .description('Looks at images and converts them.');
+  const inspect = image
+    .command('inspect')
+    .description('Shows what an image holds.')
+    .argument('<image>')
+    .action((path: string, options: OutputOptions) => actions.inspect(path, options));
+  const toQemu = image
+    .command('to-qemu')
+    .description('Writes an image as a plain QEMU stream, which -incoming "exec:cat FILE" loads.')
+    .argument('<image>')
+    .argument('<file>', 'a new file, a FIFO, or - for stdout')
+    .option(
+      '--ignore-shared <block[=address]>',
+      'leave out the pages of a block that QEMU maps itself (x-ignore-shared); its guest address if the image does not know it, 0x0 for pc.ram (repeatable)',
+      collectIgnored,
+    )
+    .option('--ram-file <block=path>', 'where a RAM block outside the image is now (repeatable)', collectPath)
+    .action((path: string, file: string, options: ToQemuOptions) => actions.toQemu(path, file, options));
+  const fromQemu = image
+    .command('from-qemu')
+    .description('Reads a plain QEMU stream (QMP migrate "exec:cat>FILE") into a new image.')
+    .argument('<file>', 'a file, a FIFO, or - for stdin')
+    .argument('<image>', 'the image to make; it must not exist')
+    .option(
+      '--shared-ram <block=path>',
+      'the existing file of a block whose pages x-ignore-shared left out (repeatable)',
+      collectPath,
+    )
+    .option('--ram-file <block=path>', 'keep a RAM block in a new file of its own (repeatable)', collectPath)
+    .option('--accept-unproven', 'take a stream that nothing proves to be whole (suppress-vmdesc=on)')
+    .action((file: string, path: string, options: FromQemuOptions) => actions.fromQemu(file, path, options));
+  for (const command of [inspect, toQemu, fromQemu]) withOutput(command).addHelpText('after', EXIT_CODE_HELP);
+}
+
+function addDoctor(program: Command, actions: Actions): void {
+  const doctor = program
+    .command('doctor')
+    .summary('check this machine and say what is missing')
+    .description(
+      'Checks providers, devices, limits and kernel features, says what is missing and how to get it, and migrates a small VM through ' +
+        '127.0.0.1 within this process. Ends with 0 when this machine can migrate over iWARP.',
+    )
+    .action((options: OutputOptions) => actions.doctor(options));
+  withOutput(doctor).addHelpText('after', EXIT_CODE_HELP);
+}
+
+function withEnd(command: Command): Command {
+  return command
+    .addOption(
+      new Option(
+        '--provider <name>',
+        'what carries the migration: an RDMA device (verbs) or software (iwarp)',
+      )
+        .choices(['auto', 'verbs', 'iwarp'])
+        .default('auto'),
+    )
+    .addOption(
+      new Option(
+        '--commit <mode>',
+        'confirm that the VM has arrived: if the peer can, only with a peer that can, or never',
+      )
+        .choices(['auto', 'require', 'off'])
+        .default('auto'),
+    )
+    .option('--crc', 'ask for CRC32C on the wire (iwarp); in use when either end asks');
+}
+
+function withOutput(command: Command): Command {
+  return command
+    .option('--json', 'one JSON object a line on stdout')
+    .addOption(new Option('-q, --quiet', 'say nothing but errors and the address').conflicts('verbose'))
+    .option('-v, --verbose', 'log details to stderr');
+}

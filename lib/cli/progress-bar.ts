@@ -1,0 +1,60 @@
+import { SingleBar } from 'cli-progress';
+import { formatBytes, formatDuration, formatRate } from './format.ts';
+import type { BarState } from './reporter.ts';
+
+const FORMAT = '{phase} [{bar}] {percentage}%  {done} / {size}  {rate}  {left}';
+const CLEAR_LINE = '\r\u001b[K';
+
+/** The fields of the bar's line that are no numbers of its own. */
+export function barFields(state: BarState): Record<'phase' | 'done' | 'size' | 'rate' | 'left', string> {
+  const { phase, done, total, bytesPerSecond, secondsLeft } = state;
+  return {
+    phase: phase.padEnd('device-state'.length),
+    done: formatBytes(done),
+    size: formatBytes(total),
+    rate: formatRate(bytesPerSecond),
+    left: secondsLeft === undefined ? '' : `${formatDuration(secondsLeft * 1000)} left`,
+  };
+}
+
+/** A bar in the last line of a terminal. Nothing is drawn before the total is known. */
+export class ProgressBar {
+  readonly #stream: NodeJS.WriteStream;
+  #bar: SingleBar | undefined;
+
+  constructor(stream: NodeJS.WriteStream) {
+    this.#stream = stream;
+  }
+
+  update(state: BarState): void {
+    if (state.total === 0) return;
+    this.#bar ??= this.#start(state);
+    this.#bar.update(state.done, barFields(state));
+  }
+
+  /** Writes a line above the bar. */
+  print(line: string): void {
+    this.#stream.write(this.#bar === undefined ? `${line}\n` : `${CLEAR_LINE}${line}\n`);
+  }
+
+  stop(): void {
+    if (this.#bar === undefined) return;
+    this.#bar.stop();
+    this.#bar = undefined;
+    this.#stream.write(CLEAR_LINE);
+  }
+
+  #start(state: BarState): SingleBar {
+    // gracefulExit would have signal handlers of its own; ours lets the migration end first.
+    const options = {
+      stream: this.#stream,
+      format: FORMAT,
+      gracefulExit: false,
+      clearOnComplete: true,
+      barsize: 24,
+    };
+    const bar = new SingleBar(options);
+    bar.start(state.total, state.done, barFields(state));
+    return bar;
+  }
+}

@@ -1,0 +1,53 @@
+import { MigrationError } from '../errors.ts';
+import { ImageWriter } from '../image/index.ts';
+import { MigrationDestination } from '../migration/destination.ts';
+import type { DestinationOptions } from '../migration/options.ts';
+import { follow } from './follow.ts';
+import { migrationSummary } from './migration-view.ts';
+import type { ReceiveOptions } from './program.ts';
+import type { CommandContext } from './run.ts';
+
+/** `rdma-migrate receive`: waits for one VM and keeps it as an image. */
+export async function receive(context: CommandContext, uri: string, options: ReceiveOptions): Promise<void> {
+  const { reporter, signal } = context;
+  await using writer = await ImageWriter.open(options.image, { ramFiles: options.ramFile });
+  for (const path of writer.removedPartials) reporter.notice(`removed ${path}, left by a receive that died`);
+  context.onFailure(`nothing was kept: there is no image ${options.image}`);
+  await using destination = await MigrationDestination.listen(uri, writer, destinationOptions(options));
+  reporter.listening(destination.uri);
+  const deadline = new SourceDeadline(destination, options.timeout);
+  const result = await follow(destination, reporter, () =>
+    destination.receive({ signal: AbortSignal.any([signal, deadline.signal]) }),
+  );
+  reporter.completed({ ...result, image: writer.path }, migrationSummary('received', options.image, result));
+}
+
+function destinationOptions({ provider, crc, commit }: ReceiveOptions): DestinationOptions {
+  return { provider, commit, ...(crc !== undefined && { crc }) };
+}
+
+/** Ends the wait for a source, not a migration that has begun. */
+class SourceDeadline {
+  readonly #controller = new AbortController();
+
+  constructor(destination: MigrationDestination, milliseconds: number | undefined) {
+    if (milliseconds === undefined) return;
+    const timer = setTimeout(() => this.#controller.abort(noSource(milliseconds)), milliseconds);
+    const clear = (): void => clearTimeout(timer);
+    destination.once('end', clear);
+    destination.on('phase', (phase) => {
+      if (phase === 'negotiate') clear();
+    });
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+}
+
+function noSource(milliseconds: number): MigrationError {
+  const message =
+    `no source has connected within ${milliseconds / 1000} s. Start the source, check its address and port and the firewall between, ` +
+    'or wait longer (--timeout)';
+  return new MigrationError('TIMEOUT', 'listen', message, { details: { timeoutMs: milliseconds } });
+}

@@ -1,0 +1,37 @@
+import type { MigrationError, Phase } from '../errors.ts';
+import type { ExitCode } from './exit-codes.ts';
+
+/** What a progress bar shows, in bytes and seconds. */
+export interface BarState {
+  readonly phase: string;
+  readonly done: number;
+  readonly total: number;
+  readonly bytesPerSecond: number;
+  /** undefined: cannot be told yet. */
+  readonly secondsLeft: number | undefined;
+}
+
+export interface Failure {
+  readonly error: MigrationError;
+  readonly exitCode: ExitCode;
+  /** What the failure leaves behind, in a sentence. */
+  readonly left: string | undefined;
+}
+
+/** Where a command says what it does: text for people or lines of JSON for programs. */
+export interface Reporter {
+  /** The work begins; `text` is a line for people. */
+  started(text: string): void;
+  /** The address at which peers may connect from now on. */
+  listening(uri: string): void;
+  phase(phase: Phase | string): void;
+  /** `fields` as programs get them, `bar` for people. */
+  progress(fields: object, bar: BarState): void;
+  /** Something worth knowing; not an error. */
+  notice(message: string): void;
+  /** Details, with --verbose. */
+  debug(message: string): void;
+  /** `fields` as programs get them, `lines` for people. */
+  completed(fields: object, lines: readonly string[]): void;
+  failed(failure: Failure): void;
+}

@@ -1,0 +1,61 @@
+import { type ErrorCode, MigrationError, toMigrationError } from '../errors.ts';
+import { exitCodeOf } from './exit-codes.ts';
+import { Interrupt } from './interrupt.ts';
+import { createReporter, type OutputOptions } from './output.ts';
+import type { Reporter } from './reporter.ts';
+
+/** How long the process may take to end by itself once its work is over. */
+const LEFTOVERS_MS = 3_000;
+
+/** With these nothing was begun, or nobody knows what is left and the message says what to do. */
+const SAYS_IT_ITSELF: ReadonlySet<ErrorCode> = new Set([
+  'INVALID_ARGUMENT',
+  'IMAGE_EXISTS',
+  'COMMIT_UNKNOWN',
+]);
+
+/** What a command works with. */
+export interface CommandContext {
+  readonly reporter: Reporter;
+  /** Aborts on the first SIGINT or SIGTERM. */
+  readonly signal: AbortSignal;
+  /** From here on a failure leaves this behind: a sentence for the user. */
+  onFailure(left: string): void;
+}
+
+/** Runs a command to its end and sets the process's exit code. Never rejects. */
+export async function runCommand(
+  options: OutputOptions & { stdoutIsData?: boolean },
+  command: (context: CommandContext) => Promise<void>,
+): Promise<void> {
+  const reporter = createReporter(options, options.stdoutIsData);
+  const interrupt = new Interrupt((name) => reporter.notice(`${name}: cancelling; once more ends at once`));
+  let left: string | undefined;
+  try {
+    const onFailure = (text: string): void => {
+      left = text;
+    };
+    await command({ reporter, signal: interrupt.signal, onFailure });
+  } catch (thrown) {
+    const error = toMigrationError(thrown, 'configure');
+    const exitCode = exitCodeOf(error.code, interrupt.received);
+    reporter.failed({ error, exitCode, left: SAYS_IT_ITSELF.has(error.code) ? undefined : left });
+    if (error.code === 'INTERNAL') reporter.debug(stackOf(thrown));
+    process.exitCode = exitCode;
+  }
+  endSoon(interrupt);
+}
+
+/** The process ends when nothing is left to do; a blocked system call of a library must not keep it for ever. */
+function endSoon(interrupt: Interrupt): void {
+  setTimeout(() => {
+    if (interrupt.received !== undefined) interrupt.die();
+    else process.exit();
+  }, LEFTOVERS_MS).unref();
+}
+
+function stackOf(thrown: unknown): string {
+  const cause = thrown instanceof MigrationError ? thrown.cause : undefined;
+  const error = cause ?? thrown;
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+}

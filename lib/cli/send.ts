@@ -1,0 +1,39 @@
+import { openImage } from '../image/index.ts';
+import type { SourceOptions } from '../migration/options.ts';
+import { MigrationSource } from '../migration/source.ts';
+import { follow } from './follow.ts';
+import { formatBytes } from './format.ts';
+import { migrationSummary } from './migration-view.ts';
+import type { SendOptions } from './program.ts';
+import type { CommandContext } from './run.ts';
+
+/** `rdma-migrate send`: sends an image to a waiting destination. */
+export async function send(
+  context: CommandContext,
+  image: string,
+  uri: string,
+  options: SendOptions,
+): Promise<void> {
+  const { reporter, signal } = context;
+  const placement = options.ramFile === undefined ? {} : { ramFiles: options.ramFile };
+  await using vm = await openImage(image, { signal, ...placement });
+  const total = vm.blocks.reduce((sum, { length }) => sum + length, 0n);
+  reporter.started(
+    `sending ${image} (${vm.layout.machine}, ${formatBytes(total)} of RAM in ${vm.blocks.length} blocks) to ${uri}`,
+  );
+  context.onFailure(`the image ${image} is as it was: it can be sent again`);
+  const source = new MigrationSource(vm, uri, sourceOptions(options));
+  const result = await follow(source, reporter, () => source.migrate({ signal }));
+  reporter.completed({ ...result, image: vm.path }, migrationSummary('sent', image, result));
+}
+
+function sourceOptions({ provider, crc, commit, pinAll, maxBandwidth, verify }: SendOptions): SourceOptions {
+  return {
+    provider,
+    commit,
+    ...(crc !== undefined && { crc }),
+    ...(pinAll !== undefined && { pinAll }),
+    ...(maxBandwidth !== undefined && { maxBandwidth }),
+    ...(verify !== undefined && { verify }),
+  };
+}

@@ -1,0 +1,26 @@
+/** Errors of the command line. */
+import type { CommanderError } from 'commander';
+import { MigrationError } from '../errors.ts';
+import type { OutputOptions } from './output.ts';
+
+/** What commander says, in our form. */
+export function usageError(error: CommanderError): MigrationError {
+  const said =
+    error.code === 'commander.help' ? 'no command was given' : error.message.replace(/^error: /, '');
+  return new MigrationError(
+    'INVALID_ARGUMENT',
+    'configure',
+    `${said.replace(/\.$/, '')}. See rdma-migrate --help, or --help of the command`,
+    { cause: error },
+  );
+}
+
+/** @throws MigrationError INVALID_ARGUMENT: both the stream and the events would be on stdout */
+export function refuseJsonWithData(file: string, { json }: OutputOptions): void {
+  if (file !== '-' || !json) return;
+  throw new MigrationError(
+    'INVALID_ARGUMENT',
+    'configure',
+    'with FILE - the stream goes to stdout, where the lines of --json would go too: name a file, or leave --json out',
+  );
+}

@@ -1,0 +1,76 @@
+/** What this machine has for migrations, what is missing, and how to get it. */
+import { MigrationError } from '../errors.ts';
+import { toolVersion } from '../image/tool.ts';
+import { checkCgroupMemory } from './cgroup.ts';
+import type { Check } from './check.ts';
+import { checkAvailableMemory, checkHugePages, checkLockedMemory, checkShmemHugePages } from './memory.ts';
+import { checkCrc, checkDirtyTracking, checkKernel, checkNode } from './platform.ts';
+import { checkAddon, checkDevices, checkIwarp, checkVerbs } from './providers.ts';
+import { checkQemu } from './qemu.ts';
+import { type System, thisSystem } from './system.ts';
+
+export type { Check, CheckDetail, CheckStatus } from './check.ts';
+export type { System } from './system.ts';
+
+/** Plain data. */
+export interface DoctorReport {
+  /** Of rdma-migrate. */
+  readonly version: string;
+  /** A migration over iWARP is possible: everything essential is ok. */
+  readonly ready: boolean;
+  readonly checks: readonly Check[];
+}
+
+export interface DoctorOptions {
+  readonly signal?: AbortSignal;
+  /** Default: this machine. */
+  readonly system?: System;
+}
+
+/**
+ * Looks at this machine, and if the addon loads migrates a VM of 64 MiB through 127.0.0.1. Takes a second or two, at most some 30.
+ * Works without the addon. What is wrong is in the report.
+ * @throws MigrationError CANCELLED
+ */
+export async function runDoctor({
+  signal,
+  system = thisSystem(),
+}: DoctorOptions = {}): Promise<DoctorReport> {
+  const failure = await addonFailure();
+  const addon = checkAddon(failure);
+  const qemu = await checkQemu(system, signal).catch((error: unknown) => throwCancelled(signal, error));
+  const checks = [
+    checkNode(system),
+    checkKernel(system),
+    addon,
+    checkIwarp(addon.status === 'ok'),
+    checkVerbs(),
+    checkDevices(system),
+    checkCrc(system),
+    checkAvailableMemory(system),
+    checkCgroupMemory(system),
+    checkLockedMemory(system),
+    checkHugePages(system),
+    checkShmemHugePages(system),
+    checkDirtyTracking(system),
+    qemu,
+    ...(addon.status === 'ok' ? [await (await import('./self-test.ts')).selfTest(signal)] : []),
+  ];
+  if (signal?.aborted) throwCancelled(signal, signal.reason);
+  const ready = checks.every(({ essential, status }) => !essential || status === 'ok');
+  return { version: await toolVersion(), ready, checks };
+}
+
+async function addonFailure(): Promise<unknown> {
+  try {
+    await import('../native/index.ts');
+    return undefined;
+  } catch (error) {
+    return error;
+  }
+}
+
+function throwCancelled(signal: AbortSignal | undefined, cause: unknown): never {
+  if (!signal?.aborted) throw cause;
+  throw new MigrationError('CANCELLED', 'configure', 'the examination was cancelled', { cause });
+}

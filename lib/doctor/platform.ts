@@ -1,0 +1,59 @@
+/** Node, the kernel, the processor. */
+import { type Check, named } from './check.ts';
+import { atLeast, type System } from './system.ts';
+
+export function checkNode({ nodeVersion, platform, arch }: System): Check {
+  const details = { version: nodeVersion, platform, arch };
+  const check = named('node', 'Node.js', { essential: true, details });
+  const found = `${nodeVersion} on ${platform} ${arch}`;
+  if (platform !== 'linux' || !['x64', 'arm64'].includes(arch)) {
+    return check.missing(found, 'use a machine with Linux on x86-64 or arm64');
+  }
+  if (!atLeast(nodeVersion, 20, 17))
+    return check.missing(found, 'install Node 20.17 or newer: https://nodejs.org/en/download');
+  return check.ok(found);
+}
+
+/** 5.14: MADV_POPULATE_WRITE, which makes a receiver's pages ready in bulk. */
+export function checkKernel({ kernel }: System): Check {
+  const check = named('kernel', 'kernel', { details: { release: kernel } });
+  if (atLeast(kernel, 5, 14)) return check.ok(kernel);
+  return check.warning(
+    `${kernel}: no MADV_POPULATE_WRITE, pages are touched one by one`,
+    'boot kernel 5.14 or newer',
+  );
+}
+
+/** Told by version: the kernel has no list of them. Neither is used by a stop-and-copy migration. */
+export function checkDirtyTracking({ kernel, read }: System): Check {
+  const details = {
+    'userfaultfd-wp-shmem': atLeast(kernel, 5, 19),
+    'userfaultfd-wp-async': atLeast(kernel, 6, 7),
+    'pagemap-scan': atLeast(kernel, 6, 7),
+    'unprivileged-userfaultfd': read('/proc/sys/vm/unprivileged_userfaultfd')?.trim() === '1',
+  };
+  const check = named('dirty-tracking', 'dirty tracking', { details });
+  if (details['pagemap-scan'])
+    return check.ok('PAGEMAP_SCAN and asynchronous userfaultfd write-protection, by version (6.7)');
+  const found = details['userfaultfd-wp-shmem']
+    ? 'userfaultfd write-protection of shared memory, by version (5.19); no PAGEMAP_SCAN'
+    : 'no userfaultfd write-protection of shared memory, no PAGEMAP_SCAN, by version';
+  return check.warning(
+    found,
+    'boot kernel 6.7 or newer for live migration; stop-and-copy, which this build does, needs none of it',
+  );
+}
+
+export function checkCrc({ arch, read }: System): Check {
+  const cpuinfo = read('/proc/cpuinfo') ?? '';
+  const feature = arch === 'arm64' ? 'crc32' : 'sse4_2';
+  const flags = /^(?:flags|Features)\s*:\s*(.*)$/m.exec(cpuinfo)?.[1]?.split(/\s+/) ?? [];
+  const check = named('cpu-crc32c', 'CRC32C in hardware', {
+    details: { feature, present: flags.includes(feature) },
+  });
+  if (flags.includes(feature)) return check.ok(`${feature}: option crc costs little`);
+  return check.warning(
+    `the CPU shows no ${feature}: option crc is computed by tables, at a fraction of the speed`,
+    `give the machine a CPU model with ${feature} (QEMU: -cpu host), or migrate without --crc`,
+  );
+}

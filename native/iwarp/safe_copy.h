@@ -1,0 +1,30 @@
+// Copies into registered memory that fail with an error where memcpy would raise SIGBUS: a file mapping on a full disk,
+// or beyond the end of a file that has been cut.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "iwarp/fd.h"
+
+namespace rdma_migrate::iwarp {
+
+// Throws Error: INTERNAL (no file descriptors left).
+class SafeCopy {
+ public:
+  SafeCopy();
+  // size: at most kMaxSize. False: the destination cannot be written (EFAULT).
+  bool copy(uint8_t* to, const uint8_t* from, size_t size);
+
+  static constexpr size_t kMaxSize = 16384;  // a pipe holds 64 KiB unless the user's pipe quota is used up, then 4 KiB
+
+ private:
+  // The kernel copies in and out, and reports what it cannot reach.
+  UniqueFd read_end_;
+  UniqueFd write_end_;
+};
+
+// What a failed access of the memory at address means: DISK_FULL when a file system that is full backs it, else IO_ERROR.
+Error storage_error(uint64_t address, const char* action);
+
+}  // namespace rdma_migrate::iwarp

@@ -1,0 +1,84 @@
+#include "iwarp/send_queue.h"
+
+namespace rdma_migrate::iwarp {
+
+using fabric::Completion;
+using fabric::Opcode;
+using fabric::SendWorkRequest;
+using fabric::Status;
+
+SendQueue::Posted SendQueue::post(const SendWorkRequest& request) {
+  std::lock_guard lock(mutex_);
+  if (closed_) throw Error("CONNECTION_CLOSED", "the connection has ended; nothing can be sent any more");
+  if (posted_ - retired_ == ring_.size()) return Posted::kFull;
+  slot(posted_++) = request;
+  if (!sender_idle_) return Posted::kQueued;
+  sender_idle_ = false;
+  return Posted::kQueuedSenderIdle;
+}
+
+void SendQueue::take(std::vector<SendWorkRequest>& out, size_t limit) {
+  out.clear();
+  std::lock_guard lock(mutex_);
+  while (taken_ < posted_ && out.size() < limit) out.push_back(slot(taken_++));
+  sender_idle_ = out.empty();
+}
+
+void SendQueue::mark_sent(size_t count) {
+  std::lock_guard lock(mutex_);
+  sent_ += count;
+}
+
+void SendQueue::mark_read_done() {
+  std::lock_guard lock(mutex_);
+  ++reads_answered_;
+}
+
+void SendQueue::advance_done() {
+  for (; done_ < sent_; ++done_) {
+    if (slot(done_).opcode != Opcode::kRdmaRead) continue;
+    if (reads_answered_ == 0) return;
+    --reads_answered_;
+  }
+}
+
+void SendQueue::reap(std::vector<Completion>& out) {
+  std::lock_guard lock(mutex_);
+  uint64_t reported = done_;
+  advance_done();
+  for (; reported < done_; ++reported) {
+    const SendWorkRequest& request = slot(reported);
+    if (!request.signaled) continue;
+    uint32_t bytes = request.opcode == Opcode::kRdmaRead ? request.length : 0;
+    out.push_back({request.wr_id, request.opcode, Status::kSuccess, bytes});
+    retired_ = reported + 1;
+  }
+}
+
+void SendQueue::close() {
+  std::lock_guard lock(mutex_);
+  closed_ = true;
+}
+
+bool SendQueue::closed() const {
+  std::lock_guard lock(mutex_);
+  return closed_;
+}
+
+bool SendQueue::drained() const {
+  std::lock_guard lock(mutex_);
+  return done_ == posted_;
+}
+
+void SendQueue::flush(std::vector<Completion>& out, bool oldest_failed) {
+  reap(out);
+  std::lock_guard lock(mutex_);
+  closed_ = true;
+  for (; done_ < posted_; ++done_) {
+    out.push_back({slot(done_).wr_id, slot(done_).opcode, oldest_failed ? Status::kError : Status::kFlushed, 0});
+    oldest_failed = false;
+  }
+  retired_ = sent_ = taken_ = done_;
+}
+
+}  // namespace rdma_migrate::iwarp

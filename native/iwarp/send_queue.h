@@ -1,0 +1,56 @@
+// The send queue: a bounded ring between the threads that post and the sender. Work requests complete in the order in
+// which they were posted; a slot is free again when its request, or a later signaled one, has been reported.
+#pragma once
+
+#include <cstdint>
+#include <mutex>
+#include <vector>
+
+#include "fabric/fabric.h"
+
+namespace rdma_migrate::iwarp {
+
+class SendQueue {
+ public:
+  explicit SendQueue(uint32_t capacity) : ring_(capacity == 0 ? 1 : capacity) {}
+
+  enum class Posted { kFull, kQueued, kQueuedSenderIdle };
+  // kQueuedSenderIdle: the sender sleeps and must be woken. Throws Error: CONNECTION_CLOSED after close().
+  Posted post(const fabric::SendWorkRequest& request);
+
+  // Moves the next requests to out, oldest first, at most limit; out is cleared first. With none there, the sender counts
+  // as idle from now on.
+  void take(std::vector<fabric::SendWorkRequest>& out, size_t limit);
+  // The oldest taken requests, count of them, have left (a READ: its request has). reads: READs answered, in order.
+  void mark_sent(size_t count);
+  void mark_read_done();
+  // Appends the completions that are due, and frees their slots.
+  void reap(std::vector<fabric::Completion>& out);
+
+  // No more posts. Requests that are queued stay.
+  void close();
+  bool closed() const;
+  // Nothing is left to send or to be answered.
+  bool drained() const;
+  // close(), and every request that is not done is appended as flushed; the oldest as failed if oldest_failed.
+  void flush(std::vector<fabric::Completion>& out, bool oldest_failed);
+
+ private:
+  fabric::SendWorkRequest& slot(uint64_t position) { return ring_[position % ring_.size()]; }
+  // Advances done_ over what has been sent and needs no answer any more.
+  void advance_done();
+
+  mutable std::mutex mutex_;
+  std::vector<fabric::SendWorkRequest> ring_;
+  // Positions only grow: retired_ <= done_ <= sent_ <= taken_ <= posted_.
+  uint64_t retired_ = 0;  // reported, slot free
+  uint64_t done_ = 0;
+  uint64_t sent_ = 0;
+  uint64_t taken_ = 0;
+  uint64_t posted_ = 0;
+  uint64_t reads_answered_ = 0;  // not yet passed by done_
+  bool closed_ = false;
+  bool sender_idle_ = false;
+};
+
+}  // namespace rdma_migrate::iwarp

@@ -1,0 +1,139 @@
+#include "iwarp/tx_batch.h"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "iwarp/crc32c.h"
+
+namespace rdma_migrate::iwarp {
+namespace {
+
+const uint8_t* pointer_to(uint64_t address) { return reinterpret_cast<const uint8_t*>(static_cast<uintptr_t>(address)); }
+
+}  // namespace
+
+TxBatch::TxBatch(StagTable& stags, bool crc) : stags_(stags), crc_(crc), scratch_(kMaxFpdus * kScratchPerFpdu) {
+  iov_.reserve(2 * kMaxFpdus + 1);
+  uses_.reserve(kMaxFpdus);
+  if (crc_) copies_.resize(kMaxBytes);
+}
+
+void TxBatch::clear() {
+  scratch_used_ = payload_bytes_ = fpdus_ = first_ = 0;
+  iov_.clear();
+  uses_.clear();
+}
+
+bool TxBatch::fits(size_t payload) const { return fpdus_ < kMaxFpdus && payload_bytes_ + payload <= kMaxBytes; }
+
+bool TxBatch::append(const DdpHeader& header, const Source& source, size_t size) {
+  uint8_t* head = scratch_.data() + scratch_used_;
+  size_t head_size = encode_fpdu_header(header, size, head);
+  const uint8_t* payload = stage(source, size, head + head_size);
+  if (payload == nullptr) return false;
+  size_t inline_size = source.stag == 0 ? size : 0;
+  size_t pad = fpdu_pad(head_size - kFpduLengthSize + size);
+  uint8_t* trailer = head + head_size + inline_size;
+  std::memset(trailer, 0, pad + kCrcSize);
+  if (crc_) {
+    uint32_t crc = crc32c({payload, size}, crc32c({head, head_size}));
+    store_crc(trailer + pad, crc32c({trailer, pad}, crc));
+  }
+  add_piece(head, head_size);
+  add_piece(payload, size);
+  add_piece(trailer, pad + kCrcSize);
+  scratch_used_ += head_size + inline_size + pad + kCrcSize;
+  payload_bytes_ += size;
+  ++fpdus_;
+  return true;
+}
+
+// Where the payload is to be sent from; null when its region is gone.
+const uint8_t* TxBatch::stage(const Source& source, size_t size, uint8_t* scratch) {
+  const uint8_t* memory = pointer_to(source.address);
+  if (source.stag == 0) {
+    if (size != 0) std::memcpy(scratch, memory, size);
+    return scratch;
+  }
+  if (!crc_) {
+    // The oldest check of the batch counts.
+    generation_ = uses_.empty() ? source.generation : std::min(generation_, source.generation);
+    uses_.push_back({source, size});
+    return memory;
+  }
+  uint8_t* copy = copies_.data() + payload_bytes_;
+  stags_.sending.enter();
+  bool good = stags_.generation() == source.generation || still_good(source, size);
+  if (good) std::memcpy(copy, memory, size);
+  stags_.sending.leave();
+  return good ? copy : nullptr;
+}
+
+// Neighbours become one: a trailer and the next header always, often the payload of small copies too.
+void TxBatch::add_piece(const void* data, size_t size) {
+  if (size == 0) return;
+  if (!iov_.empty()) {
+    iovec& last = iov_.back();
+    if (static_cast<uint8_t*>(last.iov_base) + last.iov_len == data) {
+      last.iov_len += size;
+      return;
+    }
+  }
+  iov_.push_back({const_cast<void*>(data), size});
+}
+
+bool TxBatch::still_good(const Source& source, size_t size) const {
+  std::optional<Region> region = stags_.find(source.stag);
+  return region && (region->access & source.right) == source.right && region->covers(source.address, size);
+}
+
+bool TxBatch::recheck() {
+  uint64_t now = stags_.generation();
+  if (now == generation_) return true;
+  for (const Use& use : uses_) {
+    if (!still_good(use.source, use.size)) return false;
+  }
+  generation_ = now;
+  return true;
+}
+
+TxBatch::Outcome TxBatch::send(int socket, uint64_t& bytes_sent) {
+  msghdr message{};
+  message.msg_iov = iov_.data() + first_;
+  message.msg_iovlen = iov_.size() - first_;
+  stags_.sending.enter();
+  bool good = uses_.empty() || recheck();
+  ssize_t sent = good ? sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
+  int error_number = errno;
+  stags_.sending.leave();
+  if (!good) return Outcome::kDeregistered;
+  if (sent < 0) {
+    if (error_number == EAGAIN || error_number == EINTR) return Outcome::kWouldBlock;
+    error_number_ = error_number;
+    return Outcome::kFailed;
+  }
+  bytes_sent += static_cast<uint64_t>(sent);
+  advance(static_cast<size_t>(sent));
+  return first_ == iov_.size() ? Outcome::kDone : Outcome::kWouldBlock;
+}
+
+void TxBatch::advance(size_t sent) {
+  for (; first_ < iov_.size() && sent >= iov_[first_].iov_len; ++first_) sent -= iov_[first_].iov_len;
+  if (sent == 0) return;
+  iov_[first_].iov_base = static_cast<uint8_t*>(iov_[first_].iov_base) + sent;
+  iov_[first_].iov_len -= sent;
+}
+
+uint64_t TxBatch::fault_address() const {
+  if (first_ >= iov_.size()) return 0;
+  const iovec& piece = iov_[first_];
+  auto base = reinterpret_cast<const uint8_t*>(piece.iov_base);
+  bool scratch = base >= scratch_.data() && base < scratch_.data() + scratch_.size();
+  const iovec& culprit = scratch && first_ + 1 < iov_.size() ? iov_[first_ + 1] : piece;
+  return reinterpret_cast<uintptr_t>(culprit.iov_base);
+}
+
+}  // namespace rdma_migrate::iwarp

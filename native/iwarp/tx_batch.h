@@ -1,0 +1,75 @@
+// FPDUs that leave in one system call: headers and trailers in a scratch buffer, payload from registered memory where it
+// lies. With CRC, payload is copied first: the memory belongs to a running VM, and the bytes that are sent must be the
+// bytes that were summed.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "iwarp/ddp.h"
+#include "iwarp/stag_table.h"
+
+namespace rdma_migrate::iwarp {
+
+class TxBatch {
+ public:
+  TxBatch(StagTable& stags, bool crc);
+
+  void clear();
+  bool empty() const { return iov_.empty(); }
+  // Room for one more FPDU with this much payload.
+  bool fits(size_t payload) const;
+  struct Source {
+    uint64_t address = 0;
+    uint32_t stag = 0;        // 0: not registered memory; at most kMaxInline bytes, which are copied
+    unsigned right = 0;       // what the region must allow besides local reading
+    uint64_t generation = 0;  // as of which stag was found good
+  };
+  // False: the memory was deregistered meanwhile, nothing was added.
+  bool append(const DdpHeader& header, const Source& source, size_t size);
+
+  enum class Outcome { kDone, kWouldBlock, kDeregistered, kFailed };
+  // Sends what is left with one call. kFailed: error_number(), and for EFAULT the address.
+  Outcome send(int socket, uint64_t& bytes_sent);
+  int error_number() const { return error_number_; }
+  uint64_t fault_address() const;
+
+  // 15 pages: with 16-byte headers one FPDU is not quite 64 KiB, and payload stays page aligned on both sides.
+  static constexpr size_t kMaxPayload = 61440;
+  static constexpr size_t kMaxInline = 64;  // READ requests and TERMINATEs
+
+ private:
+  struct Use {
+    Source source;
+    size_t size;
+  };
+  void add_piece(const void* data, size_t size);
+  // The stags of the batch are still good, as of the generation that is then remembered.
+  bool recheck();
+  bool still_good(const Source& source, size_t size) const;
+  const uint8_t* stage(const Source& source, size_t size, uint8_t* scratch);
+  void advance(size_t sent);
+
+  static constexpr size_t kMaxFpdus = 32;
+  static constexpr size_t kMaxBytes = 512 * 1024;
+  static constexpr size_t kScratchPerFpdu = kMaxHeaderSize + kMaxInline + kMaxTrailerSize;
+
+  StagTable& stags_;
+  const bool crc_;
+  std::vector<uint8_t> scratch_;
+  size_t scratch_used_ = 0;
+  std::vector<uint8_t> copies_;
+  size_t payload_bytes_ = 0;
+  size_t fpdus_ = 0;
+  std::vector<iovec> iov_;
+  size_t first_ = 0;  // the first piece that has not left whole
+  std::vector<Use> uses_;
+  uint64_t generation_ = 0;
+  int error_number_ = 0;
+};
+
+}  // namespace rdma_migrate::iwarp

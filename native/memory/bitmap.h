@@ -1,0 +1,62 @@
+// One bit a page, set = to be sent. Every access is atomic word by word, so a dirty tracker may set bits
+// while a writer takes them.
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <span>
+
+namespace rdma_migrate::memory {
+
+class Bitmap {
+ public:
+  static constexpr uint64_t kWordBits = 64;
+  // 2^36 pages of 4 KiB are 256 TiB, above what x86-64 and arm64 guests can have.
+  static constexpr uint64_t kMaxPages = uint64_t{1} << 36;
+
+  // All bits clear. Memory of untouched words is not used. Throws Error: INVALID_ARGUMENT (0 or more than
+  // kMaxPages pages), OUT_OF_MEMORY.
+  explicit Bitmap(uint64_t pages);
+
+  uint64_t pages() const { return pages_; }
+  uint64_t words() const { return (pages_ + kWordBits - 1) / kWordBits; }
+
+  // These throw Error("INVALID_ARGUMENT") for pages past the end.
+  bool test(uint64_t page) const;
+  void set_range(uint64_t first, uint64_t count);
+  void clear_range(uint64_t first, uint64_t count);
+  uint64_t count(uint64_t first, uint64_t count) const;
+  uint64_t count() const { return count(0, pages_); }
+
+  // The first set (clear) page of [from, end), or end if there is none. end is cut to pages().
+  uint64_t next_set(uint64_t from, uint64_t end) const;
+  uint64_t next_clear(uint64_t from, uint64_t end) const;
+
+  // Bits are ordered as in one 64-bit word: bit i of word w is page 64 w + i. w < words().
+  uint64_t word(uint64_t index) const;
+  // Clears the bits of `mask` and returns those that were set.
+  uint64_t take(uint64_t index, uint64_t mask);
+  // Sets bits; those past the last page are ignored.
+  void merge(uint64_t index, uint64_t bits);
+  // Swaps words from `first_word` on with `values`, each word atomically (the range as a whole is not): with
+  // zeros it takes a dirty log and loses no bit that is set meanwhile. Bits past the last page are ignored.
+  void exchange(uint64_t first_word, std::span<uint64_t> values);
+
+ private:
+  struct Free {
+    void operator()(uint64_t* words) const { std::free(words); }
+  };
+
+  void check(uint64_t first, uint64_t count) const;
+  uint64_t valid_bits(uint64_t index) const;
+  template <typename Visit>
+  void for_each_word(uint64_t first, uint64_t count, Visit visit) const;
+  template <bool kSet>
+  uint64_t next(uint64_t from, uint64_t end) const;
+
+  uint64_t pages_;
+  std::unique_ptr<uint64_t[], Free> words_;
+};
+
+}  // namespace rdma_migrate::memory

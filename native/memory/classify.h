@@ -1,0 +1,44 @@
+// Sorts the pages that are to be sent into zero and data.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "memory/bitmap.h"
+#include "memory/mapping.h"
+#include "memory/range.h"
+
+namespace rdma_migrate::memory {
+
+struct ClassifyWindow {
+  uint64_t offset = 0;  // bytes, a multiple of the page size
+  uint64_t length = 0;  // bytes, a multiple of the page size
+  uint64_t min_zero_run =
+      0;  // bytes: shorter runs of zero pages travel as data, which is cheaper than a message
+  uint64_t merge_gap = 0;  // bytes: data runs with a gap below this become one
+};
+
+struct Classification {
+  uint64_t data_pages = 0;  // pages whose bit is still set
+  uint64_t zero_pages = 0;  // pages found zero, their bits cleared
+  std::vector<Range> zero_runs;
+  std::vector<Range> data_runs;
+};
+
+// Looks at the pages of the window whose bits are set; a page is mapping.page_size(), bit 0 is offset 0.
+// Consecutive candidates that are holes or zero form a zero run. A page whose bit is clear ends a run: it was
+// sent before, and its content is not known to be zero. Results are in order and take at most 16 bytes for
+// each two pages of the window.
+//
+// While the guest runs: a bit is taken BEFORE its page is looked at and given back if the page is data. So
+// whoever writes a page first and sets its bit afterwards (a dirty tracker) is never lost: either the scan
+// saw the write, or the bit is set when this returns. A scan that a write tears can call a page zero that at
+// no moment was, but then that write sets the bit again. From this follows what the caller owes:
+//  - a zero run is sent to the peer before any page whose bit was set after this call began;
+//  - nobody else takes bits of the window meanwhile (the bulk writer gets it afterwards).
+//
+// Throws Error: INVALID_ARGUMENT, IO_ERROR, CANCELLED; then every candidate's bit is set again.
+Classification classify(const Mapping& mapping, Bitmap& bitmap, const ClassifyWindow& window,
+                        const CancelFlag* cancel = nullptr);
+
+}  // namespace rdma_migrate::memory

@@ -1,0 +1,24 @@
+// What this machine can give, for errors that name it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace rdma_migrate::memory {
+
+struct MemoryLimit {
+  uint64_t bytes = 0;
+  std::string source;  // "RAM and swap" or the cgroup that sets the limit
+};
+
+// The most that this process could ever use: RAM and swap, or less where a cgroup (v2, any level) limits it.
+// UINT64_MAX if the kernel does not tell.
+MemoryLimit memory_limit();
+
+// "8589934592 bytes (8.0 GiB)"
+std::string format_bytes(uint64_t bytes);
+
+// "3 of 8 huge pages of 2048 KiB are free: raise ..." for errors about hugetlb memory.
+std::string huge_page_state(uint64_t huge_page_size);
+
+}  // namespace rdma_migrate::memory

@@ -1,0 +1,77 @@
+#include "memory/populate.h"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+
+#include "memory/madvise.h"
+
+namespace rdma_migrate::memory {
+namespace {
+
+constexpr const char* kOperation = "populating";
+
+Range page_range(const Mapping& mapping, uint64_t offset, uint64_t length) {
+  const uint64_t page = mapping.page_size();
+  const uint64_t begin = offset - offset % page;
+  const uint64_t end = offset + length;
+  return {begin, (end + page - 1) / page * page - begin};
+}
+
+// False: this kernel has no MADV_POPULATE_WRITE.
+bool populate_by_advice(const Mapping& mapping, const Range& range) {
+  while (madvise(mapping.data() + range.offset, range.length, MADV_POPULATE_WRITE) != 0) {
+    if (errno == EINTR) continue;
+    if (errno == EINVAL) return false;
+    throw mapping.error(kOperation, range, Mapping::Access::kWrite, errno);
+  }
+  return true;
+}
+
+// Whether a touch of the range can only fail as any use of memory can, and not with SIGBUS.
+bool reserve(const Mapping& mapping, const Range& range) {
+  if (mapping.kind() == Mapping::Kind::kCaller) {
+    return std::all_of(mapping.vmas().begin(), mapping.vmas().end(),
+                       [](const Vma& v) { return v.absent_is_zero(); });
+  }
+  while (fallocate(mapping.fd(), FALLOC_FL_KEEP_SIZE, static_cast<off_t>(range.offset),
+                   static_cast<off_t>(range.length)) != 0) {
+    if (errno == EINTR) continue;
+    if (errno == EOPNOTSUPP) return false;
+    throw mapping.error(kOperation, range, Mapping::Access::kWrite, errno);
+  }
+  return true;
+}
+
+}  // namespace
+
+namespace internal {
+
+void populate_by_touch(const Mapping& mapping, const Range& range) {
+  if (!reserve(mapping, range)) return;
+  for (uint64_t at = range.offset; at < range.end(); at += mapping.page_size()) {
+    std::atomic_ref<uint8_t>(mapping.data()[at]).fetch_or(0, std::memory_order_relaxed);
+  }
+}
+
+}  // namespace internal
+
+void populate(const Mapping& mapping, uint64_t offset, uint64_t length, const CancelFlag* cancel) {
+  mapping.check_writable(offset, length, kOperation);
+  const Range all = page_range(mapping, offset, length);
+  if (mapping.kind() == Mapping::Kind::kMemfd && !mapping.is_hugetlb()) {
+    madvise(mapping.data() + all.offset, all.length, MADV_HUGEPAGE);  // advice: a refusal changes nothing
+  }
+  bool advised = true;
+  for (uint64_t at = all.offset; at < all.end();) {
+    throw_if_cancelled(cancel, kOperation);
+    const Range step = {at, std::min(std::max(kStepBytes, mapping.page_size()), all.end() - at)};
+    advised = advised && populate_by_advice(mapping, step);
+    if (!advised) internal::populate_by_touch(mapping, step);
+    at = step.end();
+  }
+}
+
+}  // namespace rdma_migrate::memory

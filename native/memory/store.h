@@ -1,0 +1,36 @@
+// Stores bytes into a mapping in a way that a full disk is an error and no signal.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <array>
+#include <cstdint>
+#include <span>
+
+#include "memory/mapping.h"
+#include "memory/range.h"
+
+namespace rdma_migrate::memory {
+
+// Gathers stores to neighbouring places and carries them out together. What is given to data() must stay
+// unchanged until flush(). The mapping must outlive it. Errors: DISK_FULL, OUT_OF_MEMORY, IO_ERROR.
+class Store {
+ public:
+  explicit Store(const Mapping& mapping) : mapping_(&mapping) {}
+
+  // The range must lie within the mapping (checked by the caller with Mapping::check_writable).
+  void data(uint64_t offset, std::span<const uint8_t> bytes);
+  void zeros(const Range& range);
+  void flush();
+
+ private:
+  static constexpr int kMaxPieces = 256;
+
+  const Mapping* mapping_;
+  uint64_t offset_ = 0;  // of the first piece
+  uint64_t length_ = 0;  // of all pieces
+  int pieces_ = 0;
+  std::array<struct iovec, kMaxPieces> vector_;
+};
+
+}  // namespace rdma_migrate::memory

@@ -1,0 +1,226 @@
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#include "memory/classify.h"
+#include "memory_support.h"
+
+using namespace memory_test;
+using namespace rdma_migrate::memory;
+
+namespace {
+
+using Pages = std::vector<bool>;
+
+// The definition in the plainest words: one page at a time.
+struct Model {
+  Pages candidate;
+  Pages zero;
+
+  Classification run(const ClassifyWindow& window) {
+    Classification result;
+    const uint64_t first = window.offset / kPage, end = first + window.length / kPage;
+    for (uint64_t page = first; page < end;) {
+      uint64_t stop = page;
+      while (stop < end && candidate[stop] && zero[stop]) ++stop;
+      if (stop > page && (stop - page) * kPage >= window.min_zero_run) {
+        result.zero_runs.push_back({page * kPage, (stop - page) * kPage});
+        result.zero_pages += stop - page;
+        std::fill(candidate.begin() + static_cast<std::ptrdiff_t>(page),
+                  candidate.begin() + static_cast<std::ptrdiff_t>(stop), false);
+      }
+      page = std::max(stop, page + 1);
+    }
+    for (uint64_t page = first; page < end; ++page) {
+      if (!candidate[page]) continue;
+      ++result.data_pages;
+      auto& runs = result.data_runs;
+      const bool near = !runs.empty() && (runs.back().end() == page * kPage ||
+                                          page * kPage - runs.back().end() < window.merge_gap);
+      if (near) {
+        runs.back().length = (page + 1) * kPage - runs.back().offset;
+      } else {
+        runs.push_back({page * kPage, kPage});
+      }
+    }
+    return result;
+  }
+};
+
+Pages bits_of(const Bitmap& bitmap) {
+  Pages pages(bitmap.pages());
+  for (uint64_t i = 0; i < pages.size(); ++i) pages[i] = bitmap.test(i);
+  return pages;
+}
+
+void check_equal(const Classification& got, const Classification& expected) {
+  REQUIRE(got.zero_pages == expected.zero_pages);
+  REQUIRE(got.data_pages == expected.data_pages);
+  REQUIRE(got.zero_runs == expected.zero_runs);
+  REQUIRE(got.data_runs == expected.data_runs);
+}
+
+// Runs of pages: hole, written zeros, or data. Runs and not single pages, so that whole words of each kind
+// occur.
+Pages fill_pages(const Mapping& mapping, std::mt19937_64& random) {
+  const uint64_t count = mapping.length() / kPage;
+  Pages zero(count, true);
+  for (uint64_t page = 0; page < count;) {
+    const uint64_t kind = random() % 3;
+    for (uint64_t left = random() % (random() % 2 == 0 ? 4 : 200) + 1; left > 0 && page < count;
+         --left, ++page) {
+      if (kind == 1) mapping.data()[page * kPage] = 0;
+      if (kind == 2) mapping.data()[page * kPage + random() % kPage] = 1;
+      zero[page] = kind != 2;
+    }
+  }
+  return zero;
+}
+
+Pages choose_candidates(Bitmap& bitmap, std::mt19937_64& random) {
+  if (random() % 4 == 0) {
+    bitmap.set_range(0, bitmap.pages());
+  } else {
+    for (uint64_t page = 0; page < bitmap.pages();) {
+      const uint64_t count = std::min(bitmap.pages() - page, random() % 100 + 1);
+      if (random() % 2 == 0) bitmap.set_range(page, count);
+      page += count;
+    }
+  }
+  return bits_of(bitmap);
+}
+
+}  // namespace
+
+TEST_CASE("agrees with a page-by-page model on random memory, bitmaps and windows") {
+  std::mt19937_64 random(5);
+  for (int round = 0; round < 60; ++round) {
+    CAPTURE(round);
+    const uint64_t pages = random() % 9000 + 1;
+    Anonymous memory(pages * kPage);
+    const auto mapping = round % 2 == 0 ? Mapping::memfd("ram", pages * kPage)
+                                        : Mapping::caller(memory.address(), pages * kPage);
+    Bitmap bitmap(pages + random() % 2);
+    Model model{{}, fill_pages(*mapping, random)};
+    model.zero.resize(bitmap.pages());
+    model.candidate = choose_candidates(bitmap, random);
+    for (int i = 0; i < 3; ++i) {
+      const uint64_t first = i == 0 ? 0 : random() % pages;
+      const uint64_t count = i == 0 ? pages : random() % (pages - first + 1);
+      const ClassifyWindow window = {first * kPage, count * kPage, random() % 20 * kPage,
+                                     random() % 20 * kPage};
+      check_equal(classify(*mapping, bitmap, window), model.run(window));
+      REQUIRE(bits_of(bitmap) == model.candidate);
+    }
+  }
+}
+
+TEST_CASE("a clear page ends a zero run; short zero runs travel as data") {
+  const auto mapping = Mapping::memfd("ram", 256 * kPage);
+  Bitmap bitmap(256);
+  bitmap.set_range(0, 256);
+  bitmap.clear_range(100, 1);
+  auto found = classify(*mapping, bitmap, {0, 256 * kPage, 101 * kPage, 0});
+  CHECK(found.zero_runs == std::vector<Range>{{101 * kPage, 155 * kPage}});
+  CHECK(found.data_runs == std::vector<Range>{{0, 100 * kPage}});
+  CHECK(found.data_pages == 100);
+  CHECK(bitmap.count() == 100);
+  found = classify(*mapping, bitmap, {0, 256 * kPage, 0, 0});
+  CHECK(found.zero_pages == 100);
+  CHECK(bitmap.count() == 0);
+}
+
+TEST_CASE("a sparse block is classified without touching a page") {
+  const auto memfd = Mapping::memfd("ram", 1024 * kMiB);
+  Bitmap bitmap(memfd->length() / kPage);
+  bitmap.set_range(0, bitmap.pages());
+  CHECK(classify(*memfd, bitmap, {0, memfd->length(), 0, 0}).zero_pages == bitmap.pages());
+  CHECK(allocated_bytes(*memfd) == 0);
+
+  Anonymous memory(256 * kMiB);
+  const auto caller = Mapping::caller(memory.address(), memory.length());
+  Bitmap other(memory.length() / kPage);
+  other.set_range(0, other.pages());
+  CHECK(classify(*caller, other, {0, memory.length(), 0, 0}).zero_pages == other.pages());
+  CHECK(memory.resident_pages() == 0);
+}
+
+TEST_CASE("pages that are not candidates are not read") {
+  Anonymous memory(256 * kPage, MAP_SHARED);  // nothing is known of its holes: candidates are read
+  const auto mapping = Mapping::caller(memory.address(), memory.length());
+  Bitmap bitmap(256);
+  bitmap.set_range(10, 3);
+  CHECK(classify(*mapping, bitmap, {0, 256 * kPage, 0, 0}).zero_pages == 3);
+  CHECK(memory.resident_pages() <= 16);  // a read fault may map neighbours
+}
+
+TEST_CASE("refuses windows that are not whole pages of mapping and bitmap") {
+  const auto mapping = Mapping::memfd("ram", 64 * kPage);
+  Bitmap bitmap(32);
+  CHECK(code_of([&] { classify(*mapping, bitmap, {1, kPage, 0, 0}); }) == "INVALID_ARGUMENT");
+  CHECK(code_of([&] { classify(*mapping, bitmap, {0, 100, 0, 0}); }) == "INVALID_ARGUMENT");
+  CHECK(code_of([&] { classify(*mapping, bitmap, {0, 65 * kPage, 0, 0}); }) == "INVALID_ARGUMENT");
+  CHECK(code_of([&] { classify(*mapping, bitmap, {0, 33 * kPage, 0, 0}); }) == "INVALID_ARGUMENT");
+  CHECK(code_of([&] {
+          classify(*mapping, bitmap, {kPage, UINT64_MAX - kPage + 1, 0, 0});
+        }) == "INVALID_ARGUMENT");
+  CHECK(code_of([&] { classify(*mapping, bitmap, {0, 32 * kPage, 0, 0}); }) == "none");
+}
+
+TEST_CASE("every candidate is set again after an error") {
+  TemporaryFolder folder;
+  const uint64_t pages = 20000;
+  const auto mapping = Mapping::file(folder.file("ram"), pages * kPage, FileMode::kCreate);
+  std::mt19937_64 random(6);
+  fill_pages(*mapping, random);
+  Bitmap bitmap(pages);
+  choose_candidates(bitmap, random);
+  const Pages before = bits_of(bitmap);
+  const CancelFlag cancel(true);
+  CHECK(code_of([&] { classify(*mapping, bitmap, {0, pages * kPage, 0, 0}, &cancel); }) == "CANCELLED");
+  CHECK(bits_of(bitmap) == before);
+  REQUIRE(truncate(folder.file("ram").c_str(), 19000 * kPage) == 0);
+  bitmap.set_range(18990, 1010);
+  const Pages again = bits_of(bitmap);
+  CHECK(code_of([&] { classify(*mapping, bitmap, {0, pages * kPage, 0, 0}); }) == "IO_ERROR");
+  CHECK(bits_of(bitmap) == again);
+}
+
+TEST_CASE("a page that is written while it is scanned, and marked afterwards, is never lost") {
+  constexpr uint64_t kPages = 512;
+  const auto mapping = Mapping::memfd("ram", kPages * kPage);
+  Bitmap bitmap(kPages);
+  std::atomic<bool> stop{false};
+  std::vector<std::atomic<uint8_t>> last(kPages);  // what the writer wrote last
+  std::thread writer([&] {
+    std::mt19937_64 random(7);
+    while (!stop) {
+      const uint64_t page = random() % kPages;
+      const auto value = static_cast<uint8_t>(random() % 3 == 0 ? 0 : 1);
+      std::atomic_ref<uint8_t>(mapping->data()[page * kPage + 2048]).store(value);
+      last[page] = value;
+      bitmap.set_range(page, 1);
+    }
+  });
+  Pages sent_zero(kPages, true);  // what the peer holds: zero, or data as of the last look
+  for (int round = 0; round < 300; ++round) {
+    const auto found = classify(*mapping, bitmap, {0, kPages * kPage, 0, 0});
+    for (const Range& run : found.zero_runs) {
+      for (uint64_t at = run.offset; at < run.end(); at += kPage) sent_zero[at / kPage] = true;
+    }
+    for (uint64_t page = bitmap.next_set(0, kPages); page < kPages;
+         page = bitmap.next_set(page + 1, kPages)) {
+      bitmap.clear_range(page, 1);
+      sent_zero[page] = std::atomic_ref<uint8_t>(mapping->data()[page * kPage + 2048]).load() == 0;
+    }
+  }
+  stop = true;
+  writer.join();
+  // What is not marked any more is at the peer as it is here.
+  for (uint64_t page = 0; page < kPages; ++page) {
+    if (!bitmap.test(page)) REQUIRE(sent_zero[page] == (last[page] == 0));
+  }
+}

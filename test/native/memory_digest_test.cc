@@ -1,0 +1,107 @@
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <doctest/doctest.h>
+
+#include <bit>
+#include <set>
+
+#include "memory/digest.h"
+#include "memory_support.h"
+
+using namespace memory_test;
+using rdma_migrate::memory::CancelFlag;
+using rdma_migrate::memory::digest;
+using rdma_migrate::memory::Digest;
+using rdma_migrate::memory::to_hex;
+
+TEST_CASE("holes and written zeros are the same, in every kind of mapping") {
+  const auto sparse = Mapping::memfd("sparse", 4 * kMiB);
+  const auto zeros = Mapping::memfd("zeros", 4 * kMiB);
+  Anonymous memory(4 * kMiB);
+  const auto caller = Mapping::caller(memory.address(), 4 * kMiB);
+  std::memset(zeros->data(), 0, 4 * kMiB);
+  CHECK(digest(*sparse) == digest(*zeros));
+  for (const auto& mapping : {sparse, zeros, caller}) std::memset(mapping->data() + 3 * kMiB, 5, 3 * kPage);
+  CHECK(digest(*sparse) == digest(*zeros));
+  CHECK(digest(*sparse) == digest(*caller));
+}
+
+TEST_CASE("holes are not read") {
+  const auto mapping = Mapping::memfd("ram", 4096 * kMiB);
+  mapping->data()[kMiB] = 1;
+  digest(*mapping);
+  CHECK(allocated_bytes(*mapping) == kPage);
+}
+
+TEST_CASE("every bit of a page, its place and the length count") {
+  const auto mapping = Mapping::memfd("ram", 8 * kPage);
+  std::set<Digest> seen = {digest(*mapping)};
+  uint64_t made = 1;
+  for (uint64_t bit = 0; bit < 2 * kPage * 8; ++bit, ++made) {
+    const auto mask = static_cast<uint8_t>(1 << bit % 8);
+    mapping->data()[bit / 8] ^= mask;
+    seen.insert(digest(*mapping));
+    mapping->data()[bit / 8] ^= mask;
+  }
+  for (uint64_t pages = 1; pages < 8; ++pages, ++made)
+    seen.insert(digest(*Mapping::memfd("ram", pages * kPage)));
+  CHECK(seen.size() == made);
+}
+
+TEST_CASE("swapped pages, swapped words and a repeated page are seen") {
+  std::mt19937_64 random(8);
+  const auto mapping = Mapping::memfd("ram", 16 * kPage);
+  fill_random(mapping->data(), 16 * kPage, random);
+  std::set<Digest> seen = {digest(*mapping)};
+  const auto swap = [&](uint64_t a, uint64_t b, uint64_t length) {
+    std::swap_ranges(mapping->data() + a, mapping->data() + a + length, mapping->data() + b);
+    seen.insert(digest(*mapping));
+    std::swap_ranges(mapping->data() + a, mapping->data() + a + length, mapping->data() + b);
+  };
+  swap(0, kPage, kPage);
+  swap(3 * kPage, 9 * kPage, kPage);
+  for (uint64_t word = 0; word < 512; ++word) {
+    for (const uint64_t distance : {8, 16, 32, 64, 128, 1024}) {
+      if (word * 8 + distance + 8 <= kPage) swap(word * 8, word * 8 + distance, 8);
+    }
+  }
+  const uint64_t swaps = seen.size();
+  CHECK(swaps > 2900);
+  std::memcpy(mapping->data() + kPage, mapping->data(), kPage);
+  seen.insert(digest(*mapping));
+  CHECK(seen.size() == swaps + 1);
+}
+
+TEST_CASE("one bit changes about half of the digest, in each of its words") {
+  std::mt19937_64 random(9);
+  const auto mapping = Mapping::memfd("ram", 4 * kPage);
+  fill_random(mapping->data(), 4 * kPage, random);
+  const Digest before = digest(*mapping);
+  uint64_t changed = 0;
+  constexpr int kRounds = 500;
+  for (int round = 0; round < kRounds; ++round) {
+    const uint64_t bit = random() % (4 * kPage * 8);
+    const auto mask = static_cast<uint8_t>(1 << bit % 8);
+    mapping->data()[bit / 8] ^= mask;
+    const Digest after = digest(*mapping);
+    mapping->data()[bit / 8] ^= mask;
+    for (size_t i = 0; i < 4; ++i) {
+      REQUIRE(before[i] != after[i]);
+      changed += static_cast<uint64_t>(std::popcount(before[i] ^ after[i]));
+    }
+  }
+  CHECK(changed > kRounds * 120);
+  CHECK(changed < kRounds * 136);
+}
+
+TEST_CASE("is the same on every machine") {
+  const auto mapping = Mapping::memfd("ram", 4 * kPage);
+  for (uint64_t i = 0; i < kPage; ++i) mapping->data()[kPage + i] = static_cast<uint8_t>(i * 7 + 1);
+  CHECK(to_hex(digest(*mapping)) == "89be1f8bd0fd67bd438d8993eb93759b66a4ee2ea98adcd36f2602ddc8b7fd5a");
+}
+
+TEST_CASE("can be cancelled") {
+  const auto mapping = Mapping::memfd("ram", kMiB);
+  mapping->data()[0] = 1;
+  const CancelFlag cancel(true);
+  CHECK(code_of([&] { digest(*mapping, &cancel); }) == "CANCELLED");
+}

@@ -1,0 +1,94 @@
+// Two connected ends of one provider in this process.
+#pragma once
+
+#include <future>
+
+#include "support/recorder.h"
+
+namespace rdma_migrate::test {
+
+// Accepts one request at a time.
+class Acceptor {
+ public:
+  explicit Acceptor(fabric::Provider& provider, const fabric::ConnectionOptions& options = {}, const std::string& host = "127.0.0.1")
+      : host_(host) {
+    listener_ = provider.listen({host, 0}, options, [this](std::unique_ptr<fabric::ConnectionRequest> request) {
+      std::lock_guard lock(mutex_);
+      requests_.push_back(std::move(request));
+      changed_.notify_all();
+    });
+  }
+  fabric::Endpoint endpoint() const { return {host_, listener_->port()}; }
+  fabric::Listener& listener() { return *listener_; }
+  std::unique_ptr<fabric::ConnectionRequest> next() {
+    std::unique_lock lock(mutex_);
+    if (!changed_.wait_for(lock, std::chrono::seconds(60), [this] { return !requests_.empty(); })) {
+      throw std::runtime_error("no connection request");
+    }
+    std::unique_ptr<fabric::ConnectionRequest> request = std::move(requests_.front());
+    requests_.erase(requests_.begin());
+    return request;
+  }
+  size_t waiting() {
+    std::lock_guard lock(mutex_);
+    return requests_.size();
+  }
+
+ private:
+  const std::string host_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<std::unique_ptr<fabric::ConnectionRequest>> requests_;
+  std::unique_ptr<fabric::Listener> listener_;  // last: its thread uses the members above
+};
+
+// A buffer with its registration.
+struct Buffer {
+  Buffer(fabric::Connection& connection, size_t size, unsigned access = fabric::kAccessLocalWrite, uint8_t fill = 0)
+      : bytes(size, fill),
+        region(connection.register_memory(reinterpret_cast<uintptr_t>(bytes.data()), size, access)) {}
+  uint64_t address(size_t offset = 0) const { return region->address() + offset; }
+
+  fabric::Bytes bytes;
+  std::unique_ptr<fabric::MemoryRegion> region;
+};
+
+struct PairOptions {
+  fabric::ConnectionOptions active;
+  fabric::ConnectionOptions passive;
+  std::string host = "127.0.0.1";
+  fabric::Bytes request_data;
+  fabric::Bytes reply_data;
+  // Between the making of the ends and the handshake: the place to register memory and post RECVs.
+  std::function<void(fabric::Connection& active, fabric::Connection& passive)> prepare;
+};
+
+class Pair {
+ public:
+  Pair(fabric::Provider& provider, const PairOptions& options) {
+    Acceptor acceptor(provider, options.passive, options.host);
+    active = provider.connect_to(acceptor.endpoint(), options.active, active_events);
+    active->connect(options.request_data);
+    std::unique_ptr<fabric::ConnectionRequest> request = acceptor.next();
+    request_data.assign(request->private_data().begin(), request->private_data().end());
+    passive = request->take(options.passive, passive_events);
+    if (options.prepare) options.prepare(*active, *passive);
+    passive->accept(options.reply_data);
+    active_events.wait_established();
+    passive_events.wait_established();
+  }
+  explicit Pair(fabric::Provider& provider) : Pair(provider, PairOptions{}) {}
+  void close() {
+    active->close();
+    passive->close();
+  }
+
+  // The events outlive their connections.
+  Recorder active_events;
+  Recorder passive_events;
+  fabric::Bytes request_data;
+  std::unique_ptr<fabric::Connection> active;
+  std::unique_ptr<fabric::Connection> passive;
+};
+
+}  // namespace rdma_migrate::test

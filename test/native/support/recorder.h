@@ -1,0 +1,114 @@
+// Records a connection's events so that a test can wait for them. Every wait has a deadline.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "fabric/fabric.h"
+
+namespace rdma_migrate::test {
+
+class Recorder : public fabric::ConnectionEvents {
+ public:
+  void on_established(std::span<const uint8_t> private_data) override {
+    std::lock_guard lock(mutex_);
+    established_ = true;
+    private_data_.assign(private_data.begin(), private_data.end());
+    event();
+  }
+  void on_send(const fabric::Completion& completion) override {
+    std::function<void(const fabric::Completion&)> hook;
+    {
+      std::lock_guard lock(mutex_);
+      sends_.push_back(completion);
+      hook = send_hook;
+      event();
+    }
+    if (hook) hook(completion);
+  }
+  void on_recv(const fabric::Completion& completion) override {
+    std::function<void(const fabric::Completion&)> hook;
+    {
+      std::lock_guard lock(mutex_);
+      recvs_.push_back(completion);
+      hook = recv_hook;
+      event();
+    }
+    if (hook) hook(completion);
+  }
+  void on_closed(const Error* reason) override {
+    std::lock_guard lock(mutex_);
+    ++closed_;
+    if (reason != nullptr) reason_ = *reason;
+    event();
+  }
+
+  void wait_established() {
+    wait("on_established", [this] { return established_ || closed_ != 0; });
+    if (!established()) throw std::runtime_error("closed instead of established: " + reason_text());
+  }
+  void wait_sends(size_t count) {
+    wait("on_send", [&] { return sends_.size() >= count; });
+  }
+  void wait_recvs(size_t count) {
+    wait("on_recv", [&] { return recvs_.size() >= count; });
+  }
+  void wait_closed() {
+    wait("on_closed", [this] { return closed_ != 0; });
+  }
+
+  bool established() const { return locked([this] { return established_; }); }
+  fabric::Bytes private_data() const { return locked([this] { return private_data_; }); }
+  std::vector<fabric::Completion> sends() const { return locked([this] { return sends_; }); }
+  std::vector<fabric::Completion> recvs() const { return locked([this] { return recvs_; }); }
+  int closed() const { return locked([this] { return closed_; }); }
+  // Events that came after on_closed.
+  int late_events() const { return locked([this] { return late_; }); }
+  // "" for an orderly end.
+  std::string reason_code() const {
+    return locked([this] { return reason_ ? reason_->code() : std::string(); });
+  }
+  std::string reason_text() const {
+    return locked([this] { return reason_ ? std::string(reason_->what()) : std::string("an orderly end"); });
+  }
+
+  // Called after the event is recorded. Set before the connection starts.
+  std::function<void(const fabric::Completion&)> send_hook;
+  std::function<void(const fabric::Completion&)> recv_hook;
+
+ private:
+  template <typename F>
+  auto locked(F&& f) const {
+    std::lock_guard lock(mutex_);
+    return f();
+  }
+  void event() {
+    if (closed_ > 1 || (closed_ == 1 && seen_closed_)) ++late_;
+    if (closed_ == 1) seen_closed_ = true;
+    changed_.notify_all();
+  }
+  template <typename F>
+  void wait(const char* what, F&& done) {
+    std::unique_lock lock(mutex_);
+    if (!changed_.wait_for(lock, std::chrono::seconds(60), done)) throw std::runtime_error(std::string("no ") + what);
+  }
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  bool established_ = false;
+  bool seen_closed_ = false;
+  int closed_ = 0;
+  int late_ = 0;
+  fabric::Bytes private_data_;
+  std::vector<fabric::Completion> sends_;
+  std::vector<fabric::Completion> recvs_;
+  std::optional<Error> reason_;
+};
+
+}  // namespace rdma_migrate::test
