@@ -11,6 +11,7 @@ export { formatRdmaUri, parseRdmaUri, type RdmaAddress } from './protocol/uri.ts
 export { QmpClient, type QmpEvent, type QmpGreeting } from './qmp/client.ts';
 export { type Mapping, mapCaller, mapFile, mapMemfd } from './ram/mapping.ts';
 export type {
+  Arrival,
   DestinationTarget,
   RamBlock,
   RamBlockLayout,

@@ -23,7 +23,7 @@ export async function imageFromQemu(
   });
   for (const path of result.removedPartials) reporter.notice(`removed ${path}, left by a receive that died`);
   const { machine, ramBytes, streamBytes, completeness } = result;
-  reporter.completed({ ...result, image: result.path }, [
+  reporter.completed(result, [
     `made ${image}: ${machine}, ${formatBytes(ramBytes)} of RAM out of a stream of ${formatBytes(streamBytes)}`,
     COMPLETENESS[completeness],
   ]);

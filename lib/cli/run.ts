@@ -30,6 +30,8 @@ export async function runCommand(
 ): Promise<void> {
   const reporter = createReporter(options, options.stdoutIsData);
   const interrupt = new Interrupt((name) => reporter.notice(`${name}: cancelling; once more ends at once`));
+  const onDrained = (): void => fail(reporter, drained(), undefined, interrupt);
+  process.once('beforeExit', onDrained);
   let left: string | undefined;
   try {
     const onFailure = (text: string): void => {
@@ -37,11 +39,9 @@ export async function runCommand(
     };
     await command({ reporter, signal: interrupt.signal, onFailure });
   } catch (thrown) {
-    const error = toMigrationError(thrown, 'configure');
-    const exitCode = exitCodeOf(error.code, interrupt.received);
-    reporter.failed({ error, exitCode, left: SAYS_IT_ITSELF.has(error.code) ? undefined : left });
-    if (error.code === 'INTERNAL') reporter.debug(stackOf(thrown));
-    process.exitCode = exitCode;
+    fail(reporter, toMigrationError(thrown, 'configure'), left, interrupt);
+  } finally {
+    process.off('beforeExit', onDrained);
   }
   endSoon(interrupt);
 }
@@ -54,8 +54,20 @@ function endSoon(interrupt: Interrupt): void {
   }, LEFTOVERS_MS).unref();
 }
 
-function stackOf(thrown: unknown): string {
-  const cause = thrown instanceof MigrationError ? thrown.cause : undefined;
-  const error = cause ?? thrown;
-  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+function fail(
+  reporter: Reporter,
+  error: MigrationError,
+  left: string | undefined,
+  interrupt: Interrupt,
+): void {
+  const exitCode = exitCodeOf(error.code, interrupt.received);
+  reporter.failed({ error, exitCode, left: SAYS_IT_ITSELF.has(error.code) ? undefined : left });
+  const { cause } = error;
+  reporter.debug((cause instanceof Error ? cause.stack : undefined) ?? error.stack ?? error.message);
+  process.exitCode = exitCode;
+}
+
+/** Node ends when nothing can happen any more, whether the command has ended or not. */
+function drained(): MigrationError {
+  return new MigrationError('INTERNAL', 'close', 'the command stopped before its end: please report this');
 }

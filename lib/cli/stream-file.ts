@@ -1,8 +1,7 @@
 /** The FILE of `image to-qemu` and `image from-qemu`: a file, a FIFO or device, or `-`. */
 import { createReadStream } from 'node:fs';
 import { type FileHandle, open, rm, stat } from 'node:fs/promises';
-import type { Readable, Writable } from 'node:stream';
-import { finished } from 'node:stream/promises';
+import { type Readable, Writable } from 'node:stream';
 import { MigrationError, type Phase, toMigrationError } from '../errors.ts';
 
 const PHASE: Phase = 'image';
@@ -35,17 +34,15 @@ export async function withOutputFile<T>(file: string, write: (output: Writable) 
 }
 
 async function writeThrough<T>(handle: FileHandle, write: (output: Writable) => Promise<T>): Promise<T> {
-  const output = handle.createWriteStream({ autoClose: false });
-  try {
-    const result = await write(output);
-    output.end();
-    await finished(output);
-    return result;
-  } catch (error) {
-    output.on('error', () => undefined);
-    output.destroy();
-    throw error;
-  }
+  const output = new Writable({
+    write: (chunk: Uint8Array, _encoding, done) => void handle.writeFile(chunk).then(() => done(), done),
+  });
+  const result = await write(output);
+  await new Promise<void>((resolve, reject) => {
+    output.once('error', reject);
+    output.end(resolve);
+  });
+  return result;
 }
 
 async function openOutput(file: string): Promise<{ handle: FileHandle; isNew: boolean }> {

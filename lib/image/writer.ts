@@ -3,7 +3,7 @@ import { dirname, join, resolve } from 'node:path';
 import { MigrationError } from '../errors.ts';
 import type { NativeMemory } from '../native/memory.ts';
 import { DeviceStateCheck, type DeviceStateResult } from '../protocol/tail.ts';
-import type { DestinationTarget, RamBlock, ReceivedVm } from '../ram/vm.ts';
+import type { Arrival, DestinationTarget, RamBlock, ReceivedVm } from '../ram/vm.ts';
 import { codeOf, during, imageError } from './errors.ts';
 import {
   AFTER_FILE,
@@ -136,8 +136,9 @@ export class ImageWriter implements DestinationTarget, AsyncDisposable {
    * it registered.
    * @throws MigrationError IMAGE_EXISTS: another writer was first. DISK_FULL, IO_ERROR.
    */
-  commit(): Promise<void> {
+  commit(arrival?: Arrival): Promise<void> {
     return this.#step('completing the image', async () => {
+      if (arrival !== undefined) this.setProvenance(arrival);
       const { vm, after } = this.#allocated();
       await this.#store.sync();
       this.#throwIfAborting();

@@ -5,7 +5,7 @@ import type { CompressCommand, DestinationBlock, RegisterCommand } from '../prot
 import { type StreamEvent, StreamParser } from '../protocol/stream.ts';
 import { DeviceStateCheck } from '../protocol/tail.ts';
 import { digestRam } from '../ram/digest.ts';
-import type { DestinationTarget, RamBlock, VmLayout } from '../ram/vm.ts';
+import type { Arrival, DestinationTarget, RamBlock, VmLayout } from '../ram/vm.ts';
 import type { Connection } from '../transport/connection.ts';
 import { DestinationTurns, type TurnLimits } from '../transport/turns.ts';
 import { type AnnouncedBlock, checkRange, checkRegister, checkUnregister, layOut } from './bounds.ts';
@@ -64,7 +64,7 @@ export class DestinationSession {
     const commit = await this.#serve();
     await this.#registrations?.settled();
     this.#enter('commit');
-    await (commit ? this.#answerCommit(commit) : this.#context.target.commit());
+    await (commit ? this.#answerCommit(commit) : this.#keep('vmdescription'));
     return {
       layout: this.#layout as VmLayout,
       deviceStateBytes: this.#deviceStateBytes,
@@ -228,20 +228,25 @@ export class DestinationSession {
   }
 
   async #answerCommit(sent: Commit): Promise<void> {
-    const { target, notice } = this.#context;
+    const { notice } = this.#context;
     this.#requireWholeStream();
     const status = await this.#compare(sent);
     if (status !== 'OK') {
       await this.#turns.answer({ type: 'COMMITTED', status });
       throw commitMismatch(status);
     }
-    await target.commit();
+    await this.#keep('commit');
     // From here on the VM is ours, whether the source hears of it or not.
     await this.#turns.answer({ type: 'COMMITTED', status }).catch((error: unknown) => {
       notice(
         `the VM is complete here, but the source could not be told: ${toMigrationError(error, 'commit').message}`,
       );
     });
+  }
+
+  #keep(completeness: Arrival['completeness']): Promise<void> {
+    const { peerAddress, provider } = this.#context.connection.info;
+    return this.#context.target.commit({ peer: peerAddress, provider, completeness });
   }
 
   #requireWholeStream(): void {

@@ -7,7 +7,7 @@
 export type NativeRuns = BigUint64Array;
 
 export interface NativeClassification {
-  /** Pages whose bit is still set: to be written. */
+  /** Pages whose bit is set when it ends: to be written. */
   readonly dataPages: bigint;
   /** Pages found zero and cleared from the bitmap. */
   readonly zeroPages: bigint;
@@ -16,7 +16,10 @@ export interface NativeClassification {
   readonly dataRuns: NativeRuns;
 }
 
-/** One bit a page, bit i of word w is page 64 w + i; set = to be sent. Shared with native threads, which take bits atomically. */
+/**
+ * One bit a page of the mapping's `pageSize`, bit i of word w is page 64 w + i; set = to be sent. Shared with native threads,
+ * which take bits atomically. Page numbers past the end throw INVALID_ARGUMENT.
+ */
 export interface NativeBitmap {
   readonly pages: number;
   setRange(firstPage: number, count: number): void;
@@ -24,26 +27,44 @@ export interface NativeBitmap {
   count(): number;
 }
 
+/**
+ * Mapped memory. After `close()` every operation is refused with CLOSED; the properties stay. What native code holds (a
+ * registered region, a running write) stays mapped until it lets go. A mapping that is garbage collected unmaps too, but on the
+ * event loop's thread.
+ */
 export interface NativeMapping {
   readonly kind: 'memfd' | 'file' | 'caller';
   readonly address: bigint;
   /** Bytes, a multiple of pageSize. */
   readonly length: bigint;
   readonly pageSize: number;
-  /** Touches pages ahead of use so that receiving into them does not fault. */
+  /**
+   * Touches pages ahead of use so that receiving into them does not fault. Changes no byte.
+   * DISK_FULL, OUT_OF_MEMORY, IO_ERROR, CANCELLED (closed meanwhile).
+   */
   populate(offset: bigint, length: bigint): Promise<void>;
-  /** Makes a range zero without touching what is zero already; mayPunch: the pages may be given back (never while a NIC pins them). */
+  /**
+   * Makes a range zero, of any alignment, without touching what is zero already; mayPunch: the pages may be given back (never
+   * while a NIC pins them). DISK_FULL, IO_ERROR, CANCELLED.
+   */
   zero(offset: bigint, length: bigint, mayPunch: boolean): Promise<void>;
-  /** Sorts the candidate pages of `bitmap` in a window into zero and data; see native/memory/classify.h. */
+  /**
+   * Sorts the candidate pages of `bitmap` in a window of whole pages into zero and data. While a guest runs, send the zero
+   * runs before any page whose bit is set after the call began; native/memory/classify.h says why. One call at a time for a
+   * window. An error gives every bit back.
+   */
   classify(
     bitmap: NativeBitmap,
     window: { offset: bigint; length: bigint; minZeroRun: bigint; mergeGap: bigint },
   ): Promise<NativeClassification>;
-  /** Digest of the whole content, hex; holes count as zeros. */
+  /**
+   * 256-bit digest of the whole content as 64 hex digits; holes count as zeros and are not read. An integrity check, not a
+   * cryptographic hash: native/memory/digest.h.
+   */
   digest(): Promise<string>;
   /** Makes written pages durable (files). */
   sync(): Promise<void>;
-  /** Unmaps when the last pending operation has ended. Idempotent. */
+  /** Cancels pending operations where they can be, and unmaps when the last has ended. Idempotent. */
   close(): Promise<void>;
 }
 
@@ -54,20 +75,27 @@ export interface NativePageReader {
    * until the promise settles. Records may be split anywhere between calls.
    */
   push(bytes: Uint8Array, offset: number): Promise<{ consumed: number; done: boolean }>;
-  /** The section may end and a new one begin; the last block stays known as QEMU's CONTINUE flag demands. */
+  // After EOS a new section may begin; the last block stays known as QEMU's CONTINUE flag demands. One push at a time. After a
+  // STREAM_ERROR the reader cannot go on.
+  /** All pages so far, zero ones included. */
   readonly pagesRead: bigint;
   readonly zeroPages: bigint;
 }
 
 /** Writes page records of mapped blocks for a plain QEMU stream's ram section. */
 export interface NativePageWriter {
-  /** Fills `buffer` with whole records; `done`: everything has been written (EOS not included). */
+  /**
+   * Fills `buffer` (at least 4360 bytes) with whole records; `done`: everything has been written (EOS not included). One fill
+   * at a time; the buffer is not to be touched until the promise settles.
+   */
   fill(buffer: Uint8Array): Promise<{ length: number; done: boolean }>;
+  /** All pages so far, zero ones included. */
   readonly pagesWritten: bigint;
   readonly zeroPages: bigint;
 }
 
 export interface NativeMemory {
+  /** hugePageSize: bytes, one of /sys/kernel/mm/hugepages; the pages are reserved at once. */
   mapMemfd(options: { name: string; length: bigint; hugePageSize?: number }): Promise<NativeMapping>;
   /** create: the file must not exist, is made sparse with that length. write, read: it exists and has at least that length. */
   mapFile(options: {
@@ -75,8 +103,11 @@ export interface NativeMemory {
     length: bigint;
     mode: 'create' | 'write' | 'read';
   }): Promise<NativeMapping>;
-  /** A range of this process that the caller owns and keeps mapped until close. */
-  mapCaller(options: { address: bigint; length: bigint }): Promise<NativeMapping>;
+  /**
+   * A range of this process that the caller owns and keeps mapped, as it is, until close. fd: the file behind a shared range (it
+   * is duplicated); without it the holes of shared memory cannot be told and count as data.
+   */
+  mapCaller(options: { address: bigint; length: bigint; fd?: number }): Promise<NativeMapping>;
   createBitmap(pages: number): NativeBitmap;
   createPageReader(blocks: readonly { name: string; mapping: NativeMapping }[]): NativePageReader;
   createPageWriter(blocks: readonly { name: string; mapping: NativeMapping }[]): NativePageWriter;

@@ -45,6 +45,15 @@ export interface ReceivedVm {
   readonly before: Uint8Array;
 }
 
+/** What is known of a VM that has arrived whole. */
+export interface Arrival {
+  /** host:port of the source. */
+  readonly peer: string;
+  readonly provider: 'iwarp' | 'verbs';
+  /** How it is known to be whole: the commit handshake, or QEMU's description at the end of the device state. */
+  readonly completeness: 'commit' | 'vmdescription';
+}
+
 /** Where a received VM lands. Calls come in this order; `abort` may come at any time and ends it. */
 export interface DestinationTarget {
   /** Provides memory for every block, zero-filled, in the layout's order. The target stays its owner. */
@@ -52,7 +61,7 @@ export interface DestinationTarget {
   /** A piece of device state, in order. */
   append(bytes: Uint8Array): Promise<void>;
   /** Everything has arrived: make it durable. When this resolves the VM exists here and nowhere else. */
-  commit(): Promise<void>;
+  commit(arrival: Arrival): Promise<void>;
   /** Undo everything. Idempotent; never throws. */
   abort(): Promise<void>;
 }

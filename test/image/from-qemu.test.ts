@@ -162,6 +162,33 @@ describe('from-qemu', () => {
     expect(await leftOpen(folder.path)).toEqual([]);
   });
 
+  it('lets an iterator that it does not read to the end clean up', async () => {
+    await using folder = await temporaryFolder();
+    let cleaned = false;
+    async function* input(): AsyncGenerator<Uint8Array> {
+      try {
+        for (;;) yield Buffer.from('no stream');
+      } finally {
+        cleaned = true;
+      }
+    }
+    await expectError(fromQemu(input(), folder.at('vm')), 'STREAM_ERROR');
+    expect(cleaned).toBe(true);
+  });
+
+  it.each([
+    ['before', (abort: AbortController) => abort.abort()],
+    ['during', (abort: AbortController) => void setImmediate(() => abort.abort())],
+  ])('leaves nothing when its signal is aborted %s the commit', async (_when, schedule) => {
+    await using folder = await temporaryFolder();
+    const abort = new AbortController();
+    const onProgress = ({ phase }: ImageProgress) => phase === 'commit' && schedule(abort);
+    const reading = fromQemu(chunks(smallStream()), folder.at('vm'), { signal: abort.signal, onProgress });
+    await expectError(reading, 'CANCELLED');
+    expect(await namesIn(folder.path)).toEqual([]);
+    expect(await leftOpen(folder.path)).toEqual([]);
+  });
+
   it('says that the input failed, with its reason', async () => {
     await using folder = await temporaryFolder();
     const input = new PassThrough();

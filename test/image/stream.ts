@@ -43,7 +43,7 @@ const CAPABILITIES = Buffer.concat([
 const SECTION = u32(2);
 const EOS_FOOTER = Buffer.concat([u64(0x10n), Buffer.of(0x7e), SECTION]);
 
-/** The stream, and where its page data lies: splitting there is dull. */
+/** By default: two blocks, every page once, in two sections. */
 export function smallStream(options: SmallStream = {}): Buffer {
   const { blocks = BLOCKS, pages = EVERY_PAGE, addresses, after = deviceState() } = options;
   const total = blocks.reduce((sum, [, count]) => sum + BigInt(count * PAGE), 0n);

@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, readlink, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'vitest';
@@ -44,7 +44,6 @@ export const namesIn = async (path: string): Promise<string[]> => (await readdir
 /** Descriptors and mappings of this process that lead into a folder: what a failure must not leave. */
 export async function leftOpen(path: string): Promise<string[]> {
   const maps = (await readFile('/proc/self/maps', 'utf8')).split('\n').filter((line) => line.includes(path));
-  const { readlink } = await import('node:fs/promises');
   const open = await Promise.all(
     (await readdir('/proc/self/fd')).map((fd) => readlink(`/proc/self/fd/${fd}`).catch(() => '')),
   );

@@ -12,18 +12,24 @@ import { readStream } from '../support/qemu-stream.ts';
 import { chunks, contentOf, expectSmallImage, RAM, ROM, smallStream } from './stream.ts';
 import { deviceState, expectError, leftOpen, PAGE, temporaryFolder } from './support.ts';
 
-/** Keeps what is written to it, a little later. */
+/** Keeps what is written to it, some milliseconds later. */
 class Sink extends Writable {
   readonly parts: Buffer[] = [];
+  readonly #delay: number;
   largest = 0;
+
+  constructor(delay = 0) {
+    super();
+    this.#delay = delay;
+  }
 
   override _write(chunk: Buffer, _encoding: string, done: () => void): void {
     this.largest = Math.max(this.largest, this.writableLength);
     // A copy only now: bytes that change before the write is over must be seen.
-    setImmediate(() => {
+    setTimeout(() => {
       this.parts.push(Buffer.from(chunk));
       done();
-    });
+    }, this.#delay);
   }
 
   get bytes(): Buffer {
@@ -77,7 +83,7 @@ describe('to-qemu', () => {
       fill: 1 + (page % 255),
     }));
     await fromQemu(chunks(smallStream({ blocks: [[RAM, 2048]], pages })), folder.at('vm'));
-    const sink = new Sink();
+    const sink = new Sink(20);
     await toQemu(folder.at('vm'), sink);
     expect(sink.largest).toBeLessThanOrEqual(2 ** 20);
     await fromQemu(chunks(sink.bytes), folder.at('b'));

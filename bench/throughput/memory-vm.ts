@@ -1,0 +1,73 @@
+/** A VM of one block in memory, at either end: what the benchmark moves. */
+import { randomFillSync } from 'node:crypto';
+import { open, rm } from 'node:fs/promises';
+import { type DestinationTarget, type Mapping, mapFile, mapMemfd, type SourceVm } from 'rdma-migrate';
+
+const BLOCK = 'pc.ram';
+const RAM_SECTION = { sectionId: 2, instanceId: 0 };
+const PIECE = 8 << 20;
+
+/** Stream magic, version 3, CONFIGURATION with the machine `bench`. */
+const BEFORE = Buffer.concat([
+  Buffer.from('QEVM'),
+  Buffer.from([0, 0, 0, 3, 7, 0, 0, 0, 5]),
+  Buffer.from('bench'),
+]);
+
+/** EOF, and QEMU's description of no devices. */
+function deviceState(): Buffer {
+  const description = Buffer.from('{"page_size":4096,"devices":[]}');
+  return Buffer.concat([Buffer.from([0, 6, 0, 0, 0, description.length]), description]);
+}
+
+/** `bytes` of RAM without a zero page, resident. */
+export async function sourceVm(bytes: bigint): Promise<SourceVm & AsyncDisposable> {
+  const path = `/dev/shm/rdma-migrate-bench-${process.pid}`;
+  await writeNoise(path, bytes);
+  const mapping = await mapFile({ path, length: bytes, mode: 'read' });
+  await rm(path);
+  const block = { name: BLOCK, length: bytes };
+  return {
+    layout: { machine: 'bench', pageSize: 4096, blocks: [block] },
+    blocks: [{ ...block, mapping }],
+    ramSection: RAM_SECTION,
+    before: BEFORE,
+    async *after() {
+      yield deviceState();
+    },
+    [Symbol.asyncDispose]: () => mapping.close(),
+  };
+}
+
+async function writeNoise(path: string, bytes: bigint): Promise<void> {
+  const file = await open(path, 'wx');
+  try {
+    const noise = randomFillSync(Buffer.alloc(PIECE));
+    for (let at = 0n; at < bytes; at += BigInt(PIECE)) {
+      await file.write(noise, 0, Number(bytes - at < PIECE ? bytes - at : BigInt(PIECE)), Number(at));
+    }
+  } finally {
+    await file.close();
+  }
+}
+
+/** Memory that is there and touched before the RAM comes, and kept for the next migration. */
+export class MemoryTarget implements DestinationTarget {
+  #mapping: Mapping | undefined;
+
+  async allocate({ layout }: Parameters<DestinationTarget['allocate']>[0]) {
+    const block = layout.blocks[0];
+    if (layout.blocks.length !== 1 || !block) throw new Error('the benchmark moves one block');
+    this.#mapping ??= await mapMemfd({ name: BLOCK, length: block.length });
+    await this.#mapping.populate(0n, block.length);
+    return [{ ...block, mapping: this.#mapping }];
+  }
+
+  async append(): Promise<void> {}
+  async commit(): Promise<void> {}
+  async abort(): Promise<void> {}
+
+  async close(): Promise<void> {
+    await this.#mapping?.close();
+  }
+}

@@ -1,0 +1,90 @@
+/** Another program's reading of our wire: tshark dissects a capture of our own traffic as iWARP. */
+import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { describe, expect, it } from 'vitest';
+import { ImageWriter, MigrationDestination, MigrationSource } from '../../lib/index.ts';
+import { MIB, syntheticImage } from '../support/images.ts';
+import { temporaryFolder } from '../support/temp.ts';
+
+const run = promisify(execFile);
+
+/** Why nothing can be captured here, and what to do. */
+function captureMissing(): string | undefined {
+  try {
+    execFileSync('tshark', ['--version'], { stdio: 'ignore' });
+  } catch {
+    return 'tshark is not installed: apt-get install tshark';
+  }
+  return process.getuid?.() === 0 ? undefined : 'capturing on the loopback interface needs root';
+}
+
+async function startCapture(port: number, file: string): Promise<ChildProcess> {
+  const capture = spawn('tshark', ['-i', 'lo', '-f', `tcp port ${port}`, '-B', '128', '-w', file], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  let said = '';
+  for await (const chunk of capture.stderr ?? []) {
+    said += chunk;
+    if (said.includes('Capture started')) return capture;
+  }
+  throw new Error(`tshark did not begin to capture: ${said}`);
+}
+
+/** RPC over RDMA guesses at any SEND; QEMU's protocol has no dissector. */
+const read = (file: string, ...args: string[]) =>
+  run('tshark', ['-r', file, '--disable-protocol', 'rpcordma', ...args], { maxBuffer: 256 << 20 });
+
+const missing = captureMissing();
+if (missing) console.warn(`NOT RUN: dissecting our traffic with tshark: ${missing}`);
+
+describe.skipIf(missing)('a capture of our own traffic', () => {
+  it.each([
+    ['on', true],
+    ['off', false],
+  ])(
+    'dissects as MPA, DDP and RDMAP without a malformed frame or a bad CRC, CRC %s',
+    async (_, crc) => {
+      await using folder = await temporaryFolder();
+      const from = join(folder.path, 'from');
+      const file = join(folder.path, 'traffic.pcap');
+      await using image = await syntheticImage(from, [{ name: 'pc.ram', length: 16n * MIB, fill: 'mixed' }]);
+      await using target = await ImageWriter.open(join(folder.path, 'to'));
+      await using destination = await MigrationDestination.listen('rdma:127.0.0.1:0', target, { crc });
+      const capture = await startCapture(Number(destination.uri.split(':').at(-1)), file);
+      const exited = once(capture, 'exit');
+      try {
+        await Promise.all([new MigrationSource(image, destination.uri).migrate(), destination.receive()]);
+      } finally {
+        await new Promise((resolve) => setTimeout(resolve, 500)); // the kernel hands packets over in blocks
+        capture.kill('SIGINT');
+        await exited;
+      }
+      const { stdout: packets } = await read(
+        file,
+        '-Y',
+        'iwarp_ddp_rdmap',
+        '-T',
+        'fields',
+        '-e',
+        'iwarp_rdma.opcode',
+      );
+      const opcodes = new Set(
+        packets
+          .split(/[\s,]+/)
+          .filter(Boolean)
+          .map(Number),
+      );
+      expect([...opcodes].sort()).toEqual([0, 3]); // WRITE and SEND
+      const { stdout: bad } = await read(file, '-Y', '_ws.malformed or iwarp_mpa.bad_length');
+      expect(bad).toBe('');
+      const { stdout: details } = await read(file, '-V');
+      const checks = details.match(/CRC check: .*/g) ?? [];
+      // Without CRC the field is sent as zero and nothing is checked.
+      expect(checks.length > 20).toBe(crc);
+      expect(checks.filter((line) => !line.includes('Good CRC32'))).toEqual([]);
+    },
+    120_000,
+  );
+});
