@@ -1,0 +1,321 @@
+// The bulk writer over a connection that does what the test says: what is posted, in which order, and what
+// becomes of jobs.
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "engine/bulk_writer.h"
+#include "engine/work_request_id.h"
+
+namespace rdma_migrate::engine {
+namespace {
+
+using fabric::Completion;
+using fabric::SendWorkRequest;
+
+constexpr uint64_t kPage = 4096;
+constexpr uint64_t kLocal = 0x10000000;
+constexpr uint64_t kRemote = 0x7f0000000000;
+
+// Takes what is posted; completes it when it is told to, or at once.
+class ScriptedConnection final : public fabric::Connection {
+ public:
+  bool post_send(const SendWorkRequest& request) override {
+    {
+      std::lock_guard lock(mutex_);
+      if (refuse_) throw Error("CONNECTION_CLOSED", "scripted");
+      posted_.push_back(request);
+    }
+    changed_.notify_all();
+    if (complete_at_once && request.signaled) complete(request, fabric::Status::kSuccess);
+    return true;
+  }
+  void complete(const SendWorkRequest& request, fabric::Status status) {
+    writer->completed(Completion{request.wr_id, request.opcode, status, 0});
+  }
+  std::vector<SendWorkRequest> posted() {
+    std::lock_guard lock(mutex_);
+    return posted_;
+  }
+  void wait_posted(size_t count) {
+    std::unique_lock lock(mutex_);
+    REQUIRE(changed_.wait_for(lock, std::chrono::seconds(30), [&] { return posted_.size() >= count; }));
+  }
+  void refuse() {
+    std::lock_guard lock(mutex_);
+    refuse_ = true;
+  }
+
+  std::unique_ptr<fabric::MemoryRegion> register_memory(uint64_t, uint64_t, unsigned) override {
+    return nullptr;
+  }
+  bool pins_memory() const override { return false; }
+  void connect(std::span<const uint8_t>) override {}
+  void accept(std::span<const uint8_t>) override {}
+  void reject(std::span<const uint8_t>) override {}
+  bool post_recv(const fabric::RecvWorkRequest&) override { return true; }
+  void disconnect() override {}
+  void close() override {}
+  fabric::ConnectionInfo info() const override { return {}; }
+  const fabric::Counters& counters() const override { return counters_; }
+
+  BulkWriter* writer = nullptr;
+  std::atomic<bool> complete_at_once{false};
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<SendWorkRequest> posted_;
+  bool refuse_ = false;
+  fabric::Counters counters_;
+};
+
+// A job's end, once.
+class Outcome {
+ public:
+  BulkWriter::Done done() {
+    return [this](const WriteResult& result) {
+      std::lock_guard lock(mutex_);
+      result_ = result;
+      ++times_;
+      changed_.notify_all();
+    };
+  }
+  WriteResult wait() {
+    std::unique_lock lock(mutex_);
+    REQUIRE(changed_.wait_for(lock, std::chrono::seconds(30), [this] { return times_ > 0; }));
+    return result_;
+  }
+  int times() {
+    std::lock_guard lock(mutex_);
+    return times_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  WriteResult result_;
+  int times_ = 0;
+};
+
+struct Bench {
+  explicit Bench(uint32_t max_outstanding = 500) : writer(max_outstanding) {
+    connection.writer = &writer;
+    writer.start(connection);
+  }
+  ~Bench() {
+    writer.cancel();
+    writer.connection_ended();
+    writer.join();
+  }
+  WriteJob job(std::shared_ptr<memory::Bitmap> bitmap, uint64_t first_page, uint64_t pages) {
+    WriteJob work;
+    work.local_address = kLocal + first_page * kPage;
+    work.remote_address = kRemote + first_page * kPage;
+    work.length = pages * kPage;
+    work.lkey = 11;
+    work.rkey = 22;
+    work.bitmap = std::move(bitmap);
+    work.first_page = first_page;
+    return work;
+  }
+
+  ScriptedConnection connection;
+  BulkWriter writer;
+};
+
+TEST_CASE("neighbouring pages travel as one WRITE of at most 2 MiB, and their bits are taken") {
+  Bench bench;
+  bench.connection.complete_at_once = true;
+  auto bitmap = std::make_shared<memory::Bitmap>(4096);
+  bitmap->set_range(10, 600);  // 2 MiB and 88 pages
+  bitmap->set_range(1000, 1);
+  Outcome outcome;
+  bench.writer.submit(bench.job(bitmap, 0, 4096), outcome.done());
+  const WriteResult result = outcome.wait();
+  CHECK(result.ok);
+  CHECK(result.pages == 601);
+  CHECK(result.bytes == 601 * kPage);
+  CHECK(bitmap->count() == 0);
+  const auto posted = bench.connection.posted();
+  REQUIRE(posted.size() == 3);
+  CHECK(posted[0].address == kLocal + 10 * kPage);
+  CHECK(posted[0].remote_address == kRemote + 10 * kPage);
+  CHECK(posted[0].length == kMaxWriteBytes);
+  CHECK(posted[1].length == 88 * kPage);
+  CHECK(posted[2].address == kLocal + 1000 * kPage);
+  CHECK(posted[2].lkey == 11);
+  CHECK(posted[2].rkey == 22);
+  CHECK(posted[2].signaled);
+}
+
+TEST_CASE("a job writes the pages of its span and no others") {
+  Bench bench;
+  bench.connection.complete_at_once = true;
+  auto bitmap = std::make_shared<memory::Bitmap>(300);
+  bitmap->set_range(0, 300);
+  Outcome outcome;
+  bench.writer.submit(bench.job(bitmap, 100, 50), outcome.done());
+  CHECK(outcome.wait().pages == 50);
+  CHECK(bitmap->count() == 250);
+  CHECK(bitmap->test(99));
+  CHECK(bitmap->test(150));
+}
+
+TEST_CASE("a job without a set bit is done without a WRITE") {
+  Bench bench;
+  Outcome outcome;
+  bench.writer.submit(bench.job(std::make_shared<memory::Bitmap>(64), 0, 64), outcome.done());
+  CHECK(outcome.wait().ok);
+  CHECK(bench.connection.posted().empty());
+}
+
+TEST_CASE("random bitmaps: every set page is written once, from and to its own place") {
+  std::mt19937 random(7);
+  for (int round = 0; round < 20; ++round) {
+    Bench bench;
+    bench.connection.complete_at_once = true;
+    const uint64_t pages = 1 + random() % 3000;
+    auto bitmap = std::make_shared<memory::Bitmap>(pages);
+    std::vector<int> expected(pages, 0), written(pages, 0);
+    for (uint64_t page = 0; page < pages; ++page) {
+      if (random() % 3 == 0) continue;
+      bitmap->set_range(page, 1);
+      expected[page] = 1;
+    }
+    Outcome outcome;
+    bench.writer.submit(bench.job(bitmap, 0, pages), outcome.done());
+    REQUIRE(outcome.wait().ok);
+    for (const auto& request : bench.connection.posted()) {
+      CHECK(request.address - kLocal == request.remote_address - kRemote);
+      for (uint64_t at = 0; at < request.length; at += kPage)
+        ++written[(request.address - kLocal + at) / kPage];
+    }
+    CHECK(written == expected);
+  }
+}
+
+TEST_CASE("no more than 16 MiB and no more requests than allowed are under way") {
+  Bench bench(4);
+  auto bitmap = std::make_shared<memory::Bitmap>(64);
+  for (uint64_t page = 0; page < 64; page += 2) bitmap->set_range(page, 1);
+  Outcome outcome;
+  bench.writer.submit(bench.job(bitmap, 0, 64), outcome.done());
+  bench.connection.wait_posted(4);
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));  // time to go too far
+  CHECK(bench.connection.posted().size() == 4);
+  CHECK(bench.connection.posted()[3].signaled);  // or nothing would ever make room
+  for (size_t done = 0; done < 32;) {
+    bench.connection.wait_posted(std::min<size_t>(32, done + 4));
+    const auto posted = bench.connection.posted();
+    for (; done < posted.size(); ++done) {
+      if (posted[done].signaled) bench.connection.complete(posted[done], fabric::Status::kSuccess);
+    }
+  }
+  CHECK(outcome.wait().ok);
+
+  Bench large;
+  auto all = std::make_shared<memory::Bitmap>(16384);
+  all->set_range(0, 16384);
+  Outcome second;
+  large.writer.submit(large.job(all, 0, 16384), second.done());
+  large.connection.wait_posted(kMaxOutstandingBytes / kMaxWriteBytes);
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  CHECK(large.connection.posted().size() == kMaxOutstandingBytes / kMaxWriteBytes);
+}
+
+TEST_CASE("a failed WRITE fails its job and every later one") {
+  Bench bench;
+  auto bitmap = std::make_shared<memory::Bitmap>(64);
+  bitmap->set_range(0, 64);
+  Outcome first, second;
+  bench.writer.submit(bench.job(bitmap, 0, 32), first.done());
+  bench.connection.wait_posted(1);
+  bench.connection.complete(bench.connection.posted()[0], fabric::Status::kError);
+  CHECK_FALSE(first.wait().ok);
+  bench.writer.submit(bench.job(bitmap, 32, 32), second.done());
+  CHECK_FALSE(second.wait().ok);
+}
+
+TEST_CASE("the end of the connection fails what is queued and what is under way, each once") {
+  Bench bench(2);
+  auto bitmap = std::make_shared<memory::Bitmap>(1000);
+  for (uint64_t page = 0; page < 1000; page += 2) bitmap->set_range(page, 1);
+  std::vector<Outcome> outcomes(5);
+  for (size_t i = 0; i < outcomes.size(); ++i) {
+    bench.writer.submit(bench.job(bitmap, i * 200, 200), outcomes[i].done());
+  }
+  bench.connection.wait_posted(2);
+  bench.writer.connection_ended();
+  for (auto& outcome : outcomes) CHECK_FALSE(outcome.wait().ok);
+  bench.writer.join();
+  for (auto& outcome : outcomes) CHECK(outcome.times() == 1);
+}
+
+TEST_CASE(
+    "a connection that refuses fails the job, and the memory is held until the connection has been closed") {
+  Bench bench;
+  bench.connection.refuse();
+  auto bitmap = std::make_shared<memory::Bitmap>(64);
+  bitmap->set_range(0, 64);
+  auto owner = std::make_shared<int>(1);
+  std::weak_ptr<int> watch = owner;
+  WriteJob work = bench.job(bitmap, 0, 64);
+  work.keep_alive = std::move(owner);
+  Outcome outcome;
+  bench.writer.submit(std::move(work), outcome.done());
+  CHECK_FALSE(outcome.wait().ok);
+  CHECK_FALSE(watch.expired());
+  bench.writer.cancel();
+  bench.writer.connection_ended();
+  bench.writer.join();
+  CHECK(watch.expired());
+}
+
+TEST_CASE("a bandwidth limit spreads WRITEs evenly") {
+  Bench bench;
+  bench.connection.complete_at_once = true;
+  bench.writer.set_max_bandwidth(32 * 1024 * 1024);
+  auto bitmap = std::make_shared<memory::Bitmap>(1024);
+  bitmap->set_range(0, 1024);
+  Outcome outcome;
+  const auto start = std::chrono::steady_clock::now();
+  bench.writer.submit(bench.job(bitmap, 0, 1024), outcome.done());
+  CHECK(outcome.wait().ok);
+  // 4 MiB at 32 MiB/s are 125 ms; the first slice goes at once. A slow machine only takes longer.
+  CHECK(std::chrono::steady_clock::now() - start >= std::chrono::milliseconds(100));
+  for (const auto& request : bench.connection.posted())
+    CHECK(request.length <= 32 * 1024 * 1024 / 100 + kPage);
+}
+
+TEST_CASE("ends at any moment: no job is lost or ended twice") {
+  std::mt19937 random(11);
+  for (int round = 0; round < 60; ++round) {
+    Bench bench(8);
+    bench.connection.complete_at_once = true;
+    auto bitmap = std::make_shared<memory::Bitmap>(4000);
+    for (uint64_t page = 0; page < 4000; page += 1 + random() % 3) bitmap->set_range(page, 1);
+    std::vector<Outcome> outcomes(20);
+    const auto pause = std::chrono::microseconds(random() % 400);
+    std::thread ender([&] {
+      std::this_thread::sleep_for(pause);
+      if (round % 2 == 0) bench.writer.cancel();
+      bench.writer.connection_ended();
+    });
+    for (size_t i = 0; i < outcomes.size(); ++i)
+      bench.writer.submit(bench.job(bitmap, i * 200, 200), outcomes[i].done());
+    ender.join();
+    bench.writer.join();
+    for (auto& outcome : outcomes) CHECK(outcome.times() == 1);
+  }
+}
+
+}  // namespace
+}  // namespace rdma_migrate::engine
