@@ -4,7 +4,7 @@ import { rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { MigrationError } from '../../lib/errors.ts';
+import { MigrationError } from 'rdma-migrate';
 import { LOAD_ADDRESS, PAGE_SIZE } from './layout.ts';
 
 const run = promisify(execFile);

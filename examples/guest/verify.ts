@@ -1,5 +1,5 @@
 import { type FileHandle, open } from 'node:fs/promises';
-import { MigrationError } from '../../lib/errors.ts';
+import { MigrationError } from 'rdma-migrate';
 import {
   PAGE_SIZE,
   REGION_BASE,

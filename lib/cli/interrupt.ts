@@ -26,15 +26,15 @@ export class Interrupt {
     return this.#received;
   }
 
-  /** Dies of the signal that was received: the process ends whatever its threads do. */
-  die(): void {
+  /** Dies of that signal: the process ends whatever its threads do. */
+  die(signal: NodeJS.Signals): void {
     for (const name of SIGNALS) process.off(name, this.#onSignal);
-    process.kill(process.pid, this.#received ?? 'SIGTERM');
+    process.kill(process.pid, signal);
   }
 
   readonly #onSignal = (name: NodeJS.Signals): void => {
     if (this.#received !== undefined) {
-      this.die();
+      this.die(name);
       return;
     }
     this.#received = name as StopSignal;

@@ -15,7 +15,7 @@ export function migrationBar(progress: MigrationProgress): BarState {
     done,
     total: ram.total,
     bytesPerSecond: ram.mbps * BYTES_PER_MEGABIT,
-    secondsLeft: done > 0 && seconds > 0 ? (ram.remaining * seconds) / done : undefined,
+    secondsLeft: done > 0 && seconds > 0 && ram.remaining > 0 ? (ram.remaining * seconds) / done : undefined,
   };
 }
 

@@ -32,9 +32,10 @@ export class ProgressBar {
     this.#bar.update(state.done, barFields(state));
   }
 
-  /** Writes a line above the bar. */
+  /** Writes a line where the bar was; the next update draws it anew below. */
   print(line: string): void {
-    this.#stream.write(this.#bar === undefined ? `${line}\n` : `${CLEAR_LINE}${line}\n`);
+    this.stop();
+    this.#stream.write(`${line}\n`);
   }
 
   stop(): void {

@@ -49,7 +49,7 @@ export async function runCommand(
 /** The process ends when nothing is left to do; a blocked system call of a library must not keep it for ever. */
 function endSoon(interrupt: Interrupt): void {
   setTimeout(() => {
-    if (interrupt.received !== undefined) interrupt.die();
+    if (interrupt.received !== undefined) interrupt.die(interrupt.received);
     else process.exit();
   }, LEFTOVERS_MS).unref();
 }

@@ -19,7 +19,7 @@ export async function send(
   await using vm = await openImage(image, { signal, ...placement });
   const total = vm.blocks.reduce((sum, { length }) => sum + length, 0n);
   reporter.started(
-    `sending ${image} (${vm.layout.machine}, ${formatBytes(total)} of RAM in ${vm.blocks.length} blocks) to ${uri}`,
+    `sending ${image} (${vm.layout.machine}, ${formatBytes(total)} of RAM in ${vm.blocks.length} ${vm.blocks.length === 1 ? 'block' : 'blocks'}) to ${uri}`,
   );
   context.onFailure(`the image ${image} is as it was: it can be sent again`);
   const source = new MigrationSource(vm, uri, sourceOptions(options));

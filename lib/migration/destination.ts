@@ -1,4 +1,4 @@
-import { MigrationError, toMigrationError } from '../errors.ts';
+import { MigrationError, type Phase, toMigrationError } from '../errors.ts';
 import { type Agreed, answerCapabilities, rejectionCapabilities } from '../protocol/capabilities.ts';
 import { formatRdmaUri, parseRdmaUri } from '../protocol/uri.ts';
 import type { DestinationTarget } from '../ram/vm.ts';
@@ -29,6 +29,7 @@ export class MigrationDestination extends Migration {
   #offer: ((incoming: IncomingConnection) => void) | undefined;
   readonly #abort = new AbortController();
   #running: Promise<unknown> = Promise.resolve();
+  readonly #refusals = new Set<Promise<void>>();
 
   private constructor(
     host: string,
@@ -106,7 +107,13 @@ export class MigrationDestination extends Migration {
   /** Peers that come while none is waited for are refused. */
   #incoming(incoming: IncomingConnection): void {
     if (this.#offer) this.#offer(incoming);
-    else void incoming.reject(rejectionCapabilities());
+    else this.#refuse(incoming);
+  }
+
+  /** Nobody waits for a peer to take its refusal, or it would keep the next source out for that time. */
+  #refuse(incoming: IncomingConnection): void {
+    const refused = incoming.reject(rejectionCapabilities()).finally(() => this.#refusals.delete(refused));
+    this.#refusals.add(refused);
   }
 
   async #awaitSource(signal: AbortSignal): Promise<{ connection: Connection; agreed: Agreed }> {
@@ -141,7 +148,7 @@ export class MigrationDestination extends Migration {
       }
       return { connection: await incoming.accept(reply, signal), agreed };
     } catch (error) {
-      await incoming.reject(rejectionCapabilities());
+      this.#refuse(incoming);
       throw error;
     }
   }
@@ -181,7 +188,7 @@ export class MigrationDestination extends Migration {
       await connection.disconnect(2_000);
       return describe(connection, agreed, this.#provider, summary.layout.machine, summary);
     } catch (error) {
-      const failure = toMigrationError(error, this.statistics.phase);
+      const failure = inPhase(toMigrationError(error, this.statistics.phase), this.statistics.phase);
       await connection.fail();
       throw failure;
     } finally {
@@ -197,9 +204,17 @@ export class MigrationDestination extends Migration {
     }
     await this.#running;
     await this.#listener?.close();
+    await Promise.all(this.#refusals);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+/** Checks that know no phase (bounds, order) label their errors `ram`; what the target says of its files stays as it is. */
+function inPhase(error: MigrationError, phase: Phase): MigrationError {
+  const { code, message, details } = error;
+  if (error.phase === phase || error.phase === 'image') return error;
+  return new MigrationError(code, phase, message, { cause: error, details });
 }

@@ -14,6 +14,8 @@ import { within } from './wait.ts';
 const INBOX_LIMIT = 4;
 /** How long a failing side tries to tell its peer. */
 const ERROR_NOTICE_MS = 1_000;
+/** A provider that refuses a peer's message lingers for a second before it reports the end. */
+const END_REASON_MS = 2_000;
 
 /** A message and the bytes that it came in. */
 export interface Received {
@@ -44,6 +46,8 @@ export class Connection {
   readonly #inbox: Received[] = [];
   readonly #ended = new AbortController();
   #end: ConnectionEnd | undefined;
+  /** The connection itself has ended; `#end` may also be that this side gave it up. */
+  #gone = false;
   #wake: (() => void) | undefined;
   #closing: Promise<void> | undefined;
 
@@ -71,12 +75,23 @@ export class Connection {
 
   async #pump(): Promise<void> {
     try {
-      for (let bytes = await this.#native.receive(); bytes !== null; bytes = await this.#native.receive()) {
+      for (let bytes = await this.#take(); bytes !== null; bytes = await this.#take()) {
         this.#deliver({ message: decodeControl(bytes), bytes });
       }
       this.#finish(true, this.#orderlyEnd());
     } catch (error) {
       this.#finish(false, this.#labelled(error));
+    }
+  }
+
+  async #take(): Promise<Uint8Array | null> {
+    try {
+      const bytes = await this.#native.receive();
+      this.#gone = bytes === null;
+      return bytes;
+    } catch (error) {
+      this.#gone = true;
+      throw error;
     }
   }
 
@@ -118,9 +133,13 @@ export class Connection {
       : new MigrationError(known.code, this.phase, known.message, { cause: error });
   }
 
-  /** Why the connection ended says more than that a call on it failed. */
-  #endError(error: unknown): MigrationError {
-    return this.#end?.error ?? this.#labelled(error);
+  /** Why the connection ended says more than that a call on it failed, and may be known a moment later. */
+  async #endError(error: unknown): Promise<MigrationError> {
+    const failure = this.#labelled(error);
+    if (!this.#end && failure.code === 'CONNECTION_CLOSED') {
+      await this.waitForEnd({ timeoutMs: END_REASON_MS }).catch(() => {});
+    }
+    return this.#end?.error ?? failure;
   }
 
   #finish(orderly: boolean, error: MigrationError): void {
@@ -147,7 +166,7 @@ export class Connection {
       });
       return bytes;
     } catch (error) {
-      throw limits.signal?.aborted ? this.#labelled(error) : this.#endError(error);
+      throw limits.signal?.aborted ? this.#labelled(error) : await this.#endError(error);
     }
   }
 
@@ -222,7 +241,7 @@ export class Connection {
     try {
       return await this.#native.write(job);
     } catch (error) {
-      throw this.#endError(error);
+      throw await this.#endError(error);
     }
   }
 
@@ -232,8 +251,13 @@ export class Connection {
 
   /** Tells the peer that the migration failed, as far as it still can be told, and disconnects. Never throws. */
   async fail(): Promise<void> {
-    if (!this.#end) {
-      await this.send({ type: 'ERROR' }, { timeoutMs: ERROR_NOTICE_MS }).catch(() => {});
+    // A peer that sent something wrong is still there and is told; one that has failed itself knows.
+    if (!this.#gone && this.#end?.error.code !== 'PEER_ERROR') {
+      await within(this.#native.send(encodeControl({ type: 'ERROR' })), {
+        phase: 'close',
+        timeoutMs: ERROR_NOTICE_MS,
+        what: 'the network to take an ERROR',
+      }).catch(() => {});
       await this.disconnect(ERROR_NOTICE_MS);
     }
     await this.close();

@@ -51,15 +51,19 @@ auto guarded(Napi::Env env, Body&& body) {
 // callers have one way to handle errors.
 template <typename Body>
 Napi::Value guarded_promise(Napi::Env env, Body&& body) {
-  auto deferred = Napi::Promise::Deferred::New(env);
+  // Made for failures only: a deferred that nobody settles is never freed.
+  const auto rejected = [env](const Napi::Error& error) {
+    const auto deferred = Napi::Promise::Deferred::New(env);
+    deferred.Reject(error.Value());
+    return deferred.Promise();
+  };
   try {
     return body();
   } catch (const Napi::Error& error) {
-    deferred.Reject(error.Value());
+    return rejected(error);
   } catch (...) {
-    deferred.Reject(to_js_error(env, current_error()).Value());
+    return rejected(to_js_error(env, current_error()));
   }
-  return deferred.Promise();
 }
 
 // One job. Owns its two callables and what they capture; deletes itself on the JavaScript thread when it has

@@ -52,8 +52,9 @@ TEST_CASE("does not touch a caller's file mapping where a fault could be a signa
 TEST_CASE("touching pages loses no write of another thread") {
   const auto mapping = Mapping::memfd("ram", 256 * kPage);
   std::atomic<bool> stop{false};
+  std::atomic<int> rounds{0};
   std::thread writer([&] {
-    for (uint8_t value = 1; !stop; ++value) {
+    for (uint8_t value = 1; !stop; ++value, ++rounds) {
       for (uint64_t page = 0; page < 256; ++page) {
         std::atomic_ref<uint8_t> byte(mapping->data()[page * kPage]);
         byte.store(value, std::memory_order_relaxed);
@@ -61,7 +62,7 @@ TEST_CASE("touching pages loses no write of another thread") {
       }
     }
   });
-  for (int i = 0; i < 50; ++i) internal::populate_by_touch(*mapping, {0, 256 * kPage});
+  while (rounds < 50) internal::populate_by_touch(*mapping, {0, 256 * kPage});
   stop = true;
   writer.join();
 }

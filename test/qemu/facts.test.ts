@@ -4,8 +4,8 @@ import { copyFile, readFile, stat, writeFile } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { expect, it } from 'vitest';
 import { verifyGuestRam } from '../../examples/guest/verify.ts';
-import { parsePasses, type Qemu } from '../support/qemu.ts';
-import { loadStream, saveStream } from '../support/qemu-migrate.ts';
+import { loadStream, saveStream } from '../../examples/qemu/migrate.ts';
+import { parsePasses, type Qemu } from '../../examples/qemu/qemu.ts';
 import { readStream, withoutIgnoreShared } from '../support/qemu-stream.ts';
 import { describeWithQemu, MIB, type VmFixture } from '../support/qemu-test.ts';
 

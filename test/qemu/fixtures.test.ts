@@ -5,7 +5,7 @@ import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { verifyGuestRam } from '../../examples/guest/verify.ts';
-import { loadStream } from '../support/qemu-migrate.ts';
+import { loadStream } from '../../examples/qemu/migrate.ts';
 import { readStream } from '../support/qemu-stream.ts';
 import { describeWithQemu, MIB } from '../support/qemu-test.ts';
 

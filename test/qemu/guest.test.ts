@@ -2,7 +2,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { expect, it } from 'vitest';
 import { PAGE_SIZE, REGION_BASE } from '../../examples/guest/layout.ts';
 import { type GuestState, readGuestState, verifyGuestRam } from '../../examples/guest/verify.ts';
-import type { Qemu } from '../support/qemu.ts';
+import type { Qemu } from '../../examples/qemu/qemu.ts';
 import { describeWithQemu, MIB, type VmFixture } from '../support/qemu-test.ts';
 
 const RAM_BYTES = 64 * MIB;

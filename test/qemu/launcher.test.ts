@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { buildGuest } from '../../examples/guest/build.ts';
-import { Qemu, qemuMissing } from '../support/qemu.ts';
-import { qemuArguments, shellWord } from '../support/qemu-args.ts';
+import { qemuArguments, shellWord } from '../../examples/qemu/arguments.ts';
+import { Qemu, qemuMissing } from '../../examples/qemu/qemu.ts';
 import { describeWithQemu, MIB } from '../support/qemu-test.ts';
 
 describe('the launcher without a QEMU', () => {

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe } from 'vitest';
 import { buildGuest, type GuestBuildOptions } from '../../examples/guest/build.ts';
-import { Qemu, type QemuOptions, qemuMissing } from './qemu.ts';
+import { Qemu, type QemuOptions, qemuMissing } from '../../examples/qemu/qemu.ts';
 
 export const MIB = 2 ** 20;
 

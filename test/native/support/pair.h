@@ -1,7 +1,7 @@
 // Two connected ends of one provider in this process.
 #pragma once
 
-#include <future>
+#include <algorithm>
 
 #include "support/recorder.h"
 
@@ -47,6 +47,8 @@ struct Buffer {
   Buffer(fabric::Connection& connection, size_t size, unsigned access = fabric::kAccessLocalWrite, uint8_t fill = 0)
       : bytes(size, fill),
         region(connection.register_memory(reinterpret_cast<uintptr_t>(bytes.data()), size, access)) {}
+  // Never by assigning to bytes, which would move them away from the registered place.
+  void fill(const fabric::Bytes& with) { std::copy(with.begin(), with.end(), bytes.begin()); }
   uint64_t address(size_t offset = 0) const { return region->address() + offset; }
 
   fabric::Bytes bytes;

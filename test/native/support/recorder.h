@@ -15,6 +15,13 @@
 namespace rdma_migrate::test {
 
 class Recorder : public fabric::ConnectionEvents {
+ private:
+  template <typename F>
+  auto locked(F&& f) const {
+    std::lock_guard lock(mutex_);
+    return f();
+  }
+
  public:
   void on_established(std::span<const uint8_t> private_data) override {
     std::lock_guard lock(mutex_);
@@ -83,11 +90,6 @@ class Recorder : public fabric::ConnectionEvents {
   std::function<void(const fabric::Completion&)> recv_hook;
 
  private:
-  template <typename F>
-  auto locked(F&& f) const {
-    std::lock_guard lock(mutex_);
-    return f();
-  }
   void event() {
     if (closed_ > 1 || (closed_ == 1 && seen_closed_)) ++late_;
     if (closed_ == 1) seen_closed_ = true;

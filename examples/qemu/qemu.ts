@@ -4,9 +4,8 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
-import { MigrationError } from '../../lib/errors.ts';
-import { QmpClient } from '../../lib/qmp/client.ts';
-import { type QemuMachine, QMP_FD, qemuArguments } from './qemu-args.ts';
+import { MigrationError, QmpClient } from 'rdma-migrate';
+import { type QemuMachine, QMP_FD, qemuArguments } from './arguments.ts';
 
 const QEMU = 'qemu-system-x86_64';
 const MAX_STDERR = 64 * 1024;

@@ -15,10 +15,10 @@
  * `inmigrate` for ever with an empty answer to `query-migrate`: use a deadline.
  */
 import { rm } from 'node:fs/promises';
+import { MigrationError } from 'rdma-migrate';
 import { z } from 'zod';
-import { MigrationError } from '../../lib/errors.ts';
+import { shellWord } from './arguments.ts';
 import type { Qemu } from './qemu.ts';
-import { shellWord } from './qemu-args.ts';
 
 export interface StreamFile {
   readonly file: string;

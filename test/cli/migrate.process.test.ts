@@ -1,0 +1,137 @@
+/** receive and send as two processes. */
+import { mkdtemp, readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { differingFiles, MIB, syntheticImage } from '../support/images.ts';
+import { buildCommand, type CommandFolder, eventsOf } from './command.ts';
+
+let command: CommandFolder;
+let image: string;
+
+beforeAll(async () => {
+  command = await buildCommand();
+  image = join(command.work, 'vm');
+  const blocks = [
+    { name: 'pc.ram', length: 16n * MIB, fill: 'mixed' },
+    { name: 'pc.rom', length: 64n << 10n, fill: 'random' },
+  ] as const;
+  await (await syntheticImage(image, blocks)).close();
+});
+afterAll(() => command[Symbol.asyncDispose]());
+
+const folder = (): Promise<string> => mkdtemp(join(command.work, 'case-'));
+
+describe('receive and send', () => {
+  it.each(['0.0.0.0', '[::]'])('move an image, at %s, and say it in lines of JSON', async (host) => {
+    const target = join(await folder(), 'vm');
+    const receiver = command.start('receive', `rdma:${host}:0`, '--image', target, '--json');
+    const { uri } = await receiver.waitForEvent('listening');
+    expect(uri).toMatch(/^rdma:.*:[1-9]\d*$/);
+    const peer = String(uri).replace('0.0.0.0', '127.0.0.1').replace('[::]', '[::1]');
+    const sent = await command.run('send', image, peer, '--json', '--verify', '--crc');
+    const received = await receiver.ended;
+    expect([sent.code, sent.stderr, received.code, received.stderr]).toEqual([0, '', 0, '']);
+    expect(await differingFiles(image, target)).toEqual([]);
+    for (const { stdout } of [sent, received]) {
+      const events = eventsOf(stdout);
+      expect(events.at(-1)).toMatchObject({
+        event: 'completed',
+        status: 'completed',
+        provider: 'iwarp',
+        outcome: 'committed',
+        crc: true,
+        machine: 'synthetic',
+        ram: { total: Number(16n * MIB + 65_536n), remaining: 0, 'page-size': 4096 },
+      });
+      const phases = events.filter(({ event }) => event === 'phase').map(({ phase }) => phase);
+      expect(phases).toEqual(expect.arrayContaining(['negotiate', 'setup', 'ram', 'device-state', 'commit']));
+      const progress = events.filter(({ event }) => event === 'progress');
+      expect(progress.length).toBeGreaterThan(0);
+      expect(progress[0]).toMatchObject({
+        ram: { total: expect.any(Number) },
+        'total-time': expect.any(Number),
+      });
+    }
+  });
+
+  it('say one line at the start and the result at the end when stderr is no terminal', async () => {
+    const target = join(await folder(), 'vm');
+    const receiver = command.start('receive', 'rdma:127.0.0.1:0', '--image', target);
+    const [, uri = ''] = await receiver.waitForOutput(/^listening at (\S+)\n/);
+    const sent = await command.run('send', image, uri, '--pin-all');
+    const received = await receiver.ended;
+    expect(sent).toMatchObject({ code: 0, stderr: '' });
+    expect(sent.stdout).toMatch(
+      /^sending .* 16\.1 MiB of RAM in 2 blocks.*\nsent .*\nprovider iwarp: .*pin-all on.*\ncommitted: .*\n$/,
+    );
+    expect(received).toMatchObject({ code: 0, stderr: '' });
+    expect(received.stdout).toMatch(/^listening at .*\nreceived .*\nprovider iwarp.*\ncommitted: .*\n$/);
+  });
+
+  it('say nothing but the address with --quiet, and details on stderr with --verbose', async () => {
+    const target = join(await folder(), 'vm');
+    const receiver = command.start('receive', 'rdma:127.0.0.1:0', '--image', target, '--quiet');
+    const [line, uri = ''] = await receiver.waitForOutput(/^listening at (\S+)\n/);
+    const sent = await command.run('send', image, uri, '--verbose');
+    expect(await receiver.ended).toMatchObject({ code: 0, stdout: line, stderr: '' });
+    expect(sent.stderr).toMatch(/^rdma-migrate: phase connect\n/);
+  });
+
+  it('put a RAM block where --ram-file says', async () => {
+    const at = await folder();
+    const receiver = command.start(
+      ...[
+        'receive',
+        'rdma:127.0.0.1:0',
+        '--image',
+        join(at, 'vm'),
+        '--ram-file',
+        `pc.ram=${join(at, 'ram')}`,
+      ],
+    );
+    const [, uri = ''] = await receiver.waitForOutput(/^listening at (\S+)\n/);
+    expect((await command.run('send', image, uri)).code).toBe(0);
+    expect((await receiver.ended).code).toBe(0);
+    expect((await stat(join(at, 'ram'))).size).toBe(Number(16n * MIB));
+    expect((await readdir(at)).sort()).toEqual(['ram', 'vm']);
+  });
+
+  it('receive its VM although the reader of its stdout has gone', async () => {
+    const target = join(await folder(), 'vm');
+    const receiver = command.start('receive', 'rdma:127.0.0.1:0', '--image', target, '--json');
+    const { uri } = await receiver.waitForEvent('listening');
+    receiver.closeStdout();
+    expect((await command.run('send', image, String(uri))).code).toBe(0);
+    expect(await receiver.ended).toMatchObject({ code: 0, stderr: '' });
+    expect(await differingFiles(image, target)).toEqual([]);
+  });
+
+  it('tell a destination that cannot commit when --commit require is given, and leave it waiting', async () => {
+    const target = join(await folder(), 'vm');
+    const receiver = command.start(
+      'receive',
+      'rdma:127.0.0.1:0',
+      '--image',
+      target,
+      '--commit',
+      'off',
+      '--json',
+    );
+    const { uri } = await receiver.waitForEvent('listening');
+    const refused = await command.run('send', image, String(uri), '--commit', 'require');
+    expect(refused.code).toBe(4);
+    expect(refused.stderr).toMatch(
+      /\(VERSION_MISMATCH, phase negotiate\)\nrdma-migrate: the image .* is as it was/,
+    );
+    receiver.kill('SIGINT');
+    await receiver.ended;
+  });
+
+  it('say that a version 1 peer confirms nothing', async () => {
+    const target = join(await folder(), 'vm');
+    const receiver = command.start('receive', 'rdma:127.0.0.1:0', '--image', target, '--commit', 'off');
+    const [, uri = ''] = await receiver.waitForOutput(/^listening at (\S+)\n/);
+    expect((await command.run('send', image, uri)).stdout).toMatch(/\nunconfirmed: /);
+    expect((await receiver.ended).code).toBe(0);
+  });
+});

@@ -1,0 +1,98 @@
+import { CommanderError } from 'commander';
+import { describe, expect, it } from 'vitest';
+import { type Actions, buildProgram } from '../../lib/cli/program.ts';
+
+/** Parses a command line; gives the action that it runs and with what. */
+async function parse(...line: readonly string[]): Promise<unknown[]> {
+  let called: unknown[] = [];
+  const record =
+    (name: string) =>
+    async (...args: unknown[]) => {
+      called = [name, ...args];
+    };
+  const actions: Actions = {
+    receive: record('receive'),
+    send: record('send'),
+    inspect: record('inspect'),
+    toQemu: record('toQemu'),
+    fromQemu: record('fromQemu'),
+    doctor: record('doctor'),
+  };
+  await buildProgram(actions, '1.2.3').parseAsync([...line], { from: 'user' });
+  return called;
+}
+
+describe('the command line', () => {
+  it('gives receive its options', async () => {
+    expect(await parse('receive', 'rdma:[::]:0', '--image', 'vm', '--timeout', '1.5', '--crc', '-q')).toEqual(
+      [
+        'receive',
+        'rdma:[::]:0',
+        { image: 'vm', timeout: 1500, crc: true, quiet: true, provider: 'auto', commit: 'auto' },
+      ],
+    );
+  });
+
+  it('collects repeated options', async () => {
+    const [, , options] = await parse(
+      'receive',
+      'u',
+      '--image',
+      'vm',
+      '--ram-file',
+      'a=/1',
+      '--ram-file',
+      'b=/2',
+    );
+    expect(options).toMatchObject({ ramFile: { a: '/1', b: '/2' } });
+  });
+
+  it('gives send its options', async () => {
+    const line =
+      'send vm rdma:h:1 --pin-all --max-bandwidth 500M --verify --provider iwarp --commit require --json';
+    expect(await parse(...line.split(' '))).toEqual([
+      'send',
+      'vm',
+      'rdma:h:1',
+      {
+        pinAll: true,
+        maxBandwidth: 500n << 20n,
+        verify: true,
+        provider: 'iwarp',
+        commit: 'require',
+        json: true,
+      },
+    ]);
+  });
+
+  it('gives the image commands theirs', async () => {
+    expect(await parse('image', 'inspect', 'vm', '--json')).toEqual(['inspect', 'vm', { json: true }]);
+    expect(await parse('image', 'to-qemu', 'vm', '-', '--ignore-shared', 'pc.ram=0')).toEqual([
+      'toQemu',
+      'vm',
+      '-',
+      { ignoreShared: expect.objectContaining({ 'pc.ram': 0n }) },
+    ]);
+    expect(
+      await parse('image', 'from-qemu', '-', 'vm', '--accept-unproven', '--shared-ram', 'pc.ram=/r'),
+    ).toEqual([
+      'fromQemu',
+      '-',
+      'vm',
+      { acceptUnproven: true, sharedRam: expect.objectContaining({ 'pc.ram': '/r' }) },
+    ]);
+  });
+
+  it.each([
+    ['send', 'vm'],
+    ['send', 'vm', 'rdma:h:1', 'more'],
+    ['receive', 'rdma:h:1'],
+    ['receive', 'rdma:h:1', '--image', 'vm', '--pin-all'],
+    ['send', 'vm', 'rdma:h:1', '--commit', 'maybe'],
+    ['send', 'vm', 'rdma:h:1', '-q', '-v'],
+    ['doctor', 'now'],
+    ['unknown'],
+  ])('refuses %s %s %s %s %s', async (...line) => {
+    await expect(parse(...line.filter((word) => word !== undefined))).rejects.toBeInstanceOf(CommanderError);
+  });
+});

@@ -1,0 +1,12 @@
+/** Receives a VM, saying each phase, for a test that kills it on the way. */
+import { ImageWriter, MigrationDestination } from '../../../lib/index.ts';
+
+export async function run(path: string): Promise<void> {
+  const writer = await ImageWriter.open(path);
+  const destination = await MigrationDestination.listen('rdma:127.0.0.1:0', writer);
+  destination.on('phase', (phase) => process.stdout.write(`phase ${phase}\n`));
+  process.stdout.write(`uri ${destination.uri}\n`);
+  await destination.receive();
+  await writer.close();
+  process.stdout.write('completed\n');
+}

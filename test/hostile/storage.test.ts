@@ -1,0 +1,126 @@
+/** A destination that has no room, or no right, to keep what it receives. */
+import { spawnSync } from 'node:child_process';
+import { chmod, mkdir, readdir, statfs, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  type ImageReader,
+  ImageWriter,
+  MigrationDestination,
+  MigrationSource,
+  openImage,
+} from '../../lib/index.ts';
+import { MIB, syntheticImage } from '../support/images.ts';
+import { expectError, failureOf } from '../support/receiving.ts';
+import { fingerprint } from '../support/sending.ts';
+import { temporaryFolder } from '../support/temp.ts';
+
+const DISK_MIB = 64;
+const root = process.geteuid?.() === 0;
+
+const folder = await temporaryFolder();
+const disk = join(folder.path, 'disk');
+const image = join(folder.path, 'vm');
+await mkdir(disk);
+const missing = mount();
+if (missing) console.warn(`NOT RUN: a full disk: ${missing}`);
+
+/** Why no small file system can be had here, or undefined when it is mounted. */
+function mount(): string | undefined {
+  if (!root) return 'mounting a small tmpfs needs root';
+  const options = ['-t', 'tmpfs', '-o', `size=${DISK_MIB}m`, 'none', disk];
+  const { status, stderr } = spawnSync('mount', options, { encoding: 'utf8', timeout: 10_000 });
+  return status === 0 ? undefined : `mounting a tmpfs is not allowed here: ${stderr ?? 'there is no mount'}`;
+}
+
+let before: readonly string[] = [];
+beforeAll(async () => {
+  await (await syntheticImage(image, [{ name: 'pc.ram', length: 48n * MIB, fill: 'random' }])).close();
+  before = await fingerprint(image);
+});
+afterAll(async () => {
+  // Fails while anything of a migration is still mapped or open there.
+  const unmounted = missing ? 0 : spawnSync('umount', [disk]).status;
+  await folder[Symbol.asyncDispose]();
+  expect(unmounted).toBe(0);
+});
+
+interface Outcome {
+  readonly source: Awaited<ReturnType<typeof failureOf>>;
+  readonly destination: Awaited<ReturnType<typeof failureOf>>;
+}
+
+async function failing(writer: ImageWriter, vm: ImageReader, pinAll: boolean): Promise<Outcome> {
+  const limits = { responseTimeoutMs: 5_000 };
+  await using destination = await MigrationDestination.listen('rdma:127.0.0.1:0', writer, limits);
+  const received = failureOf(destination.receive(), 'the destination');
+  const sent = failureOf(
+    new MigrationSource(vm, destination.uri, { ...limits, pinAll }).migrate(),
+    'the source',
+  );
+  const [source, failed] = await Promise.all([sent, received]);
+  return { source, destination: failed };
+}
+
+const TOLD = ['PEER_ERROR', 'CONNECTION_LOST', 'TERMINATE_RECEIVED'] as const;
+
+describe.skipIf(missing !== undefined)(`a full disk${missing ? ` (not run: ${missing})` : ''}`, () => {
+  it.each([true, false])('ends both sides and leaves nothing, pin-all %s', async (pinAll) => {
+    await writeFile(join(disk, 'ballast'), Buffer.alloc(40 << 20, 1));
+    const free = (await statfs(disk)).bfree;
+    await using vm = await openImage(image);
+    await using writer = await ImageWriter.open(join(disk, 'vm'));
+    const { source, destination } = await failing(writer, vm, pinAll);
+    expectError(destination, 'DISK_FULL', ['ram', 'image', 'setup']);
+    expectError(source, TOLD, ['ram', 'device-state', 'setup']);
+    expect(await readdir(disk)).toEqual(['ballast']);
+    expect((await statfs(disk)).bfree).toBe(free);
+    expect(await fingerprint(image)).toEqual(before);
+  });
+
+  it('that is too small for the VM is told before any RAM is sent', async () => {
+    await using vm = await (async () => {
+      const large = join(folder.path, 'large');
+      return syntheticImage(large, [{ name: 'pc.ram', length: 80n * MIB, fill: 'sparse' }]);
+    })();
+    await using writer = await ImageWriter.open(join(disk, 'vm'));
+    const { source, destination } = await failing(writer, vm, false);
+    expectError(destination, 'DISK_FULL', 'image');
+    expect(destination.details).toEqual({ needed: 80n * MIB, limit: BigInt(DISK_MIB) * MIB });
+    expectError(source, 'PEER_ERROR', 'setup');
+    expect(await readdir(disk)).toEqual(['ballast']);
+  });
+
+  it('that became read-only is a matter of permission', async () => {
+    await using vm = await openImage(image);
+    await using writer = await ImageWriter.open(join(folder.path, 'elsewhere'), {
+      ramFiles: { 'pc.ram': join(disk, 'ram') },
+    });
+    expect(spawnSync('mount', ['-o', 'remount,ro', disk]).status).toBe(0);
+    try {
+      const { source, destination } = await failing(writer, vm, true);
+      expectError(destination, 'PERMISSION_DENIED', 'image');
+      expectError(source, 'PEER_ERROR', 'setup');
+      expect(await readdir(folder.path)).not.toContain('elsewhere');
+    } finally {
+      spawnSync('mount', ['-o', 'remount,rw', disk]);
+    }
+  });
+});
+
+const asRoot = root ? 'root may write anywhere' : undefined;
+if (asRoot) console.warn(`NOT RUN: a folder without write permission: ${asRoot}`);
+
+it.skipIf(root)(`a folder without write permission (${asRoot ?? 'run'})`, async () => {
+  const closed = join(folder.path, 'closed');
+  await mkdir(closed);
+  await using vm = await openImage(image);
+  await using writer = await ImageWriter.open(join(folder.path, 'elsewhere'), {
+    ramFiles: { 'pc.ram': join(closed, 'ram') },
+  });
+  await chmod(closed, 0o500);
+  const { source, destination } = await failing(writer, vm, false);
+  expectError(destination, 'PERMISSION_DENIED', 'image');
+  expectError(source, 'PEER_ERROR', 'setup');
+  expect(await readdir(closed)).toEqual([]);
+});

@@ -1,0 +1,346 @@
+// How connections end, whatever the provider: in order, by the peer's death, by close() at any moment. Nothing may hang, leak
+// or come after on_closed.
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <doctest/doctest.h>
+
+#include <dirent.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <random>
+
+#include "support/providers.h"
+#include "support/requests.h"
+
+using namespace rdma_migrate;
+using namespace rdma_migrate::test;
+using fabric::Opcode;
+using fabric::Status;
+
+namespace {
+
+size_t entries_of(const char* path) {
+  size_t count = 0;
+  DIR* directory = opendir(path);
+  while (readdir(directory) != nullptr) ++count;
+  closedir(directory);
+  return count;
+}
+
+struct Traffic {
+  explicit Traffic(size_t size) : size_(size) {}
+  std::function<void(fabric::Connection&, fabric::Connection&)> prepare() {
+    return [this](fabric::Connection& active, fabric::Connection& passive) {
+      source = std::make_unique<Buffer>(active, size_);
+      target = std::make_unique<Buffer>(passive, size_, kRemoteAll);
+      inbox = std::make_unique<Buffer>(passive, 64);
+      passive.post_recv(recv_of(*inbox));
+    };
+  }
+  fabric::SendWorkRequest write(uint64_t wr_id) {
+    return rdma_of(Opcode::kRdmaWrite, *source, 0, target->address(), target->region->rkey(), size_, wr_id);
+  }
+
+  const size_t size_;
+  std::unique_ptr<Buffer> source;
+  std::unique_ptr<Buffer> target;
+  std::unique_ptr<Buffer> inbox;
+};
+
+}  // namespace
+
+TEST_CASE("disconnect sends what was posted, then ends both sides in order") {
+  for_each_provider([](fabric::Provider& provider, const fabric::ConnectionOptions& options) {
+    constexpr size_t kWrites = 40;
+    Traffic traffic(1 << 20);
+    Pair pair(provider, {options, options, "127.0.0.1", {}, {}, traffic.prepare()});
+    for (size_t index = 0; index < kWrites; ++index) REQUIRE(pair.active->post_send(traffic.write(index)));
+    REQUIRE(pair.active->post_send(send_of(*traffic.source, 64, 1000)));
+    pair.active->disconnect();
+    pair.active->disconnect();
+    CHECK_THROWS_AS(pair.active->post_send(traffic.write(0)), Error);
+    pair.active_events.wait_closed();
+    pair.passive_events.wait_closed();
+    CHECK(pair.active_events.reason_text() == "an orderly end");
+    CHECK(pair.passive_events.reason_text() == "an orderly end");
+    CHECK(pair.passive_events.recvs().size() == 1);
+    CHECK(pair.passive->counters().write_bytes_placed == kWrites << 20);
+    std::vector<fabric::Completion> sends = pair.active_events.sends();
+    REQUIRE(sends.size() == kWrites + 1);
+    for (const fabric::Completion& completion : sends) CHECK(completion.status == Status::kSuccess);
+    pair.close();
+    CHECK(pair.active_events.closed() == 1);
+  });
+}
+
+TEST_CASE("posted requests are flushed before on_closed") {
+  for_each_provider([](fabric::Provider& provider, const fabric::ConnectionOptions& options) {
+    Traffic traffic(8 << 20);
+    Pair pair(provider, {options, options, "127.0.0.1", {}, {}, traffic.prepare()});
+    for (size_t index = 0; index < 100; ++index) {
+      fabric::SendWorkRequest request = traffic.write(index);
+      request.signaled = index == 99;
+      REQUIRE(pair.active->post_send(request));
+    }
+    pair.close();
+    CHECK(pair.active_events.closed() == 1);
+    CHECK(pair.passive_events.closed() == 1);
+    CHECK(pair.active_events.late_events() == 0);
+    CHECK(pair.active_events.reason_code() == "");
+    std::vector<fabric::Completion> sends = pair.active_events.sends();
+    REQUIRE(!sends.empty());
+    CHECK(sends.back().wr_id == 99);
+    CHECK(sends.back().status == Status::kFlushed);
+    std::vector<fabric::Completion> recvs = pair.passive_events.recvs();
+    REQUIRE(recvs.size() == 1);
+    CHECK(recvs[0].status == Status::kFlushed);
+  });
+}
+
+TEST_CASE("deregistering under the peer's WRITEs ends the connection and never touches the memory again") {
+  for_each_provider([](fabric::Provider& provider, const fabric::ConnectionOptions& options) {
+    constexpr size_t kSize = 8 << 20;
+    for (int round = 0; round < 5; ++round) {
+      void* memory = mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      REQUIRE(memory != MAP_FAILED);
+      std::unique_ptr<fabric::MemoryRegion> region;
+      std::unique_ptr<Buffer> source;
+      PairOptions pair_opts{options, options, "127.0.0.1", {}, {}, [&](fabric::Connection& active, fabric::Connection& passive) {
+                              source = std::make_unique<Buffer>(active, kSize);
+                              region = passive.register_memory(reinterpret_cast<uintptr_t>(memory), kSize, kRemoteAll);
+                            }};
+      Pair pair(provider, pair_opts);
+      for (uint64_t index = 0; index < 20; ++index) {
+        pair.active->post_send(rdma_of(Opcode::kRdmaWrite, *source, 0, region->address(), region->rkey(), kSize, index));
+      }
+      while (pair.passive->counters().write_bytes_placed == 0) std::this_thread::yield();
+      region.reset();
+      // A later access would kill this process.
+      REQUIRE(mprotect(memory, kSize, PROT_NONE) == 0);
+      pair.passive_events.wait_closed();
+      CHECK(pair.passive_events.reason_code() == "REMOTE_ACCESS_ERROR");
+      pair.active_events.wait_closed();
+      pair.close();
+      munmap(memory, kSize);
+    }
+  });
+}
+
+TEST_CASE("deregistering under one's own WRITEs fails the request and never touches the memory again") {
+  for_each_provider([](fabric::Provider& provider, const fabric::ConnectionOptions& options) {
+    constexpr size_t kSize = 8 << 20;
+    void* memory = mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    REQUIRE(memory != MAP_FAILED);
+    std::unique_ptr<fabric::MemoryRegion> region;
+    std::unique_ptr<Buffer> target;
+    PairOptions pair_opts{options, options, "127.0.0.1", {}, {}, [&](fabric::Connection& active, fabric::Connection& passive) {
+                            target = std::make_unique<Buffer>(passive, kSize, kRemoteAll);
+                            region = active.register_memory(reinterpret_cast<uintptr_t>(memory), kSize, 0);
+                          }};
+    Pair pair(provider, pair_opts);
+    fabric::SendWorkRequest request;
+    request.opcode = Opcode::kRdmaWrite;
+    request.address = region->address();
+    request.length = kSize;
+    request.lkey = region->lkey();
+    request.remote_address = target->address();
+    request.rkey = target->region->rkey();
+    for (int count = 0; count < 20; ++count) REQUIRE(pair.active->post_send(request));
+    region.reset();
+    REQUIRE(mprotect(memory, kSize, PROT_NONE) == 0);
+    pair.active_events.wait_closed();
+    CHECK(pair.active_events.reason_code() == "INVALID_ARGUMENT");
+    CHECK(pair.active_events.sends().size() == 20);
+    pair.passive_events.wait_closed();
+    pair.close();
+    munmap(memory, kSize);
+  });
+}
+
+TEST_CASE("the death of the peer's process ends the connection") {
+  for (std::unique_ptr<fabric::Provider>& provider : providers_under_test()) {
+    int ports[2];
+    REQUIRE(pipe(ports) == 0);
+    // Forked before any thread runs.
+    pid_t child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+      uint16_t port = 0;
+      if (read(ports[0], &port, sizeof port) != sizeof port) _exit(1);
+      Recorder events;
+      auto connection = provider->connect_to({"127.0.0.1", port}, {}, events);
+      Buffer inbox(*connection, 8 << 20);
+      connection->post_recv(recv_of(inbox));
+      connection->connect({});
+      pause();
+      _exit(0);
+    }
+    Acceptor acceptor(*provider);
+    uint16_t port = acceptor.listener().port();
+    REQUIRE(write(ports[1], &port, sizeof port) == sizeof port);
+    Recorder events;
+    auto connection = acceptor.next()->take({}, events);
+    Buffer outbox(*connection, 8 << 20);
+    connection->accept({});
+    events.wait_established();
+    // The peer reads nothing any more, so it dies in the middle of a message.
+    kill(child, SIGSTOP);
+    for (int count = 0; count < 8; ++count) connection->post_send(send_of(outbox, outbox.bytes.size()));
+    while (connection->counters().bytes_sent == 0) std::this_thread::yield();
+    kill(child, SIGKILL);
+    waitpid(child, nullptr, 0);
+    events.wait_closed();
+    CHECK(events.sends().size() == 8);
+    CHECK(events.reason_code() == "CONNECTION_LOST");
+    connection->close();
+    close(ports[0]);
+    close(ports[1]);
+  }
+}
+
+TEST_CASE("connections that cannot be made end with a typed error") {
+  for_each_provider([](fabric::Provider& provider, fabric::ConnectionOptions options) {
+    options.connect_timeout_ms = 300;
+    uint16_t free_port = 0;
+    {
+      Acceptor acceptor(provider, options);
+      free_port = acceptor.listener().port();
+    }
+    auto reason = [&](const fabric::Endpoint& endpoint) {
+      Recorder events;
+      auto connection = provider.connect_to(endpoint, options, events);
+      connection->connect({});
+      events.wait_closed();
+      CHECK_FALSE(events.established());
+      connection->close();
+      CHECK(events.closed() == 1);
+      return events.reason_code();
+    };
+    CHECK(reason({"127.0.0.1", free_port}) == "CONNECTION_REFUSED");
+    CHECK(reason({"::1", free_port}) == "CONNECTION_REFUSED");
+    std::string unknown = reason({"no-such-host.invalid", 4444});
+    CHECK((unknown == "ADDRESS_NOT_FOUND" || unknown == "TIMEOUT"));
+  });
+}
+
+TEST_CASE("a peer that accepts late runs into the connect timeout") {
+  for_each_provider([](fabric::Provider& provider, fabric::ConnectionOptions options) {
+    options.connect_timeout_ms = 200;
+    Acceptor acceptor(provider, options);
+    Recorder events;
+    auto connection = provider.connect_to(acceptor.endpoint(), options, events);
+    connection->connect({});
+    auto request = acceptor.next();
+    events.wait_closed();
+    CHECK(events.reason_code() == "TIMEOUT");
+  });
+}
+
+TEST_CASE("listening on a taken, unknown or foreign address fails with a typed error") {
+  for (std::unique_ptr<fabric::Provider>& provider : providers_under_test()) {
+    Acceptor acceptor(*provider);
+    auto code_of = [&](const fabric::Endpoint& endpoint) {
+      try {
+        provider->listen(endpoint, {}, [](auto) {});
+      } catch (const Error& error) {
+        return error.code();
+      }
+      return std::string("none");
+    };
+    CHECK(code_of(acceptor.endpoint()) == "ADDRESS_IN_USE");
+    CHECK(code_of({"192.0.2.77", 0}) == "ADDRESS_NOT_FOUND");
+    CHECK(code_of({"no-such-host.invalid", 0}) == "ADDRESS_NOT_FOUND");
+  }
+}
+
+TEST_CASE("connections work over IPv6 and by name") {
+  for_each_provider([](fabric::Provider& provider, const fabric::ConnectionOptions& options) {
+    for (const char* host : {"::1", "localhost"}) {
+      Traffic traffic(4096);
+      Pair pair(provider, {options, options, host, {}, {}, traffic.prepare()});
+      REQUIRE(pair.active->post_send(send_of(*traffic.source, 64)));
+      pair.passive_events.wait_recvs(1);
+      if (std::string(host) == "::1") CHECK(pair.passive->info().local_address.substr(0, 6) == "[::1]:");
+      pair.close();
+    }
+  });
+}
+
+TEST_CASE("close at any moment from another thread ends everything, once") {
+  std::mt19937 random(20240607);
+  for_each_provider([&](fabric::Provider& provider, const fabric::ConnectionOptions& options) {
+    for (int round = 0; round < 40; ++round) {
+      Acceptor acceptor(provider, options);
+      Traffic traffic(1 << 20);
+      Recorder active_events;
+      Recorder passive_events;
+      auto active = provider.connect_to(acceptor.endpoint(), options, active_events);
+      active->connect({});
+      auto passive = acceptor.next()->take(options, passive_events);
+      traffic.prepare()(*active, *passive);
+      auto wait = std::chrono::microseconds(random() % 3000);
+      bool at_once = random() % 4 == 0;
+      fabric::Connection* victim = random() % 2 == 0 ? active.get() : passive.get();
+      std::thread closer([&] {
+        if (!at_once) std::this_thread::sleep_for(wait);
+        victim->close();
+      });
+      try {
+        passive->accept({});
+        for (uint64_t index = 0; index < 200; ++index) active->post_send(traffic.write(index));
+      } catch (const Error& error) {
+        CHECK(error.code() == "CONNECTION_CLOSED");
+      }
+      closer.join();
+      active->close();
+      passive->close();
+      CHECK(active_events.closed() == 1);
+      CHECK(passive_events.closed() == 1);
+      CHECK(active_events.late_events() == 0);
+      CHECK(passive_events.late_events() == 0);
+      std::vector<fabric::Completion> sends = active_events.sends();
+      for (size_t index = 0; index < sends.size(); ++index) CHECK(sends[index].wr_id == index);
+    }
+  });
+}
+
+TEST_CASE("connections that were never started close too") {
+  for_each_provider([](fabric::Provider& provider, const fabric::ConnectionOptions& options) {
+    Acceptor acceptor(provider, options);
+    Recorder active_events;
+    Recorder passive_events;
+    Recorder idle_events;
+    auto idle = provider.connect_to(acceptor.endpoint(), options, idle_events);
+    Buffer inbox(*idle, 16);
+    idle->post_recv(recv_of(inbox));
+    idle->close();
+    CHECK(idle_events.closed() == 1);
+    CHECK(idle_events.recvs().size() == 1);
+    auto active = provider.connect_to(acceptor.endpoint(), options, active_events);
+    active->connect({});
+    auto passive = acceptor.next()->take(options, passive_events);
+    passive->close();
+    CHECK(passive_events.closed() == 1);
+    active_events.wait_closed();
+    CHECK(active_events.reason_code() == "REJECTED");
+  });
+}
+
+TEST_CASE("200 connections opened and closed leave no descriptor and no thread") {
+  for (std::unique_ptr<fabric::Provider>& provider : providers_under_test()) {
+    auto cycle = [&] {
+      Traffic traffic(4096);
+      Pair pair(*provider, {{}, {}, "127.0.0.1", {}, {}, traffic.prepare()});
+      REQUIRE(pair.active->post_send(traffic.write(1)));
+      pair.active_events.wait_sends(1);
+    };
+    cycle();
+    size_t descriptors = entries_of("/proc/self/fd");
+    size_t threads = entries_of("/proc/self/task");
+    for (int round = 0; round < 200; ++round) cycle();
+    CHECK(entries_of("/proc/self/fd") == descriptors);
+    CHECK(entries_of("/proc/self/task") == threads);
+  }
+}
