@@ -1,4 +1,5 @@
 /** rdma-migrate: moves a virtual machine's RAM and device state to another host over RDMA. See README.md and docs/. */
+export { type Check, type CheckStatus, type DoctorReport, runDoctor } from './doctor/index.ts';
 export { ERROR_CODES, type ErrorCode, type ErrorDetails, MigrationError, type Phase } from './errors.ts';
 export * from './image/index.ts';
 export { MigrationDestination } from './migration/destination.ts';

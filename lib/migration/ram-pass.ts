@@ -11,7 +11,7 @@ import { registrationSpans, runs, type Span, SpanJoiner } from '../ram/spans.ts'
 import type { RamBlock } from '../ram/vm.ts';
 import type { Connection } from '../transport/connection.ts';
 import type { SourceTurns } from '../transport/turns.ts';
-import { throwIfAborted } from '../transport/wait.ts';
+import { throwIfAborted, unlessAborted } from '../transport/wait.ts';
 import type { Statistics } from './statistics.ts';
 
 /**
@@ -89,7 +89,8 @@ class RamPass {
   }
 
   async finish(): Promise<RamPassResult> {
-    await Promise.all(this.#jobs);
+    // Each has the provider's deadline for a wire without progress.
+    await unlessAborted(Promise.all(this.#jobs), this.#options.signal, 'ram');
     return { pages: this.#pages, bytes: this.#bytes, zeroBytes: this.#zeroBytes };
   }
 
@@ -137,7 +138,8 @@ class RamPass {
 
   async #submit({ block, region, bitmap, remote }: SourceBlock, span: Span, rkey: number): Promise<void> {
     throwIfAborted(this.#options.signal, 'ram');
-    if (this.#jobs.length >= MAX_QUEUED_JOBS) await this.#jobs[this.#jobs.length - MAX_QUEUED_JOBS];
+    const oldest = this.#jobs[this.#jobs.length - MAX_QUEUED_JOBS];
+    if (oldest) await unlessAborted(oldest, this.#options.signal, 'ram');
     const written = this.#options.connection.write({
       mapping: block.mapping,
       bitmap,

@@ -74,6 +74,8 @@ export interface NativeConnection {
   ): Promise<NativeMemoryRegion>;
   /** Resolves when every WRITE of the job has completed locally. */
   write(job: NativeWriteJob): Promise<NativeWriteResult>;
+  /** Fails every write job that is queued, and the running one at its next WRITE. Final. */
+  cancelWrites(): void;
   /** Bytes per second; 0n: unlimited. */
   setMaxBandwidth(bytesPerSecond: bigint): void;
   /** Written by native threads while they run. */

@@ -249,8 +249,9 @@ export class Connection {
     this.#native.setMaxBandwidth(bytesPerSecond);
   }
 
-  /** Tells the peer that the migration failed, as far as it still can be told, and disconnects. Never throws. */
+  /** Stops writing, tells the peer that the migration failed, as far as it still can be told, and disconnects. Never throws. */
   async fail(): Promise<void> {
+    this.#native.cancelWrites();
     // A peer that sent something wrong is still there and is told; one that has failed itself knows.
     if (!this.#gone && this.#end?.error.code !== 'PEER_ERROR') {
       await within(this.#native.send(encodeControl({ type: 'ERROR' })), {

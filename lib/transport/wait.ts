@@ -14,20 +14,38 @@ export interface WaitLimits {
  * @throws MigrationError TIMEOUT after `timeoutMs`; the signal's reason (CANCELLED) when it aborts
  */
 export async function within<T>(promise: Promise<T>, limits: WaitLimits): Promise<T> {
-  promise.catch(() => {}); // the loser of the race has nobody left to tell
-  throwIfAborted(limits.signal, limits.phase);
   let timer: NodeJS.Timeout | undefined;
-  let onAbort: (() => void) | undefined;
-  const limit = new Promise<never>((_, reject) => {
+  const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(timeoutError(limits)), limits.timeoutMs);
-    onAbort = () => reject(cancelledError(limits.signal, limits.phase));
-    limits.signal?.addEventListener('abort', onAbort, { once: true });
   });
   try {
-    return await Promise.race([promise, limit]);
+    return await unlessAborted(Promise.race([promise, late]), limits.signal, limits.phase);
   } finally {
     clearTimeout(timer);
-    if (onAbort) limits.signal?.removeEventListener('abort', onAbort);
+  }
+}
+
+/**
+ * The promise, or the error of the signal as soon as it aborts: for what has a deadline of its own. The promise itself is not stopped.
+ * @throws as {@link throwIfAborted}
+ */
+export async function unlessAborted<T>(
+  promise: Promise<T>,
+  signal: AbortSignal | undefined,
+  phase: Phase,
+): Promise<T> {
+  promise.catch(() => {}); // the loser of the race has nobody left to tell
+  throwIfAborted(signal, phase);
+  if (!signal) return promise;
+  let onAbort = (): void => {};
+  const aborted = new Promise<never>((_, reject) => {
+    onAbort = () => reject(cancelledError(signal, phase));
+    signal.addEventListener('abort', onAbort, { once: true });
+  });
+  try {
+    return await Promise.race([promise, aborted]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
   }
 }
 

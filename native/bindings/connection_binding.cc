@@ -38,6 +38,7 @@ Napi::Function ConnectionBinding::define(Napi::Env env) {
                          InstanceMethod<&ConnectionBinding::receive>("receive"),
                          InstanceMethod<&ConnectionBinding::register_memory>("registerMemory"),
                          InstanceMethod<&ConnectionBinding::write>("write"),
+                         InstanceMethod<&ConnectionBinding::cancel_writes>("cancelWrites"),
                          InstanceMethod<&ConnectionBinding::set_max_bandwidth>("setMaxBandwidth"),
                          InstanceMethod<&ConnectionBinding::stats>("stats"),
                          InstanceMethod<&ConnectionBinding::disconnect>("disconnect"),
@@ -215,6 +216,8 @@ void ConnectionBinding::settle_write(Napi::Env env, uint64_t id, const engine::W
   value.Set("writes", Napi::BigInt::New(env, result.writes));
   entry.mapped().Resolve(value);
 }
+
+void ConnectionBinding::cancel_writes(const Napi::CallbackInfo&) { endpoint_->writer().cancel(); }
 
 void ConnectionBinding::set_max_bandwidth(const Napi::CallbackInfo& info) {
   endpoint_->writer().set_max_bandwidth(u64_argument(info, 0, "bytesPerSecond"));

@@ -36,6 +36,7 @@ class ConnectionBinding final : public Napi::ObjectWrap<ConnectionBinding>, priv
   Napi::Value receive(const Napi::CallbackInfo& info);
   Napi::Value register_memory(const Napi::CallbackInfo& info);
   Napi::Value write(const Napi::CallbackInfo& info);
+  void cancel_writes(const Napi::CallbackInfo& info);
   void set_max_bandwidth(const Napi::CallbackInfo& info);
   Napi::Value stats(const Napi::CallbackInfo& info);
   Napi::Value disconnect(const Napi::CallbackInfo& info);
