@@ -53,7 +53,7 @@ function excessOf(before: Held, now: Held): Partial<Held> {
 }
 
 /** Objects that hold a descriptor until they are collected would look like leaks. */
-function collectGarbage(): void {
+export function collectGarbage(): void {
   setFlagsFromString('--expose-gc');
   (runInNewContext('gc') as () => void)();
 }
