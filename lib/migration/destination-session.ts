@@ -26,6 +26,7 @@ interface Context {
   readonly agreed: Agreed;
   readonly statistics: Statistics;
   readonly limits: TurnLimits;
+  readonly populate: boolean;
   readonly enter: (phase: Phase) => void;
   readonly notice: (message: string) => void;
 }
@@ -160,9 +161,10 @@ export class DestinationSession {
       before: this.#parser.before,
     });
     this.#announced = layOut(blocks);
-    this.#registrations = new Registrations(connection, this.#blocks, (error) =>
-      this.#failure.abort(toMigrationError(error, 'ram')),
-    );
+    this.#registrations = new Registrations(connection, this.#blocks, {
+      populate: this.#context.populate,
+      onFailure: (error) => this.#failure.abort(toMigrationError(error, 'ram')),
+    });
   }
 
   async #announceBlocks(): Promise<void> {

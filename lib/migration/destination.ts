@@ -8,7 +8,7 @@ import { type ChosenProvider, chooseProvider } from '../transport/provider.ts';
 import { cancelledError, throwIfAborted } from '../transport/wait.ts';
 import { DestinationSession } from './destination-session.ts';
 import { Migration } from './migration.ts';
-import { connectionOptions, type DestinationOptions } from './options.ts';
+import { connectionOptions, type DestinationOptions, populatesAhead } from './options.ts';
 import { describe, type MigrationFacts, type MigrationResult } from './result.ts';
 
 /**
@@ -55,6 +55,7 @@ export class MigrationDestination extends Migration {
   ): Promise<MigrationDestination> {
     const endpoint = parseRdmaUri(uri);
     const provider = chooseProvider(options.provider ?? 'auto');
+    populatesAhead(options); // a bad value is told before anything is opened
     const destination = new MigrationDestination(endpoint.host, target, provider, options);
     destination.statistics.phase = 'listen';
     destination.#listener = await Listener.open(
@@ -181,6 +182,7 @@ export class MigrationDestination extends Migration {
         target: this.#target,
         statistics: this.statistics,
         limits: { timeoutMs: connectionOptions(this.#options).stallTimeoutMs, signal },
+        populate: populatesAhead(this.#options),
         enter: (phase) => this.enter(phase),
         notice: (message) => this.emit('notice', message),
       });

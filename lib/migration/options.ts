@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { MigrationError } from '../errors.ts';
 import type { NativeConnectionOptions } from '../native/transport.ts';
 import type { ProviderChoice } from '../transport/provider.ts';
@@ -31,7 +32,32 @@ export interface SourceOptions extends MigrationOptions {
   readonly verify?: boolean;
 }
 
-export type DestinationOptions = MigrationOptions;
+export interface DestinationOptions extends MigrationOptions {
+  /**
+   * Whether registered memory is touched ahead of the WRITEs, on a thread of its own. A first touch on the way of a WRITE is several times
+   * slower; but where no core is to spare that thread keeps event loops waiting (23 instead of 3 ms at the 99th percentile, with both
+   * ends on two cores). `auto` (default): with more than two cores.
+   */
+  readonly populate?: 'auto' | 'always' | 'never';
+}
+
+/** @throws MigrationError INVALID_ARGUMENT */
+export function populatesAhead({ populate = 'auto' }: DestinationOptions): boolean {
+  switch (populate) {
+    case 'auto':
+      return availableParallelism() > 2;
+    case 'always':
+      return true;
+    case 'never':
+      return false;
+    default:
+      throw new MigrationError(
+        'INVALID_ARGUMENT',
+        'configure',
+        `expected auto, always or never for populate but received ${String(populate satisfies never)}`,
+      );
+  }
+}
 
 /** @throws MigrationError INVALID_ARGUMENT */
 export function connectionOptions(options: MigrationOptions): NativeConnectionOptions {

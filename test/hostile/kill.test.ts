@@ -1,9 +1,6 @@
 /** One end is a process of its own and is killed with SIGKILL at a random moment of a phase; the other end survives it. */
-import type { ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ImageWriter, MigrationError, MigrationSource, openImage, type Phase } from '../../lib/index.ts';
@@ -13,6 +10,7 @@ import { withDeadline } from '../support/raw-iwarp.ts';
 import { receiving } from '../support/receiving.ts';
 import { fingerprint } from '../support/sending.ts';
 import { temporaryFolder } from '../support/temp.ts';
+import { kill, lineOf } from './children/process.ts';
 
 const DEADLINE_MS = 30_000;
 /** RAM takes two seconds, so that there is a middle to be killed in. */
@@ -47,23 +45,6 @@ function moments(phases: readonly Phase[]): Moment[] {
       after: Math.floor(Math.random() * (phase === 'ram' ? 1500 : 4)),
     })),
   );
-}
-
-/** The rest of the first line that begins like this. */
-async function lineOf(child: ChildProcess, beginning: string): Promise<string> {
-  if (!child.stdout) throw new Error('no stdout');
-  const lines = createInterface(child.stdout);
-  const found = new Promise<string>((resolve, reject) => {
-    lines.on('line', (line) => line.startsWith(beginning) && resolve(line.slice(beginning.length)));
-    lines.on('close', () => reject(new Error(`the child ended before it said '${beginning}'`)));
-  });
-  return withDeadline(found, `'${beginning}'`, DEADLINE_MS);
-}
-
-async function kill(child: ChildProcess): Promise<void> {
-  const gone = child.exitCode === null && child.signalCode === null ? once(child, 'exit') : undefined;
-  child.kill('SIGKILL');
-  await gone;
 }
 
 /** The error of a migration, or undefined if it got through before the kill. */

@@ -10,10 +10,13 @@ import {
   MigrationSource,
   openImage,
 } from '../../lib/index.ts';
+import { startModule } from '../image/child.ts';
 import { MIB, syntheticImage } from '../support/images.ts';
-import { expectError, failureOf } from '../support/receiving.ts';
+import { expectError, failureOf, receiving } from '../support/receiving.ts';
+import { ScriptedSource } from '../support/scripted-source.ts';
 import { fingerprint } from '../support/sending.ts';
 import { temporaryFolder } from '../support/temp.ts';
+import { kill, lineOf } from './children/process.ts';
 
 const DISK_MIB = 64;
 const root = process.geteuid?.() === 0;
@@ -91,6 +94,18 @@ describe.skipIf(missing !== undefined)(`a full disk${missing ? ` (not run: ${mis
     expect(await readdir(disk)).toEqual(['ballast']);
   });
 
+  it('is noticed though the source never writes: registered memory is got ahead', async () => {
+    const images = join(disk, 'images');
+    await mkdir(images);
+    await writeFile(join(disk, 'ballast'), Buffer.alloc((DISK_MIB << 20) - (1 << 20), 1));
+    await using received = await receiving({}, { external: false, folder: images });
+    await using source = await ScriptedSource.connect(received.port, { commit: true });
+    await source.reach('ram');
+    await source.register();
+    await received.fails('DISK_FULL', ['ram', 'image']);
+    expect(await source.farewell()).toEqual(['ERROR', 'end']);
+  });
+
   it('that became read-only is a matter of permission', async () => {
     await using vm = await openImage(image);
     await using writer = await ImageWriter.open(join(folder.path, 'elsewhere'), {
@@ -106,6 +121,24 @@ describe.skipIf(missing !== undefined)(`a full disk${missing ? ` (not run: ${mis
       spawnSync('mount', ['-o', 'remount,rw', disk]);
     }
   });
+});
+
+it('a limit on the size of files is a full disk too', async () => {
+  const path = join(folder.path, 'limited');
+  const child = startModule('../hostile/children/receive.ts', [path]);
+  try {
+    const uri = await lineOf(child, 'uri ');
+    const limited = spawnSync('prlimit', ['--pid', `${child.pid}`, `--fsize=${16 << 20}`]);
+    expect(limited.status).toBe(0);
+    const failed = lineOf(child, 'failed ');
+    await using vm = await openImage(image);
+    const error = await failureOf(new MigrationSource(vm, uri).migrate(), 'the source');
+    expectError(error, 'PEER_ERROR', 'setup');
+    expect(await failed).toBe('DISK_FULL image');
+    expect((await readdir(folder.path)).filter((name) => name.includes('limited'))).toEqual([]);
+  } finally {
+    await kill(child);
+  }
 });
 
 const asRoot = root ? 'root may write anywhere' : undefined;

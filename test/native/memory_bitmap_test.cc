@@ -74,6 +74,8 @@ TEST_CASE("bits past the last page never appear") {
   bitmap.exchange(0, ones);
   CHECK(ones == std::vector<uint64_t>{0, 0x3f});
   CHECK(bitmap.count() == 70);
+  bitmap.exchange(0, ones);
+  CHECK(ones == std::vector<uint64_t>{~uint64_t{0}, 0x3f});
 }
 
 TEST_CASE("take returns and clears what was set under the mask") {

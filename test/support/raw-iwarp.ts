@@ -1,6 +1,6 @@
 /** A minimal iWARP peer for tests over node:net. It checks what it gets by the RFCs and can send what no honest peer sends. */
 import { once } from 'node:events';
-import { createConnection, createServer, type Server, type Socket } from 'node:net';
+import { createConnection, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import {
   fpdu,
@@ -74,9 +74,10 @@ export class RawPeer implements AsyncDisposable {
     socket.on('close', () => this.#finish({ kind: 'end' }));
   }
 
-  /** A TCP connection on which nothing has been said. */
-  static async tcp(port: number, host = '127.0.0.1'): Promise<RawPeer> {
-    const socket = createConnection({ port, host });
+  /** A TCP connection on which nothing has been said. `keepOpen`: not closed when the peer closes. */
+  static async tcp(port: number, options: { host?: string; keepOpen?: boolean } = {}): Promise<RawPeer> {
+    const { host = '127.0.0.1', keepOpen = false } = options;
+    const socket = createConnection({ port, host, allowHalfOpen: keepOpen });
     const peer = new RawPeer(socket);
     await withDeadline(once(socket, 'connect'), 'a TCP connection');
     return peer;
@@ -269,51 +270,4 @@ function writeEvent(ulpdu: Buffer): RawEvent {
 function terminateEvent(ulpdu: Buffer): RawEvent {
   const [first, code] = [ulpdu.readUInt8(18), ulpdu.readUInt8(19)];
   return { kind: 'terminate', layer: first >> 4, type: first & 0x0f, code };
-}
-
-/** Waits for peers on a free port of 127.0.0.1. */
-export class RawListener implements AsyncDisposable {
-  readonly #server: Server;
-  readonly #waiting: RawPeer[] = [];
-  readonly #all: RawPeer[] = [];
-  #wake: (() => void) | undefined;
-
-  private constructor(server: Server) {
-    this.#server = server;
-    server.on('connection', (socket) => {
-      const peer = new RawPeer(socket);
-      this.#all.push(peer);
-      this.#waiting.push(peer);
-      this.#wake?.();
-    });
-  }
-
-  static async open(): Promise<RawListener> {
-    const server = createServer();
-    const listener = new RawListener(server);
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    return listener;
-  }
-
-  get port(): number {
-    return (this.#server.address() as { port: number }).port;
-  }
-
-  get uri(): string {
-    return `rdma:127.0.0.1:${this.port}`;
-  }
-
-  async accept(): Promise<RawPeer> {
-    if (this.#waiting.length === 0) {
-      await withDeadline(new Promise<void>((resolve) => (this.#wake = resolve)), 'a TCP connection');
-    }
-    return this.#waiting.shift() as RawPeer;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    for (const peer of this.#all) await peer[Symbol.asyncDispose]();
-    this.#server.close();
-    await once(this.#server, 'close');
-  }
 }

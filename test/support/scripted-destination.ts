@@ -16,7 +16,8 @@ import {
   u64s,
 } from './raw-control.ts';
 import type { MpaFrame } from './raw-frames.ts';
-import type { RawListener, RawPeer } from './raw-iwarp.ts';
+import type { RawPeer } from './raw-iwarp.ts';
+import type { RawListener } from './raw-listener.ts';
 
 const CHUNK = 1n << 20n;
 /** Stock QEMU sends no more in one message; to a v1 destination we must not either. */

@@ -52,7 +52,7 @@ export class ScriptedSource implements AsyncDisposable {
   }
 
   static async connect(port: number, options: ScriptOptions = {}): Promise<ScriptedSource> {
-    const peer = await RawPeer.tcp(port, options.host);
+    const peer = await RawPeer.tcp(port, options.host === undefined ? {} : { host: options.host });
     const reply = await peer.request(privateData(options), options);
     if (reply.flags & 0x20) throw new Error('the destination rejected the connection');
     return new ScriptedSource(peer);

@@ -1,4 +1,4 @@
-/** Receives a VM, saying each phase, for a test that kills it on the way. */
+/** Receives a VM, saying each phase, and how it ended, for a test that kills or limits it on the way. */
 import { ImageWriter, MigrationDestination } from '../../../lib/index.ts';
 
 export async function run(path: string): Promise<void> {
@@ -6,7 +6,10 @@ export async function run(path: string): Promise<void> {
   const destination = await MigrationDestination.listen('rdma:127.0.0.1:0', writer);
   destination.on('phase', (phase) => process.stdout.write(`phase ${phase}\n`));
   process.stdout.write(`uri ${destination.uri}\n`);
-  await destination.receive();
+  const outcome = await destination.receive().then(
+    () => 'completed',
+    (error: { code: string; phase: string }) => `failed ${error.code} ${error.phase}`,
+  );
   await writer.close();
-  process.stdout.write('completed\n');
+  process.stdout.write(`${outcome}\n`);
 }
