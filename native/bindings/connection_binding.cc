@@ -13,6 +13,7 @@ namespace {
 
 // Arguments of the constructor, which Node-API can only call with JavaScript values.
 struct Creation {
+  const SharedTransportClasses* classes;
   const engine::Endpoint::MakeConnection* make_connection;
   uint32_t max_send_wr;
 };
@@ -49,10 +50,11 @@ Napi::Function ConnectionBinding::define(Napi::Env env) {
                      });
 }
 
-Napi::Object ConnectionBinding::create(Napi::Env env, const engine::Endpoint::MakeConnection& make_connection,
+Napi::Object ConnectionBinding::create(Napi::Env env, const SharedTransportClasses& classes,
+                                       const engine::Endpoint::MakeConnection& make_connection,
                                        uint32_t max_send_wr) {
-  Creation creation{&make_connection, max_send_wr};
-  return define(env).New({Napi::External<Creation>::New(env, &creation)});
+  Creation creation{&classes, &make_connection, max_send_wr};
+  return classes->connection.New({Napi::External<Creation>::New(env, &creation)});
 }
 
 ConnectionBinding::ConnectionBinding(const Napi::CallbackInfo& info)
@@ -62,6 +64,7 @@ ConnectionBinding::ConnectionBinding(const Napi::CallbackInfo& info)
                                "NativeConnection cannot be constructed: use createConnection() or take()");
   }
   const auto* creation = info[0].As<Napi::External<Creation>>().Data();
+  classes_ = *creation->classes;
   open(info.Env(), *creation->make_connection, creation->max_send_wr);
 }
 
@@ -165,7 +168,8 @@ Napi::Value ConnectionBinding::register_memory(const Napi::CallbackInfo& info) {
   if (length == 0 || offset > mapping->length() || length > mapping->length() - offset) {
     throw to_js_error(info.Env(), Error("INVALID_ARGUMENT", "registerMemory: the range leaves the mapping"));
   }
-  return RegionBinding::register_async(info.Env(), endpoint_, mapping, offset, length, access);
+  if (!endpoint_) throw end_error(info.Env());
+  return RegionBinding::register_async(info.Env(), classes_, endpoint_, mapping, offset, length, access);
 }
 
 Napi::Value ConnectionBinding::write(const Napi::CallbackInfo& info) {
@@ -217,10 +221,13 @@ void ConnectionBinding::settle_write(Napi::Env env, uint64_t id, const engine::W
   entry.mapped().Resolve(value);
 }
 
-void ConnectionBinding::cancel_writes(const Napi::CallbackInfo&) { endpoint_->writer().cancel(); }
+void ConnectionBinding::cancel_writes(const Napi::CallbackInfo&) {
+  if (endpoint_) endpoint_->writer().cancel();
+}
 
 void ConnectionBinding::set_max_bandwidth(const Napi::CallbackInfo& info) {
-  endpoint_->writer().set_max_bandwidth(u64_argument(info, 0, "bytesPerSecond"));
+  const uint64_t rate = u64_argument(info, 0, "bytesPerSecond");
+  if (endpoint_) endpoint_->writer().set_max_bandwidth(rate);
 }
 
 Napi::Value ConnectionBinding::disconnect(const Napi::CallbackInfo&) {
@@ -236,6 +243,7 @@ Napi::Value ConnectionBinding::close(const Napi::CallbackInfo& info) {
       info.Env(), [endpoint] { endpoint->close(); },
       [this, queue](Napi::Env env) -> Napi::Value {
         queue->post([this, queue](Napi::Env) {
+          let_go();
           queue->release();
           Unref();
         });
@@ -245,27 +253,39 @@ Napi::Value ConnectionBinding::close(const Napi::CallbackInfo& info) {
   return promise;
 }
 
+ConnectionBinding::Stats ConnectionBinding::stats_of(engine::Endpoint& endpoint) {
+  const auto& counters = endpoint.connection().counters();
+  return {counters.bytes_sent, counters.bytes_received, counters.write_bytes_placed};
+}
+
+// The buffers go now and not when V8, which does not know their size, collects this object.
+void ConnectionBinding::let_go() {
+  last_info_ = endpoint_->connection().info();
+  last_stats_ = stats_of(*endpoint_);
+  endpoint_.reset();
+}
+
 Napi::Value ConnectionBinding::get_counters(const Napi::CallbackInfo&) { return counters_.Value(); }
 Napi::Value ConnectionBinding::get_closed(const Napi::CallbackInfo&) { return closed_promise_.Value(); }
 
 Napi::Value ConnectionBinding::stats(const Napi::CallbackInfo& info) {
-  const auto& counters = endpoint_->connection().counters();
+  const Stats stats = endpoint_ ? stats_of(*endpoint_) : last_stats_;
   auto value = Napi::Object::New(info.Env());
-  value.Set("bytesSent", Napi::BigInt::New(info.Env(), counters.bytes_sent.load()));
-  value.Set("bytesReceived", Napi::BigInt::New(info.Env(), counters.bytes_received.load()));
-  value.Set("writeBytesPlaced", Napi::BigInt::New(info.Env(), counters.write_bytes_placed.load()));
+  value.Set("bytesSent", Napi::BigInt::New(info.Env(), stats.bytes_sent));
+  value.Set("bytesReceived", Napi::BigInt::New(info.Env(), stats.bytes_received));
+  value.Set("writeBytesPlaced", Napi::BigInt::New(info.Env(), stats.write_bytes_placed));
   return value;
 }
 
 Napi::Value ConnectionBinding::get_info(const Napi::CallbackInfo& info) {
-  const auto facts = endpoint_->connection().info();
+  const auto facts = endpoint_ ? endpoint_->connection().info() : last_info_;
   auto value = Napi::Object::New(info.Env());
   value.Set("provider", facts.provider);
   value.Set("localAddress", facts.local_address);
   value.Set("peerAddress", facts.peer_address);
   value.Set("detail", facts.detail);
   value.Set("crc", facts.crc);
-  value.Set("pinsMemory", endpoint_->connection().pins_memory());
+  value.Set("pinsMemory", endpoint_ && endpoint_->connection().pins_memory());
   return value;
 }
 
@@ -298,7 +318,7 @@ void ConnectionBinding::closed(std::optional<Error> reason) {
 
 void ConnectionBinding::settle_receives(Napi::Env env) {
   while (!receives_.empty()) {
-    const auto message = endpoint_->take_message();
+    const auto message = endpoint_ ? endpoint_->take_message() : std::nullopt;
     if (!message && !ended_) return;
     const Deferred deferred = receives_.front();
     receives_.pop_front();

@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "bindings/js_queue.h"
+#include "bindings/transport_classes.h"
 #include "engine/endpoint.h"
 
 namespace rdma_migrate::bindings {
@@ -18,14 +19,20 @@ class ConnectionBinding final : public Napi::ObjectWrap<ConnectionBinding>, priv
  public:
   static Napi::Function define(Napi::Env env);
   // Makes the JavaScript object. max_send_wr must be that of the connection's options.
-  static Napi::Object create(Napi::Env env, const engine::Endpoint::MakeConnection& make_connection,
-                             uint32_t max_send_wr);
+  static Napi::Object create(Napi::Env env, const SharedTransportClasses& classes,
+                             const engine::Endpoint::MakeConnection& make_connection, uint32_t max_send_wr);
 
   explicit ConnectionBinding(const Napi::CallbackInfo& info);
   ~ConnectionBinding() override;
 
  private:
   using Deferred = Napi::Promise::Deferred;
+  struct Stats {
+    uint64_t bytes_sent = 0;
+    uint64_t bytes_received = 0;
+    uint64_t write_bytes_placed = 0;
+  };
+  static Stats stats_of(engine::Endpoint& endpoint);
 
   void open(Napi::Env env, const engine::Endpoint::MakeConnection& make_connection, uint32_t max_send_wr);
 
@@ -56,11 +63,14 @@ class ConnectionBinding final : public Napi::ObjectWrap<ConnectionBinding>, priv
   void settle_receives(Napi::Env env);
   void settle_write(Napi::Env env, uint64_t id, const engine::WriteResult& result);
   void handle_closed(Napi::Env env, std::optional<Error> reason);
+  void let_go();
   Napi::Error end_error(Napi::Env env) const;
 
-  // Shared with memory regions, which must go before the connection inside it.
+  // Shared with memory regions, which must go before the connection inside it. Null once this has been
+  // closed.
   std::shared_ptr<engine::Endpoint> endpoint_;
   std::shared_ptr<JsQueue> queue_;
+  SharedTransportClasses classes_;
 
   // A deferred may be settled once only; its promise is a handle of the call that made it.
   bool handshake_begun_ = false;
@@ -72,6 +82,8 @@ class ConnectionBinding final : public Napi::ObjectWrap<ConnectionBinding>, priv
   std::map<uint64_t, Deferred> writes_;
   uint64_t next_id_ = 1;
   bool ended_ = false;
+  fabric::ConnectionInfo last_info_;
+  Stats last_stats_;
   std::optional<Error> reason_;
   Napi::ObjectReference counters_;
   Napi::ObjectReference close_promise_;

@@ -8,6 +8,15 @@
 #include "bindings/options.h"
 
 namespace rdma_migrate::bindings {
+namespace {
+
+// Arguments of RequestBinding's constructor, which Node-API can only call with JavaScript values.
+struct Creation {
+  const SharedTransportClasses* classes;
+  std::unique_ptr<fabric::ConnectionRequest> request;
+};
+
+}  // namespace
 
 Napi::Function RequestBinding::define(Napi::Env env) {
   return DefineClass(env, "NativeConnectionRequest",
@@ -19,15 +28,19 @@ Napi::Function RequestBinding::define(Napi::Env env) {
                      });
 }
 
-Napi::Object RequestBinding::create(Napi::Env env, std::unique_ptr<fabric::ConnectionRequest> request) {
-  return define(env).New({Napi::External<fabric::ConnectionRequest>::New(env, request.release())});
+Napi::Object RequestBinding::create(Napi::Env env, const SharedTransportClasses& classes,
+                                    std::unique_ptr<fabric::ConnectionRequest> request) {
+  Creation creation{&classes, std::move(request)};
+  return classes->request.New({Napi::External<Creation>::New(env, &creation)});
 }
 
 RequestBinding::RequestBinding(const Napi::CallbackInfo& info) : Napi::ObjectWrap<RequestBinding>(info) {
   if (info.Length() != 1 || !info[0].IsExternal()) {
     throw Napi::TypeError::New(info.Env(), "NativeConnectionRequest cannot be constructed: listen()");
   }
-  request_.reset(info[0].As<Napi::External<fabric::ConnectionRequest>>().Data());
+  auto* creation = info[0].As<Napi::External<Creation>>().Data();
+  classes_ = *creation->classes;
+  request_ = std::move(creation->request);
   const auto data = request_->private_data();
   private_data_.assign(data.begin(), data.end());
   peer_address_ = request_->peer_address();
@@ -39,7 +52,7 @@ Napi::Value RequestBinding::take(const Napi::CallbackInfo& info) {
     throw Napi::Error::New(info.Env(), "this connection request has been taken or dropped already");
   const auto request = std::move(request_);
   return ConnectionBinding::create(
-      info.Env(), [&](fabric::ConnectionEvents& events) { return request->take(options, events); },
+      info.Env(), classes_, [&](fabric::ConnectionEvents& events) { return request->take(options, events); },
       options.max_send_wr);
 }
 
@@ -69,21 +82,22 @@ Napi::Function ListenerBinding::define(Napi::Env env) {
                      });
 }
 
-Napi::Value ListenerBinding::listen_async(Napi::Env env, std::shared_ptr<fabric::Provider> provider,
+Napi::Value ListenerBinding::listen_async(Napi::Env env, SharedTransportClasses classes,
+                                          std::shared_ptr<fabric::Provider> provider,
                                           fabric::Endpoint endpoint, fabric::ConnectionOptions options,
                                           Napi::Function on_request) {
   auto held = std::make_shared<Held>(
       Held{std::make_shared<JsQueue>(env, "rdma-migrate listener"), std::move(provider), nullptr});
   auto callback = std::make_shared<Napi::FunctionReference>(Napi::Persistent(on_request));
-  const auto forward = [queue = std::weak_ptr<JsQueue>(held->queue),
-                        callback](std::unique_ptr<fabric::ConnectionRequest> request) {
+  const auto forward = [queue = std::weak_ptr<JsQueue>(held->queue), callback,
+                        classes](std::unique_ptr<fabric::ConnectionRequest> request) {
     const auto open = queue.lock();
     if (!open) return;
     // std::function wants copies; the request has one owner.
     auto shared = std::make_shared<std::unique_ptr<fabric::ConnectionRequest>>(std::move(request));
-    open->post([shared, callback](Napi::Env js) {
+    open->post([shared, callback, classes](Napi::Env js) {
       const Napi::HandleScope scope(js);
-      callback->Call({RequestBinding::create(js, std::move(*shared))});
+      callback->Call({RequestBinding::create(js, classes, std::move(*shared))});
     });
   };
   return run_async(
@@ -91,8 +105,8 @@ Napi::Value ListenerBinding::listen_async(Napi::Env env, std::shared_ptr<fabric:
       [held, endpoint, options, forward] {
         held->listener = held->provider->listen(endpoint, options, forward);
       },
-      [held](Napi::Env js) -> Napi::Value {
-        return define(js).New(
+      [held, classes](Napi::Env js) -> Napi::Value {
+        return classes->listener.New(
             {Napi::External<std::shared_ptr<Held>>::New(js, new std::shared_ptr<Held>(held))});
       });
 }

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "bindings/js_queue.h"
+#include "bindings/transport_classes.h"
 #include "fabric/fabric.h"
 
 namespace rdma_migrate::bindings {
@@ -14,7 +15,8 @@ namespace rdma_migrate::bindings {
 class RequestBinding final : public Napi::ObjectWrap<RequestBinding> {
  public:
   static Napi::Function define(Napi::Env env);
-  static Napi::Object create(Napi::Env env, std::unique_ptr<fabric::ConnectionRequest> request);
+  static Napi::Object create(Napi::Env env, const SharedTransportClasses& classes,
+                             std::unique_ptr<fabric::ConnectionRequest> request);
 
   explicit RequestBinding(const Napi::CallbackInfo& info);
 
@@ -24,6 +26,7 @@ class RequestBinding final : public Napi::ObjectWrap<RequestBinding> {
   Napi::Value get_private_data(const Napi::CallbackInfo& info);
   Napi::Value get_peer_address(const Napi::CallbackInfo& info);
 
+  SharedTransportClasses classes_;
   std::unique_ptr<fabric::ConnectionRequest> request_;
   fabric::Bytes private_data_;
   std::string peer_address_;
@@ -33,9 +36,9 @@ class ListenerBinding final : public Napi::ObjectWrap<ListenerBinding> {
  public:
   static Napi::Function define(Napi::Env env);
   // Resolves the name and binds on a worker thread.
-  static Napi::Value listen_async(Napi::Env env, std::shared_ptr<fabric::Provider> provider,
-                                  fabric::Endpoint endpoint, fabric::ConnectionOptions options,
-                                  Napi::Function on_request);
+  static Napi::Value listen_async(Napi::Env env, SharedTransportClasses classes,
+                                  std::shared_ptr<fabric::Provider> provider, fabric::Endpoint endpoint,
+                                  fabric::ConnectionOptions options, Napi::Function on_request);
 
   explicit ListenerBinding(const Napi::CallbackInfo& info);
   ~ListenerBinding() override;

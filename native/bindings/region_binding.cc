@@ -15,7 +15,8 @@ Napi::Function RegionBinding::define(Napi::Env env) {
                      });
 }
 
-Napi::Value RegionBinding::register_async(Napi::Env env, std::shared_ptr<engine::Endpoint> endpoint,
+Napi::Value RegionBinding::register_async(Napi::Env env, SharedTransportClasses classes,
+                                          std::shared_ptr<engine::Endpoint> endpoint,
                                           std::shared_ptr<memory::Mapping> mapping, uint64_t offset,
                                           uint64_t length, uint32_t access) {
   auto held = std::make_shared<Held>(Held{std::move(endpoint), std::move(mapping), nullptr});
@@ -25,8 +26,8 @@ Napi::Value RegionBinding::register_async(Napi::Env env, std::shared_ptr<engine:
         held->region =
             held->endpoint->connection().register_memory(held->mapping->address() + offset, length, access);
       },
-      [held](Napi::Env js) -> Napi::Value {
-        return define(js).New(
+      [held, classes](Napi::Env js) -> Napi::Value {
+        return classes->region.New(
             {Napi::External<std::shared_ptr<Held>>::New(js, new std::shared_ptr<Held>(held))});
       });
 }

@@ -5,6 +5,7 @@
 
 #include <memory>
 
+#include "bindings/transport_classes.h"
 #include "engine/endpoint.h"
 #include "memory/mapping.h"
 
@@ -14,7 +15,8 @@ class RegionBinding final : public Napi::ObjectWrap<RegionBinding> {
  public:
   static Napi::Function define(Napi::Env env);
   // Registers on a worker thread: pinning gigabytes takes seconds on a NIC.
-  static Napi::Value register_async(Napi::Env env, std::shared_ptr<engine::Endpoint> endpoint,
+  static Napi::Value register_async(Napi::Env env, SharedTransportClasses classes,
+                                    std::shared_ptr<engine::Endpoint> endpoint,
                                     std::shared_ptr<memory::Mapping> mapping, uint64_t offset,
                                     uint64_t length, uint32_t access);
 

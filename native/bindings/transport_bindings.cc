@@ -6,6 +6,7 @@
 #include "bindings/connection_binding.h"
 #include "bindings/listener_binding.h"
 #include "bindings/options.h"
+#include "bindings/region_binding.h"
 #include "iwarp/provider.h"
 
 namespace rdma_migrate::bindings {
@@ -19,21 +20,21 @@ std::shared_ptr<fabric::Provider> provider_argument(const Napi::CallbackInfo& in
                                                                   "': use 'iwarp', the software RNIC"));
 }
 
-Napi::Value listen(const Napi::CallbackInfo& info) {
+Napi::Value listen(const Napi::CallbackInfo& info, const SharedTransportClasses& classes) {
   auto provider = provider_argument(info);
   auto address = endpoint(object_argument(info, 1, "endpoint"));
   const auto options = connection_options(object_argument(info, 2, "options"));
   if (!info[3].IsFunction()) throw bad_argument(info.Env(), "onRequest", "a function");
-  return ListenerBinding::listen_async(info.Env(), std::move(provider), std::move(address), options,
+  return ListenerBinding::listen_async(info.Env(), classes, std::move(provider), std::move(address), options,
                                        info[3].As<Napi::Function>());
 }
 
-Napi::Value create_connection(const Napi::CallbackInfo& info) {
+Napi::Value create_connection(const Napi::CallbackInfo& info, const SharedTransportClasses& classes) {
   const auto provider = provider_argument(info);
   const auto address = endpoint(object_argument(info, 1, "endpoint"));
   const auto options = connection_options(object_argument(info, 2, "options"));
   return ConnectionBinding::create(
-      info.Env(),
+      info.Env(), classes,
       [&](fabric::ConnectionEvents& events) { return provider->connect_to(address, options, events); },
       options.max_send_wr);
 }
@@ -41,8 +42,19 @@ Napi::Value create_connection(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void init_transport(Napi::Env env, Napi::Object exports) {
-  exports.Set("listen", Napi::Function::New<listen>(env, "listen"));
-  exports.Set("createConnection", Napi::Function::New<create_connection>(env, "createConnection"));
+  const auto define = [env](auto function) { return Napi::Persistent(function(env)); };
+  const auto classes = std::make_shared<const TransportClasses>(
+      TransportClasses{define(ConnectionBinding::define), define(RegionBinding::define),
+                       define(RequestBinding::define), define(ListenerBinding::define)});
+  const auto set = [&](const char* name, auto function) {
+    exports.Set(
+        name,
+        Napi::Function::New(
+            env, [classes, function](const Napi::CallbackInfo& info) { return function(info, classes); },
+            name));
+  };
+  set("listen", listen);
+  set("createConnection", create_connection);
 }
 
 }  // namespace rdma_migrate::bindings

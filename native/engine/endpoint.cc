@@ -1,10 +1,24 @@
 #include "engine/endpoint.h"
 
+#include <sys/mman.h>
+
+#include <cerrno>
 #include <cstring>
 
 #include "engine/work_request_id.h"
 
 namespace rdma_migrate::engine {
+
+Slab::Slab(size_t size) : size_(size) {
+  void* mapped = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapped == MAP_FAILED) {
+    throw Error("OUT_OF_MEMORY",
+                "no room for the " + std::to_string(size) + " bytes of a connection's buffers", errno);
+  }
+  data_ = static_cast<uint8_t*>(mapped);
+}
+
+Slab::~Slab() { munmap(data_, size_); }
 
 Endpoint::Endpoint(const MakeConnection& make_connection, uint32_t max_send_wr, EndpointObserver& observer)
     : observer_(observer),

@@ -33,6 +33,21 @@ inline constexpr uint32_t kMaxControlMessage = 512 * 1024;
 inline constexpr uint32_t kRecvSlots = 4;
 inline constexpr uint32_t kSendSlots = 4;
 
+// Zeroed memory that takes room only where it has been used: a peer that is refused costs next to nothing.
+class Slab {
+ public:
+  explicit Slab(size_t size);
+  ~Slab();
+  Slab(const Slab&) = delete;
+  Slab& operator=(const Slab&) = delete;
+  uint8_t* data() const { return data_; }
+  size_t size() const { return size_; }
+
+ private:
+  uint8_t* data_;
+  size_t size_;
+};
+
 class Endpoint final : public fabric::ConnectionEvents {
  public:
   using MakeConnection = std::function<std::unique_ptr<fabric::Connection>(fabric::ConnectionEvents&)>;
@@ -76,7 +91,7 @@ class Endpoint final : public fabric::ConnectionEvents {
 
   // ~Endpoint() closes first: then no thread runs. Destroyed in reverse: the region before its connection,
   // and both before the buffers and the writer that the connection's threads use.
-  std::vector<uint8_t> slab_;
+  Slab slab_;
   BulkWriter writer_;
   std::unique_ptr<fabric::Connection> connection_;
   std::unique_ptr<fabric::MemoryRegion> region_;
