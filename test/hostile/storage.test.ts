@@ -98,7 +98,7 @@ describe.skipIf(missing !== undefined)(`a full disk${missing ? ` (not run: ${mis
     const images = join(disk, 'images');
     await mkdir(images);
     await writeFile(join(disk, 'ballast'), Buffer.alloc((DISK_MIB << 20) - (1 << 20), 1));
-    await using received = await receiving({}, { external: false, folder: images });
+    await using received = await receiving({ populate: 'always' }, { external: false, folder: images });
     await using source = await ScriptedSource.connect(received.port, { commit: true });
     await source.reach('ram');
     await source.register();
