@@ -1,4 +1,5 @@
-// Every error that the native core raises or reports. The code is stable and reaches JavaScript as `error.code`.
+// Every error that the native core raises or reports. The code is stable and reaches JavaScript as
+// `error.code`.
 #pragma once
 
 #include <cstring>
@@ -8,8 +9,8 @@
 
 namespace rdma_migrate {
 
-// code: one of the codes of lib/errors.ts, such as "CONNECTION_REFUSED". message: a sentence that says what happened,
-// with numbers and addresses, and what to do. sys_errno: the errno behind it, or 0.
+// code: one of the codes of lib/errors.ts, such as "CONNECTION_REFUSED". message: a sentence that says what
+// happened, with numbers and addresses, and what to do. sys_errno: the errno behind it, or 0.
 class Error : public std::runtime_error {
  public:
   Error(std::string code, const std::string& message, int sys_errno = 0)

@@ -1,5 +1,5 @@
-// What the machine can do without us: copies memory, or moves it once through a loopback TCP socket from one process to another,
-// without framing. Prints seconds. Usage: raw_socket memcpy|socket BYTES
+// What the machine can do without us: copies memory, or moves it once through a loopback TCP socket from one
+// process to another, without framing. Prints seconds. Usage: raw_socket memcpy|socket BYTES
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -30,7 +30,8 @@ uint8_t* memory(size_t bytes, uint8_t seed) {
   void* mapped = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   require(mapped != MAP_FAILED, "mmap");
   auto* data = static_cast<uint8_t*>(mapped);
-  for (size_t i = 0; i < bytes; i += 4096) std::memset(data + i, static_cast<int>(seed + (i >> 12)) | 1, 4096);
+  for (size_t i = 0; i < bytes; i += 4096)
+    std::memset(data + i, static_cast<int>(seed + (i >> 12)) | 1, 4096);
   return data;
 }
 

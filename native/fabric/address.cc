@@ -19,15 +19,16 @@ Error lookup_error(const Endpoint& endpoint, int status) {
   int saved = errno;
   std::string why = status == EAI_SYSTEM ? std::strerror(saved) : gai_strerror(status);
   return Error("ADDRESS_NOT_FOUND",
-               "no address found for host '" + endpoint.host + "' (port " + std::to_string(endpoint.port) + "): " + why +
-                   ". Check the spelling and the name service, or give a numeric address");
+               "no address found for host '" + endpoint.host + "' (port " + std::to_string(endpoint.port) +
+                   "): " + why + ". Check the spelling and the name service, or give a numeric address");
 }
 
 }  // namespace
 
 std::string to_string(const SocketAddress& address) {
   char host[NI_MAXHOST];
-  if (address.length == 0 || getnameinfo(address.get(), address.length, host, sizeof host, nullptr, 0, NI_NUMERICHOST) != 0) {
+  if (address.length == 0 ||
+      getnameinfo(address.get(), address.length, host, sizeof host, nullptr, 0, NI_NUMERICHOST) != 0) {
     return "unknown";
   }
   return with_port(host, port_of(address));
@@ -38,8 +39,10 @@ std::string to_string(const Endpoint& endpoint) {
 }
 
 uint16_t port_of(const SocketAddress& address) {
-  if (address.family() == AF_INET) return ntohs(reinterpret_cast<const sockaddr_in*>(&address.storage)->sin_port);
-  if (address.family() == AF_INET6) return ntohs(reinterpret_cast<const sockaddr_in6*>(&address.storage)->sin6_port);
+  if (address.family() == AF_INET)
+    return ntohs(reinterpret_cast<const sockaddr_in*>(&address.storage)->sin_port);
+  if (address.family() == AF_INET6)
+    return ntohs(reinterpret_cast<const sockaddr_in6*>(&address.storage)->sin6_port);
   return 0;
 }
 

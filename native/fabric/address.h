@@ -34,8 +34,8 @@ enum class Lookup {
   kNumericOnly,  // for connecting; never asks a name server, the result is empty where the host is a name
 };
 
-// All addresses of the endpoint, in getaddrinfo's order. Blocks as long as the system's resolver does, except with
-// kNumericOnly. Throws Error: ADDRESS_NOT_FOUND.
+// All addresses of the endpoint, in getaddrinfo's order. Blocks as long as the system's resolver does, except
+// with kNumericOnly. Throws Error: ADDRESS_NOT_FOUND.
 std::vector<SocketAddress> resolve(const Endpoint& endpoint, Lookup lookup);
 
 }  // namespace rdma_migrate::fabric

@@ -1,9 +1,10 @@
-// The provider-neutral verbs interface: what an RDMA device gives, whether a NIC (native/verbs) or our software RNIC
-// (native/iwarp). Nothing here knows a QEMU message. Names are libibverbs' and librdmacm's.
+// The provider-neutral verbs interface: what an RDMA device gives, whether a NIC (native/verbs) or our
+// software RNIC (native/iwarp). Nothing here knows a QEMU message. Names are libibverbs' and librdmacm's.
 //
 // Life of a connection, both sides:
 //   create (Provider::connect_to / ConnectionRequest) -> register memory, post RECVs -> connect() or accept()
-//   -> on_established -> post_send / on_send / on_recv ... -> on_closed (exactly once, the last event) -> destroy.
+//   -> on_established -> post_send / on_send / on_recv ... -> on_closed (exactly once, the last event) ->
+//   destroy.
 #pragma once
 
 #include <atomic>
@@ -29,8 +30,8 @@ enum Access : unsigned {
   kAccessRemoteRead = 4,
 };
 
-// A registered range. Destroying it deregisters: when the destructor has returned, the provider touches the range no more
-// and a peer that uses the rkey is refused. Must be destroyed before its connection.
+// A registered range. Destroying it deregisters: when the destructor has returned, the provider touches the
+// range no more and a peer that uses the rkey is refused. Must be destroyed before its connection.
 class MemoryRegion {
  public:
   virtual ~MemoryRegion() = default;
@@ -75,22 +76,25 @@ struct Completion {
 class ConnectionEvents {
  public:
   virtual ~ConnectionEvents() = default;
-  // The connection is up. private_data: what the peer sent in its request or reply, without the provider's own fields.
+  // The connection is up. private_data: what the peer sent in its request or reply, without the provider's
+  // own fields.
   virtual void on_established(std::span<const uint8_t> private_data) = 0;
   virtual void on_send(const Completion& completion) = 0;
   virtual void on_recv(const Completion& completion) = 0;
-  // The last event, exactly once, after the completions of everything that was posted (flushed ones included).
-  // nullptr: an orderly end (the peer disconnected between messages, or this side called disconnect or close).
+  // The last event, exactly once, after the completions of everything that was posted (flushed ones
+  // included). nullptr: an orderly end (the peer disconnected between messages, or this side called
+  // disconnect or close).
   virtual void on_closed(const Error* reason) = 0;
 };
 
 struct ConnectionOptions {
   uint32_t max_send_wr = 512;
   uint32_t max_recv_wr = 8;
-  // MPA CRC32C: offered or demanded by this side. In use when either side wants it. Providers with a CRC of their own
-  // ignore it.
+  // MPA CRC32C: offered or demanded by this side. In use when either side wants it. Providers with a CRC of
+  // their own ignore it.
   bool crc = false;
-  // From connect() or accept() to on_established; then the longest time without progress while work is outstanding.
+  // From connect() or accept() to on_established; then the longest time without progress while work is
+  // outstanding.
   uint32_t connect_timeout_ms = 10'000;
   uint32_t stall_timeout_ms = 30'000;
 };
@@ -115,30 +119,33 @@ class Connection {
   // Same as close(), then frees.
   virtual ~Connection() = default;
 
-  // address..address+length must stay mapped while the region lives. Throws Error (REGISTER_FAILED, LOCKED_MEMORY_LIMIT).
-  virtual std::unique_ptr<MemoryRegion> register_memory(uint64_t address, uint64_t length, unsigned access) = 0;
+  // address..address+length must stay mapped while the region lives. Throws Error (REGISTER_FAILED,
+  // LOCKED_MEMORY_LIMIT).
+  virtual std::unique_ptr<MemoryRegion> register_memory(uint64_t address, uint64_t length,
+                                                        unsigned access) = 0;
 
-  // True: this provider holds the physical pages of registered ranges, so they must not be punched out or remapped.
+  // True: this provider holds the physical pages of registered ranges, so they must not be punched out or
+  // remapped.
   virtual bool pins_memory() const = 0;
 
-  // Active side: starts the handshake; the outcome is on_established or on_closed. private_data: at most 508 bytes (iwarp)
-  // or 56 (InfiniBand).
+  // Active side: starts the handshake; the outcome is on_established or on_closed. private_data: at most 508
+  // bytes (iwarp) or 56 (InfiniBand).
   virtual void connect(std::span<const uint8_t> private_data) = 0;
   // Passive side: sends the reply. reject() answers with private_data and ends the connection.
   virtual void accept(std::span<const uint8_t> private_data) = 0;
   virtual void reject(std::span<const uint8_t> private_data) = 0;
 
   // Queues are bounded: false when max_send_wr requests are outstanding (try again after an on_send). Throws
-  // Error("CONNECTION_CLOSED") once the connection has ended, Error("INVALID_ARGUMENT") for a bad lkey or range.
-  // Unsignaled requests count as outstanding until a later signaled one completes.
+  // Error("CONNECTION_CLOSED") once the connection has ended, Error("INVALID_ARGUMENT") for a bad lkey or
+  // range. Unsignaled requests count as outstanding until a later signaled one completes.
   virtual bool post_send(const SendWorkRequest& request) = 0;
   virtual bool post_recv(const RecvWorkRequest& request) = 0;
 
-  // Orderly: what was posted is sent first, then the connection ends. Returns at once; on_closed follows, within
-  // stall_timeout_ms even if the peer does not answer.
+  // Orderly: what was posted is sent first, then the connection ends. Returns at once; on_closed follows,
+  // within stall_timeout_ms even if the peer does not answer.
   virtual void disconnect() = 0;
-  // Ends the connection now, waits for the provider's threads; after it no event comes (on_closed has been called). Idempotent. Never call it from inside
-  // an event.
+  // Ends the connection now, waits for the provider's threads; after it no event comes (on_closed has been
+  // called). Idempotent. Never call it from inside an event.
   virtual void close() = 0;
 
   virtual ConnectionInfo info() const = 0;
@@ -172,11 +179,12 @@ class Provider {
  public:
   virtual ~Provider() = default;
   virtual std::string name() const = 0;
-  // on_request is called on a provider thread. Peers that do not complete their request within connect_timeout_ms are
-  // dropped; one slow or hostile peer does not hold up another; at most 16 half-open peers at a time.
-  // Throws Error: ADDRESS_IN_USE, ADDRESS_NOT_FOUND, PERMISSION_DENIED, LISTEN_FAILED.
-  virtual std::unique_ptr<Listener> listen(const Endpoint& endpoint, const ConnectionOptions& options,
-                                           std::function<void(std::unique_ptr<ConnectionRequest>)> on_request) = 0;
+  // on_request is called on a provider thread. Peers that do not complete their request within
+  // connect_timeout_ms are dropped; one slow or hostile peer does not hold up another; at most 16 half-open
+  // peers at a time. Throws Error: ADDRESS_IN_USE, ADDRESS_NOT_FOUND, PERMISSION_DENIED, LISTEN_FAILED.
+  virtual std::unique_ptr<Listener> listen(
+      const Endpoint& endpoint, const ConnectionOptions& options,
+      std::function<void(std::unique_ptr<ConnectionRequest>)> on_request) = 0;
   // Makes the active connection, unconnected; no network traffic and no name look-up before connect().
   virtual std::unique_ptr<Connection> connect_to(const Endpoint& endpoint, const ConnectionOptions& options,
                                                  ConnectionEvents& events) = 0;

@@ -48,7 +48,8 @@ Connection::Connection(UniqueFd socket, MpaFrame request, const fabric::Connecti
 
 Connection::~Connection() { close(); }
 
-std::unique_ptr<fabric::MemoryRegion> Connection::register_memory(uint64_t address, uint64_t length, unsigned access) {
+std::unique_ptr<fabric::MemoryRegion> Connection::register_memory(uint64_t address, uint64_t length,
+                                                                  unsigned access) {
   uint32_t stag = link_.stags->add(address, length, access);
   return std::make_unique<IwarpMemoryRegion>(link_.stags, stag, address, length);
 }
@@ -86,24 +87,34 @@ void Connection::start(MpaFrame frame) {
 void Connection::check_local(uint32_t lkey, uint64_t address, uint32_t length, unsigned right) const {
   if (length == 0) return;
   std::optional<Region> region = link_.stags->find(lkey);
-  if (!region) bad_argument("lkey " + std::to_string(lkey) + " belongs to no memory region of this connection");
+  if (!region)
+    bad_argument("lkey " + std::to_string(lkey) + " belongs to no memory region of this connection");
   if (!region->covers(address, length)) {
     bad_argument("a buffer of " + std::to_string(length) + " bytes at " + std::to_string(address) +
-                 " leaves its memory region of " + std::to_string(region->length) + " bytes at " + std::to_string(region->address));
+                 " leaves its memory region of " + std::to_string(region->length) + " bytes at " +
+                 std::to_string(region->address));
   }
-  if ((region->access & right) != right) bad_argument("a buffer for received data needs a region with local write access");
+  if ((region->access & right) != right)
+    bad_argument("a buffer for received data needs a region with local write access");
 }
 
 bool Connection::post_send(const fabric::SendWorkRequest& request) {
   bool read = request.opcode == fabric::Opcode::kRdmaRead;
-  if (request.opcode == fabric::Opcode::kRecv) bad_argument("a RECV posted to the send queue; use post_recv()");
-  if (link_.send_queue.closed()) throw Error("CONNECTION_CLOSED", "the connection has ended; nothing can be sent any more");
+  if (request.opcode == fabric::Opcode::kRecv)
+    bad_argument("a RECV posted to the send queue; use post_recv()");
+  if (link_.send_queue.closed())
+    throw Error("CONNECTION_CLOSED", "the connection has ended; nothing can be sent any more");
   check_local(request.lkey, request.address, request.length, read ? unsigned{fabric::kAccessLocalWrite} : 0U);
-  if (read && read_depth_.load() == 0) bad_argument("a READ, but " + link_.peer + " takes none (its IRD is 0)");
+  if (read && read_depth_.load() == 0)
+    bad_argument("a READ, but " + link_.peer + " takes none (its IRD is 0)");
   switch (link_.send_queue.post(request)) {
-    case SendQueue::Posted::kFull: return false;
-    case SendQueue::Posted::kQueuedSenderIdle: link_.sender_wake.signal(); return true;
-    case SendQueue::Posted::kQueued: return true;
+    case SendQueue::Posted::kFull:
+      return false;
+    case SendQueue::Posted::kQueuedSenderIdle:
+      link_.sender_wake.signal();
+      return true;
+    case SendQueue::Posted::kQueued:
+      return true;
   }
   return true;
 }

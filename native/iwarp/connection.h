@@ -16,12 +16,15 @@ namespace rdma_migrate::iwarp {
 class Connection final : public fabric::Connection {
  public:
   // Active side.
-  Connection(const fabric::Endpoint& endpoint, const fabric::ConnectionOptions& options, fabric::ConnectionEvents& events);
+  Connection(const fabric::Endpoint& endpoint, const fabric::ConnectionOptions& options,
+             fabric::ConnectionEvents& events);
   // Passive side: the peer's request has been read from socket.
-  Connection(UniqueFd socket, MpaFrame request, const fabric::ConnectionOptions& options, fabric::ConnectionEvents& events);
+  Connection(UniqueFd socket, MpaFrame request, const fabric::ConnectionOptions& options,
+             fabric::ConnectionEvents& events);
   ~Connection() override;
 
-  std::unique_ptr<fabric::MemoryRegion> register_memory(uint64_t address, uint64_t length, unsigned access) override;
+  std::unique_ptr<fabric::MemoryRegion> register_memory(uint64_t address, uint64_t length,
+                                                        unsigned access) override;
   bool pins_memory() const override { return false; }
   void connect(std::span<const uint8_t> private_data) override;
   void accept(std::span<const uint8_t> private_data) override;
@@ -60,8 +63,8 @@ class Connection final : public fabric::Connection {
   State state_ = State::kNew;
   fabric::ConnectionInfo info_;
 
-  // Taken down in this order: close() joins receiver_thread_, which ends with joining sender_thread_, flushing both queues,
-  // closing the socket and reporting on_closed.
+  // Taken down in this order: close() joins receiver_thread_, which ends with joining sender_thread_,
+  // flushing both queues, closing the socket and reporting on_closed.
   std::mutex close_mutex_;
   std::unique_ptr<Sender> sender_;
   std::thread sender_thread_;

@@ -1,4 +1,5 @@
-// The life of a connection on its receiving thread: handshake, receiving, the reason of the end, and the take-down.
+// The life of a connection on its receiving thread: handshake, receiving, the reason of the end, and the
+// take-down.
 #include <sys/socket.h>
 
 #include <cerrno>
@@ -68,7 +69,8 @@ void Connection::prepare(const Negotiated& negotiated) {
   info_.local_address = fabric::local_address_of(link_.socket.get());
   info_.peer_address = fabric::peer_address_of(link_.socket.get());
   info_.crc = negotiated.crc;
-  info_.detail = "MPA revision " + std::to_string(negotiated.revision) + ", CRC32C " + (negotiated.crc ? "on" : "off");
+  info_.detail =
+      "MPA revision " + std::to_string(negotiated.revision) + ", CRC32C " + (negotiated.crc ? "on" : "off");
 }
 
 void Connection::establish(const fabric::Bytes& private_data) {
@@ -102,8 +104,8 @@ void Connection::end_sending(std::optional<Error>& reason) {
   link_.stop();
   if (sender_thread_.joinable()) sender_thread_.join();
   if (reason || closed_here) return;
-  // The kernel reports a reset once: when the sender has met it, the receiver has seen an ordinary end. EPIPE is different:
-  // the peer had ended the stream in order before.
+  // The kernel reports a reset once: when the sender has met it, the receiver has seen an ordinary end. EPIPE
+  // is different: the peer had ended the stream in order before.
   std::optional<Error> error = link_.get_sender_error();
   if (error && error->sys_errno() != EPIPE) reason = error;
 }

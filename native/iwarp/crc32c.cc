@@ -38,8 +38,8 @@ uint32_t crc32c_portable(const uint8_t* data, size_t size, uint32_t seed) {
   for (; size >= 8; data += 8, size -= 8) {
     // Byte by byte, so that the order of bytes in a word of this machine does not matter.
     crc = kTables[7][(crc ^ data[0]) & 0xff] ^ kTables[6][(crc >> 8 ^ data[1]) & 0xff] ^
-          kTables[5][(crc >> 16 ^ data[2]) & 0xff] ^ kTables[4][(crc >> 24 ^ data[3]) & 0xff] ^ kTables[3][data[4]] ^
-          kTables[2][data[5]] ^ kTables[1][data[6]] ^ kTables[0][data[7]];
+          kTables[5][(crc >> 16 ^ data[2]) & 0xff] ^ kTables[4][(crc >> 24 ^ data[3]) & 0xff] ^
+          kTables[3][data[4]] ^ kTables[2][data[5]] ^ kTables[1][data[6]] ^ kTables[0][data[7]];
   }
   for (; size != 0; ++data, --size) crc = crc >> 8 ^ kTables[0][(crc ^ *data) & 0xff];
   return ~crc;

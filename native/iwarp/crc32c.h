@@ -1,4 +1,5 @@
-// CRC32C (Castagnoli), the checksum of MPA (RFC 5044 section 4.4; polynomial and vectors: RFC 3720 appendix B.4).
+// CRC32C (Castagnoli), the checksum of MPA (RFC 5044 section 4.4; polynomial and vectors: RFC 3720 appendix
+// B.4).
 #pragma once
 
 #include <cstdint>
@@ -6,8 +7,8 @@
 
 namespace rdma_migrate::iwarp {
 
-// The CRC of data; seed is the CRC of the bytes before it, 0 at the start: crc32c(b, crc32c(a)) == crc32c(a + b).
-// The fastest of the CPU's ways is chosen at the first call.
+// The CRC of data; seed is the CRC of the bytes before it, 0 at the start: crc32c(b, crc32c(a)) == crc32c(a +
+// b). The fastest of the CPU's ways is chosen at the first call.
 uint32_t crc32c(std::span<const uint8_t> data, uint32_t seed = 0);
 
 // The implementations. A pointer is null where this CPU or build has none.

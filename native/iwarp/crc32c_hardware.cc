@@ -1,5 +1,5 @@
-// CRC32C with the CPU's instruction. One instruction has a latency of three cycles and a throughput of one, so three
-// pieces are run side by side and joined with Crc32cShift.
+// CRC32C with the CPU's instruction. One instruction has a latency of three cycles and a throughput of one,
+// so three pieces are run side by side and joined with Crc32cShift.
 #include <cstring>
 
 #include "iwarp/crc32c.h"
@@ -51,7 +51,8 @@ uint32_t interleaved(const uint8_t* data, size_t size, uint32_t seed) {
   static const Crc32cShift short_shift(kShort);
   uint32_t crc = ~seed;
   for (; size >= 3 * kLong; data += 3 * kLong, size -= 3 * kLong) crc = triple(data, kLong, crc, long_shift);
-  for (; size >= 3 * kShort; data += 3 * kShort, size -= 3 * kShort) crc = triple(data, kShort, crc, short_shift);
+  for (; size >= 3 * kShort; data += 3 * kShort, size -= 3 * kShort)
+    crc = triple(data, kShort, crc, short_shift);
   for (; size >= 8; data += 8, size -= 8) crc = RDMA_MIGRATE_CRC_STEP8(crc, load64(data));
   for (; size != 0; ++data, --size) crc = RDMA_MIGRATE_CRC_STEP1(crc, *data);
   return ~crc;

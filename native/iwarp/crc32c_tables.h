@@ -1,5 +1,5 @@
-// Tables that move a CRC32C over zero bytes, so that the CRCs of neighbouring pieces can be joined: CRC(a+b) is
-// shift(CRC(a), size of b) xor CRC(b).
+// Tables that move a CRC32C over zero bytes, so that the CRCs of neighbouring pieces can be joined: CRC(a+b)
+// is shift(CRC(a), size of b) xor CRC(b).
 #pragma once
 
 #include <array>
@@ -17,7 +17,8 @@ class Crc32cShift {
  public:
   // bytes: how far; any number.
   explicit Crc32cShift(size_t bytes) {
-    std::array<uint32_t, 32> power{};  // the linear map of 2^i zero bytes, as the images of the 32 unit vectors
+    std::array<uint32_t, 32>
+        power{};  // the linear map of 2^i zero bytes, as the images of the 32 unit vectors
     for (int bit = 0; bit < 32; ++bit) power[bit] = shift_byte(uint32_t{1} << bit);
     std::array<uint32_t, 32> result{};
     for (int bit = 0; bit < 32; ++bit) result[bit] = uint32_t{1} << bit;
@@ -26,12 +27,14 @@ class Crc32cShift {
       power = compose(power, power);
     }
     for (uint32_t position = 0; position < 4; ++position) {
-      for (uint32_t value = 0; value < 256; ++value) table_[position][value] = apply(result, value << 8 * position);
+      for (uint32_t value = 0; value < 256; ++value)
+        table_[position][value] = apply(result, value << 8 * position);
     }
   }
 
   uint32_t operator()(uint32_t crc) const {
-    return table_[0][crc & 0xff] ^ table_[1][crc >> 8 & 0xff] ^ table_[2][crc >> 16 & 0xff] ^ table_[3][crc >> 24];
+    return table_[0][crc & 0xff] ^ table_[1][crc >> 8 & 0xff] ^ table_[2][crc >> 16 & 0xff] ^
+           table_[3][crc >> 24];
   }
 
  private:

@@ -14,7 +14,9 @@ namespace {
 constexpr size_t kUnsaidReadDepth = 2;
 
 Error no_answer(const std::string& peer) {
-  return Error("TIMEOUT", peer + " accepted the TCP connection but did not complete the MPA handshake in time; check that it speaks iWARP");
+  return Error("TIMEOUT", peer +
+                              " accepted the TCP connection but did not complete the MPA handshake in time; "
+                              "check that it speaks iWARP");
 }
 
 void receive_exactly(int socket, std::span<uint8_t> bytes, const Cancel& cancel, const std::string& peer) {
@@ -23,9 +25,12 @@ void receive_exactly(int socket, std::span<uint8_t> bytes, const Cancel& cancel,
     if (got > 0) {
       bytes = bytes.subspan(static_cast<size_t>(got));
     } else if (got == 0) {
-      throw Error("CONNECTION_LOST", peer + " closed the connection instead of answering; check that it speaks iWARP and see its log");
+      throw Error(
+          "CONNECTION_LOST",
+          peer + " closed the connection instead of answering; check that it speaks iWARP and see its log");
     } else if (errno != EAGAIN && errno != EINTR) {
-      throw Error("CONNECTION_LOST", "the connection to " + peer + " broke before the peer had answered", errno);
+      throw Error("CONNECTION_LOST", "the connection to " + peer + " broke before the peer had answered",
+                  errno);
     } else if (!wait_ready(socket, POLLIN, cancel)) {
       throw no_answer(peer);
     }
@@ -37,7 +42,8 @@ MpaFrame receive_reply(int socket, const Cancel& cancel, const std::string& peer
   fabric::Bytes bytes(kMpaHeaderSize);
   receive_exactly(socket, bytes, cancel, peer);
   try {
-    size_t body = mpa_body_size(std::span<const uint8_t, kMpaHeaderSize>(bytes.data(), kMpaHeaderSize), MpaKind::kReply);
+    size_t body = mpa_body_size(std::span<const uint8_t, kMpaHeaderSize>(bytes.data(), kMpaHeaderSize),
+                                MpaKind::kReply);
     bytes.resize(kMpaHeaderSize + body);
     receive_exactly(socket, std::span(bytes).subspan(kMpaHeaderSize), cancel, peer);
     return decode_mpa(bytes, MpaKind::kReply);
@@ -60,15 +66,17 @@ std::string hex_of(const fabric::Bytes& bytes) {
 void check_reply(const MpaFrame& request, const MpaFrame& reply, const std::string& peer) {
   if (reply.reject) {
     std::string data = reply.private_data.empty() ? "" : ": " + hex_of(reply.private_data);
-    throw Error("REJECTED", peer + " rejected the connection, with " + std::to_string(reply.private_data.size()) +
-                                " bytes of private data" + data + "; see its log for the reason");
+    throw Error("REJECTED", peer + " rejected the connection, with " +
+                                std::to_string(reply.private_data.size()) + " bytes of private data" + data +
+                                "; see its log for the reason");
   }
   if (reply.markers) {
-    throw Error("MPA_ERROR", peer + " demands MPA markers, which are not supported; turn markers off at the peer");
+    throw Error("MPA_ERROR",
+                peer + " demands MPA markers, which are not supported; turn markers off at the peer");
   }
   if (reply.revision > request.revision) {
-    throw Error("MPA_ERROR", peer + " answered MPA revision " + std::to_string(request.revision) + " with revision " +
-                                 std::to_string(reply.revision));
+    throw Error("MPA_ERROR", peer + " answered MPA revision " + std::to_string(request.revision) +
+                                 " with revision " + std::to_string(reply.revision));
   }
 }
 
@@ -79,7 +87,8 @@ bool worth_older_revision(const MpaFrame& request, const MpaFrame& reply) {
 
 }  // namespace
 
-MpaFrame make_request(const fabric::ConnectionOptions& options, std::span<const uint8_t> private_data, uint8_t revision) {
+MpaFrame make_request(const fabric::ConnectionOptions& options, std::span<const uint8_t> private_data,
+                      uint8_t revision) {
   MpaFrame frame;
   frame.kind = MpaKind::kRequest;
   frame.revision = revision;
@@ -90,8 +99,8 @@ MpaFrame make_request(const fabric::ConnectionOptions& options, std::span<const 
   return frame;
 }
 
-MpaFrame make_reply(const MpaFrame& request, const fabric::ConnectionOptions& options, std::span<const uint8_t> private_data,
-                    bool reject) {
+MpaFrame make_reply(const MpaFrame& request, const fabric::ConnectionOptions& options,
+                    std::span<const uint8_t> private_data, bool reject) {
   MpaFrame frame;
   frame.kind = MpaKind::kReply;
   frame.revision = request.revision;

@@ -39,7 +39,9 @@ struct Link {
   explicit Link(const fabric::ConnectionOptions& given)
       : options(given), send_queue(given.max_send_wr), recv_queue(given.max_recv_wr) {}
 
-  std::chrono::milliseconds stall_timeout() const { return std::chrono::milliseconds(options.stall_timeout_ms); }
+  std::chrono::milliseconds stall_timeout() const {
+    return std::chrono::milliseconds(options.stall_timeout_ms);
+  }
 
   // Ends both threads at their next look.
   void stop() {
@@ -47,7 +49,8 @@ struct Link {
     receiver_wake.signal();
     sender_wake.signal();
   }
-  // The sender's failure; the first one counts. The receiver may know better: it reads what the peer had to say.
+  // The sender's failure; the first one counts. The receiver may know better: it reads what the peer had to
+  // say.
   void set_sender_error(const Error& error) {
     std::lock_guard lock(error_mutex);
     if (!sender_error) sender_error = error;

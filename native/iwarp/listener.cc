@@ -33,8 +33,10 @@ class IwarpRequest final : public fabric::ConnectionRequest {
   }
   std::span<const uint8_t> private_data() const override { return request_.private_data; }
   std::string peer_address() const override { return peer_; }
-  std::unique_ptr<fabric::Connection> take(const fabric::ConnectionOptions& options, fabric::ConnectionEvents& events) override {
-    if (!socket_) throw Error("INVALID_ARGUMENT", "the connection request from " + peer_ + " has been taken already");
+  std::unique_ptr<fabric::Connection> take(const fabric::ConnectionOptions& options,
+                                           fabric::ConnectionEvents& events) override {
+    if (!socket_)
+      throw Error("INVALID_ARGUMENT", "the connection request from " + peer_ + " has been taken already");
     return std::make_unique<Connection>(std::move(socket_), request_, options, events);
   }
 
@@ -48,12 +50,16 @@ class IwarpRequest final : public fabric::ConnectionRequest {
 Error listen_error(const std::string& address, int error_number) {
   switch (error_number) {
     case EADDRINUSE:
-      return Error("ADDRESS_IN_USE", "something listens on " + address + " already; choose another port or stop it", error_number);
+      return Error("ADDRESS_IN_USE",
+                   "something listens on " + address + " already; choose another port or stop it",
+                   error_number);
     case EACCES:
     case EPERM:
-      return Error("PERMISSION_DENIED", "not allowed to listen on " + address + "; choose a port above 1023", error_number);
+      return Error("PERMISSION_DENIED", "not allowed to listen on " + address + "; choose a port above 1023",
+                   error_number);
     case EADDRNOTAVAIL:
-      return Error("ADDRESS_NOT_FOUND", address + " is no address of this host; listen on 0.0.0.0 or [::] for all", error_number);
+      return Error("ADDRESS_NOT_FOUND",
+                   address + " is no address of this host; listen on 0.0.0.0 or [::] for all", error_number);
     default:
       return Error("LISTEN_FAILED", "cannot listen on " + address, error_number);
   }
@@ -86,7 +92,8 @@ UniqueFd listen_on_any(const std::vector<fabric::SocketAddress>& addresses) {
 
 }  // namespace
 
-Listener::Listener(const fabric::Endpoint& endpoint, const fabric::ConnectionOptions& options, OnRequest on_request)
+Listener::Listener(const fabric::Endpoint& endpoint, const fabric::ConnectionOptions& options,
+                   OnRequest on_request)
     : options_(options),
       on_request_(std::move(on_request)),
       socket_(listen_on_any(fabric::resolve(endpoint, fabric::Lookup::kPassive))),
@@ -148,12 +155,15 @@ void Listener::accept_all() {
   for (size_t count = 0; count < kMaxHalfOpen; ++count) {
     UniqueFd socket(accept4(socket_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (!socket) {
-      if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) accept_again_ = Clock::now() + kAcceptPause;
+      if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+        accept_again_ = Clock::now() + kAcceptPause;
       return;
     }
-    // A flood of silent peers costs the oldest of them their place; an honest one needs its place for a moment only.
+    // A flood of silent peers costs the oldest of them their place; an honest one needs its place for a
+    // moment only.
     if (peers_.size() == kMaxHalfOpen) peers_.pop_front();
-    peers_.push_back({std::move(socket), {}, Clock::now() + std::chrono::milliseconds(options_.connect_timeout_ms)});
+    peers_.push_back(
+        {std::move(socket), {}, Clock::now() + std::chrono::milliseconds(options_.connect_timeout_ms)});
   }
 }
 
@@ -167,7 +177,8 @@ bool Listener::read_request(HalfOpen& peer) {
   try {
     for (;;) {
       if (peer.bytes.size() >= kMpaHeaderSize) {
-        size = kMpaHeaderSize + mpa_body_size(std::span(peer.bytes).first<kMpaHeaderSize>(), MpaKind::kRequest);
+        size =
+            kMpaHeaderSize + mpa_body_size(std::span(peer.bytes).first<kMpaHeaderSize>(), MpaKind::kRequest);
         if (peer.bytes.size() == size) break;
       }
       uint8_t chunk[kMpaHeaderSize + kMpaMaxPrivateData];

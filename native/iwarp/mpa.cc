@@ -60,7 +60,8 @@ size_t max_private_data(const MpaFrame& frame) {
 fabric::Bytes encode(const MpaFrame& frame) {
   if (frame.private_data.size() > max_private_data(frame)) {
     throw Error("INVALID_ARGUMENT", "private data has " + std::to_string(frame.private_data.size()) +
-                                        " bytes, at most " + std::to_string(max_private_data(frame)) + " fit");
+                                        " bytes, at most " + std::to_string(max_private_data(frame)) +
+                                        " fit");
   }
   size_t extra = frame.enhanced ? kMpaEnhancedSize : 0;
   fabric::Bytes bytes(kMpaHeaderSize + extra);
@@ -75,16 +76,20 @@ fabric::Bytes encode(const MpaFrame& frame) {
 
 size_t mpa_body_size(std::span<const uint8_t, kMpaHeaderSize> header, MpaKind kind) {
   if (std::memcmp(header.data(), key_of(kind), kKeySize) != 0) {
-    fail(kind, "it does not start with the key '" + std::string(key_of(kind)) + "'; the peer does not speak iWARP");
+    fail(kind,
+         "it does not start with the key '" + std::string(key_of(kind)) + "'; the peer does not speak iWARP");
   }
   uint8_t revision = header[17];
-  if (revision != 1 && revision != 2) fail(kind, "revision " + std::to_string(revision) + ", expected 1 or 2");
+  if (revision != 1 && revision != 2)
+    fail(kind, "revision " + std::to_string(revision) + ", expected 1 or 2");
   size_t length = load_be16(&header[18]);
   if (length > kMpaMaxPrivateData) {
-    fail(kind, std::to_string(length) + " bytes of private data, at most " + std::to_string(kMpaMaxPrivateData) + " are allowed");
+    fail(kind, std::to_string(length) + " bytes of private data, at most " +
+                   std::to_string(kMpaMaxPrivateData) + " are allowed");
   }
   if (revision == 2 && (header[16] & kFlagEnhanced) != 0 && length < kMpaEnhancedSize) {
-    fail(kind, "the enhanced setup flag is set, but only " + std::to_string(length) + " bytes follow instead of IRD and ORD");
+    fail(kind, "the enhanced setup flag is set, but only " + std::to_string(length) +
+                   " bytes follow instead of IRD and ORD");
   }
   return length;
 }
@@ -93,7 +98,8 @@ MpaFrame decode_mpa(std::span<const uint8_t> bytes, MpaKind kind) {
   if (bytes.size() < kMpaHeaderSize) fail(kind, "it ends after " + std::to_string(bytes.size()) + " bytes");
   size_t body = mpa_body_size(bytes.first<kMpaHeaderSize>(), kind);
   if (bytes.size() != kMpaHeaderSize + body) {
-    fail(kind, std::to_string(bytes.size()) + " bytes, its header says " + std::to_string(kMpaHeaderSize + body));
+    fail(kind,
+         std::to_string(bytes.size()) + " bytes, its header says " + std::to_string(kMpaHeaderSize + body));
   }
   uint8_t flags = bytes[16];
   MpaFrame frame;

@@ -9,7 +9,7 @@
 
 namespace rdma_migrate::iwarp {
 
-constexpr size_t kMpaHeaderSize = 20;      // key 16, flags 1, revision 1, private data length 2
+constexpr size_t kMpaHeaderSize = 20;       // key 16, flags 1, revision 1, private data length 2
 constexpr size_t kMpaMaxPrivateData = 512;  // the 4 bytes of IRD and ORD included
 constexpr size_t kMpaEnhancedSize = 4;
 

@@ -1,5 +1,5 @@
-// The software iWARP RNIC: RDMA over an ordinary TCP connection (RFC 5040, 5041, 5044, 6581), in user space, without
-// privileges.
+// The software iWARP RNIC: RDMA over an ordinary TCP connection (RFC 5040, 5041, 5044, 6581), in user space,
+// without privileges.
 #pragma once
 
 #include <memory>

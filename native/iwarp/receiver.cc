@@ -33,7 +33,9 @@ void Receiver::run(std::function<void()> on_ready, Clock::time_point ready_deadl
     if (link_.stopping.load(std::memory_order_relaxed)) throw Stopped{};
   }
   if (send_open_ || read_received_ != 0) {
-    throw Error("CONNECTION_LOST", link_.peer + " ended the connection in the middle of a message; see the peer's log for the reason");
+    throw Error(
+        "CONNECTION_LOST",
+        link_.peer + " ended the connection in the middle of a message; see the peer's log for the reason");
   }
 }
 
@@ -57,7 +59,8 @@ bool Receiver::next_header() {
     become_ready();
     if (empty_send) {
       expect_queue(DdpQueue::kSend);
-      if (header_.msn != send_msn_) fault(TerminateCode::kUntaggedInvalidMsn, "unexpected message sequence number");
+      if (header_.msn != send_msn_)
+        fault(TerminateCode::kUntaggedInvalidMsn, "unexpected message sequence number");
       ++send_msn_;
       finish();
       return next_header();
@@ -67,10 +70,14 @@ bool Receiver::next_header() {
 }
 
 void Receiver::read_header(size_t ulpdu) {
-  if (ulpdu < kTaggedSize) fault(TerminateCode::kMpaLength, "an FPDU of " + std::to_string(ulpdu) + " bytes has no room for a header");
+  if (ulpdu < kTaggedSize)
+    fault(TerminateCode::kMpaLength,
+          "an FPDU of " + std::to_string(ulpdu) + " bytes has no room for a header");
   stream_.fill(kFpduLengthSize + 1);
   size_t size = ddp_header_size(ddp_is_tagged(stream_.data()[kFpduLengthSize]));
-  if (ulpdu < size) fault(TerminateCode::kMpaLength, "an FPDU of " + std::to_string(ulpdu) + " bytes has no room for a header");
+  if (ulpdu < size)
+    fault(TerminateCode::kMpaLength,
+          "an FPDU of " + std::to_string(ulpdu) + " bytes has no room for a header");
   stream_.fill(kFpduLengthSize + size);
   std::memcpy(raw_header_, stream_.data() + kFpduLengthSize, size);
   raw_header_size_ = size;
@@ -92,22 +99,30 @@ void Receiver::check_header() const {
           "DDP version " + std::to_string(header_.ddp_version) + ", expected 1");
   }
   if (header_.rdmap_version != kRdmapVersion) {
-    fault(TerminateCode::kRdmapInvalidVersion, "RDMAP version " + std::to_string(header_.rdmap_version) + ", expected 1");
+    fault(TerminateCode::kRdmapInvalidVersion,
+          "RDMAP version " + std::to_string(header_.rdmap_version) + ", expected 1");
   }
-  bool must_be_tagged = opcode_of(header_) == RdmapOpcode::kWrite || opcode_of(header_) == RdmapOpcode::kReadResponse;
+  bool must_be_tagged =
+      opcode_of(header_) == RdmapOpcode::kWrite || opcode_of(header_) == RdmapOpcode::kReadResponse;
   if (header_.opcode > static_cast<uint8_t>(RdmapOpcode::kTerminate) || header_.tagged != must_be_tagged) {
     fault(TerminateCode::kRdmapUnexpectedOpcode,
-          "opcode " + std::to_string(header_.opcode) + (header_.tagged ? " in a tagged segment" : " in an untagged segment"));
+          "opcode " + std::to_string(header_.opcode) +
+              (header_.tagged ? " in a tagged segment" : " in an untagged segment"));
   }
 }
 
 void Receiver::dispatch() {
   switch (opcode_of(header_)) {
-    case RdmapOpcode::kWrite: return on_write();
-    case RdmapOpcode::kReadRequest: return on_read_request();
-    case RdmapOpcode::kReadResponse: return on_read_response();
-    case RdmapOpcode::kTerminate: return on_terminate();
-    default: return on_send();
+    case RdmapOpcode::kWrite:
+      return on_write();
+    case RdmapOpcode::kReadRequest:
+      return on_read_request();
+    case RdmapOpcode::kReadResponse:
+      return on_read_response();
+    case RdmapOpcode::kTerminate:
+      return on_terminate();
+    default:
+      return on_send();
   }
 }
 
@@ -125,19 +140,24 @@ Target Receiver::write_target() {
   }
   auto range = [this] { return std::to_string(payload_) + " bytes at " + hex(header_.target_offset); };
   if (header_.target_offset > UINT64_MAX - (payload_ - 1)) {
-    fault(TerminateCode::kTaggedOffsetWrap, "a WRITE of " + range() + " wraps around the end of the address space");
+    fault(TerminateCode::kTaggedOffsetWrap,
+          "a WRITE of " + range() + " wraps around the end of the address space");
   }
   if (cached_.stag == 0 || cached_.stag != header_.stag) {
-    fault(TerminateCode::kTaggedInvalidStag, "a WRITE of " + range() + " names the unknown STag " + hex(header_.stag));
+    fault(TerminateCode::kTaggedInvalidStag,
+          "a WRITE of " + range() + " names the unknown STag " + hex(header_.stag));
   }
   if ((cached_.access & fabric::kAccessRemoteWrite) == 0) {
-    fault(TerminateCode::kRdmapAccessRights, "a WRITE of " + range() + " to a region without remote write access");
+    fault(TerminateCode::kRdmapAccessRights,
+          "a WRITE of " + range() + " to a region without remote write access");
   }
   if (!cached_.covers(header_.target_offset, payload_)) {
-    fault(TerminateCode::kTaggedBaseOrBounds, "a WRITE of " + range() + " leaves its region of " + std::to_string(cached_.length) +
-                                                  " bytes at " + hex(cached_.address));
+    fault(TerminateCode::kTaggedBaseOrBounds, "a WRITE of " + range() + " leaves its region of " +
+                                                  std::to_string(cached_.length) + " bytes at " +
+                                                  hex(cached_.address));
   }
-  return {cached_, cached_generation_, header_.target_offset, fabric::kAccessRemoteWrite, TerminateCode::kTaggedInvalidStag};
+  return {cached_, cached_generation_, header_.target_offset, fabric::kAccessRemoteWrite,
+          TerminateCode::kTaggedInvalidStag};
 }
 
 Target Receiver::local_target(uint32_t stag, uint64_t address, uint64_t length) {
@@ -145,12 +165,14 @@ Target Receiver::local_target(uint32_t stag, uint64_t address, uint64_t length) 
   std::optional<Region> region = link_.stags->find(stag);
   if (!region || !region->covers(address, length)) {
     throw WireFault(TerminateCode::kRdmapCatastrophic,
-                    Error("INVALID_ARGUMENT", "the memory region of a posted RECV or READ was deregistered before it was used"));
+                    Error("INVALID_ARGUMENT",
+                          "the memory region of a posted RECV or READ was deregistered before it was used"));
   }
   return {*region, generation, address, fabric::kAccessLocalWrite, TerminateCode::kRdmapCatastrophic};
 }
 
-// The whole payload of the FPDU in hand, and in the same call its trailer and the next header of the same kind.
+// The whole payload of the FPDU in hand, and in the same call its trailer and the next header of the same
+// kind.
 void Receiver::place(const Target& target) {
   size_t next_header_size = kFpduLengthSize + ddp_header_size(header_.tagged);
   stream_.place(target, payload_, fpdu_pad(ulpdu_) + kCrcSize + next_header_size);
@@ -171,11 +193,13 @@ void Receiver::on_send() {
   std::optional<fabric::RecvWorkRequest> request = link_.recv_queue.front();
   if (!request) fault(TerminateCode::kUntaggedNoBuffer, "a SEND arrived while no RECV was posted");
   if (header_.message_offset != send_received_) {
-    fault(TerminateCode::kUntaggedInvalidOffset, "a SEND's segment for offset " + std::to_string(header_.message_offset) +
-                                                     " where " + std::to_string(send_received_) + " was due");
+    fault(TerminateCode::kUntaggedInvalidOffset, "a SEND's segment for offset " +
+                                                     std::to_string(header_.message_offset) + " where " +
+                                                     std::to_string(send_received_) + " was due");
   }
   if (payload_ > request->length - send_received_) {
-    fault(TerminateCode::kUntaggedTooLong, "a SEND is longer than the RECV of " + std::to_string(request->length) + " bytes");
+    fault(TerminateCode::kUntaggedTooLong,
+          "a SEND is longer than the RECV of " + std::to_string(request->length) + " bytes");
   }
   send_open_ = true;
   place_send(*request);
@@ -193,14 +217,17 @@ void Receiver::place_send(const fabric::RecvWorkRequest& request) {
 }
 
 bool Receiver::ends_with_invalidate() const {
-  return opcode_of(header_) == RdmapOpcode::kSendInvalidate || opcode_of(header_) == RdmapOpcode::kSendSolicitedInvalidate;
+  return opcode_of(header_) == RdmapOpcode::kSendInvalidate ||
+         opcode_of(header_) == RdmapOpcode::kSendSolicitedInvalidate;
 }
 
 void Receiver::deliver_send(const fabric::RecvWorkRequest& request) {
   if (ends_with_invalidate() && !link_.stags->invalidate(header_.invalidate_stag)) {
-    fault(TerminateCode::kRdmapCannotInvalidate, "a SEND asks to invalidate the unknown STag " + hex(header_.invalidate_stag));
+    fault(TerminateCode::kRdmapCannotInvalidate,
+          "a SEND asks to invalidate the unknown STag " + hex(header_.invalidate_stag));
   }
-  fabric::Completion completion{request.wr_id, fabric::Opcode::kRecv, fabric::Status::kSuccess, send_received_};
+  fabric::Completion completion{request.wr_id, fabric::Opcode::kRecv, fabric::Status::kSuccess,
+                                send_received_};
   ++send_msn_;
   send_open_ = false;
   send_received_ = 0;
@@ -216,7 +243,8 @@ void Receiver::on_read_request() {
   }
   if (header_.message_offset != 0) fault(TerminateCode::kUntaggedInvalidOffset, "a READ request in segments");
   if (payload_ > kReadRequestSize) fault(TerminateCode::kUntaggedTooLong, "a READ request that is too long");
-  if (payload_ < kReadRequestSize || !header_.last) fault(TerminateCode::kRdmapUnspecified, "a READ request that is cut short");
+  if (payload_ < kReadRequestSize || !header_.last)
+    fault(TerminateCode::kRdmapUnspecified, "a READ request that is cut short");
   stream_.fill(kReadRequestSize);
   std::memcpy(raw_read_request_, stream_.data(), kReadRequestSize);
   has_read_request_ = true;
@@ -225,7 +253,8 @@ void Receiver::on_read_request() {
   ++read_msn_;
   ReadRequest request = decode_read_request(std::span<const uint8_t, kReadRequestSize>(raw_read_request_));
   check_read_source(request);
-  if (!link_.read_jobs.push({request.sink_stag, request.sink_offset, request.source_stag, request.source_offset, request.length})) {
+  if (!link_.read_jobs.push({request.sink_stag, request.sink_offset, request.source_stag,
+                             request.source_offset, request.length})) {
     fault(TerminateCode::kUntaggedInvalidMsn, "more READs at a time than were agreed");
   }
   link_.sender_wake.signal();
@@ -235,16 +264,21 @@ void Receiver::check_read_source(const ReadRequest& request) const {
   if (request.length == 0) return;  // RFC 5040 section 5.2: neither key nor offset counts
   std::string range = std::to_string(request.length) + " bytes at " + hex(request.source_offset);
   if (request.source_offset > UINT64_MAX - (request.length - 1)) {
-    fault(TerminateCode::kRdmapOffsetWrap, "a READ of " + range + " wraps around the end of the address space");
+    fault(TerminateCode::kRdmapOffsetWrap,
+          "a READ of " + range + " wraps around the end of the address space");
   }
   std::optional<Region> region = link_.stags->find(request.source_stag);
-  if (!region) fault(TerminateCode::kRdmapInvalidStag, "a READ of " + range + " names the unknown STag " + hex(request.source_stag));
+  if (!region)
+    fault(TerminateCode::kRdmapInvalidStag,
+          "a READ of " + range + " names the unknown STag " + hex(request.source_stag));
   if ((region->access & fabric::kAccessRemoteRead) == 0) {
-    fault(TerminateCode::kRdmapAccessRights, "a READ of " + range + " from a region without remote read access");
+    fault(TerminateCode::kRdmapAccessRights,
+          "a READ of " + range + " from a region without remote read access");
   }
   if (!region->covers(request.source_offset, request.length)) {
-    fault(TerminateCode::kRdmapBaseOrBounds, "a READ of " + range + " leaves its region of " + std::to_string(region->length) +
-                                                 " bytes at " + hex(region->address));
+    fault(TerminateCode::kRdmapBaseOrBounds, "a READ of " + range + " leaves its region of " +
+                                                 std::to_string(region->length) + " bytes at " +
+                                                 hex(region->address));
   }
 }
 
@@ -254,10 +288,12 @@ void Receiver::on_read_response() {
   uint32_t left = read->length - read_received_;
   bool fits = payload_ <= left && header_.last == (payload_ == left);
   // The key and offset of an empty response do not count.
-  if (payload_ != 0 && (header_.stag != read->stag || header_.target_offset != read->address + read_received_)) {
+  if (payload_ != 0 &&
+      (header_.stag != read->stag || header_.target_offset != read->address + read_received_)) {
     fault(TerminateCode::kTaggedInvalidStag, "a READ response for another place than was asked for");
   }
-  if (!fits) fault(TerminateCode::kTaggedBaseOrBounds, "a READ response of another length than was asked for");
+  if (!fits)
+    fault(TerminateCode::kTaggedBaseOrBounds, "a READ response of another length than was asked for");
   if (payload_ != 0) {
     Target target = local_target(read->stag, read->address, read->length);
     target.address += read_received_;
@@ -279,7 +315,8 @@ void Receiver::on_terminate() {
   TerminateCode code = decode_terminate({stream_.data(), payload_});
   stream_.consume(payload_);
   finish();
-  throw Error("TERMINATE_RECEIVED", link_.peer + " gave up the connection: " + describe(code) + "; see the peer's log for the reason");
+  throw Error("TERMINATE_RECEIVED", link_.peer + " gave up the connection: " + describe(code) +
+                                        "; see the peer's log for the reason");
 }
 
 fabric::Bytes Receiver::terminate_payload(TerminateCode code) const {

@@ -1,5 +1,5 @@
-// The receiving half of DDP and RDMAP: takes FPDUs apart, checks each before a byte of it is placed, and completes RECVs
-// and READs. Runs on one thread.
+// The receiving half of DDP and RDMAP: takes FPDUs apart, checks each before a byte of it is placed, and
+// completes RECVs and READs. Runs on one thread.
 #pragma once
 
 #include <functional>
@@ -14,9 +14,9 @@ class Receiver {
  public:
   Receiver(Link& link, fabric::ConnectionEvents& events) : link_(link), events_(events), stream_(link) {}
 
-  // on_ready: set when the peer owes a ready-to-receive message (RFC 6581 section 9) by ready_deadline: called at the first
-  // FPDU.
-  // Returns when the peer has ended the stream between messages. Throws Stopped, WireFault and Error.
+  // on_ready: set when the peer owes a ready-to-receive message (RFC 6581 section 9) by ready_deadline:
+  // called at the first FPDU. Returns when the peer has ended the stream between messages. Throws Stopped,
+  // WireFault and Error.
   void run(std::function<void()> on_ready, Clock::time_point ready_deadline);
 
   // The TERMINATE for a fault that run() has thrown, with the headers of the segment at fault.

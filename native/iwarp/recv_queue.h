@@ -1,4 +1,5 @@
-// The receive queue and the two lists that carry READs between the I/O threads. All bounded, all short critical sections.
+// The receive queue and the two lists that carry READs between the I/O threads. All bounded, all short
+// critical sections.
 #pragma once
 
 #include <cstdint>
@@ -18,12 +19,14 @@ class RecvQueue {
   // False: full. Throws Error: CONNECTION_CLOSED after flush().
   bool post(const fabric::RecvWorkRequest& request) {
     std::lock_guard lock(mutex_);
-    if (closed_) throw Error("CONNECTION_CLOSED", "the connection has ended; nothing can be received any more");
+    if (closed_)
+      throw Error("CONNECTION_CLOSED", "the connection has ended; nothing can be received any more");
     if (queue_.size() == capacity_) return false;
     queue_.push_back(request);
     return true;
   }
-  // The oldest one; it stays in the queue until pop(), so that a message cut short is flushed like the others.
+  // The oldest one; it stays in the queue until pop(), so that a message cut short is flushed like the
+  // others.
   std::optional<fabric::RecvWorkRequest> front() const {
     std::lock_guard lock(mutex_);
     if (queue_.empty()) return std::nullopt;

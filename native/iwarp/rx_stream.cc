@@ -131,7 +131,8 @@ void RxStream::finish_fpdu(size_t ulpdu) {
   in_fpdu_ = false;
   if (link_.crc && expected != crc_) {
     throw make_fault(TerminateCode::kMpaCrc, "the CRC32C of an FPDU of " + std::to_string(ulpdu) +
-                                                 " bytes does not match; data is damaged on its way from " + link_.peer);
+                                                 " bytes does not match; data is damaged on its way from " +
+                                                 link_.peer);
   }
 }
 
@@ -148,7 +149,8 @@ void RxStream::wait() {
     Clock::time_point until = Clock::now() + tick;
     if (fin_deadline_) until = std::min(until, *fin_deadline_);
     if (deadline_) until = std::min(until, *deadline_);
-    if (wait_for(link_.socket.get(), POLLIN, link_.receiver_wake, link_.stopping, until) == Waited::kReady) return;
+    if (wait_for(link_.socket.get(), POLLIN, link_.receiver_wake, link_.stopping, until) == Waited::kReady)
+      return;
     bool due = !idle() || expecting_ || !link_.pending_reads.empty();
     if (due) {
       check_stall(since);
@@ -161,14 +163,17 @@ void RxStream::wait() {
 void RxStream::check_deadlines() {
   if (std::optional<Error> error = link_.local_sender_error()) throw *error;
   if (deadline_ && Clock::now() >= *deadline_) {
-    throw Error("TIMEOUT", link_.peer + " asked for peer-to-peer setup but has not sent its ready-to-receive message in time");
+    throw Error(
+        "TIMEOUT",
+        link_.peer + " asked for peer-to-peer setup but has not sent its ready-to-receive message in time");
   }
   check_after_fin();
 }
 
 void RxStream::check_stall(Clock::time_point since) const {
   if (Clock::now() - since < link_.stall_timeout()) return;
-  throw Error("TIMEOUT", link_.peer + " has sent nothing for " + std::to_string(link_.options.stall_timeout_ms) +
+  throw Error("TIMEOUT", link_.peer + " has sent nothing for " +
+                             std::to_string(link_.options.stall_timeout_ms) +
                              " ms in the middle of a message; check the peer and the network");
 }
 
@@ -178,8 +183,9 @@ void RxStream::check_after_fin() {
   if (Clock::now() < *fin_deadline_) return;
   int unacknowledged = 0;
   if (ioctl(link_.socket.get(), SIOCOUTQ, &unacknowledged) == 0 && unacknowledged > 1) {
-    throw Error("TIMEOUT", link_.peer + " has not taken the last " + std::to_string(unacknowledged) + " bytes within " +
-                               std::to_string(link_.options.stall_timeout_ms) + " ms of the disconnect");
+    throw Error("TIMEOUT", link_.peer + " has not taken the last " + std::to_string(unacknowledged) +
+                               " bytes within " + std::to_string(link_.options.stall_timeout_ms) +
+                               " ms of the disconnect");
   }
   throw Stopped{};
 }
@@ -196,13 +202,18 @@ void RxStream::discard_until(Clock::time_point deadline) {
 
 void RxStream::fail(int error_number) const {
   if (error_number == ETIMEDOUT) {
-    throw Error("CONNECTION_LOST", link_.peer + " does not answer any more; check that its host and the network are up", error_number);
+    throw Error("CONNECTION_LOST",
+                link_.peer + " does not answer any more; check that its host and the network are up",
+                error_number);
   }
-  throw Error("CONNECTION_LOST", "the connection to " + link_.peer + " broke; see the peer's log for the reason", error_number);
+  throw Error("CONNECTION_LOST",
+              "the connection to " + link_.peer + " broke; see the peer's log for the reason", error_number);
 }
 
 void RxStream::fail_truncated() const {
-  throw Error("CONNECTION_LOST", link_.peer + " ended the connection in the middle of a message; see the peer's log for the reason");
+  throw Error(
+      "CONNECTION_LOST",
+      link_.peer + " ended the connection in the middle of a message; see the peer's log for the reason");
 }
 
 }  // namespace rdma_migrate::iwarp

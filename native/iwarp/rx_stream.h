@@ -1,5 +1,6 @@
-// The receiving half of the TCP stream. Headers and small messages pass through a buffer; payload goes from the socket into
-// registered memory, in one system call with the trailer of its FPDU and the header of the next one.
+// The receiving half of the TCP stream. Headers and small messages pass through a buffer; payload goes from
+// the socket into registered memory, in one system call with the trailer of its FPDU and the header of the
+// next one.
 #pragma once
 
 #include <array>
@@ -27,8 +28,8 @@ class RxStream {
  public:
   explicit RxStream(Link& link) : link_(link) {}
 
-  // Waits until size bytes (at most kBufferSize) are there. False: the peer has ended the stream, and between FPDUs.
-  // Throws Stopped and Error: CONNECTION_LOST, TIMEOUT.
+  // Waits until size bytes (at most kBufferSize) are there. False: the peer has ended the stream, and between
+  // FPDUs. Throws Stopped and Error: CONNECTION_LOST, TIMEOUT.
   bool fill(size_t size);
   const uint8_t* data() const { return buffer_.data() + head_; }
 

@@ -60,10 +60,13 @@ Error storage_error(uint64_t address, const char* action) {
   std::string where = path.empty() ? "registered memory" : "memory mapped from '" + path + "'";
   struct statvfs stats {};
   if (!path.empty() && statvfs(path.c_str(), &stats) == 0 && stats.f_bavail == 0) {
-    return Error("DISK_FULL", std::string("cannot ") + action + " " + where + ": its file system is full; make room and start again");
+    return Error("DISK_FULL", std::string("cannot ") + action + " " + where +
+                                  ": its file system is full; make room and start again");
   }
-  return Error("IO_ERROR", std::string("cannot ") + action + " " + where +
-                               ": the pages behind it are not there (unmapped, file cut, or I/O error)", EFAULT);
+  return Error("IO_ERROR",
+               std::string("cannot ") + action + " " + where +
+                   ": the pages behind it are not there (unmapped, file cut, or I/O error)",
+               EFAULT);
 }
 
 }  // namespace rdma_migrate::iwarp

@@ -1,5 +1,5 @@
-// Copies into registered memory that fail with an error where memcpy would raise SIGBUS: a file mapping on a full disk,
-// or beyond the end of a file that has been cut.
+// Copies into registered memory that fail with an error where memcpy would raise SIGBUS: a file mapping on a
+// full disk, or beyond the end of a file that has been cut.
 #pragma once
 
 #include <cstddef>
@@ -16,7 +16,8 @@ class SafeCopy {
   // size: at most kMaxSize. False: the destination cannot be written (EFAULT).
   bool copy(uint8_t* to, const uint8_t* from, size_t size);
 
-  static constexpr size_t kMaxSize = 16384;  // a pipe holds 64 KiB unless the user's pipe quota is used up, then 4 KiB
+  static constexpr size_t kMaxSize =
+      16384;  // a pipe holds 64 KiB unless the user's pipe quota is used up, then 4 KiB
 
  private:
   // The kernel copies in and out, and reports what it cannot reach.
@@ -24,7 +25,8 @@ class SafeCopy {
   UniqueFd write_end_;
 };
 
-// What a failed access of the memory at address means: DISK_FULL when a file system that is full backs it, else IO_ERROR.
+// What a failed access of the memory at address means: DISK_FULL when a file system that is full backs it,
+// else IO_ERROR.
 Error storage_error(uint64_t address, const char* action);
 
 }  // namespace rdma_migrate::iwarp

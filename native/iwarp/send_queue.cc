@@ -75,7 +75,8 @@ void SendQueue::flush(std::vector<Completion>& out, bool oldest_failed) {
   std::lock_guard lock(mutex_);
   closed_ = true;
   for (; done_ < posted_; ++done_) {
-    out.push_back({slot(done_).wr_id, slot(done_).opcode, oldest_failed ? Status::kError : Status::kFlushed, 0});
+    out.push_back(
+        {slot(done_).wr_id, slot(done_).opcode, oldest_failed ? Status::kError : Status::kFlushed, 0});
     oldest_failed = false;
   }
   retired_ = sent_ = taken_ = done_;

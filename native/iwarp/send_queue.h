@@ -1,5 +1,6 @@
-// The send queue: a bounded ring between the threads that post and the sender. Work requests complete in the order in
-// which they were posted; a slot is free again when its request, or a later signaled one, has been reported.
+// The send queue: a bounded ring between the threads that post and the sender. Work requests complete in the
+// order in which they were posted; a slot is free again when its request, or a later signaled one, has been
+// reported.
 #pragma once
 
 #include <cstdint>
@@ -18,10 +19,11 @@ class SendQueue {
   // kQueuedSenderIdle: the sender sleeps and must be woken. Throws Error: CONNECTION_CLOSED after close().
   Posted post(const fabric::SendWorkRequest& request);
 
-  // Moves the next requests to out, oldest first, at most limit; out is cleared first. With none there, the sender counts
-  // as idle from now on.
+  // Moves the next requests to out, oldest first, at most limit; out is cleared first. With none there, the
+  // sender counts as idle from now on.
   void take(std::vector<fabric::SendWorkRequest>& out, size_t limit);
-  // The oldest taken requests, count of them, have left (a READ: its request has). reads: READs answered, in order.
+  // The oldest taken requests, count of them, have left (a READ: its request has). reads: READs answered, in
+  // order.
   void mark_sent(size_t count);
   void mark_read_done();
   // Appends the completions that are due, and frees their slots.
@@ -32,7 +34,8 @@ class SendQueue {
   bool closed() const;
   // Nothing is left to send or to be answered.
   bool drained() const;
-  // close(), and every request that is not done is appended as flushed; the oldest as failed if oldest_failed.
+  // close(), and every request that is not done is appended as flushed; the oldest as failed if
+  // oldest_failed.
   void flush(std::vector<fabric::Completion>& out, bool oldest_failed);
 
  private:

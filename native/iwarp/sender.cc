@@ -12,7 +12,8 @@ namespace rdma_migrate::iwarp {
 namespace {
 
 constexpr size_t kTakeAtOnce = 32;
-constexpr std::chrono::seconds kTerminatePatience{1};  // for a peer that does not read what is in front of a TERMINATE
+constexpr std::chrono::seconds kTerminatePatience{
+    1};  // for a peer that does not read what is in front of a TERMINATE
 
 }  // namespace
 
@@ -44,7 +45,8 @@ void Sender::loop() {
       continue;
     }
     report();
-    if (link_.draining.load() && !job_ && link_.send_queue.drained() && link_.read_jobs.empty()) return end_stream();
+    if (link_.draining.load() && !job_ && link_.send_queue.drained() && link_.read_jobs.empty())
+      return end_stream();
     wait_for(-1, 0, link_.sender_wake, link_.stopping, std::nullopt);
   }
 }
@@ -151,10 +153,14 @@ void Sender::send_batch() {
       since = Clock::now();
     }
     switch (outcome) {
-      case TxBatch::Outcome::kDone: return;
-      case TxBatch::Outcome::kDeregistered: fail_deregistered();
-      case TxBatch::Outcome::kFailed: fail_send();
-      case TxBatch::Outcome::kWouldBlock: wait_for_room(since);
+      case TxBatch::Outcome::kDone:
+        return;
+      case TxBatch::Outcome::kDeregistered:
+        fail_deregistered();
+      case TxBatch::Outcome::kFailed:
+        fail_send();
+      case TxBatch::Outcome::kWouldBlock:
+        wait_for_room(since);
     }
   }
 }
@@ -162,10 +168,13 @@ void Sender::send_batch() {
 void Sender::wait_for_room(Clock::time_point since) {
   Clock::duration patience = link_.stall_timeout();
   if (link_.terminating.load()) patience = std::min<Clock::duration>(patience, kTerminatePatience);
-  if (wait_for(link_.socket.get(), POLLOUT, link_.sender_wake, link_.stopping, since + patience) != Waited::kTimeout) return;
-  throw Error("TIMEOUT", link_.peer + " has taken no data for " +
-                             std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(patience).count()) +
-                             " ms; check the peer and the network");
+  if (wait_for(link_.socket.get(), POLLOUT, link_.sender_wake, link_.stopping, since + patience) !=
+      Waited::kTimeout)
+    return;
+  throw Error("TIMEOUT",
+              link_.peer + " has taken no data for " +
+                  std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(patience).count()) +
+                  " ms; check the peer and the network");
 }
 
 void Sender::report() {
@@ -199,7 +208,8 @@ void Sender::end_stream() {
 
 void Sender::fail_deregistered() {
   link_.local_fault.store(true);
-  throw Error("INVALID_ARGUMENT", "the memory region of a posted work request was deregistered before its bytes were sent");
+  throw Error("INVALID_ARGUMENT",
+              "the memory region of a posted work request was deregistered before its bytes were sent");
 }
 
 void Sender::fail_send() {
@@ -208,7 +218,8 @@ void Sender::fail_send() {
     link_.local_fault.store(true);
     throw storage_error(batch_.fault_address(), "read");
   }
-  throw Error("CONNECTION_LOST", "the connection to " + link_.peer + " broke while sending; see the peer's log for the reason",
+  throw Error("CONNECTION_LOST",
+              "the connection to " + link_.peer + " broke while sending; see the peer's log for the reason",
               error_number);
 }
 

@@ -1,5 +1,5 @@
-// The sending half of DDP and RDMAP: cuts work requests into FPDUs, answers the peer's READs, and reports completions.
-// Runs on one thread.
+// The sending half of DDP and RDMAP: cuts work requests into FPDUs, answers the peer's READs, and reports
+// completions. Runs on one thread.
 #pragma once
 
 #include <optional>
@@ -15,8 +15,8 @@ class Sender {
  public:
   Sender(Link& link, fabric::ConnectionEvents& events);
 
-  // The thread's body. Returns when the stream has been ended (FIN or TERMINATE sent), on failure (Link::sender_error) and
-  // when the link stops. Throws nothing.
+  // The thread's body. Returns when the stream has been ended (FIN or TERMINATE sent), on failure
+  // (Link::sender_error) and when the link stops. Throws nothing.
   void run() noexcept;
 
  private:

@@ -37,8 +37,8 @@ void IoSection::wait_for_open() const {
 
 uint32_t StagTable::add(uint64_t address, uint64_t length, unsigned access) {
   if (length > UINT64_MAX - address) {
-    throw Error("REGISTER_FAILED", "the range of " + std::to_string(length) + " bytes at " + std::to_string(address) +
-                                       " does not fit into the address space");
+    throw Error("REGISTER_FAILED", "the range of " + std::to_string(length) + " bytes at " +
+                                       std::to_string(address) + " does not fit into the address space");
   }
   std::lock_guard lock(mutex_);
   for (;;) {

@@ -1,8 +1,9 @@
-// The registered memory of one connection. An STag is lkey and rkey in one; it is drawn at random, so that none can be
-// guessed from another.
+// The registered memory of one connection. An STag is lkey and rkey in one; it is drawn at random, so that
+// none can be guessed from another.
 //
-// Who touches registered memory does it inside an IoSection and only after a look at generation(): remove() changes the
-// generation first and then waits for the sections that are open. So the two I/O threads need no lock for each segment.
+// Who touches registered memory does it inside an IoSection and only after a look at generation(): remove()
+// changes the generation first and then waits for the sections that are open. So the two I/O threads need no
+// lock for each segment.
 #pragma once
 
 #include <atomic>

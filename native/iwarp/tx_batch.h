@@ -1,6 +1,6 @@
-// FPDUs that leave in one system call: headers and trailers in a scratch buffer, payload from registered memory where it
-// lies. With CRC, payload is copied first: the memory belongs to a running VM, and the bytes that are sent must be the
-// bytes that were summed.
+// FPDUs that leave in one system call: headers and trailers in a scratch buffer, payload from registered
+// memory where it lies. With CRC, payload is copied first: the memory belongs to a running VM, and the bytes
+// that are sent must be the bytes that were summed.
 #pragma once
 
 #include <sys/uio.h>
@@ -38,7 +38,8 @@ class TxBatch {
   int error_number() const { return error_number_; }
   uint64_t fault_address() const;
 
-  // 15 pages: with 16-byte headers one FPDU is not quite 64 KiB, and payload stays page aligned on both sides.
+  // 15 pages: with 16-byte headers one FPDU is not quite 64 KiB, and payload stays page aligned on both
+  // sides.
   static constexpr size_t kMaxPayload = 61440;
   static constexpr size_t kMaxInline = 64;  // READ requests and TERMINATEs
 

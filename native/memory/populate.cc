@@ -20,12 +20,12 @@ Range page_range(const Mapping& mapping, uint64_t offset, uint64_t length) {
   return {begin, (end + page - 1) / page * page - begin};
 }
 
-// False: this kernel has no MADV_POPULATE_WRITE.
-bool populate_by_advice(const Mapping& mapping, const Range& range) {
+// False: this kernel has no MADV_POPULATE_WRITE. end: of all that is to be populated, for the error.
+bool populate_by_advice(const Mapping& mapping, const Range& range, uint64_t end) {
   while (madvise(mapping.data() + range.offset, range.length, MADV_POPULATE_WRITE) != 0) {
     if (errno == EINTR) continue;
     if (errno == EINVAL) return false;
-    throw mapping.error(kOperation, range, Mapping::Access::kWrite, errno);
+    throw mapping.error(kOperation, {range.offset, end - range.offset}, Mapping::Access::kWrite, errno);
   }
   return true;
 }
@@ -68,7 +68,7 @@ void populate(const Mapping& mapping, uint64_t offset, uint64_t length, const Ca
   for (uint64_t at = all.offset; at < all.end();) {
     throw_if_cancelled(cancel, kOperation);
     const Range step = {at, std::min(std::max(kStepBytes, mapping.page_size()), all.end() - at)};
-    advised = advised && populate_by_advice(mapping, step);
+    advised = advised && populate_by_advice(mapping, step, all.end());
     if (!advised) internal::populate_by_touch(mapping, step);
     at = step.end();
   }

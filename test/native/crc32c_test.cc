@@ -1,4 +1,6 @@
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include "iwarp/crc32c.h"
+
 #include <doctest/doctest.h>
 
 #include <cstring>
@@ -6,8 +8,6 @@
 #include <random>
 #include <string>
 #include <vector>
-
-#include "iwarp/crc32c.h"
 
 using rdma_migrate::iwarp::crc32c;
 using rdma_migrate::iwarp::crc32c_hardware;

@@ -1,9 +1,8 @@
-// How connections end, whatever the provider: in order, by the peer's death, by close() at any moment. Nothing may hang, leak
-// or come after on_closed.
+// How connections end, whatever the provider: in order, by the peer's death, by close() at any moment.
+// Nothing may hang, leak or come after on_closed.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
-#include <doctest/doctest.h>
-
 #include <dirent.h>
+#include <doctest/doctest.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -107,13 +106,20 @@ TEST_CASE("deregistering under the peer's WRITEs ends the connection and never t
       REQUIRE(memory != MAP_FAILED);
       std::unique_ptr<fabric::MemoryRegion> region;
       std::unique_ptr<Buffer> source;
-      PairOptions pair_opts{options, options, "127.0.0.1", {}, {}, [&](fabric::Connection& active, fabric::Connection& passive) {
+      PairOptions pair_opts{options,
+                            options,
+                            "127.0.0.1",
+                            {},
+                            {},
+                            [&](fabric::Connection& active, fabric::Connection& passive) {
                               source = std::make_unique<Buffer>(active, kSize);
-                              region = passive.register_memory(reinterpret_cast<uintptr_t>(memory), kSize, kRemoteAll);
+                              region = passive.register_memory(reinterpret_cast<uintptr_t>(memory), kSize,
+                                                               kRemoteAll);
                             }};
       Pair pair(provider, pair_opts);
       for (uint64_t index = 0; index < 20; ++index) {
-        pair.active->post_send(rdma_of(Opcode::kRdmaWrite, *source, 0, region->address(), region->rkey(), kSize, index));
+        pair.active->post_send(
+            rdma_of(Opcode::kRdmaWrite, *source, 0, region->address(), region->rkey(), kSize, index));
       }
       while (pair.passive->counters().write_bytes_placed == 0) std::this_thread::yield();
       region.reset();
@@ -135,10 +141,11 @@ TEST_CASE("deregistering under one's own WRITEs fails the request and never touc
     REQUIRE(memory != MAP_FAILED);
     std::unique_ptr<fabric::MemoryRegion> region;
     std::unique_ptr<Buffer> target;
-    PairOptions pair_opts{options, options, "127.0.0.1", {}, {}, [&](fabric::Connection& active, fabric::Connection& passive) {
-                            target = std::make_unique<Buffer>(passive, kSize, kRemoteAll);
-                            region = active.register_memory(reinterpret_cast<uintptr_t>(memory), kSize, 0);
-                          }};
+    PairOptions pair_opts{
+        options, options, "127.0.0.1", {}, {}, [&](fabric::Connection& active, fabric::Connection& passive) {
+          target = std::make_unique<Buffer>(passive, kSize, kRemoteAll);
+          region = active.register_memory(reinterpret_cast<uintptr_t>(memory), kSize, 0);
+        }};
     Pair pair(provider, pair_opts);
     fabric::SendWorkRequest request;
     request.opcode = Opcode::kRdmaWrite;

@@ -57,7 +57,8 @@ TEST_CASE("every flag and control bit of MPA has its place") {
   frame.rtr_read = true;
   CHECK(encode(frame)[22] == 0xc3);
   MpaFrame back = decode_mpa(encode(frame), MpaKind::kReply);
-  CHECK((back.peer_to_peer && back.rtr_send && back.rtr_write && back.rtr_read && back.reject && back.crc && back.markers));
+  CHECK((back.peer_to_peer && back.rtr_send && back.rtr_write && back.rtr_read && back.reject && back.crc &&
+         back.markers));
   CHECK(back.ird == 0x0102);
   CHECK(back.ord == 0x0304);
 }
@@ -136,7 +137,8 @@ TEST_CASE("a WRITE segment carries STag and offset") {
   header.target_offset = 0x1122334455667788;
   uint8_t bytes[kMaxHeaderSize];
   CHECK(encode_fpdu_header(header, 61440, bytes) == 16);
-  CHECK(Bytes(bytes, bytes + 16) == Bytes{0xf0, 0x0e, 0x81, 0x40, 1, 2, 3, 4, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88});
+  CHECK(Bytes(bytes, bytes + 16) ==
+        Bytes{0xf0, 0x0e, 0x81, 0x40, 1, 2, 3, 4, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88});
 }
 
 TEST_CASE("any DDP header decodes and encodes back") {
@@ -156,7 +158,8 @@ TEST_CASE("any DDP header decodes and encodes back") {
 
 TEST_CASE("pad brings every FPDU to a multiple of 4") {
   for (size_t ulpdu = 0; ulpdu <= kMaxUlpdu; ++ulpdu) {
-    bool good = fpdu_pad(ulpdu) < 4 && (kFpduLengthSize + ulpdu + fpdu_pad(ulpdu)) % 4 == 0 && fpdu_size(ulpdu) % 4 == 0;
+    bool good = fpdu_pad(ulpdu) < 4 && (kFpduLengthSize + ulpdu + fpdu_pad(ulpdu)) % 4 == 0 &&
+                fpdu_size(ulpdu) % 4 == 0;
     if (!good) FAIL(ulpdu);
   }
 }
@@ -197,7 +200,8 @@ TEST_CASE("a received TERMINATE is put into words, known or not") {
   CHECK(decode_terminate(known) == TerminateCode::kUntaggedTooLong);
   CHECK(describe(decode_terminate(known)) ==
         "DDP layer, untagged buffer error: message longer than the RECV (layer 1, type 2, code 5)");
-  for (uint32_t value = 0; value <= 0xffff; ++value) CHECK_FALSE(describe(static_cast<TerminateCode>(value)).empty());
+  for (uint32_t value = 0; value <= 0xffff; ++value)
+    CHECK_FALSE(describe(static_cast<TerminateCode>(value)).empty());
   CHECK(describe(static_cast<TerminateCode>(0xf3ee)) == "unknown error (layer 15, type 3, code 238)");
   CHECK(decode_terminate(Bytes{}) == TerminateCode::kRdmapUnspecified);
   CHECK(decode_terminate(Bytes{0x12}) == TerminateCode::kRdmapUnspecified);

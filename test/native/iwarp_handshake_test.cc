@@ -1,4 +1,5 @@
-// MPA setup with peers of every kind: older revisions, ready-to-receive variants, markers, slow and silent ones, floods.
+// MPA setup with peers of every kind: older revisions, ready-to-receive variants, markers, slow and silent
+// ones, floods.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
@@ -33,7 +34,8 @@ MpaFrame reply_frame(uint8_t revision, const Bytes& private_data) {
 // Our active end, asked by a raw responder.
 struct Initiator {
   explicit Initiator(fabric::ConnectionOptions options = {})
-      : provider(iwarp::make_provider()), connection(provider->connect_to(listener.endpoint(), options, events)) {}
+      : provider(iwarp::make_provider()),
+        connection(provider->connect_to(listener.endpoint(), options, events)) {}
   RawListener listener;
   std::unique_ptr<fabric::Provider> provider;
   Recorder events;
@@ -42,7 +44,8 @@ struct Initiator {
 
 // Our passive end: an acceptor, and what becomes of its next request.
 struct Responder {
-  explicit Responder(const fabric::ConnectionOptions& given = {}) : options(given), provider(iwarp::make_provider()), acceptor(*provider, given) {}
+  explicit Responder(const fabric::ConnectionOptions& given = {})
+      : options(given), provider(iwarp::make_provider()), acceptor(*provider, given) {}
   void accept(const Bytes& private_data = {}) {
     std::unique_ptr<fabric::ConnectionRequest> request = acceptor.next();
     connection = request->take(options, events);
@@ -50,9 +53,7 @@ struct Responder {
     connection->post_recv(recv_of(*inbox));
     connection->accept(private_data);
   }
-  ~Responder() {
-    inbox.reset();
-  }
+  ~Responder() { inbox.reset(); }
   fabric::ConnectionOptions options;
   std::unique_ptr<fabric::Provider> provider;
   Acceptor acceptor;
@@ -338,11 +339,20 @@ TEST_CASE("a peer-to-peer initiator's ready-to-receive message comes first, in e
     CHECK_FALSE(responder.events.established());
     uint32_t next_msn = 1;
     switch (form) {
-      case Form::kSend: peer.send(fpdu(send_header(next_msn++), {})); break;
-      case Form::kWrite: peer.send(fpdu(write_header(0, 0), {})); break;
-      case Form::kRead: peer.send(fpdu(read_header(1), read_payload({}))); break;
-      case Form::kEmptyFpdu: peer.send(Bytes(8)); break;
-      case Form::kOrdinarySend: break;
+      case Form::kSend:
+        peer.send(fpdu(send_header(next_msn++), {}));
+        break;
+      case Form::kWrite:
+        peer.send(fpdu(write_header(0, 0), {}));
+        break;
+      case Form::kRead:
+        peer.send(fpdu(read_header(1), read_payload({})));
+        break;
+      case Form::kEmptyFpdu:
+        peer.send(Bytes(8));
+        break;
+      case Form::kOrdinarySend:
+        break;
     }
     peer.send(fpdu(send_header(next_msn), pattern(5, 1)));
     responder.events.wait_established();

@@ -92,10 +92,10 @@ TEST_CASE("a full disk is DISK_FULL with the numbers, not a signal") {
   for (const Populate way : kWays) {
     const auto mapping = Mapping::file(folder.file("ram"), 64 * kMiB, FileMode::kCreate);
     CHECK(code_of([&] { way(*mapping, 0, 64 * kMiB); }) == "DISK_FULL");
-    const std::string message = message_of([&] { way(*mapping, 0, 16 * kMiB); });
+    const std::string message = message_of([&] { way(*mapping, 0, 64 * kMiB); });
     CAPTURE(message);
     CHECK(message.find(folder.file("ram")) != std::string::npos);
-    CHECK(message.find("16777216 bytes (16.0 MiB) needed") != std::string::npos);
+    CHECK(message.find("67108864 bytes (64.0 MiB) needed") != std::string::npos);
     CHECK(message.find("free on its file system") != std::string::npos);
 
     Store store(*mapping);

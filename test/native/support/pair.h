@@ -10,13 +10,15 @@ namespace rdma_migrate::test {
 // Accepts one request at a time.
 class Acceptor {
  public:
-  explicit Acceptor(fabric::Provider& provider, const fabric::ConnectionOptions& options = {}, const std::string& host = "127.0.0.1")
+  explicit Acceptor(fabric::Provider& provider, const fabric::ConnectionOptions& options = {},
+                    const std::string& host = "127.0.0.1")
       : host_(host) {
-    listener_ = provider.listen({host, 0}, options, [this](std::unique_ptr<fabric::ConnectionRequest> request) {
-      std::lock_guard lock(mutex_);
-      requests_.push_back(std::move(request));
-      changed_.notify_all();
-    });
+    listener_ =
+        provider.listen({host, 0}, options, [this](std::unique_ptr<fabric::ConnectionRequest> request) {
+          std::lock_guard lock(mutex_);
+          requests_.push_back(std::move(request));
+          changed_.notify_all();
+        });
   }
   fabric::Endpoint endpoint() const { return {host_, listener_->port()}; }
   fabric::Listener& listener() { return *listener_; }
@@ -44,7 +46,8 @@ class Acceptor {
 
 // A buffer with its registration.
 struct Buffer {
-  Buffer(fabric::Connection& connection, size_t size, unsigned access = fabric::kAccessLocalWrite, uint8_t fill = 0)
+  Buffer(fabric::Connection& connection, size_t size, unsigned access = fabric::kAccessLocalWrite,
+         uint8_t fill = 0)
       : bytes(size, fill),
         region(connection.register_memory(reinterpret_cast<uintptr_t>(bytes.data()), size, access)) {}
   // Never by assigning to bytes, which would move them away from the registered place.

@@ -1,4 +1,5 @@
-// A TCP peer that writes any bytes it likes: the hostile or merely different other end of an iWARP connection.
+// A TCP peer that writes any bytes it likes: the hostile or merely different other end of an iWARP
+// connection.
 #pragma once
 
 #include <arpa/inet.h>
@@ -79,7 +80,8 @@ class RawPeer {
     address.sin_family = AF_INET;
     address.sin_port = htons(endpoint.port);
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) throw std::runtime_error("connect failed");
+    if (connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
+      throw std::runtime_error("connect failed");
     set_no_delay();
   }
   RawPeer(RawPeer&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
@@ -97,7 +99,8 @@ class RawPeer {
   // Split into pieces that arrive one by one.
   void send_in_pieces(const Bytes& bytes, size_t piece, std::chrono::microseconds pause) {
     for (size_t at = 0; at < bytes.size(); at += piece) {
-      send(Bytes(bytes.begin() + static_cast<ptrdiff_t>(at), bytes.begin() + static_cast<ptrdiff_t>(std::min(at + piece, bytes.size()))));
+      send(Bytes(bytes.begin() + static_cast<ptrdiff_t>(at),
+                 bytes.begin() + static_cast<ptrdiff_t>(std::min(at + piece, bytes.size()))));
       std::this_thread::sleep_for(pause);
     }
   }
@@ -138,7 +141,8 @@ class RawPeer {
     Fpdu result;
     result.header = iwarp::decode_ddp(bytes.data() + 2);
     size_t header_end = 2 + iwarp::ddp_header_size(result.header.tagged);
-    result.payload.assign(bytes.begin() + static_cast<ptrdiff_t>(header_end), bytes.begin() + static_cast<ptrdiff_t>(2 + ulpdu));
+    result.payload.assign(bytes.begin() + static_cast<ptrdiff_t>(header_end),
+                          bytes.begin() + static_cast<ptrdiff_t>(2 + ulpdu));
     uint32_t crc = iwarp::crc32c(std::span(bytes).first(bytes.size() - 4));
     result.crc_good = crc == iwarp::load_crc(bytes.data() + bytes.size() - 4);
     return result;
@@ -146,7 +150,8 @@ class RawPeer {
   // The code of the TERMINATE that must be the next message.
   iwarp::TerminateCode receive_terminate() {
     terminate = receive_fpdu();
-    if (terminate.header.opcode != static_cast<uint8_t>(iwarp::RdmapOpcode::kTerminate) || terminate.header.queue != 2) {
+    if (terminate.header.opcode != static_cast<uint8_t>(iwarp::RdmapOpcode::kTerminate) ||
+        terminate.header.queue != 2) {
       throw std::runtime_error("not a TERMINATE");
     }
     return iwarp::decode_terminate(terminate.payload);

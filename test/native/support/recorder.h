@@ -70,13 +70,25 @@ class Recorder : public fabric::ConnectionEvents {
     wait("on_closed", [this] { return closed_ != 0; });
   }
 
-  bool established() const { return locked([this] { return established_; }); }
-  fabric::Bytes private_data() const { return locked([this] { return private_data_; }); }
-  std::vector<fabric::Completion> sends() const { return locked([this] { return sends_; }); }
-  std::vector<fabric::Completion> recvs() const { return locked([this] { return recvs_; }); }
-  int closed() const { return locked([this] { return closed_; }); }
+  bool established() const {
+    return locked([this] { return established_; });
+  }
+  fabric::Bytes private_data() const {
+    return locked([this] { return private_data_; });
+  }
+  std::vector<fabric::Completion> sends() const {
+    return locked([this] { return sends_; });
+  }
+  std::vector<fabric::Completion> recvs() const {
+    return locked([this] { return recvs_; });
+  }
+  int closed() const {
+    return locked([this] { return closed_; });
+  }
   // Events that came after on_closed.
-  int late_events() const { return locked([this] { return late_; }); }
+  int late_events() const {
+    return locked([this] { return late_; });
+  }
   // "" for an orderly end.
   std::string reason_code() const {
     return locked([this] { return reason_ ? reason_->code() : std::string(); });
@@ -98,7 +110,8 @@ class Recorder : public fabric::ConnectionEvents {
   template <typename F>
   void wait(const char* what, F&& done) {
     std::unique_lock lock(mutex_);
-    if (!changed_.wait_for(lock, std::chrono::seconds(60), done)) throw std::runtime_error(std::string("no ") + what);
+    if (!changed_.wait_for(lock, std::chrono::seconds(60), done))
+      throw std::runtime_error(std::string("no ") + what);
   }
 
   mutable std::mutex mutex_;

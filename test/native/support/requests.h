@@ -25,8 +25,9 @@ inline fabric::SendWorkRequest send_of(const Buffer& from, size_t size, uint64_t
   return request;
 }
 
-inline fabric::SendWorkRequest rdma_of(fabric::Opcode opcode, const Buffer& local, size_t local_at, uint64_t remote_address,
-                                       uint32_t rkey, size_t size, uint64_t wr_id = 1) {
+inline fabric::SendWorkRequest rdma_of(fabric::Opcode opcode, const Buffer& local, size_t local_at,
+                                       uint64_t remote_address, uint32_t rkey, size_t size,
+                                       uint64_t wr_id = 1) {
   fabric::SendWorkRequest request = send_of(local, size, wr_id);
   request.opcode = opcode;
   request.address = local.address(local_at);
@@ -39,6 +40,7 @@ inline fabric::RecvWorkRequest recv_of(const Buffer& into, uint64_t wr_id = 1) {
   return {wr_id, into.address(), static_cast<uint32_t>(into.bytes.size()), into.region->lkey()};
 }
 
-constexpr unsigned kRemoteAll = fabric::kAccessLocalWrite | fabric::kAccessRemoteWrite | fabric::kAccessRemoteRead;
+constexpr unsigned kRemoteAll =
+    fabric::kAccessLocalWrite | fabric::kAccessRemoteWrite | fabric::kAccessRemoteRead;
 
 }  // namespace rdma_migrate::test

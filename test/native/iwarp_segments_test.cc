@@ -1,61 +1,14 @@
-// Bytes that a hostile or broken peer sends after the handshake. Each must be answered with the right TERMINATE, end the
-// connection with a typed error, and place nothing.
+// Bytes that a hostile or broken peer sends after the handshake. Each must be answered with the right
+// TERMINATE, end the connection with a typed error, and place nothing.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
-#include "iwarp/provider.h"
-#include "support/pair.h"
-#include "support/raw_peer.h"
-#include "support/requests.h"
+#include "support/victim.h"
 
 using namespace rdma_migrate;
 using namespace rdma_migrate::test;
-using iwarp::RdmapOpcode;
-using iwarp::TerminateCode;
 
 namespace {
-
-// Our passive end with a region and RECVs, and a raw initiator that has shaken hands.
-struct Victim {
-  static constexpr size_t kSize = 256 * 1024;
-
-  explicit Victim(iwarp::MpaFrame request = {}, fabric::ConnectionOptions options = {}, size_t recvs = 2)
-      : provider(iwarp::make_provider()), acceptor(*provider, options), peer(acceptor.endpoint()) {
-    peer.send(iwarp::encode(request));
-    connection = acceptor.next()->take(options, events);
-    region = std::make_unique<Buffer>(*connection, kSize, kRemoteAll, 0xee);
-    inbox = std::make_unique<Buffer>(*connection, 1000, fabric::kAccessLocalWrite, 0xee);
-    for (size_t count = 0; count < recvs; ++count) connection->post_recv(recv_of(*inbox, count));
-    connection->accept({});
-    reply = peer.receive_mpa(iwarp::MpaKind::kReply);
-  }
-  ~Victim() { connection->close(); }
-  static Victim with_crc() {
-    iwarp::MpaFrame request;
-    request.crc = true;
-    return Victim(request);
-  }
-  bool untouched() const {
-    return region->bytes == Bytes(kSize, 0xee) && inbox->bytes == Bytes(1000, 0xee);
-  }
-  void expect(TerminateCode code, const std::string& error) {
-    CHECK(peer.receive_terminate() == code);
-    CHECK(peer.terminate.crc_good == reply.crc);
-    CHECK(peer.at_end());
-    peer.close();
-    events.wait_closed();
-    CHECK(events.reason_code() == error);
-  }
-
-  std::unique_ptr<fabric::Provider> provider;
-  Acceptor acceptor;
-  Recorder events;
-  RawPeer peer;
-  std::unique_ptr<fabric::Connection> connection;
-  std::unique_ptr<Buffer> region;
-  std::unique_ptr<Buffer> inbox;
-  iwarp::MpaFrame reply;
-};
 
 iwarp::DdpHeader with(iwarp::DdpHeader header, void (*change)(iwarp::DdpHeader&)) {
   change(header);
@@ -96,11 +49,13 @@ TEST_CASE("tagged segments that break the rules") {
     CHECK(other.bytes == Bytes(512, 0));
   }
   SUBCASE("DDP version") {
-    victim.peer.send(fpdu(with(write_header(stag, base), [](auto& header) { header.ddp_version = 0; }), payload));
+    victim.peer.send(
+        fpdu(with(write_header(stag, base), [](auto& header) { header.ddp_version = 0; }), payload));
     victim.expect(TerminateCode::kTaggedInvalidVersion, "WIRE_ERROR");
   }
   SUBCASE("RDMAP version") {
-    victim.peer.send(fpdu(with(write_header(stag, base), [](auto& header) { header.rdmap_version = 2; }), payload));
+    victim.peer.send(
+        fpdu(with(write_header(stag, base), [](auto& header) { header.rdmap_version = 2; }), payload));
     victim.expect(TerminateCode::kRdmapInvalidVersion, "WIRE_ERROR");
   }
   SUBCASE("unknown opcode") {
@@ -170,7 +125,12 @@ TEST_CASE("untagged segments that break the rules") {
     victim.expect(TerminateCode::kUntaggedInvalidQueue, "WIRE_ERROR");
   }
   SUBCASE("SEND that invalidates an unknown STag") {
-    victim.peer.send(fpdu(with(send_header(1), [](auto& header) { header.opcode = 4; header.invalidate_stag = 5; }), {}));
+    victim.peer.send(fpdu(with(send_header(1),
+                               [](auto& header) {
+                                 header.opcode = 4;
+                                 header.invalidate_stag = 5;
+                               }),
+                          {}));
     victim.expect(TerminateCode::kRdmapCannotInvalidate, "REMOTE_ACCESS_ERROR");
   }
   CHECK(victim.untouched());
@@ -179,11 +139,13 @@ TEST_CASE("untagged segments that break the rules") {
 TEST_CASE("a SEND in segments is checked segment by segment") {
   Victim victim;
   SUBCASE("gap in the offsets") {
-    victim.peer.send(fpdu(send_header(1, false), pattern(100, 1)) + fpdu(send_header(1, true, 104), pattern(100, 1)));
+    victim.peer.send(fpdu(send_header(1, false), pattern(100, 1)) +
+                     fpdu(send_header(1, true, 104), pattern(100, 1)));
     victim.expect(TerminateCode::kUntaggedInvalidOffset, "WIRE_ERROR");
   }
   SUBCASE("repeated segment") {
-    victim.peer.send(fpdu(send_header(1, false), pattern(100, 1)) + fpdu(send_header(1, true), pattern(100, 1)));
+    victim.peer.send(fpdu(send_header(1, false), pattern(100, 1)) +
+                     fpdu(send_header(1, true), pattern(100, 1)));
     victim.expect(TerminateCode::kUntaggedInvalidOffset, "WIRE_ERROR");
   }
   SUBCASE("next message before the end of this one") {
@@ -191,11 +153,13 @@ TEST_CASE("a SEND in segments is checked segment by segment") {
     victim.expect(TerminateCode::kUntaggedInvalidMsn, "WIRE_ERROR");
   }
   SUBCASE("too long in sum") {
-    victim.peer.send(fpdu(send_header(1, false), pattern(600, 1)) + fpdu(send_header(1, true, 600), pattern(600, 1)));
+    victim.peer.send(fpdu(send_header(1, false), pattern(600, 1)) +
+                     fpdu(send_header(1, true, 600), pattern(600, 1)));
     victim.expect(TerminateCode::kUntaggedTooLong, "WIRE_ERROR");
   }
   CHECK(victim.events.recvs().size() == 2);
-  for (const fabric::Completion& completion : victim.events.recvs()) CHECK(completion.status == fabric::Status::kFlushed);
+  for (const fabric::Completion& completion : victim.events.recvs())
+    CHECK(completion.status == fabric::Status::kFlushed);
 }
 
 TEST_CASE("a SEND without a RECV") {
@@ -207,7 +171,10 @@ TEST_CASE("a SEND without a RECV") {
 
 TEST_CASE("READ requests that break the rules carry their headers back in the TERMINATE") {
   Victim victim;
-  iwarp::ReadRequest request{.sink_stag = 1, .length = 100, .source_stag = victim.region->region->rkey(), .source_offset = victim.region->address()};
+  iwarp::ReadRequest request{.sink_stag = 1,
+                             .length = 100,
+                             .source_stag = victim.region->region->rkey(),
+                             .source_offset = victim.region->address()};
   TerminateCode expected = TerminateCode::kRdmapUnspecified;
   Buffer closed(*victim.connection, 512, fabric::kAccessLocalWrite);
   SUBCASE("unknown STag") {
@@ -246,7 +213,10 @@ TEST_CASE("more READs at a time than were agreed are refused") {
   Victim victim(handshake);
   CHECK(victim.reply.ird == 1);
   Bytes flood;
-  iwarp::ReadRequest request{.sink_stag = 1, .length = Victim::kSize, .source_stag = victim.region->region->rkey(), .source_offset = victim.region->address()};
+  iwarp::ReadRequest request{.sink_stag = 1,
+                             .length = Victim::kSize,
+                             .source_stag = victim.region->region->rkey(),
+                             .source_offset = victim.region->address()};
   // Nobody reads the answers, so that they pile up.
   for (uint32_t msn = 1; msn <= 200; ++msn) flood = flood + fpdu(read_header(msn), read_payload(request));
   victim.peer.send(flood);
@@ -285,7 +255,8 @@ TEST_CASE("a wrong CRC is an error exactly where CRC is in use") {
   }
   SUBCASE("in use, a WRITE") {
     Victim victim = Victim::with_crc();
-    Bytes bad = fpdu(write_header(victim.region->region->rkey(), victim.region->address()), pattern(60000, 1));
+    Bytes bad =
+        fpdu(write_header(victim.region->region->rkey(), victim.region->address()), pattern(60000, 1));
     bad[3000] ^= 1;
     victim.peer.send(bad);
     victim.expect(TerminateCode::kMpaCrc, "CRC_ERROR");
@@ -300,171 +271,6 @@ TEST_CASE("a wrong CRC is an error exactly where CRC is in use") {
   }
 }
 
-TEST_CASE("a stream of messages may be split at every byte") {
-  Bytes first = pattern(7, 1);
-  Bytes second = pattern(300, 2);
-  Bytes third = pattern(1, 3);
-  for (bool crc : {false, true}) {
-    CAPTURE(crc);
-    for (size_t split = 0;; ++split) {
-      CAPTURE(split);
-      Victim victim = crc ? Victim::with_crc() : Victim();
-      uint32_t stag = victim.region->region->rkey();
-      uint64_t base = victim.region->address();
-      Bytes stream = fpdu(send_header(1), first) + fpdu(write_header(stag, base + 1, false), second) +
-                     fpdu(write_header(stag, base + 301), second) + fpdu(send_header(2), third);
-      if (split > stream.size()) break;
-      auto at = stream.begin() + static_cast<ptrdiff_t>(split);
-      victim.peer.send(Bytes(stream.begin(), at));
-      if (split % 3 == 0) std::this_thread::sleep_for(std::chrono::microseconds(300));
-      victim.peer.send(Bytes(at, stream.end()));
-      victim.events.wait_recvs(2);
-      CHECK(victim.events.recvs()[0].byte_len == 7);
-      CHECK(victim.events.recvs()[1].byte_len == 1);
-      CHECK(victim.inbox->bytes[0] == third[0]);
-      CHECK(Bytes(victim.region->bytes.begin() + 1, victim.region->bytes.begin() + 601) == second + second);
-      CHECK(victim.region->bytes[0] == 0xee);
-      CHECK(victim.region->bytes[601] == 0xee);
-      victim.peer.finish();
-      victim.events.wait_closed();
-      CHECK(victim.events.reason_text() == "an orderly end");
-    }
-  }
-}
-
-TEST_CASE("messages that drip in byte by byte arrive") {
-  Victim victim = Victim::with_crc();
-  Bytes stream = fpdu(send_header(1), pattern(20, 1)) + fpdu(write_header(victim.region->region->rkey(), victim.region->address()), pattern(50, 2)) +
-                 fpdu(send_header(2), pattern(30, 3));
-  victim.peer.send_in_pieces(stream, 1, std::chrono::microseconds(100));
-  victim.events.wait_recvs(2);
-  CHECK(Bytes(victim.region->bytes.begin(), victim.region->bytes.begin() + 50) == pattern(50, 2));
-}
-
-TEST_CASE("many small messages glued together arrive in order") {
-  Victim victim;
-  Bytes stream;
-  uint32_t stag = victim.region->region->rkey();
-  Bytes expected(Victim::kSize, 0xee);
-  for (uint64_t index = 0; index < 2000; ++index) {
-    Bytes payload = pattern(index % 90, index);
-    stream = stream + fpdu(write_header(stag, victim.region->address() + index * 100), payload);
-    std::copy(payload.begin(), payload.end(), expected.begin() + static_cast<ptrdiff_t>(index * 100));
-  }
-  victim.peer.send(stream + fpdu(send_header(1), {}));
-  victim.events.wait_recvs(1);
-  CHECK(victim.region->bytes == expected);
-}
-
-TEST_CASE("SEND with solicited event and with invalidate") {
-  Victim victim;
-  uint32_t stag = victim.region->region->rkey();
-  victim.peer.send(fpdu(with(send_header(1), [](auto& header) { header.opcode = 5; }), pattern(9, 1)));
-  victim.events.wait_recvs(1);
-  iwarp::DdpHeader invalidate = send_header(2);
-  invalidate.opcode = 6;
-  invalidate.invalidate_stag = stag;
-  victim.peer.send(fpdu(invalidate, pattern(8, 1)));
-  victim.events.wait_recvs(2);
-  CHECK(victim.events.recvs()[1].status == fabric::Status::kSuccess);
-  victim.peer.send(fpdu(write_header(stag, victim.region->address()), pattern(8, 1)));
-  victim.expect(TerminateCode::kRdmapAccessRights, "REMOTE_ACCESS_ERROR");
-  CHECK(victim.region->bytes == Bytes(Victim::kSize, 0xee));
-}
-
-TEST_CASE("the ways a peer's stream can end") {
-  SUBCASE("between messages: in order") {
-    Victim victim;
-    victim.peer.send(fpdu(send_header(1), {}));
-    victim.peer.finish();
-    victim.events.wait_closed();
-    CHECK(victim.events.reason_text() == "an orderly end");
-    CHECK(victim.events.recvs().size() == 2);
-  }
-  SUBCASE("in the middle of an FPDU") {
-    Bytes message = fpdu(send_header(1), pattern(100, 1));
-    for (size_t cut : {size_t{1}, size_t{3}, size_t{19}, size_t{20}, size_t{60}, message.size() - 5, message.size() - 1}) {
-      CAPTURE(cut);
-      Victim victim;
-      victim.peer.send(Bytes(message.begin(), message.begin() + static_cast<ptrdiff_t>(cut)));
-      victim.peer.finish();
-      victim.events.wait_closed();
-      CHECK(victim.events.reason_code() == "CONNECTION_LOST");
-    }
-  }
-  SUBCASE("between the segments of a message") {
-    Victim victim;
-    victim.peer.send(fpdu(send_header(1, false), pattern(100, 1)));
-    victim.peer.finish();
-    victim.events.wait_closed();
-    CHECK(victim.events.reason_code() == "CONNECTION_LOST");
-  }
-  SUBCASE("reset") {
-    Victim victim;
-    victim.peer.reset();
-    victim.events.wait_closed();
-    CHECK(victim.events.reason_code() == "CONNECTION_LOST");
-  }
-  SUBCASE("TERMINATE, in words") {
-    Victim victim;
-    iwarp::DdpHeader header = send_header(1);
-    header.opcode = 7;
-    header.queue = 2;
-    victim.peer.send(fpdu(header, iwarp::encode_terminate(TerminateCode::kTaggedBaseOrBounds, {}, 0, {})));
-    victim.events.wait_closed();
-    CHECK(victim.events.reason_code() == "TERMINATE_RECEIVED");
-    CHECK(victim.events.reason_text().find("base or bounds") != std::string::npos);
-  }
-}
-
-TEST_CASE("stalls end in TIMEOUT, silence between messages does not") {
-  fabric::ConnectionOptions options;
-  options.stall_timeout_ms = 150;
-  SUBCASE("in the middle of an FPDU") {
-    Victim victim({}, options);
-    victim.peer.send({0, 30, 0x41});
-    victim.events.wait_closed();
-    CHECK(victim.events.reason_code() == "TIMEOUT");
-  }
-  SUBCASE("between the segments of a message") {
-    Victim victim({}, options);
-    victim.peer.send(fpdu(send_header(1, false), pattern(10, 1)));
-    victim.events.wait_closed();
-    CHECK(victim.events.reason_code() == "TIMEOUT");
-  }
-  SUBCASE("a peer that takes no data") {
-    Victim victim({}, options);
-    Buffer large(*victim.connection, 64 << 20, 0);
-    victim.connection->post_send(send_of(large, large.bytes.size()));
-    victim.events.wait_closed();
-    CHECK((victim.events.reason_code() == "TIMEOUT" || victim.events.reason_code() == "CONNECTION_LOST"));
-    CHECK(victim.events.sends().size() == 1);
-  }
-  SUBCASE("a READ that is not answered") {
-    iwarp::MpaFrame handshake;
-    handshake.enhanced = true;
-    handshake.ird = 1;
-    Victim victim(handshake, options);
-    victim.connection->post_send(rdma_of(fabric::Opcode::kRdmaRead, *victim.inbox, 0, 0, 1, 100));
-    victim.events.wait_closed();
-    CHECK(victim.events.reason_code() == "TIMEOUT");
-    CHECK(victim.events.sends()[0].status == fabric::Status::kFlushed);
-  }
-  SUBCASE("disconnect from a peer that does not answer") {
-    Victim victim({}, options);
-    victim.connection->disconnect();
-    victim.events.wait_closed();
-    CHECK(victim.events.reason_text() == "an orderly end");
-  }
-  SUBCASE("silence") {
-    Victim victim({}, options);
-    std::this_thread::sleep_for(std::chrono::milliseconds(500));
-    victim.peer.send(fpdu(send_header(1), {}));
-    victim.events.wait_recvs(1);
-    CHECK(victim.events.closed() == 0);
-  }
-}
-
 TEST_CASE("READ responses for another place or length than was asked for are refused") {
   iwarp::MpaFrame handshake;
   handshake.enhanced = true;
@@ -473,7 +279,8 @@ TEST_CASE("READ responses for another place or length than was asked for are ref
   victim.connection->post_send(rdma_of(fabric::Opcode::kRdmaRead, *victim.inbox, 0, 0x1000, 1, 100));
   RawPeer::Fpdu asked = victim.peer.receive_fpdu();
   REQUIRE(asked.payload.size() == iwarp::kReadRequestSize);
-  iwarp::ReadRequest request = iwarp::decode_read_request(std::span(asked.payload).first<iwarp::kReadRequestSize>());
+  iwarp::ReadRequest request =
+      iwarp::decode_read_request(std::span(asked.payload).first<iwarp::kReadRequestSize>());
   CHECK(request.length == 100);
   iwarp::DdpHeader header = write_header(request.sink_stag, request.sink_offset);
   header.opcode = 2;
