@@ -26,10 +26,11 @@ export function mapFile(options: {
 }
 
 /**
- * A range of this process that the embedder has mapped, such as its guest's RAM. It must stay mapped until the mapping is closed.
+ * A range of this process that the embedder has mapped, such as its guest's RAM. It must stay mapped until the mapping is closed. `fd`: the
+ * file behind a shared range; only with it are its holes known, so that a sparse VM costs what it uses.
  * @throws MigrationError INVALID_ARGUMENT
  */
-export function mapCaller(options: { address: bigint; length: bigint }): Promise<Mapping> {
+export function mapCaller(options: { address: bigint; length: bigint; fd?: number }): Promise<Mapping> {
   return native.mapCaller(options).catch(rethrow);
 }
 
