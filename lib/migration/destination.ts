@@ -54,8 +54,8 @@ export class MigrationDestination extends Migration {
     options: DestinationOptions = {},
   ): Promise<MigrationDestination> {
     const endpoint = parseRdmaUri(uri);
-    const provider = chooseProvider(options.provider ?? 'auto');
     populatesAhead(options); // a bad value is told before anything is opened
+    const provider = await chooseProvider(options.provider ?? 'auto', endpoint, 'listen');
     const destination = new MigrationDestination(endpoint.host, target, provider, options);
     destination.statistics.phase = 'listen';
     destination.#listener = await Listener.open(

@@ -61,8 +61,9 @@ export class MigrationSource extends Migration {
 
   async #run(signal: AbortSignal | undefined): Promise<MigrationFacts> {
     throwIfAborted(signal, 'configure');
-    const provider = chooseProvider(this.#options.provider ?? 'auto');
     const endpoint = parseRdmaUri(this.#uri);
+    const provider = await chooseProvider(this.#options.provider ?? 'auto', endpoint, 'connect');
+    throwIfAborted(signal, 'configure');
     const offer: Offer = { pinAll: this.#options.pinAll ?? false, commit: this.#options.commit !== 'off' };
     this.enter('connect');
     const options = connectionOptions(this.#options);

@@ -1,9 +1,10 @@
 import { createRequire } from 'node:module';
 import { MigrationError } from '../errors.ts';
+import type { NativeDevices } from './devices.ts';
 import type { NativeMemory } from './memory.ts';
 import type { NativeTransport } from './transport.ts';
 
-export type Native = NativeMemory & NativeTransport;
+export type Native = NativeMemory & NativeTransport & NativeDevices;
 
 /** The addon's path as seen from lib/native/ and dist/native/ alike. */
 const ADDON = '../../build/Release/rdma_migrate.node';

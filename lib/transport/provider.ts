@@ -1,7 +1,12 @@
-import { MigrationError } from '../errors.ts';
+import { MigrationError, toMigrationError } from '../errors.ts';
+import type { NativeDevices } from '../native/devices.ts';
+import { native } from '../native/index.ts';
 
 export type ProviderName = 'iwarp' | 'verbs';
-/** `auto`: an RDMA device where the address leads to one, the software RNIC otherwise. */
+/**
+ * `auto`: verbs where an RDMA device leads to the peer's address (listening: has the address, or any device is up for every
+ * address), the software RNIC otherwise. Only this machine is asked: whether the peer speaks RDMA shows when a connection is tried.
+ */
 export type ProviderChoice = 'auto' | ProviderName;
 
 /** The provider in use and why, for results and logs. */
@@ -10,25 +15,26 @@ export interface ChosenProvider {
   readonly reason: string;
 }
 
+/** Long enough for a neighbour that answers; one that does not is no reason to keep a migration waiting. */
+const FIND_DEVICE_MS = 1_000;
+
 /**
  * Decides which provider carries a migration. Never a silent fallback: who asks for `verbs` gets it or an error.
  * @throws MigrationError PROVIDER_UNAVAILABLE, INVALID_ARGUMENT
  */
-export function chooseProvider(choice: ProviderChoice): ChosenProvider {
+export async function chooseProvider(
+  choice: ProviderChoice,
+  endpoint: { readonly host: string; readonly port: number },
+  direction: 'connect' | 'listen',
+  devices: NativeDevices = native,
+): Promise<ChosenProvider> {
   switch (choice) {
     case 'iwarp':
       return { name: 'iwarp', reason: 'asked for' };
-    case 'auto':
-      return {
-        name: 'iwarp',
-        reason: 'this build has no verbs provider, so the software RNIC carries the migration',
-      };
     case 'verbs':
-      throw new MigrationError(
-        'PROVIDER_UNAVAILABLE',
-        'configure',
-        'this build has no verbs provider: use provider iwarp, which needs no RDMA device',
-      );
+      return requireVerbs(devices);
+    case 'auto':
+      return findProvider(endpoint, direction, devices);
     default:
       throw new MigrationError(
         'INVALID_ARGUMENT',
@@ -36,4 +42,29 @@ export function chooseProvider(choice: ProviderChoice): ChosenProvider {
         `expected auto, iwarp or verbs for provider but received ${String(choice satisfies never)}`,
       );
   }
+}
+
+function requireVerbs(devices: NativeDevices): ChosenProvider {
+  const problem = devices.verbsProblem();
+  if (problem !== null) throw new MigrationError('PROVIDER_UNAVAILABLE', 'configure', problem);
+  return { name: 'verbs', reason: 'asked for' };
+}
+
+async function findProvider(
+  endpoint: { readonly host: string; readonly port: number },
+  direction: 'connect' | 'listen',
+  devices: NativeDevices,
+): Promise<ChosenProvider> {
+  const problem = devices.verbsProblem();
+  if (problem !== null) return software(problem);
+  try {
+    const { reachable, reason } = await devices.findDevice(endpoint, direction, FIND_DEVICE_MS);
+    return reachable ? { name: 'verbs', reason } : software(reason);
+  } catch (error) {
+    throw toMigrationError(error, 'configure');
+  }
+}
+
+function software(why: string): ChosenProvider {
+  return { name: 'iwarp', reason: `the software RNIC carries the migration: ${why}` };
 }

@@ -1,5 +1,7 @@
 #include "bindings/region_binding.h"
 
+#include <cerrno>
+
 #include "bindings/async.h"
 
 namespace rdma_migrate::bindings {
@@ -15,6 +17,23 @@ Napi::Function RegionBinding::define(Napi::Env env) {
                      });
 }
 
+namespace {
+
+std::unique_ptr<fabric::MemoryRegion> register_range(engine::Endpoint& endpoint, memory::Mapping& mapping,
+                                                     uint64_t offset, uint64_t length, uint32_t access) {
+  const auto attempt = [&] {
+    return endpoint.connection().register_memory(mapping.address() + offset, length, access);
+  };
+  try {
+    return attempt();
+  } catch (const Error& error) {
+    if (error.sys_errno() != EFAULT || !mapping.make_pinnable()) throw;
+  }
+  return attempt();
+}
+
+}  // namespace
+
 Napi::Value RegionBinding::register_async(Napi::Env env, SharedTransportClasses classes,
                                           std::shared_ptr<engine::Endpoint> endpoint,
                                           std::shared_ptr<memory::Mapping> mapping, uint64_t offset,
@@ -23,8 +42,7 @@ Napi::Value RegionBinding::register_async(Napi::Env env, SharedTransportClasses 
   return run_async(
       env,
       [held, offset, length, access] {
-        held->region =
-            held->endpoint->connection().register_memory(held->mapping->address() + offset, length, access);
+        held->region = register_range(*held->endpoint, *held->mapping, offset, length, access);
       },
       [held, classes](Napi::Env js) -> Napi::Value {
         return classes->region.New(

@@ -4,6 +4,7 @@
 
 #include "bindings/async.h"
 #include "bindings/connection_binding.h"
+#include "bindings/device_bindings.h"
 #include "bindings/listener_binding.h"
 #include "bindings/options.h"
 #include "bindings/region_binding.h"
@@ -12,12 +13,11 @@
 namespace rdma_migrate::bindings {
 namespace {
 
-// A new provider lives here.
 std::shared_ptr<fabric::Provider> provider_argument(const Napi::CallbackInfo& info) {
   const std::string name = to_text(info[0], "provider");
   if (name == "iwarp") return iwarp::make_provider();
-  throw to_js_error(info.Env(), Error("PROVIDER_UNAVAILABLE", "this build has no provider '" + name +
-                                                                  "': use 'iwarp', the software RNIC"));
+  if (name != "verbs") throw bad_argument(info.Env(), "provider", "'iwarp' or 'verbs'");
+  return guarded(info.Env(), [] { return device_provider(); });
 }
 
 Napi::Value listen(const Napi::CallbackInfo& info, const SharedTransportClasses& classes) {

@@ -212,6 +212,17 @@ void Mapping::map() {
   madvise(memory, length_, MADV_DONTDUMP);
 }
 
+bool Mapping::make_pinnable() {
+  if (kind_ != Kind::kFile || writable_) return false;
+  const std::lock_guard lock(private_mutex_);
+  if (private_) return true;  // by another thread meanwhile
+  if (mmap(data_, length_, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd_, 0) == MAP_FAILED) {
+    throw storage_error("cannot map " + name_ + " anew", length_, fd_, errno);
+  }
+  madvise(data_, length_, MADV_DONTDUMP);
+  return private_ = true;
+}
+
 // The range must be one shared mapping of the file: the kernel says so, not the caller. Device numbers are
 // not compared because btrfs and overlayfs show different ones in fstat and in /proc.
 void Mapping::find_fd_offset() {

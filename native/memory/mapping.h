@@ -78,6 +78,12 @@ class Mapping {
   // DISK_FULL.
   void sync() const;
 
+  // Before Linux 6.2 RDMA drivers pin every page as if for writing, which a read-only shared mapping refuses
+  // (EFAULT). Makes the mapping of a file that was opened for reading private, in place: its bytes stay as
+  // they are as long as nobody writes to the file, and pages that are pinned become copies of their own.
+  // False: nothing was changed. Throws Error like file().
+  bool make_pinnable();
+
   // Whether the file has become shorter than `end` bytes of this mapping.
   bool was_truncated(uint64_t end) const;
 
@@ -105,6 +111,8 @@ class Mapping {
   bool writable_ = true;
   bool hugetlb_ = false;
   bool seeks_holes_ = false;
+  std::mutex private_mutex_;
+  bool private_ = false;
   std::vector<Vma> vmas_;
   mutable std::mutex known_data_mutex_;
   mutable Range known_data_;

@@ -27,7 +27,7 @@ TEST_CASE("WRITE places bytes at any offset and of any size, and nothing beside 
       fabric::Bytes expected(kSize, 0xee);
       std::copy_n(source.bytes.begin() + 3, size, expected.begin() + 7);
       CHECK(rig.remote->bytes == expected);
-      CHECK(rig.pair.passive->counters().write_bytes_placed == size);
+      if (is_software(provider)) CHECK(rig.pair.passive->counters().write_bytes_placed == size);
     }
   });
 }
@@ -156,6 +156,7 @@ TEST_CASE("a WRITE without the right, out of bounds or under a wrong key is refu
     }
     SUBCASE("READ without remote read access") {
       Rig rig(provider, options, kSize, fabric::kAccessLocalWrite | fabric::kAccessRemoteWrite);
+      if (rig.silent) return skip(provider, "siw checks the bounds of a READ and not its right");
       rig.expect_refused(
           rdma_of(Opcode::kRdmaRead, *rig.local, 0, rig.remote->address(), rig.remote->region->rkey(), 64));
     }
@@ -169,6 +170,7 @@ TEST_CASE("a WRITE without the right, out of bounds or under a wrong key is refu
 
 TEST_CASE("keys are random") {
   for_each_provider([](fabric::Provider& provider, const fabric::ConnectionOptions& options) {
+    if (!is_software(provider)) return skip(provider, "a device chooses its keys itself");
     Pair pair(provider, pair_options(options));
     Buffer buffer(*pair.active, 64);
     std::vector<uint32_t> keys;

@@ -21,9 +21,10 @@ TEST_CASE("private data travels both ways") {
       with_data.request_data = pattern(size, 1);
       with_data.reply_data = pattern(size, 2);
       Pair pair(provider, with_data);
-      CHECK(pair.request_data == with_data.request_data);
-      CHECK(pair.passive_events.private_data() == with_data.request_data);
-      CHECK(pair.active_events.private_data() == with_data.reply_data);
+      CHECK(carries(pair.request_data, with_data.request_data));
+      CHECK(carries(pair.passive_events.private_data(), with_data.request_data));
+      CHECK(carries(pair.active_events.private_data(), with_data.reply_data));
+      if (is_software(provider)) CHECK(pair.active_events.private_data().size() == size);
       CHECK(pair.active->info().crc == options.crc);
       CHECK(pair.active->info().provider == provider.name());
     }
@@ -105,6 +106,10 @@ TEST_CASE("the passive end may send first, right behind its accept") {
       passive->post_send(send_of(outbox, 16));
       passive->accept(pattern(8, 1));
       active_events.wait_recvs(1);
+      CHECK(active_events.recvs().back().status == Status::kSuccess);
+      CHECK(active_events.recvs().back().byte_len == 16);
+      CAPTURE(active_events.reason_text());
+      CAPTURE(passive_events.reason_text());
       CHECK(inbox.bytes == outbox.bytes);
       active->close();
       passive->close();

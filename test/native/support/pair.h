@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "support/host.h"
 #include "support/recorder.h"
 
 namespace rdma_migrate::test {
@@ -11,7 +12,7 @@ namespace rdma_migrate::test {
 class Acceptor {
  public:
   explicit Acceptor(fabric::Provider& provider, const fabric::ConnectionOptions& options = {},
-                    const std::string& host = "127.0.0.1")
+                    const std::string& host = test_host())
       : host_(host) {
     listener_ =
         provider.listen({host, 0}, options, [this](std::unique_ptr<fabric::ConnectionRequest> request) {
@@ -61,7 +62,7 @@ struct Buffer {
 struct PairOptions {
   fabric::ConnectionOptions active;
   fabric::ConnectionOptions passive;
-  std::string host = "127.0.0.1";
+  std::string host = test_host();
   fabric::Bytes request_data;
   fabric::Bytes reply_data;
   // Between the making of the ends and the handshake: the place to register memory and post RECVs.

@@ -1,0 +1,83 @@
+/** What the addon exports of RDMA devices (native/fabric/device_provider.h), declared. Nothing is decided here. */
+
+export interface NativeGid {
+  readonly index: number;
+  /** As an IPv6 address. */
+  readonly gid: string;
+  /** `IB`, `RoCE v1`, `RoCE v2`; empty where the kernel does not tell. */
+  readonly type: string;
+  /** The network interface behind it, or empty. */
+  readonly netdev: string;
+}
+
+export interface NativeDevicePort {
+  readonly number: number;
+  /** `ACTIVE`, `DOWN` and so on. */
+  readonly state: string;
+  /** `Ethernet` or `InfiniBand`. */
+  readonly linkLayer: string;
+  /** Bytes. */
+  readonly activeMtu: number;
+  readonly gids: readonly NativeGid[];
+}
+
+export interface NativeDevice {
+  /** Such as `mlx5_0`. */
+  readonly name: string;
+  /** `InfiniBand` (RoCE too) or `iWARP`. */
+  readonly transport: string;
+  readonly firmware: string;
+  /** Why it cannot be used, with what to do; empty when it can. */
+  readonly problem: string;
+  readonly limits: {
+    /** Bytes in one registration. */
+    readonly maxMrSize: bigint;
+    readonly maxMr: number;
+    readonly maxQp: number;
+    readonly maxQpWr: number;
+    readonly maxCqe: number;
+    readonly maxQpRdAtom: number;
+  };
+  readonly ports: readonly NativeDevicePort[];
+  /** Of this host, that connections through this device can use. */
+  readonly addresses: readonly string[];
+}
+
+export interface NativeReach {
+  readonly reachable: boolean;
+  /** Empty when listening on every address. */
+  readonly device: string;
+  readonly port: number;
+  /** Why, or why not, for logs. */
+  readonly reason: string;
+}
+
+export interface NativeProof {
+  readonly ok: boolean;
+  /** The address that was connected to. */
+  readonly address: string;
+  /** Written and compared. */
+  readonly bytes: bigint;
+  readonly milliseconds: number;
+  /** What was shown, or what went wrong. */
+  readonly message: string;
+}
+
+/** All but `verbsProblem` reject with PROVIDER_UNAVAILABLE where the verbs provider does not load. */
+export interface NativeDevices {
+  /** Why the verbs provider does not load, with what to install; null when it does. Says nothing about devices. */
+  verbsProblem(): string | null;
+  /** Every RDMA device, usable or not. */
+  listDevices(): Promise<NativeDevice[]>;
+  /**
+   * Which device leads to an address. Connecting: through which a route and a neighbour are found; whether the peer speaks RDMA is
+   * known when a connection is tried. Listening: which has the address, or for every address, whether any has an active port.
+   */
+  findDevice(
+    endpoint: { host: string; port: number },
+    direction: 'connect' | 'listen',
+    timeoutMs: number,
+  ): Promise<NativeReach>;
+  /** Connects a device to itself, writes 1 MiB into registered memory and compares. Never rejects for what the device does. */
+  proveDevice(device: string, timeoutMs: number): Promise<NativeProof>;
+}

@@ -1,0 +1,49 @@
+#include "fabric/plugin.h"
+
+#include <dlfcn.h>
+#include <unistd.h>
+
+namespace rdma_migrate::fabric {
+namespace {
+
+[[noreturn]] void unavailable(const std::string& why, const std::string& remedy) {
+  throw Error("PROVIDER_UNAVAILABLE", "the verbs provider is not available: " + why + "; " + remedy +
+                                          ", or use provider iwarp, which needs no RDMA device");
+}
+
+[[noreturn]] void not_built(const std::string& path) {
+  unavailable("there is no " + path + ", it is built only where rdma-core's headers are",
+              "apt-get install libibverbs-dev librdmacm-dev and build again with npm run build:native");
+}
+
+[[noreturn]] void not_loaded(const std::string& reason) { unavailable(reason, kRdmaCorePackages); }
+
+}  // namespace
+
+std::string own_folder() {
+  Dl_info info{};
+  if (dladdr(reinterpret_cast<void*>(&own_folder), &info) == 0 || info.dli_fname == nullptr) return "";
+  const std::string path = info.dli_fname;
+  const size_t slash = path.rfind('/');
+  return slash == std::string::npos ? "." : path.substr(0, slash);
+}
+
+std::unique_ptr<DeviceProvider> load_device_provider(const std::string& folder) {
+  const std::string path = folder + "/" + kVerbsPlugin;
+  if (access(path.c_str(), F_OK) != 0) not_built(path);
+  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+  if (library == nullptr) {
+    const char* reason = dlerror();
+    not_loaded(reason == nullptr ? path + " does not load" : reason);
+  }
+  auto make = reinterpret_cast<MakeDeviceProvider>(dlsym(library, kDevicePluginSymbol));
+  const char* mark = "unknown";
+  DeviceProvider* provider = make == nullptr ? nullptr : make(RDMA_MIGRATE_PLUGIN_MARK, &mark);
+  if (provider == nullptr) {
+    unavailable(path + " is of another build (" + mark + ", expected " + RDMA_MIGRATE_PLUGIN_MARK + ")",
+                "build both again with npm run build:native");
+  }
+  return std::unique_ptr<DeviceProvider>(provider);
+}
+
+}  // namespace rdma_migrate::fabric

@@ -1,0 +1,23 @@
+// Finds the verbs provider at run time, so that one build serves machines with and without rdma-core.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "fabric/device_provider.h"
+
+namespace rdma_migrate::fabric {
+
+// What a loaded plugin lacks to run: how to get it.
+inline constexpr const char* kRdmaCorePackages =
+    "apt-get install rdma-core libibverbs1 librdmacm1 ibverbs-providers";
+inline constexpr const char* kVerbsPlugin = "rdma_migrate_verbs.so";
+
+// The folder of the binary that this code is linked into; "" if the system does not tell.
+std::string own_folder();
+
+// Loads folder/rdma_migrate_verbs.so and makes its provider. The library stays loaded for the life of the
+// process. Throws Error: PROVIDER_UNAVAILABLE with the loader's reason and what to install.
+std::unique_ptr<DeviceProvider> load_device_provider(const std::string& folder);
+
+}  // namespace rdma_migrate::fabric

@@ -1,0 +1,47 @@
+// Listens on one address, or on every address of every RDMA device.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <mutex>
+#include <thread>
+
+#include "verbs/wait.h"
+
+namespace rdma_migrate::verbs {
+
+class Listener final : public fabric::Listener {
+ public:
+  using OnRequest = std::function<void(std::unique_ptr<fabric::ConnectionRequest>)>;
+
+  // Throws Error: ADDRESS_IN_USE, ADDRESS_NOT_FOUND, PERMISSION_DENIED, LISTEN_FAILED, PROVIDER_UNAVAILABLE.
+  Listener(const fabric::Endpoint& endpoint, OnRequest on_request);
+  ~Listener() override { close(); }
+
+  std::string address() const override { return address_; }
+  uint16_t port() const override { return port_; }
+  void close() override;
+
+ private:
+  void run() noexcept;
+  void take_requests();
+
+  const OnRequest on_request_;
+  std::unique_ptr<CmId> id_;
+  std::string address_;
+  uint16_t port_ = 0;
+  WakeEvent wake_;
+  std::atomic<bool> stopping_{false};
+
+  // Taken down first: close() joins it.
+  std::mutex close_mutex_;
+  std::thread thread_;
+};
+
+// 0.0.0.0 or [::]
+bool is_any(const fabric::SocketAddress& address);
+
+// An id that is bound to the first of the endpoint's addresses that a device has. Throws Error like Listener.
+std::unique_ptr<CmId> bind_any(const fabric::Endpoint& endpoint);
+
+}  // namespace rdma_migrate::verbs

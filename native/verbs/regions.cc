@@ -1,0 +1,145 @@
+#include "verbs/regions.h"
+
+#include <cerrno>
+#include <string>
+
+#include "memory/memory_limit.h"
+#include "verbs/locked_memory.h"
+#include "verbs/prefault.h"
+#include "verbs/queue_pair.h"
+
+namespace rdma_migrate::verbs {
+namespace {
+
+class VerbsMemoryRegion final : public fabric::MemoryRegion {
+ public:
+  VerbsMemoryRegion(std::shared_ptr<Regions> regions, uint32_t handle, uint64_t address, uint64_t length)
+      : regions_(std::move(regions)), handle_(handle), address_(address), length_(length) {}
+  ~VerbsMemoryRegion() override { regions_->remove(handle_); }
+  uint64_t address() const override { return address_; }
+  uint64_t length() const override { return length_; }
+  uint32_t lkey() const override { return handle_; }
+  uint32_t rkey() const override { return regions_->rkey(handle_); }
+
+ private:
+  const std::shared_ptr<Regions> regions_;
+  const uint32_t handle_;
+  const uint64_t address_;
+  const uint64_t length_;
+};
+
+// Handles of neighbouring regions differ in more than their low bits, so that an index added to a key by
+// mistake names no other region.
+constexpr uint32_t kHandleStep = 0x101;
+
+int device_access(unsigned access) {
+  int flags = 0;
+  // The device writes for the peer: the specification wants local write with remote write.
+  if ((access & (fabric::kAccessLocalWrite | fabric::kAccessRemoteWrite)) != 0)
+    flags |= IBV_ACCESS_LOCAL_WRITE;
+  if ((access & fabric::kAccessRemoteWrite) != 0) flags |= IBV_ACCESS_REMOTE_WRITE;
+  if ((access & fabric::kAccessRemoteRead) != 0) flags |= IBV_ACCESS_REMOTE_READ;
+  return flags;
+}
+
+bool writable(unsigned access) { return (device_access(access) & IBV_ACCESS_LOCAL_WRITE) != 0; }
+
+[[noreturn]] void bad_argument(const std::string& message) { throw Error("INVALID_ARGUMENT", message); }
+
+}  // namespace
+
+std::unique_ptr<fabric::MemoryRegion> Regions::add(uint64_t address, uint64_t length, unsigned access) {
+  if (length > UINT64_MAX - address) {
+    throw Error("REGISTER_FAILED", "the range of " + std::to_string(length) + " bytes at " +
+                                       std::to_string(address) + " does not fit into the address space");
+  }
+  check_can_pin(length, pin_limits());
+  std::shared_lock device(device_mutex_);
+  if (ended_)
+    throw Error("REGISTER_FAILED",
+                "the connection has been closed; no memory can be registered with it any more");
+  Mr mr = queue_pair_ ? register_with_device(address, length, access) : nullptr;
+  std::lock_guard lock(mutex_);
+  const uint32_t handle = new_handle();
+  regions_[handle] = {address, length, access, std::move(mr)};
+  return std::make_unique<VerbsMemoryRegion>(shared_from_this(), handle, address, length);
+}
+
+uint32_t Regions::new_handle() {
+  do last_handle_ += kHandleStep;
+  while (last_handle_ == 0 || regions_.contains(last_handle_));
+  return last_handle_;
+}
+
+Regions::Mr Regions::register_with_device(uint64_t address, uint64_t length, unsigned access) const {
+  const uint64_t limit = queue_pair_->max_mr_size();
+  if (length > limit) {
+    throw Error("REGISTER_FAILED",
+                queue_pair_->device_name() + " registers at most " + memory::format_bytes(limit) +
+                    " at once and " + memory::format_bytes(length) +
+                    " were asked for; one range has one key, so it cannot be split: migrate without pin-all");
+  }
+  if (writable(access)) prefault(address, length);
+  Mr mr(ibv_reg_mr(queue_pair_->pd(), reinterpret_cast<void*>(address), length, device_access(access)));
+  if (!mr) throw pin_error(address, length, writable(access), errno);
+  return mr;
+}
+
+void Regions::remove(uint32_t handle) {
+  std::shared_lock device(device_mutex_);
+  std::unordered_map<uint32_t, Region>::node_type removed;  // deregistered without the lock
+  std::lock_guard lock(mutex_);
+  removed = regions_.extract(handle);
+}
+
+uint32_t Regions::rkey(uint32_t handle) const {
+  std::lock_guard lock(mutex_);
+  auto found = regions_.find(handle);
+  return found == regions_.end() || !found->second.mr ? 0 : found->second.mr->rkey;
+}
+
+bool Regions::device_key(uint32_t handle, uint32_t& lkey) const {
+  std::lock_guard lock(mutex_);
+  auto found = regions_.find(handle);
+  if (found == regions_.end() || !found->second.mr) return false;
+  lkey = found->second.mr->lkey;
+  return true;
+}
+
+void Regions::check(uint32_t handle, uint64_t address, uint32_t length, unsigned rights) const {
+  if (length == 0) return;
+  std::lock_guard lock(mutex_);
+  auto found = regions_.find(handle);
+  if (found == regions_.end())
+    bad_argument("lkey " + std::to_string(handle) + " belongs to no memory region of this connection");
+  const Region& region = found->second;
+  if (address < region.address || length > region.length ||
+      address - region.address > region.length - length) {
+    bad_argument("a buffer of " + std::to_string(length) + " bytes at " + std::to_string(address) +
+                 " leaves its memory region of " + std::to_string(region.length) + " bytes at " +
+                 std::to_string(region.address));
+  }
+  if ((region.access & rights) != rights)
+    bad_argument("a buffer for received data needs a region with local write access");
+}
+
+void Regions::bind(std::shared_ptr<QueuePair> queue_pair) {
+  std::unique_lock device(device_mutex_);
+  if (ended_) return;
+  queue_pair_ = std::move(queue_pair);
+  std::lock_guard lock(mutex_);
+  for (auto& [handle, region] : regions_)
+    region.mr = register_with_device(region.address, region.length, region.access);
+}
+
+void Regions::unbind() {
+  std::unique_lock device(device_mutex_);
+  ended_ = true;
+  {
+    std::lock_guard lock(mutex_);
+    for (auto& [handle, region] : regions_) region.mr.reset();
+  }
+  queue_pair_.reset();
+}
+
+}  // namespace rdma_migrate::verbs

@@ -1,0 +1,64 @@
+// The registered memory of one connection. What users get as lkey is a handle of ours: a region may be made
+// before the device is known (the active side learns it from the route), and a handle finds the bounds that
+// post_send() checks.
+#pragma once
+
+#include <infiniband/verbs.h>
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <unordered_map>
+
+#include "fabric/fabric.h"
+
+namespace rdma_migrate::verbs {
+
+class QueuePair;
+
+class Regions : public std::enable_shared_from_this<Regions> {
+ public:
+  // Registers with the device, or later in bind(). Throws Error: REGISTER_FAILED, LOCKED_MEMORY_LIMIT.
+  std::unique_ptr<fabric::MemoryRegion> add(uint64_t address, uint64_t length, unsigned access);
+  void remove(uint32_t handle);
+  // 0 before bind(), and after unbind() or for an unknown handle.
+  uint32_t rkey(uint32_t handle) const;
+
+  // Throws Error INVALID_ARGUMENT unless handle covers the range with these rights.
+  void check(uint32_t handle, uint64_t address, uint32_t length, unsigned rights) const;
+  // The device's lkey; false: deregistered, or no device yet.
+  bool device_key(uint32_t handle, uint32_t& lkey) const;
+
+  // The device is known: registers what waits for it. Throws Error like add().
+  void bind(std::shared_ptr<QueuePair> queue_pair);
+  // Deregisters everything; waits for registrations under way. The queue pair must not use memory any more.
+  void unbind();
+
+ private:
+  struct Deregister {
+    void operator()(ibv_mr* mr) const { ibv_dereg_mr(mr); }
+  };
+  using Mr = std::unique_ptr<ibv_mr, Deregister>;
+  struct Region {
+    uint64_t address = 0;
+    uint64_t length = 0;
+    unsigned access = 0;
+    Mr mr;
+  };
+
+  Mr register_with_device(uint64_t address, uint64_t length, unsigned access) const;
+  uint32_t new_handle();
+
+  // Held shared by whoever registers or deregisters, which takes as long as pinning takes; alone by bind()
+  // and unbind().
+  std::shared_mutex device_mutex_;
+  std::shared_ptr<QueuePair> queue_pair_;
+  bool ended_ = false;
+
+  mutable std::mutex mutex_;  // regions_, last_handle_
+  std::unordered_map<uint32_t, Region> regions_;
+  uint32_t last_handle_ = 0;
+};
+
+}  // namespace rdma_migrate::verbs
