@@ -30,6 +30,7 @@ export function missingPackages(wanted: readonly string[], listing: string): str
 }
 
 async function installedListing(): Promise<string> {
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: dpkg-query's own placeholders
   const query = ['-W', '-f', '${Package} ${db:Status-Status}\n', ...PACKAGES];
   return promisify(execFile)('dpkg-query', query).then(
     ({ stdout }) => stdout,

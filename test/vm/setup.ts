@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { guestFile } from './checkout.ts';
 import { buildInitramfs } from './initramfs.ts';
 import { addSiw, newestKernel, unpackPackages } from './kernel.ts';
-import { acquireLock } from './lock.ts';
+import { withLock } from './lock.ts';
 import { ensurePackages } from './packages.ts';
 import { tool } from './tool.ts';
 
@@ -49,10 +49,11 @@ async function findReady(cache: string): Promise<Bench | undefined> {
   return undefined;
 }
 
+/** A set-up that was killed may have left a tool that still writes: hence the retries. */
 async function removePartials(cache: string): Promise<void> {
   for (const name of await readdir(cache)) {
     if (name.startsWith('vm-') && name.includes('.partial'))
-      await rm(join(cache, name), { recursive: true, force: true });
+      await rm(join(cache, name), { recursive: true, force: true, maxRetries: 10, retryDelay: 500 });
   }
 }
 
@@ -95,10 +96,11 @@ async function make(cache: string, say: (text: string) => void): Promise<Bench> 
 export async function ensureBench(say: (text: string) => void): Promise<Bench> {
   const cache = cacheFolder();
   await mkdir(cache, { recursive: true });
-  await using _lock = await acquireLock(join(cache, 'lock'));
-  await ensurePackages(say);
-  const ready = await findReady(cache);
-  if (ready !== undefined) return ready;
-  await removePartials(cache);
-  return make(cache, say);
+  return withLock(join(cache, 'lock'), async () => {
+    await ensurePackages(say);
+    const ready = await findReady(cache);
+    if (ready !== undefined) return ready;
+    await removePartials(cache);
+    return make(cache, say);
+  });
 }

@@ -74,10 +74,13 @@ out=$!
 carry stderr
 err=$!
 
+# The share is for root alone.
+cp /run/bench/job.sh /run/job.sh
+chmod 644 /run/job.sh
 if [ "$UNPRIVILEGED" = 1 ]; then
-  (ulimit -l 8192 && exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all sh /run/bench/job.sh)
+  (ulimit -l 8192 && exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all sh /run/job.sh)
 else
-  (ulimit -l unlimited && exec sh /run/bench/job.sh)
+  (ulimit -l unlimited && exec sh /run/job.sh)
 fi >/run/stdout 2>/run/stderr </dev/null
 status=$?
 drain "$out"

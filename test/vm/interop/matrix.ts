@@ -1,0 +1,49 @@
+/** The cases of a device, in the order in which they run: images that earlier cases make are sent by later ones. */
+import type { Device } from '../arguments.ts';
+import { brokenReceive, killedTarget, mismatch, oursToQemu, qemuToOurs, qemuToQemu } from './cases.ts';
+import type { OurEnd } from './our-end.ts';
+import type { Case } from './scene.ts';
+import { spanTimes } from './spans.ts';
+
+export interface NamedCase {
+  /** Such as `QEMU → QEMU, pin-all on`. */
+  readonly name: string;
+  readonly run: Case;
+}
+
+/** Where our end runs: a process in the VM on the device, or one outside on no device. */
+export interface Place {
+  readonly name: string;
+  readonly end: OurEnd;
+}
+
+const mode = (pinAll: boolean) => `pin-all ${pinAll ? 'on' : 'off'}`;
+const BOTH = [false, true] as const;
+
+function withOurs({ name, end }: Place): NamedCase[] {
+  const image = (pinAll: boolean) => `vm-${end.provider}-${pinAll ? 'pinned' : 'dynamic'}`;
+  const ours = `rdma-migrate ${name}`;
+  return [
+    ...BOTH.map((pinAll) => ({
+      name: `QEMU → ${ours}, ${mode(pinAll)}`,
+      run: qemuToOurs(end, image(pinAll), pinAll),
+    })),
+    ...BOTH.map((pinAll) => ({
+      name: `${ours} → QEMU, ${mode(pinAll)}`,
+      run: oursToQemu(end, image(pinAll), pinAll),
+    })),
+    { name: `${ours} → QEMU, time without and with pin-all`, run: spanTimes(end) },
+    { name: `${ours} → QEMU with more RAM`, run: mismatch(end, image(false)) },
+    { name: `${ours} → QEMU that is killed`, run: killedTarget(end, image(false)) },
+    { name: `QEMU → ${ours}, migrate_cancel`, run: brokenReceive(end, 'migrate_cancel') },
+    { name: `QEMU → ${ours}, QEMU is killed`, run: brokenReceive(end, 'kill QEMU') },
+    { name: `QEMU → ${ours}, ours is killed`, run: brokenReceive(end, 'kill ours') },
+  ];
+}
+
+export function matrix(device: Device, places: readonly Place[]): NamedCase[] {
+  return [
+    ...BOTH.map((pinAll) => ({ name: `QEMU → QEMU, ${mode(pinAll)}`, run: qemuToQemu(pinAll) })),
+    ...places.flatMap(withOurs),
+  ].map(({ name, run }) => ({ name: `${device}: ${name}`, run }));
+}

@@ -1,0 +1,129 @@
+/** Our end of a migration, wherever it runs: in the VM, or outside on a machine without an RDMA device. */
+import { existsSync } from 'node:fs';
+import { mkdir, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { verifyGuestRam } from '../../../examples/guest/verify.ts';
+import { loadStream } from '../../../examples/qemu/migrate.ts';
+import { type Outcome, RdmaMigrate } from './command.ts';
+import { type GuestProof, proveGuest, startVm } from './qemu.ts';
+
+export type Provider = 'iwarp' | 'verbs';
+
+/** What a case may ask of our end. All of it is plain data: it may travel as JSON. Images are called by name. */
+export interface OurEnd {
+  readonly provider: Provider;
+  /** Starts `receive`; gives the URI at which the peer finds it. */
+  receive(image: string): Promise<string>;
+  /** Waits until `receive` has ended. */
+  received(image: string): Promise<Outcome>;
+  /** Kills a `receive` or `send`. */
+  kill(image: string): Promise<void>;
+  /** Starts `send`. */
+  send(image: string, uri: string, pinAll: boolean): Promise<null>;
+  /** Waits until `send` has ended. */
+  sent(image: string): Promise<Outcome>;
+  /** Checks every page of the guest in an image; gives the pass in which it stood. */
+  verify(image: string): Promise<number>;
+  /** Feeds the image to a fresh QEMU by way of `image to-qemu` and lets the guest go on there. */
+  resume(image: string): Promise<GuestProof>;
+  /** Whether anything of the image is there, a part that a failure left behind included. */
+  exists(image: string): Promise<boolean>;
+}
+
+const manifest = z.object({
+  blocks: z.array(z.object({ name: z.string(), file: z.string().optional() })),
+});
+
+export interface LocalEndOptions {
+  readonly folder: string;
+  readonly provider: Provider;
+  /** Address of this machine that the peer can reach. */
+  readonly address: string;
+}
+
+export class LocalEnd implements OurEnd, AsyncDisposable {
+  readonly provider: Provider;
+  readonly #folder: string;
+  readonly #address: string;
+  readonly #running = new Map<string, RdmaMigrate>();
+
+  constructor({ folder, provider, address }: LocalEndOptions) {
+    this.provider = provider;
+    this.#folder = folder;
+    this.#address = address;
+  }
+
+  async receive(image: string): Promise<string> {
+    const uri = `rdma:${this.#address}:0`;
+    const command = this.#start(image, ['receive', uri, '--image', this.#path(image), '--timeout', '120']);
+    return z.string().parse((await command.event('listening')).uri);
+  }
+
+  received(image: string): Promise<Outcome> {
+    return this.#command(image).outcome();
+  }
+
+  kill(image: string): Promise<void> {
+    return this.#command(image).kill();
+  }
+
+  async send(image: string, uri: string, pinAll: boolean): Promise<null> {
+    this.#start(image, ['send', this.#path(image), uri, ...(pinAll ? ['--pin-all'] : [])]);
+    return null;
+  }
+
+  sent(image: string): Promise<Outcome> {
+    return this.#command(image).outcome();
+  }
+
+  async verify(image: string): Promise<number> {
+    const text = await readFile(join(this.#path(image), 'manifest.json'), 'utf8');
+    const ram = manifest.parse(JSON.parse(text)).blocks.find(({ name }) => name === 'pc.ram');
+    return Number((await verifyGuestRam(join(this.#path(image), ram?.file ?? ''))).pass);
+  }
+
+  async resume(image: string): Promise<GuestProof> {
+    const file = `${this.#path(image)}.stream`;
+    await using converter = new RdmaMigrate(['image', 'to-qemu', this.#path(image), file]);
+    const { exitCode, stderr } = await converter.outcome();
+    if (exitCode !== 0) throw new Error(`image to-qemu ended with ${exitCode}: ${stderr}`);
+    await using vm = await startVm(this.#folder, { name: `${image}-on`, incoming: 'defer', paused: true });
+    try {
+      await loadStream(vm, { file, ignoreShared: false });
+      return await proveGuest(vm);
+    } finally {
+      await rm(file);
+      await rm(vm.ramFile);
+    }
+  }
+
+  async exists(image: string): Promise<boolean> {
+    return existsSync(this.#path(image));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const command of this.#running.values()) await command.kill();
+  }
+
+  #start(image: string, args: readonly string[]): RdmaMigrate {
+    const command = new RdmaMigrate([...args, '--provider', this.provider]);
+    this.#running.set(image, command);
+    return command;
+  }
+
+  #command(image: string): RdmaMigrate {
+    const command = this.#running.get(image);
+    if (command === undefined) throw new Error(`nothing was started for the image ${image}`);
+    return command;
+  }
+
+  #path(image: string): string {
+    return join(this.#folder, image);
+  }
+}
+
+export async function localEnd(options: LocalEndOptions): Promise<LocalEnd> {
+  await mkdir(options.folder, { recursive: true });
+  return new LocalEnd(options);
+}
