@@ -12,6 +12,8 @@ export const EXIT = {
   host: 7,
   /** The destination may have the VM: look there before the source's VM goes on. */
   commitUnknown: 8,
+  /** The guest wrote faster than its RAM could be sent; it runs on. */
+  notConverged: 9,
   /** 128 + SIGINT, as a shell reports it. */
   interrupted: 130,
   /** 128 + SIGTERM. */
@@ -49,7 +51,10 @@ const EXIT_CODE_OF: Readonly<Record<ErrorCode, ExitCode>> = {
   STREAM_TRUNCATED: EXIT.protocol,
   COMMIT_MISMATCH: EXIT.protocol,
   COMMIT_UNKNOWN: EXIT.commitUnknown,
+  NOT_CONVERGED: EXIT.notConverged,
+  GUEST_ERROR: EXIT.host,
   PROVIDER_UNAVAILABLE: EXIT.host,
+  TRACKER_UNAVAILABLE: EXIT.host,
   REGISTER_FAILED: EXIT.host,
   LOCKED_MEMORY_LIMIT: EXIT.host,
   OUT_OF_MEMORY: EXIT.host,
@@ -79,5 +84,6 @@ Exit codes:
   6    the image or a file: exists, missing, damaged, disk full
   7    this machine: limits, memory, permissions, provider
   8    unknown whether the destination has the VM: look there before it goes on here
+  9    the guest wrote faster than its RAM could be sent; it runs on at the source
   130  cancelled by SIGINT (Ctrl-C); 143: by SIGTERM
 docs/errors.md lists every error code.`;

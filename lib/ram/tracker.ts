@@ -1,0 +1,31 @@
+import type { NativeBitmap } from '../native/memory.ts';
+import type { NativePageDigests } from '../native/dirty.ts';
+
+/** How writes to a running guest's RAM are noticed. */
+export type TrackerKind = 'write-protect' | 'soft-dirty' | 'bitmap' | 'hash';
+
+/**
+ * Notices which pages of a VM's RAM blocks are written while the guest runs. One instance serves one migration: start, any
+ * number of collects, stop.
+ */
+export interface DirtyTracker extends AsyncDisposable {
+  readonly kind: TrackerKind;
+  /**
+   * Begins to watch. Every page written after this has resolved shows in a later {@link collect}; pages written before it may.
+   * @throws MigrationError TRACKER_UNAVAILABLE, OUT_OF_MEMORY
+   */
+  start(): Promise<void>;
+  /**
+   * Sets the bit of each page that was written since `start` or the last call, in one bitmap a block, in the order of the blocks,
+   * and forgets it. Bits that are set already stay. Resolves with the pages it found written. A page that is written while this
+   * runs shows in this call or in the next. One call at a time.
+   */
+  collect(bitmaps: readonly NativeBitmap[]): Promise<bigint>;
+  /** Ends the watch and gives everything back. Idempotent. Never throws. */
+  stop(): Promise<void>;
+  /**
+   * Where the engine notes what it has sent of each block, for a tracker that compares content. With it pages are copied and
+   * digested on their way: what reached the peer is then known, whatever the guest does meanwhile.
+   */
+  readonly sent?: readonly NativePageDigests[];
+}
