@@ -1,5 +1,5 @@
-import type { NativeBitmap } from '../native/memory.ts';
 import type { NativePageDigests } from '../native/dirty.ts';
+import type { NativeBitmap } from '../native/memory.ts';
 
 /** How writes to a running guest's RAM are noticed. */
 export type TrackerKind = 'write-protect' | 'soft-dirty' | 'bitmap' | 'hash';
