@@ -2,18 +2,33 @@
 export { type Check, type CheckStatus, type DoctorReport, runDoctor } from './doctor/index.ts';
 export { ERROR_CODES, type ErrorCode, type ErrorDetails, MigrationError, type Phase } from './errors.ts';
 export * from './image/index.ts';
+export type { Verdict } from './migration/convergence.ts';
 export { MigrationDestination } from './migration/destination.ts';
+export type { DowntimePart, DowntimeParts } from './migration/downtime.ts';
 export type { MigrationEvents } from './migration/migration.ts';
-export type { DestinationOptions, MigrationOptions, SourceOptions } from './migration/options.ts';
+export type {
+  DestinationOptions,
+  LiveOptions,
+  MigrationOptions,
+  SourceOptions,
+} from './migration/options.ts';
 export type { MigrationFacts, MigrationResult } from './migration/result.ts';
 export { MigrationSource } from './migration/source.ts';
-export type { MigrationProgress, MigrationStatus, RamStatistics } from './migration/statistics.ts';
+export type {
+  LiveStatistics,
+  MigrationProgress,
+  MigrationStatus,
+  RamStatistics,
+  RoundReport,
+} from './migration/statistics.ts';
 export { formatRdmaUri, parseRdmaUri, type RdmaAddress } from './protocol/uri.ts';
 export { QmpClient, type QmpEvent, type QmpGreeting } from './qmp/client.ts';
 export { type Mapping, mapCaller, mapFile, mapMemfd } from './ram/mapping.ts';
+export type { DirtyTracker, TrackerKind } from './ram/tracker.ts';
 export type {
   Arrival,
   DestinationTarget,
+  Guest,
   RamBlock,
   RamBlockLayout,
   RamSection,

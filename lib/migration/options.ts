@@ -2,6 +2,7 @@ import { availableParallelism } from 'node:os';
 import { MigrationError } from '../errors.ts';
 import type { NativeConnectionOptions } from '../native/transport.ts';
 import type { ProviderChoice } from '../transport/provider.ts';
+import type { ConvergenceLimits } from './convergence.ts';
 
 /** What both ends can be told. */
 export interface MigrationOptions {
@@ -30,6 +31,29 @@ export interface SourceOptions extends MigrationOptions {
   readonly maxBandwidth?: bigint;
   /** Compare a digest of all RAM on both sides before the commit. Reads all RAM once more. Default false. */
   readonly verify?: boolean;
+  /** What is allowed to a guest that runs while it is sent; nothing of it counts for one that stands still. */
+  readonly live?: LiveOptions;
+}
+
+/** Names and defaults are QEMU's (migrate-set-parameters) where it has them. */
+export interface LiveOptions {
+  /** `downtime-limit`: how long the guest may stand still, milliseconds. Default 300. */
+  readonly downtimeLimitMs?: number;
+  /** The longest time from the start to the stop of the guest, milliseconds. Default: none, as in QEMU. */
+  readonly timeLimitMs?: number;
+  /**
+   * What happens at the time limit. `cancel` (default): NOT_CONVERGED, and the guest runs on. `stop-and-copy`: the guest stops, however long
+   * the rest takes.
+   */
+  readonly onTimeLimit?: 'cancel' | 'stop-and-copy';
+  /** `auto-converge`: slow a guest down that writes too fast, if the VMM can. Default false. */
+  readonly autoConverge?: boolean;
+  /** `cpu-throttle-initial`, `cpu-throttle-increment`, `max-cpu-throttle`, percent from 1 to 99. Defaults 20, 10, 99. */
+  readonly cpuThrottleInitial?: number;
+  readonly cpuThrottleIncrement?: number;
+  readonly maxCpuThrottle?: number;
+  /** `throttle-trigger-threshold`: percent of what a round sends, 1 to 100. Default 50. */
+  readonly throttleTriggerThreshold?: number;
 }
 
 export interface DestinationOptions extends MigrationOptions {
@@ -51,12 +75,37 @@ export function populatesAhead({ populate = 'auto' }: DestinationOptions): boole
     case 'never':
       return false;
     default:
-      throw new MigrationError(
-        'INVALID_ARGUMENT',
-        'configure',
+      throw invalid(
         `expected auto, always or never for populate but received ${String(populate satisfies never)}`,
       );
   }
+}
+
+/** Live options, complete. */
+export interface LiveParameters extends Omit<ConvergenceLimits, 'switchoverMs'> {
+  /** 0: none. */
+  readonly timeLimitMs: number;
+  readonly onTimeLimit: 'cancel' | 'stop-and-copy';
+}
+
+/** @throws MigrationError INVALID_ARGUMENT */
+export function liveParameters(options: LiveOptions = {}): LiveParameters {
+  const percent = (name: keyof LiveOptions, fallback: number, most = 99): number =>
+    integer(name, (options[name] as number | undefined) ?? fallback, { least: 1, most, unit: 'percent' });
+  const { onTimeLimit = 'cancel', timeLimitMs } = options;
+  if (onTimeLimit !== 'cancel' && onTimeLimit !== 'stop-and-copy') {
+    throw invalid(`expected cancel or stop-and-copy for onTimeLimit but received ${String(onTimeLimit)}`);
+  }
+  return {
+    downtimeLimitMs: milliseconds('downtimeLimitMs', options.downtimeLimitMs ?? 300),
+    timeLimitMs: timeLimitMs === undefined ? 0 : milliseconds('timeLimitMs', timeLimitMs),
+    onTimeLimit,
+    autoConverge: options.autoConverge ?? false,
+    cpuThrottleInitial: percent('cpuThrottleInitial', 20),
+    cpuThrottleIncrement: percent('cpuThrottleIncrement', 10),
+    maxCpuThrottle: percent('maxCpuThrottle', 99),
+    throttleTriggerThreshold: percent('throttleTriggerThreshold', 50, 100),
+  };
 }
 
 /** @throws MigrationError INVALID_ARGUMENT */
@@ -68,11 +117,20 @@ export function connectionOptions(options: MigrationOptions): NativeConnectionOp
   };
 }
 
-function milliseconds(name: string, value: number): number {
-  if (Number.isInteger(value) && value > 0 && value <= 2 ** 31 - 1) return value;
-  throw new MigrationError(
-    'INVALID_ARGUMENT',
-    'configure',
-    `expected an integer from 1 to 2147483647 milliseconds for ${name} but received ${value}`,
-  );
+/** @throws MigrationError INVALID_ARGUMENT */
+export function milliseconds(name: string, value: number): number {
+  return integer(name, value, { least: 1, most: 2 ** 31 - 1, unit: 'milliseconds' });
+}
+
+function integer(
+  name: string,
+  value: number,
+  { least, most, unit }: { least: number; most: number; unit: string },
+): number {
+  if (Number.isInteger(value) && value >= least && value <= most) return value;
+  throw invalid(`expected an integer from ${least} to ${most} ${unit} for ${name} but received ${value}`);
+}
+
+function invalid(message: string): MigrationError {
+  return new MigrationError('INVALID_ARGUMENT', 'configure', message);
 }

@@ -1,5 +1,6 @@
 import { MigrationError, type Phase } from '../errors.ts';
 import { native } from '../native/index.ts';
+import type { NativeBitmap } from '../native/memory.ts';
 import { COUNTER, type NativeMemoryRegion } from '../native/transport.ts';
 import type { Agreed } from '../protocol/capabilities.ts';
 import { SentDigest } from '../protocol/commit.ts';
@@ -15,6 +16,8 @@ import { BlockKeys } from '../ram/keys.ts';
 import type { SourceVm } from '../ram/vm.ts';
 import type { Connection } from '../transport/connection.ts';
 import { SourceTurns, type TurnLimits } from '../transport/turns.ts';
+import type { GuestControl } from './guest-control.ts';
+import { type LiveControls, preCopy } from './pre-copy.ts';
 import { type RamPassResult, type SourceBlock, sendRam } from './ram-pass.ts';
 import type { Statistics } from './statistics.ts';
 
@@ -29,6 +32,9 @@ interface Context {
   readonly limits: TurnLimits;
   readonly verify: boolean;
   readonly enter: (phase: Phase) => void;
+  readonly notice: (message: string) => void;
+  /** Present: the guest runs. */
+  readonly live?: { readonly guest: GuestControl; readonly controls: LiveControls };
 }
 
 /** What a session reports when everything has been sent. */
@@ -42,12 +48,11 @@ export interface SentSummary {
  *
  * ```text
  * setup         before + ram START | RAM_BLOCKS_REQUEST, REGISTER_FINISHED | EOS
- * ram           FOOTER + ram END   | COMPRESS, REGISTER_REQUEST, WRITEs, REGISTER_FINISHED | EOS
+ * ram (live)    FOOTER + ram PART  | COMPRESS, REGISTER_REQUEST, WRITEs, REGISTER_FINISHED | EOS    each round
+ * ram           FOOTER + ram END   | the same
  * device-state  FOOTER + device state
  * commit        COMMIT, COMMITTED  (extension)
  * ```
- *
- * A live migration repeats the ram row with PART while the VM runs.
  */
 export class SourceSession {
   readonly #context: Context;
@@ -69,13 +74,33 @@ export class SourceSession {
     await this.#setup();
     this.#enter('ram');
     statistics.ramBegins();
-    const sent = await this.#sendRam();
+    const sent = await this.#moveRam();
     statistics.ramEnds();
     this.#enter('device-state');
     const deviceStateBytes = await this.#sendDeviceState();
     if (agreed.commit) await this.#commit(sent);
-    await this.#context.connection.disconnect(DISCONNECT_MS);
+    await this.#disconnect();
+    statistics.downtime.mark('commit');
     return { deviceStateBytes, committed: agreed.commit };
+  }
+
+  #moveRam(): Promise<RamPassResult> {
+    const { live, vm, statistics, limits, notice } = this.#context;
+    if (live === undefined) return this.#pass('end');
+    const settling = new Set(vm.guest?.settling);
+    const bitmaps = (settles: boolean): NativeBitmap[] =>
+      this.#blocks.filter(({ block }) => settling.has(block.name) === settles).map(({ bitmap }) => bitmap);
+    return preCopy({
+      guest: live.guest,
+      live: live.controls,
+      tracked: bitmaps(false),
+      settling: bitmaps(true),
+      pageSize: vm.layout.pageSize,
+      pass: (kind) => this.#pass(kind),
+      statistics,
+      signal: limits.signal as AbortSignal,
+      notice,
+    });
   }
 
   async #setup(): Promise<void> {
@@ -107,10 +132,11 @@ export class SourceSession {
   async #prepareBlocks(remote: readonly DestinationBlock[]): Promise<SourceBlock[]> {
     const { vm, connection } = this.#context;
     const prepared: SourceBlock[] = [];
+    const settling = new Set(vm.guest?.settling);
     for (const [index, block] of vm.blocks.entries()) {
       const pages = Number(block.length / BigInt(block.mapping.pageSize));
       const bitmap = native.createBitmap(pages);
-      bitmap.setRange(0, pages);
+      if (!settling.has(block.name)) bitmap.setRange(0, pages);
       const region: NativeMemoryRegion = await connection.register(block.mapping, 0n, block.length, 0);
       const counterpart = remote[index] as DestinationBlock;
       prepared.push({ index, block, remote: counterpart, region, bitmap, keys: new BlockKeys(block.length) });
@@ -118,14 +144,14 @@ export class SourceSession {
     return prepared;
   }
 
-  async #sendRam(): Promise<RamPassResult> {
-    const { vm, connection, agreed, statistics, limits } = this.#context;
+  async #pass(kind: 'part' | 'end'): Promise<RamPassResult> {
+    const { vm, connection, agreed, statistics, limits, live } = this.#context;
+    // A guest that stands still is not kept waiting.
+    if (live && kind === 'end') connection.setMaxBandwidth(0n);
     const { counters } = connection;
     statistics.normalBytes = () => counters[COUNTER.bytesCompleted] as bigint;
     statistics.passes += 1;
-    await this.#sendStream(
-      Buffer.concat([encodeFooter(vm.ramSection), encodeRamRound(vm.ramSection, 'end')]),
-    );
+    await this.#sendStream(Buffer.concat([encodeFooter(vm.ramSection), encodeRamRound(vm.ramSection, kind)]));
     const sent = await sendRam({
       connection,
       turns: this.#turns,
@@ -152,8 +178,26 @@ export class SourceSession {
         waiting = waiting.subarray(most);
       }
     }
-    if (waiting.length > 0) await this.#sendStream(waiting);
+    await this.#sendLast(waiting);
+    this.#context.statistics.downtime.mark('device-state');
     return total;
+  }
+
+  /** With it a version 1 destination has everything, and may start the VM without a word. */
+  async #sendLast(bytes: Uint8Array): Promise<void> {
+    await this.#turns.ready();
+    try {
+      await this.#sendStream(bytes);
+    } catch (error) {
+      throw this.#context.agreed.commit || isRefusal(error) ? error : unconfirmedEnd(error);
+    }
+  }
+
+  async #disconnect(): Promise<void> {
+    const { connection, agreed } = this.#context;
+    await connection.disconnect(DISCONNECT_MS);
+    const reason: unknown = connection.ended.reason;
+    if (!agreed.commit && isRefusal(reason)) throw reason;
   }
 
   async #commit(sent: RamPassResult): Promise<void> {
@@ -202,6 +246,17 @@ function unknownOutcome(cause: unknown): MigrationError {
     'commit',
     `the destination was asked to take the VM over and its answer is missing (${why}). Look at the destination BEFORE the VM goes on at the ` +
       'source: if it is complete there, it lives there',
+    { cause },
+  );
+}
+
+function unconfirmedEnd(cause: unknown): MigrationError {
+  const why = cause instanceof Error ? cause.message : String(cause);
+  return new MigrationError(
+    'COMMIT_UNKNOWN',
+    'device-state',
+    `the connection failed behind the last bytes (${why}), and this destination has no commit handshake: it may have started the VM. Look at ` +
+      'it BEFORE the VM goes on at the source',
     { cause },
   );
 }

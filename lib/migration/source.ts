@@ -10,11 +10,19 @@ import type { SourceVm } from '../ram/vm.ts';
 import { connect } from '../transport/connect.ts';
 import type { Connection } from '../transport/connection.ts';
 import { chooseProvider } from '../transport/provider.ts';
+import type { TurnLimits } from '../transport/turns.ts';
 import { throwIfAborted } from '../transport/wait.ts';
+import { GuestControl } from './guest-control.ts';
 import { Migration } from './migration.ts';
-import { connectionOptions, type SourceOptions } from './options.ts';
+import {
+  connectionOptions,
+  type LiveOptions,
+  type LiveParameters,
+  liveParameters,
+  type SourceOptions,
+} from './options.ts';
 import { describe, type MigrationFacts, type MigrationResult } from './result.ts';
-import { SourceSession } from './source-session.ts';
+import { type SentSummary, SourceSession } from './source-session.ts';
 
 /**
  * Sends one VM to a waiting destination: QEMU's `-incoming rdma:host:port`, or a {@link MigrationDestination}.
@@ -27,20 +35,49 @@ export class MigrationSource extends Migration {
   readonly #vm: SourceVm;
   readonly #uri: string;
   readonly #options: SourceOptions;
+  readonly #stopNow = new AbortController();
+  #liveOptions: LiveOptions;
+  #live: LiveParameters;
+  #maxBandwidth: bigint;
+  #connection: Connection | undefined;
   #begun = false;
 
-  /** The VM stays the caller's: it is read, never changed, and the caller closes it. */
+  /**
+   * The VM stays the caller's: it is read, never changed, and the caller closes it. One with a `guest` is moved while it runs.
+   * @throws MigrationError INVALID_ARGUMENT
+   */
   constructor(vm: SourceVm, uri: string, options: SourceOptions = {}) {
     super();
     this.#vm = vm;
     this.#uri = uri;
     this.#options = options;
+    this.#liveOptions = options.live ?? {};
+    this.#live = liveParameters(this.#liveOptions);
+    this.#maxBandwidth = options.maxBandwidth ?? 0n;
+  }
+
+  /** QEMU's `max-bandwidth`, bytes per second, 0 for no limit; at any time. The last pass of a live migration is not limited. */
+  setMaxBandwidth(bytesPerSecond: bigint): void {
+    this.#maxBandwidth = bytesPerSecond;
+    this.#connection?.setMaxBandwidth(bytesPerSecond);
+  }
+
+  /** Changes what is allowed to a running guest, from the next round on. @throws MigrationError INVALID_ARGUMENT */
+  setLive(options: LiveOptions): void {
+    const merged = { ...this.#liveOptions, ...options };
+    this.#live = liveParameters(merged);
+    this.#liveOptions = merged;
+  }
+
+  /** Stops a running guest now and sends the rest, however long that takes. */
+  stopAndCopy(): void {
+    this.#stopNow.abort();
   }
 
   /**
    * Runs the migration, once.
    * @throws MigrationError with the phase it failed in. Unless the code is COMMIT_UNKNOWN the VM at the source is as it was and may
-   *   go on running; with COMMIT_UNKNOWN the destination may have it: look there first.
+   *   go on running, and a guest that was running does; with COMMIT_UNKNOWN the destination may have it: look there first.
    */
   async migrate({ signal }: { signal?: AbortSignal } = {}): Promise<MigrationResult> {
     if (this.#begun)
@@ -68,26 +105,60 @@ export class MigrationSource extends Migration {
     this.enter('connect');
     const options = connectionOptions(this.#options);
     const connection = await connect(provider.name, endpoint, requestCapabilities(offer), options, signal);
+    this.#connection = connection;
     try {
       const agreed = this.#negotiate(connection, offer);
-      const session = new SourceSession({
-        vm: this.#vm,
-        connection,
-        agreed,
-        statistics: this.statistics,
-        limits: { timeoutMs: options.stallTimeoutMs, signal },
-        verify: this.#options.verify ?? false,
-        enter: (phase) => this.enter(phase),
-      });
-      connection.setMaxBandwidth(this.#options.maxBandwidth ?? 0n);
-      return describe(connection, agreed, provider, this.#vm.layout.machine, await session.run());
+      connection.setMaxBandwidth(this.#maxBandwidth);
+      const limits = { timeoutMs: options.stallTimeoutMs, signal };
+      const summary = await this.#send(connection, agreed, limits);
+      return describe(connection, agreed, provider, this.#vm.layout.machine, summary);
     } catch (error) {
       const failure = toMigrationError(error, this.statistics.phase);
       await connection.fail();
       throw failure;
     } finally {
+      this.#connection = undefined;
       await connection.close();
     }
+  }
+
+  async #send(connection: Connection, agreed: Agreed, limits: TurnLimits): Promise<SentSummary> {
+    const guest = this.#vm.guest && new GuestControl(this.#vm.guest, limits);
+    const controls = { parameters: () => this.#live, stopNow: this.#stopNow.signal };
+    const session = new SourceSession({
+      vm: this.#vm,
+      connection,
+      agreed,
+      statistics: this.statistics,
+      limits,
+      verify: this.#options.verify ?? false,
+      enter: (phase) => this.enter(phase),
+      notice: (message) => this.emit('notice', message),
+      ...(guest ? { live: { guest, controls } } : {}),
+    });
+    try {
+      const summary = await session.run();
+      await guest?.leave();
+      return summary;
+    } catch (error) {
+      const failure = toMigrationError(error, this.statistics.phase);
+      if (failure.code === 'COMMIT_UNKNOWN') await guest?.leave();
+      else await this.#giveBack(guest, failure);
+      throw failure;
+    }
+  }
+
+  async #giveBack(guest: GuestControl | undefined, failure: MigrationError): Promise<void> {
+    const problem = await guest?.giveBack(failure.phase);
+    if (problem === undefined) return;
+    const why = problem instanceof Error ? problem.message : String(problem);
+    throw new MigrationError(
+      'GUEST_ERROR',
+      failure.phase,
+      `the migration failed (${failure.code}: ${failure.message}), and the guest could not be given back: ${why}. It is the source's: let it ` +
+        'go on there by hand',
+      { cause: failure },
+    );
   }
 
   #negotiate(connection: Connection, offer: Offer): Agreed {

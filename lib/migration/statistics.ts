@@ -1,6 +1,8 @@
 import type { Phase } from '../errors.ts';
+import type { Decision, Verdict } from './convergence.ts';
+import { Downtime, type DowntimeParts } from './downtime.ts';
 
-/** QMP's MigrationStatus, as far as a stop-and-copy migration uses it. */
+/** QMP's MigrationStatus, as far as it is used here. */
 export type MigrationStatus = 'setup' | 'active' | 'device' | 'completed' | 'failed' | 'cancelled';
 
 /** QMP's MigrationStats (`query-migrate`, member `ram`). Bytes unless said otherwise. */
@@ -19,6 +21,41 @@ export interface RamStatistics {
   /** Passes over RAM. */
   readonly 'dirty-sync-count': number;
   readonly 'page-size': number;
+  /** Pages a second that the guest wrote during the last round. */
+  readonly 'dirty-pages-rate': number;
+}
+
+/** One pass over a running guest's RAM; the last one is that in which it stood still. Times in milliseconds. */
+export interface RoundReport {
+  /** Counts from 1, the pass over all RAM. */
+  readonly round: number;
+  readonly time: number;
+  /** Pages that were to be sent when it began. */
+  readonly 'dirty-pages': number;
+  /** Pages and bytes sent with their content, and pages found zero. */
+  readonly normal: number;
+  readonly 'normal-bytes': number;
+  readonly duplicate: number;
+  /** What was known when it began; absent in the first and the last. */
+  readonly 'dirty-pages-rate'?: number;
+  readonly 'collect-time'?: number;
+  readonly 'expected-downtime'?: number;
+  readonly verdict?: Verdict;
+  readonly 'cpu-throttle-percentage': number;
+}
+
+/** What is told of a guest that runs while it is sent. */
+export interface LiveStatistics {
+  /** Milliseconds of downtime, if the guest stopped now. 0 before the first round has ended. */
+  readonly 'expected-downtime': number;
+  /** How long the guest stood still, so far; absent while it runs. */
+  readonly downtime?: number;
+  readonly 'downtime-parts'?: DowntimeParts;
+  readonly 'cpu-throttle-percentage': number;
+  /** Whether it will come to an end; undefined before the first round has ended. */
+  readonly verdict?: Verdict;
+  /** The last 256. */
+  readonly rounds: readonly RoundReport[];
 }
 
 /** What `progress()` yields. Names are those of QMP's MigrationInfo where the meaning is the same. */
@@ -29,6 +66,17 @@ export interface MigrationProgress {
   readonly 'total-time': number;
   readonly 'setup-time': number;
   readonly ram: RamStatistics;
+  /** Absent for a VM that stands still. */
+  readonly live?: LiveStatistics;
+}
+
+const MAX_ROUNDS = 256;
+
+interface OpenRound {
+  readonly began: number;
+  readonly dirtyPages: number;
+  readonly normalBytes: bigint;
+  readonly zeroBytes: bigint;
 }
 
 /** Counts while a migration runs. One writer; `snapshot` may be called at any time. */
@@ -42,7 +90,13 @@ export class Statistics {
   /** Bytes of pages with content, done. Replaced by a live counter while RAM moves. */
   normalBytes: () => bigint = () => 0n;
   controlBytes = 0n;
+  /** Percent of its CPU time that the guest is denied. */
+  throttle = 0;
+  readonly downtime = new Downtime();
 
+  readonly #rounds: RoundReport[] = [];
+  #round: OpenRound | undefined;
+  #decision: { readonly decision: Decision; readonly collectMs: number } | undefined;
   readonly #started = performance.now();
   #setupMs: number | undefined;
   #ramStarted: number | undefined;
@@ -57,6 +111,50 @@ export class Statistics {
   ramEnds(): void {
     this.#ramEnded = performance.now();
     this.status = 'device';
+  }
+
+  /** A pass over a running guest's RAM begins; so many pages are to be sent. */
+  roundBegins(dirtyPages: number): void {
+    this.#round = {
+      began: performance.now(),
+      dirtyPages,
+      normalBytes: this.normalBytes(),
+      zeroBytes: this.zeroBytes,
+    };
+  }
+
+  roundEnds(): void {
+    const round = this.#round;
+    if (round === undefined) return;
+    const page = BigInt(this.pageSize);
+    const bytes = this.normalBytes() - round.normalBytes;
+    this.#rounds.push({
+      round: this.passes,
+      time: performance.now() - round.began,
+      'dirty-pages': round.dirtyPages,
+      normal: Number(bytes / page),
+      'normal-bytes': Number(bytes),
+      duplicate: Number((this.zeroBytes - round.zeroBytes) / page),
+      ...this.#known(),
+      'cpu-throttle-percentage': this.throttle,
+    });
+    if (this.#rounds.length > MAX_ROUNDS) this.#rounds.shift();
+  }
+
+  /** The guest's writes have been collected, and it was decided whether to go on. */
+  decided(decision: Decision, collectMs: number): void {
+    this.#decision = { decision, collectMs };
+  }
+
+  #known(): Partial<RoundReport> {
+    if (this.#decision === undefined || this.downtime.total !== undefined) return {};
+    const { decision, collectMs } = this.#decision;
+    return {
+      'dirty-pages-rate': decision.dirtyRate / this.pageSize,
+      'collect-time': collectMs,
+      'expected-downtime': decision.expectedDowntimeMs,
+      verdict: decision.verdict,
+    };
   }
 
   snapshot(): MigrationProgress {
@@ -79,12 +177,32 @@ export class Statistics {
         mbps: seconds > 0 ? (Number(normal) * 8) / seconds / 1e6 : 0,
         'dirty-sync-count': this.passes,
         'page-size': this.pageSize,
+        'dirty-pages-rate': (this.#decision?.decision.dirtyRate ?? 0) / this.pageSize,
       },
+      ...(this.#round === undefined ? {} : { live: this.#live() }),
+    };
+  }
+
+  #live(): LiveStatistics {
+    const { decision } = this.#decision ?? {};
+    const downtime = this.downtime.total;
+    return {
+      'expected-downtime': decision?.expectedDowntimeMs ?? 0,
+      ...(downtime === undefined ? {} : { downtime, 'downtime-parts': this.downtime.parts }),
+      'cpu-throttle-percentage': this.throttle,
+      ...(decision === undefined ? {} : { verdict: decision.verdict }),
+      rounds: [...this.#rounds],
     };
   }
 
   #remaining(done: bigint): number {
     if (this.#ramEnded !== undefined) return 0;
+    if (this.#round !== undefined) return this.#remainingOf(this.#round, done);
     return done < this.total ? Number(this.total - done) : 0;
+  }
+
+  #remainingOf(round: OpenRound, done: bigint): number {
+    const sent = Number(done - round.normalBytes - round.zeroBytes);
+    return Math.max(0, round.dirtyPages * this.pageSize - sent);
   }
 }

@@ -1,4 +1,5 @@
 import type { NativeMapping } from '../native/memory.ts';
+import type { DirtyTracker } from './tracker.ts';
 
 /** A RAM block as QEMU's stream names it. `length` in bytes. */
 export interface RamBlockLayout {
@@ -28,8 +29,29 @@ export interface RamSection {
   readonly instanceId: number;
 }
 
+/** What the VMM of a running guest offers to its migration. Each call has a deadline; what it throws becomes GUEST_ERROR. */
+export interface Guest {
+  /** Watches the blocks of the VM, but those in {@link settling}, in their order. Started and stopped by the migration. */
+  readonly tracker: DirtyTracker;
+  /**
+   * Blocks, by name, that hold what they will hold only when the guest stands still, such as small ones that the VMM copies then.
+   * They are not tracked and are sent whole in the last pass.
+   */
+  readonly settling?: readonly string[];
+  /** Milliseconds of downtime beside RAM, as the VMM knows them: pausing, saving the device state, starting at the destination. Default 0. */
+  readonly switchoverMs?: number;
+  /** Resolves when no vCPU runs and nothing else writes the guest's RAM. The device state is read afterwards. */
+  pause(): Promise<void>;
+  /** Lets the guest go on after a migration that failed. Called if `pause` was called, however that ended. */
+  resume(): Promise<void>;
+  /** Denies the guest this much of its CPU time, 0 to 99 percent. Without it a guest that writes too fast cannot be slowed down. */
+  throttle?(percentage: number): Promise<void>;
+}
+
 /** A VM to be sent. Its owner closes it. */
 export interface SourceVm {
+  /** Present: the guest runs, and is moved live. Absent: it stands still until the migration is over. */
+  readonly guest?: Guest;
   readonly layout: VmLayout;
   readonly blocks: readonly RamBlock[];
   readonly ramSection: RamSection;

@@ -31,6 +31,7 @@ const PROGRESS: MigrationProgress = {
     mbps: 8,
     'dirty-sync-count': 1,
     'page-size': 4096,
+    'dirty-pages-rate': 0,
   },
 };
 

@@ -1,0 +1,44 @@
+/**
+ * What the guest waits for. `pause`: the VMM stops it. `collect`: what it wrote last is found. `ram`: that is sent. `device-state`: saved by
+ * the VMM and sent. `commit`: the destination checks and confirms, or for a version 1 peer, the connection ends in order.
+ */
+export type DowntimePart = 'pause' | 'collect' | 'ram' | 'device-state' | 'commit';
+
+export type DowntimeParts = Readonly<Record<DowntimePart, number>>;
+
+/** A stopwatch for the time in which the guest stands still, milliseconds. */
+export class Downtime {
+  readonly #parts: Record<DowntimePart, number> = {
+    pause: 0,
+    collect: 0,
+    ram: 0,
+    'device-state': 0,
+    commit: 0,
+  };
+  #began: number | undefined;
+  #marked = 0;
+
+  /** The VMM is about to be asked to pause its guest. */
+  begin(): void {
+    if (this.#began !== undefined) return;
+    this.#began = performance.now();
+    this.#marked = this.#began;
+  }
+
+  /** The time since the last mark belongs to this part. Nothing before `begin`. */
+  mark(part: DowntimePart): void {
+    if (this.#began === undefined) return;
+    const now = performance.now();
+    this.#parts[part] += now - this.#marked;
+    this.#marked = now;
+  }
+
+  get parts(): DowntimeParts {
+    return { ...this.#parts };
+  }
+
+  /** From `begin` to the last mark; undefined for a guest that was never stopped by the migration. */
+  get total(): number | undefined {
+    return this.#began === undefined ? undefined : this.#marked - this.#began;
+  }
+}

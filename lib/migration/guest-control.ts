@@ -1,0 +1,116 @@
+import { MigrationError, type Phase } from '../errors.ts';
+import type { NativeBitmap } from '../native/memory.ts';
+import type { Guest } from '../ram/vm.ts';
+import { within } from '../transport/wait.ts';
+
+/**
+ * The guest of a live migration: pauses and slows it down, and gives it back as it was when the migration fails. Calls into the VMM
+ * have a deadline; what they throw becomes GUEST_ERROR.
+ */
+export class GuestControl {
+  readonly #guest: Guest;
+  readonly #timeoutMs: number;
+  readonly #signal: AbortSignal | undefined;
+  #tracking = false;
+  #paused: Promise<void> | undefined;
+  #throttle = 0;
+  /** The VMM's own promise: it may go on when nobody waits for it any more. */
+  #pausing: Promise<void> | undefined;
+
+  constructor(guest: Guest, limits: { timeoutMs: number; signal?: AbortSignal | undefined }) {
+    this.#guest = guest;
+    this.#timeoutMs = limits.timeoutMs;
+    this.#signal = limits.signal;
+  }
+
+  /** What the VMM says of the downtime beside RAM, milliseconds. */
+  get switchoverMs(): number {
+    return this.#guest.switchoverMs ?? 0;
+  }
+
+  get isPaused(): boolean {
+    return this.#paused !== undefined;
+  }
+
+  async track(): Promise<void> {
+    this.#tracking = true;
+    await this.#call('ram', 'start the dirty tracker', () => this.#guest.tracker.start());
+  }
+
+  /** The pages written since the last call; their bits are set. */
+  collect(bitmaps: readonly NativeBitmap[]): Promise<bigint> {
+    return this.#call('ram', 'collect dirty pages', () => this.#guest.tracker.collect(bitmaps));
+  }
+
+  /** Once; who asks again gets the same promise. */
+  pause(): Promise<void> {
+    this.#paused ??= this.#call('ram', 'pause the guest', () => {
+      this.#pausing = this.#guest.pause();
+      return this.#pausing;
+    });
+    return this.#paused;
+  }
+
+  /** Percent of its CPU time that the guest is denied. False: the VMM offers no way. */
+  async throttle(percentage: number): Promise<boolean> {
+    const { throttle } = this.#guest;
+    if (throttle === undefined) return false;
+    if (percentage === this.#throttle) return true;
+    this.#throttle = percentage;
+    await this.#call('ram', 'throttle the guest', () => throttle.call(this.#guest, percentage));
+    return true;
+  }
+
+  /** The guest lives at the destination, or may: it stays paused here. Never throws. */
+  async leave(): Promise<void> {
+    await this.#stopTracking();
+  }
+
+  /**
+   * The migration has failed: full speed again, runs again, is not watched any more. Not ended by the migration's signal.
+   * @returns undefined, or why the guest could not be given back
+   */
+  async giveBack(phase: Phase): Promise<unknown> {
+    const failures: unknown[] = [];
+    const attempt = (what: string, call: () => Promise<void>): Promise<void> =>
+      this.#bounded(phase, what, call, undefined).catch((error: unknown) => void failures.push(error));
+    const { throttle } = this.#guest;
+    if (this.#throttle > 0 && throttle) {
+      await attempt('end the throttling of the guest', () => throttle.call(this.#guest, 0));
+    }
+    // A pause that is under way would take hold after the resume.
+    const pausing = this.#pausing;
+    if (pausing) await this.#bounded(phase, 'pause the guest', () => pausing, undefined).catch(() => {});
+    if (this.#paused) await attempt('resume the guest', () => this.#guest.resume());
+    await this.#stopTracking();
+    return failures[0];
+  }
+
+  async #stopTracking(): Promise<void> {
+    if (!this.#tracking) return;
+    await this.#bounded('ram', 'stop the dirty tracker', () => this.#guest.tracker.stop(), undefined).catch(
+      () => {},
+    );
+  }
+
+  #call<T>(phase: Phase, what: string, call: () => Promise<T>): Promise<T> {
+    return this.#bounded(phase, what, call, this.#signal);
+  }
+
+  async #bounded<T>(
+    phase: Phase,
+    what: string,
+    call: () => Promise<T>,
+    signal: AbortSignal | undefined,
+  ): Promise<T> {
+    const called = (async () => call())().catch((error: unknown) => {
+      throw error instanceof MigrationError ? error : guestError(phase, what, error);
+    });
+    return within(called, { phase, timeoutMs: this.#timeoutMs, signal, what: `the VMM to ${what}` });
+  }
+}
+
+function guestError(phase: Phase, what: string, cause: unknown): MigrationError {
+  const why = cause instanceof Error ? cause.message : String(cause);
+  return new MigrationError('GUEST_ERROR', phase, `the VMM could not ${what}: ${why}`, { cause });
+}

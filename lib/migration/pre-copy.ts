@@ -1,0 +1,229 @@
+/**
+ * The pre-copy loop: a first pass over all RAM while the guest runs, then rounds over what it has written meanwhile, until the rest is
+ * small enough to be sent within the downtime limit; then the guest stops and the last pass makes the destination's RAM equal.
+ */
+import { MigrationError } from '../errors.ts';
+import type { NativeBitmap } from '../native/memory.ts';
+import { throwIfAborted } from '../transport/wait.ts';
+import { type Decision, decide, estimateBandwidth, NO_THROTTLE, type ThrottleState } from './convergence.ts';
+import type { GuestControl } from './guest-control.ts';
+import type { LiveParameters } from './options.ts';
+import type { RamPassResult } from './ram-pass.ts';
+import type { Statistics } from './statistics.ts';
+
+/** A round that nothing was written in costs scanning and messages all the same: not more often than this. */
+const IDLE_ROUND_MS = 20;
+
+/** What the loop looks at anew in each round: an operator may change it. */
+export interface LiveControls {
+  readonly parameters: () => LiveParameters;
+  /** Fires when the guest is to stop now, whatever the downtime. */
+  readonly stopNow: AbortSignal;
+}
+
+export interface PreCopyOptions {
+  readonly guest: GuestControl;
+  readonly live: LiveControls;
+  /** Bitmaps of the tracked blocks, and of those that are sent only in the last pass. */
+  readonly tracked: readonly NativeBitmap[];
+  readonly settling: readonly NativeBitmap[];
+  readonly pageSize: number;
+  /** Sends every page whose bit is set. `end`: the last pass. */
+  readonly pass: (kind: 'part' | 'end') => Promise<RamPassResult>;
+  readonly statistics: Statistics;
+  readonly signal: AbortSignal;
+  readonly notice: (message: string) => void;
+}
+
+/**
+ * Moves the RAM of a running guest; when it resolves the guest stands still and the destination has its RAM.
+ * @throws MigrationError NOT_CONVERGED at the time limit; whatever pass, tracker and VMM throw. The caller gives the guest back.
+ */
+export async function preCopy(options: PreCopyOptions): Promise<RamPassResult> {
+  const loop = new PreCopy(options);
+  await loop.run();
+  return loop.moved;
+}
+
+class PreCopy {
+  readonly #options: PreCopyOptions;
+  readonly #started = performance.now();
+  moved: RamPassResult = { pages: 0n, bytes: 0n, zeroBytes: 0n };
+  #bandwidth = 0;
+  #lastMs = 0;
+  #lastMoved = 0n;
+  #throttle: ThrottleState = NO_THROTTLE;
+  #decision: Decision | undefined;
+
+  constructor(options: PreCopyOptions) {
+    this.#options = options;
+  }
+
+  async run(): Promise<void> {
+    const { guest } = this.#options;
+    await guest.track();
+    await this.#rounds();
+    await this.#stopGuest();
+    await this.#lastPass();
+  }
+
+  async #rounds(): Promise<void> {
+    await this.#round();
+    while (!this.#options.guest.isPaused) {
+      const decision = await this.#collectAndDecide();
+      if (decision.verdict === 'converged') return;
+      await this.#applyThrottle(decision);
+      await this.#breathe();
+      await this.#round();
+    }
+  }
+
+  /** One pass while the guest runs; the time limit and an operator's word end its running, not the pass. */
+  async #round(): Promise<void> {
+    const { statistics } = this.#options;
+    statistics.roundBegins(this.#pendingPages());
+    const began = performance.now();
+    const passed = this.#options.pass('part');
+    const limit = this.#watchLimit();
+    try {
+      this.#account(await Promise.race([passed, limit.reached]), performance.now() - began);
+      statistics.roundEnds();
+    } catch (error) {
+      passed.catch(() => {}); // it ends with the connection
+      throw error;
+    } finally {
+      limit.forget();
+    }
+  }
+
+  /** `reached` rejects at the time limit when that cancels; a limit or word that stops the guest only pauses it. */
+  #watchLimit(): { reached: Promise<never>; forget: () => void } {
+    const { guest, live } = this.#options;
+    let timer: NodeJS.Timeout | undefined;
+    let onStop = (): void => {};
+    const reached = new Promise<never>((_, reject) => {
+      const stop = (): void => void this.#pause(guest).catch(reject);
+      onStop = stop;
+      if (live.stopNow.aborted) return stop();
+      live.stopNow.addEventListener('abort', stop, { once: true });
+      const { timeLimitMs, onTimeLimit } = live.parameters();
+      if (timeLimitMs === 0) return;
+      const left = Math.max(0, this.#started + timeLimitMs - performance.now());
+      timer = setTimeout(onTimeLimit === 'cancel' ? () => reject(this.#notConverged()) : stop, left);
+    });
+    const forget = (): void => {
+      clearTimeout(timer);
+      live.stopNow.removeEventListener('abort', onStop);
+    };
+    return { reached, forget };
+  }
+
+  async #pause(guest: GuestControl): Promise<void> {
+    if (!guest.isPaused) this.#options.statistics.downtime.begin();
+    await guest.pause();
+  }
+
+  async #collectAndDecide(): Promise<Decision> {
+    const { guest, live, statistics, signal, pageSize } = this.#options;
+    throwIfAborted(signal, 'ram');
+    const began = performance.now();
+    const dirtied = await guest.collect(this.#options.tracked);
+    const collectMs = performance.now() - began;
+    const limits = { ...live.parameters(), switchoverMs: guest.switchoverMs };
+    const facts = {
+      pendingBytes: this.#pendingPages() * pageSize,
+      dirtiedBytes: Number(dirtied) * pageSize,
+      movedBytes: Number(this.#lastMoved),
+      roundMs: this.#lastMs + collectMs,
+      collectMs,
+      bandwidth: this.#bandwidth,
+    };
+    const decision = decide(limits, facts, this.#throttle);
+    this.#decision = decision;
+    statistics.decided(decision, collectMs);
+    this.#checkTimeLimit();
+    return decision;
+  }
+
+  /** Between passes nobody watches the clock. */
+  #checkTimeLimit(): void {
+    const { timeLimitMs, onTimeLimit } = this.#options.live.parameters();
+    if (timeLimitMs === 0 || onTimeLimit !== 'cancel' || this.#decision?.verdict === 'converged') return;
+    if (performance.now() - this.#started >= timeLimitMs) throw this.#notConverged();
+  }
+
+  async #applyThrottle({ throttle, verdict }: Decision): Promise<void> {
+    const { guest, notice, statistics } = this.#options;
+    const changed = throttle.percentage !== this.#throttle.percentage;
+    this.#throttle = throttle;
+    if (changed && !(await guest.throttle(throttle.percentage))) {
+      if (statistics.throttle === 0) notice('auto-converge: this VMM offers no way to throttle its guest');
+    } else if (changed) {
+      notice(`the guest writes too fast (${verdict}): it is denied ${throttle.percentage} % of its CPU time`);
+    }
+    statistics.throttle = throttle.percentage;
+  }
+
+  /** A round that costs more than it moves is not hurried. */
+  async #breathe(): Promise<void> {
+    if (this.#decision?.verdict !== 'fixed-costs' || this.#lastMs >= IDLE_ROUND_MS) return;
+    await new Promise((resolve) => setTimeout(resolve, IDLE_ROUND_MS - this.#lastMs));
+  }
+
+  async #stopGuest(): Promise<void> {
+    const { guest, statistics } = this.#options;
+    // Paused already: by the time limit or an operator, while a pass was under way.
+    const during = guest.isPaused;
+    await this.#pause(guest);
+    statistics.downtime.mark(during ? 'ram' : 'pause');
+  }
+
+  async #lastPass(): Promise<void> {
+    const { guest, statistics, tracked, settling } = this.#options;
+    await guest.collect(tracked);
+    for (const bitmap of settling) bitmap.setRange(0, bitmap.pages);
+    statistics.downtime.mark('collect');
+    statistics.roundBegins(pagesIn([...tracked, ...settling]));
+    const began = performance.now();
+    this.#account(await this.#options.pass('end'), performance.now() - began);
+    statistics.roundEnds();
+    statistics.downtime.mark('ram');
+  }
+
+  #account(passed: RamPassResult, ms: number): void {
+    const { pages, bytes, zeroBytes } = this.moved;
+    this.moved = {
+      pages: pages + passed.pages,
+      bytes: bytes + passed.bytes,
+      zeroBytes: zeroBytes + passed.zeroBytes,
+    };
+    this.#lastMs = ms;
+    this.#lastMoved = passed.bytes + passed.zeroBytes;
+    this.#bandwidth = estimateBandwidth(this.#bandwidth, Number(passed.bytes), ms);
+  }
+
+  #pendingPages(): number {
+    return pagesIn(this.#options.tracked);
+  }
+
+  #notConverged(): MigrationError {
+    const { timeLimitMs, downtimeLimitMs } = this.#options.live.parameters();
+    const expected = this.#decision?.expectedDowntimeMs ?? Number.POSITIVE_INFINITY;
+    const dirtyRate = Math.round(this.#decision?.dirtyRate ?? 0);
+    const bandwidth = Math.round(this.#bandwidth);
+    return new MigrationError(
+      'NOT_CONVERGED',
+      'ram',
+      `after ${timeLimitMs / 1000} s the guest cannot be stopped for only ${downtimeLimitMs} ms (${describeMs(expected)} would be needed): it writes ` +
+        `${mib(dirtyRate)} MiB/s and ${mib(bandwidth)} MiB/s can be sent. It runs on here. Allow more downtime or time, let it be throttled ` +
+        '(autoConverge), or stop it at the limit (onTimeLimit stop-and-copy)',
+      { details: { timeLimitMs, downtimeLimitMs, expectedDowntimeMs: expected, dirtyRate, bandwidth } },
+    );
+  }
+}
+
+const pagesIn = (bitmaps: readonly NativeBitmap[]): number =>
+  bitmaps.reduce((sum, bitmap) => sum + bitmap.count(), 0);
+const mib = (bytes: number): string => (bytes / 2 ** 20).toFixed(1);
+const describeMs = (ms: number): string =>
+  Number.isFinite(ms) ? `${Math.ceil(ms)} ms` : 'more than can be told';
