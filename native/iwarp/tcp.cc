@@ -66,6 +66,9 @@ Error connect_error(const std::string& peer, int error_number) {
     case ETIMEDOUT:
       return Error("TIMEOUT", peer + " did not answer; check the address and the firewalls on the way",
                    error_number);
+    case ECONNRESET:
+      return Error("CONNECTION_LOST", peer + " took the connection and reset it at once; its log may say why",
+                   error_number);
     default:
       return Error("CONNECT_FAILED",
                    "cannot connect to " + peer + "; check the address, routes and firewalls", error_number);

@@ -10,7 +10,7 @@ namespace rdma_migrate::iwarp {
 bool wait_ready(int socket, short events, const Cancel& cancel);
 
 // Tries all addresses of the endpoint, one after the other. Throws Stopped and Error: ADDRESS_NOT_FOUND,
-// CONNECTION_REFUSED, CONNECT_FAILED, TIMEOUT.
+// CONNECTION_REFUSED, CONNECTION_LOST, CONNECT_FAILED, TIMEOUT.
 UniqueFd connect_tcp(const fabric::Endpoint& endpoint, const Cancel& cancel);
 
 // No delay, and a dead peer is noticed within about stall_timeout.
