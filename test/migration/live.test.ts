@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import {
   type LiveOptions,
@@ -186,6 +187,8 @@ describe('after a failure the guest runs on', () => {
         cancel.abort();
         expect((await failure(running.sent)).code).toBe('CANCELLED');
         await expectRunsOn(vm);
+        // It may not have connected yet.
+        await running.destination.close();
         await failure(running.received);
         expect(running.target.committed).toBe(false);
       });
@@ -210,6 +213,8 @@ describe('after a failure the guest runs on', () => {
     await attempt(vm, { signal: cancel.signal, live: { downtimeLimitMs: 60_000 } }, async ({ sent }) => {
       expect((await failure(sent)).code).toBe('CANCELLED');
       expect(vm.calls).toEqual(['pause', 'resume']);
+      await pausing.promise;
+      await setImmediate();
       await expectRunsOn(vm);
     });
   });
