@@ -11,7 +11,9 @@
 namespace rdma_migrate::bindings {
 
 inline Napi::TypeError bad_argument(Napi::Env env, const std::string& name, const char* expected) {
-  return Napi::TypeError::New(env, "expected " + std::string(expected) + " for " + name);
+  Napi::TypeError error = Napi::TypeError::New(env, "expected " + std::string(expected) + " for " + name);
+  error.Set("code", "INVALID_ARGUMENT");
+  return error;
 }
 
 inline uint64_t to_u64(const Napi::Value& value, const std::string& name) {
