@@ -3,6 +3,9 @@
  *
  *     version u32 | flags u32                                       QEMU's, 8 bytes
  *     magic u32 | version u16 | length u16 | flags u32              ours behind it, 12 bytes
+ *     bytes u64                                                     with the flag PIN_BUDGET, 8 bytes more
+ *
+ * `bytes` is what the source has of RAM, in a request, and in a reply what the destination may have registered of it at one time.
  *
  * QEMU reads the first 8 bytes and answers with 8; who sends the tail and gets none back has a QEMU (or another v1 peer). `length`
  * is that of the whole tail: a newer release may append fields, an older one ignores them. Providers may append zeros.
@@ -25,12 +28,19 @@ const FLAG_PIN_ALL = 0x1;
 const EXTENSION_MAGIC = 0x52444d67; // "RDMg"
 const EXTENSION_VERSION = 1;
 const EXTENSION_BYTES = 12;
+/** With the field behind the flags. */
+const EXTENSION_BUDGET_BYTES = 20;
 const FLAG_COMMIT = 0x1;
+const FLAG_PIN_BUDGET = 0x2;
+const FLAG_SPARSE = 0x4;
+const U64_MAX = (1n << 64n) - 1n;
 
 /** The tail of ours. `flags` are raw, so that unknown ones are seen. */
 export interface Extension {
   readonly version: number;
   readonly flags: number;
+  /** Of the tail with PIN_BUDGET; a request of an older release has none. */
+  readonly bytes?: bigint;
 }
 
 export interface Capabilities {
@@ -46,6 +56,23 @@ export interface Offer {
   /** Source: asks for pin-all. Destination: allows it. */
   readonly pinAll: boolean;
   readonly commit: boolean;
+  /**
+   * The destination's RAM is zero before anything arrives: the source need not send zeros that the destination never had otherwise, and
+   * marks registrations that it will write throughout, which alone are worth touching ahead. Default false.
+   */
+  readonly sparse?: boolean;
+}
+
+export interface SourceOffer extends Offer {
+  /** Bytes of RAM to be sent. Present: the source keeps to the budget of a destination that has one. */
+  readonly ramBytes?: bigint;
+}
+
+export interface DestinationOffer extends Offer {
+  /** Bytes of RAM that may be registered here at one time. A v1 source is not told. */
+  readonly pinBudget?: bigint;
+  /** The most RAM that pin-all is granted for; a source that does not say how much it has gets it all the same. */
+  readonly pinAllLimit?: bigint;
 }
 
 /** What both ends use on this connection. */
@@ -53,21 +80,22 @@ export interface Agreed {
   readonly version: typeof PROTOCOL_VERSION;
   readonly pinAll: boolean;
   readonly commit: boolean;
+  readonly sparse: boolean;
+  /** The destination's budget, which the source keeps to. Absent: it has none, or the source knows nothing of budgets. */
+  readonly pinBudget?: bigint;
   /** The peer sent our tail: it is one of ours, not QEMU. */
   readonly extended: boolean;
 }
 
-/** Private data as bytes: 8, or 20 with an extension. */
+/** Private data as bytes: 8, 20 with an extension, 28 if that has a number of bytes. */
 export function encodeCapabilities(capabilities: Capabilities): Uint8Array {
-  const writer = new Writer(8 + EXTENSION_BYTES).u32(capabilities.version).u32(capabilities.flags);
+  const writer = new Writer(8 + EXTENSION_BUDGET_BYTES).u32(capabilities.version).u32(capabilities.flags);
   const { extension } = capabilities;
   if (extension === undefined) return writer.finish();
-  return writer
-    .u32(EXTENSION_MAGIC)
-    .u16(extension.version)
-    .u16(EXTENSION_BYTES)
-    .u32(extension.flags)
-    .finish();
+  const { version, flags, bytes } = extension;
+  writer.u32(EXTENSION_MAGIC).u16(version);
+  if (bytes === undefined) return writer.u16(EXTENSION_BYTES).u32(flags).finish();
+  return writer.u16(EXTENSION_BUDGET_BYTES).u32(flags).u64(bytes).finish();
 }
 
 /**
@@ -89,15 +117,18 @@ export function decodeCapabilities(privateData: Uint8Array): Capabilities {
       { details: { version: extensionVersion, length, available } },
     );
   }
-  return { version, flags, extension: { version: extensionVersion, flags: cursor.u32() } };
+  const extensionFlags = cursor.u32();
+  const hasBytes = (extensionFlags & FLAG_PIN_BUDGET) !== 0 && length >= EXTENSION_BUDGET_BYTES;
+  const bytes = hasBytes ? { bytes: cursor.u64() } : {};
+  return { version, flags, extension: { version: extensionVersion, flags: extensionFlags, ...bytes } };
 }
 
 /** Source: the private data of its connection request. It always has the tail: QEMU ignores it. */
-export function requestCapabilities(offer: Offer): Uint8Array {
+export function requestCapabilities(offer: SourceOffer): Uint8Array {
   return encodeCapabilities({
     version: PROTOCOL_VERSION,
     flags: offer.pinAll ? FLAG_PIN_ALL : 0,
-    extension: { version: EXTENSION_VERSION, flags: offer.commit ? FLAG_COMMIT : 0 },
+    extension: extensionOf(offer, offer.ramBytes),
   });
 }
 
@@ -105,15 +136,19 @@ export function requestCapabilities(offer: Offer): Uint8Array {
  * Destination: answers a request. Flags that were not asked for, or are unknown, are off in the reply; a v1 source gets 8
  * bytes. Throws VERSION_MISMATCH (answer with {@link rejectionCapabilities}) and what {@link decodeCapabilities} throws.
  */
-export function answerCapabilities(request: Uint8Array, offer: Offer): { reply: Uint8Array; agreed: Agreed } {
+export function answerCapabilities(
+  request: Uint8Array,
+  offer: DestinationOffer,
+): { reply: Uint8Array; agreed: Agreed } {
   const asked = decodeCapabilities(request);
   checkVersion(asked.version, 'source asks for');
-  const agreed = agree(asked, offer);
-  const extension = { version: EXTENSION_VERSION, flags: agreed.commit ? FLAG_COMMIT : 0 };
+  const pinBudget = hasFlag(asked, FLAG_PIN_BUDGET) ? offer.pinBudget : undefined;
+  const fits = (asked.extension?.bytes ?? 0n) <= (offer.pinAllLimit ?? U64_MAX);
+  const agreed = agree(asked, { ...offer, pinAll: offer.pinAll && fits }, pinBudget);
   const reply = encodeCapabilities({
     version: PROTOCOL_VERSION,
     flags: agreed.pinAll ? FLAG_PIN_ALL : 0,
-    ...(agreed.extended ? { extension } : {}),
+    ...(agreed.extended ? { extension: extensionOf(agreed, pinBudget) } : {}),
   });
   return { reply, agreed };
 }
@@ -128,18 +163,41 @@ export function rejectionCapabilities(): Uint8Array {
  * refused pin-all means dynamic registration. What it grants unasked is ignored. Throws VERSION_MISMATCH and what
  * {@link decodeCapabilities} throws.
  */
-export function acceptCapabilities(reply: Uint8Array, offer: Offer): Agreed {
+export function acceptCapabilities(reply: Uint8Array, offer: SourceOffer): Agreed {
   const granted = decodeCapabilities(reply);
   checkVersion(granted.version, 'destination answers with');
-  return agree(granted, offer);
+  return agree(granted, offer, offer.ramBytes === undefined ? undefined : budgetOf(granted));
 }
 
-function agree(peer: Capabilities, offer: Offer): Agreed {
-  const extensionFlags = peer.extension?.flags ?? 0;
+/** A destination that grants the flag says how much. */
+function budgetOf(granted: Capabilities): bigint | undefined {
+  if (!hasFlag(granted, FLAG_PIN_BUDGET) || granted.extension?.bytes !== undefined)
+    return granted.extension?.bytes;
+  throw new MigrationError(
+    'PROTOCOL_ERROR',
+    'negotiate',
+    'The destination says that it has a pin budget, and not how much: its private data was damaged',
+  );
+}
+
+function extensionOf(uses: { commit: boolean; sparse?: boolean }, bytes: bigint | undefined): Extension {
+  const commit = uses.commit ? FLAG_COMMIT : 0;
+  const sparse = uses.sparse ? FLAG_SPARSE : 0;
+  if (bytes === undefined) return { version: EXTENSION_VERSION, flags: commit | sparse };
+  return { version: EXTENSION_VERSION, flags: commit | sparse | FLAG_PIN_BUDGET, bytes };
+}
+
+function hasFlag({ extension }: Capabilities, flag: number): boolean {
+  return ((extension?.flags ?? 0) & flag) !== 0;
+}
+
+function agree(peer: Capabilities, offer: Offer, pinBudget: bigint | undefined): Agreed {
   return {
     version: PROTOCOL_VERSION,
     pinAll: offer.pinAll && (peer.flags & FLAG_PIN_ALL) !== 0,
-    commit: offer.commit && (extensionFlags & FLAG_COMMIT) !== 0,
+    commit: offer.commit && hasFlag(peer, FLAG_COMMIT),
+    sparse: offer.sparse === true && hasFlag(peer, FLAG_SPARSE),
+    ...(pinBudget === undefined ? {} : { pinBudget }),
     extended: peer.extension !== undefined,
   };
 }

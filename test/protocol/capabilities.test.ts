@@ -15,6 +15,7 @@ import { privateData, TRACES } from './traces.ts';
 
 const ALL = { pinAll: true, commit: true };
 const NONE = { pinAll: false, commit: false };
+const U64 = (1n << 64n) - 1n;
 const v1 = (version: number, flags: number) => new Builder().u32(version).u32(flags);
 const tail = (version: number, length: number, flags: number) =>
   new Builder().text('RDMg').u16(version).u16(length).u32(flags).bytes();
@@ -28,6 +29,7 @@ describe('captured private data', () => {
       version: 1,
       pinAll: name === 'pin-all',
       commit: false,
+      sparse: false,
       extended: false,
     });
     expect(acceptCapabilities(reply, ALL)).toEqual(answered.agreed);
@@ -56,17 +58,26 @@ describe('requestCapabilities', () => {
 });
 
 describe('two ends of ours', () => {
-  const offer = fc.record({ pinAll: fc.boolean(), commit: fc.boolean() });
+  const flags = { pinAll: fc.boolean(), commit: fc.boolean(), sparse: fc.boolean() };
+  const bytes = fc.bigInt(0n, U64);
+  const requiredKeys = ['pinAll', 'commit', 'sparse'] as const;
+  const sourceOffer = fc.record({ ...flags, ramBytes: bytes }, { requiredKeys: [...requiredKeys] });
+  const destinationOffer = fc.record({ ...flags, pinBudget: bytes }, { requiredKeys: [...requiredKeys] });
   it('agree on what both want, whatever zeros the provider appends', () => {
     fc.assert(
-      fc.property(offer, offer, fc.nat(148), (source, destination, zeros) => {
+      fc.property(sourceOffer, destinationOffer, fc.nat(148), (source, destination, zeros) => {
         const pad = (bytes: Uint8Array) => new Builder().raw(bytes).raw(new Uint8Array(zeros)).bytes();
         const { reply, agreed } = answerCapabilities(pad(requestCapabilities(source)), destination);
         expect(acceptCapabilities(pad(reply), source)).toEqual(agreed);
+        expect(reply.length).toBeLessThanOrEqual(PRIVATE_DATA_MAX_BYTES);
         expect(agreed).toEqual({
           version: 1,
           pinAll: source.pinAll && destination.pinAll,
           commit: source.commit && destination.commit,
+          sparse: source.sparse && destination.sparse,
+          ...(source.ramBytes !== undefined && destination.pinBudget !== undefined
+            ? { pinBudget: destination.pinBudget }
+            : {}),
           extended: true,
         });
       }),
@@ -116,6 +127,77 @@ describe('answerCapabilities', () => {
   });
 });
 
+describe('a pin budget', () => {
+  const tail20 = (flags: number, bytes: bigint) =>
+    new Builder().text('RDMg').u16(1).u16(20).u32(flags).u64(bytes).bytes();
+  const request = requestCapabilities({ ...ALL, ramBytes: 1n << 30n });
+
+  it('travels behind the flags, with the RAM of the source on the way there', () => {
+    expect(hex(request)).toBe(
+      hex(
+        v1(1, 1)
+          .raw(tail20(3, 1n << 30n))
+          .bytes(),
+      ),
+    );
+    const { reply } = answerCapabilities(request, { ...ALL, pinAll: false, pinBudget: 64n << 20n });
+    expect(hex(reply)).toBe(
+      hex(
+        v1(1, 0)
+          .raw(tail20(3, 64n << 20n))
+          .bytes(),
+      ),
+    );
+    expect(acceptCapabilities(reply, { ...ALL, ramBytes: 1n << 30n })).toMatchObject({
+      pinAll: false,
+      pinBudget: 64n << 20n,
+    });
+  });
+
+  it('is not told to a source that knows none, of whatever tail', () => {
+    const offer = { ...NONE, pinBudget: 64n << 20n };
+    for (const asked of [
+      v1(1, 0).bytes(),
+      v1(1, 0)
+        .raw(tail(1, 12, 1))
+        .bytes(),
+    ]) {
+      const { reply, agreed } = answerCapabilities(asked, offer);
+      expect(reply.length).toBe(asked.length);
+      expect(agreed.pinBudget).toBeUndefined();
+    }
+  });
+
+  it('is read from a source that does not say how much RAM it has', () => {
+    const asked = v1(1, 1)
+      .raw(tail(1, 12, 3))
+      .bytes();
+    const { agreed } = answerCapabilities(asked, { ...ALL, pinBudget: 4n, pinAllLimit: 1n });
+    expect(agreed).toMatchObject({ pinBudget: 4n, pinAll: true });
+  });
+
+  it('that an old destination does not have leaves its tail of 12 bytes as it was', () => {
+    const reply = v1(1, 1)
+      .raw(tail(1, 12, 1))
+      .bytes();
+    const agreed = acceptCapabilities(reply, { ...ALL, sparse: true, ramBytes: 1n });
+    expect(agreed).toEqual({ version: 1, pinAll: true, commit: true, sparse: false, extended: true });
+  });
+
+  it('decides whether a source of that size gets pin-all', () => {
+    const granted = (pinAllLimit: bigint) =>
+      answerCapabilities(request, { ...ALL, pinAllLimit }).agreed.pinAll;
+    expect([granted((1n << 30n) - 1n), granted(1n << 30n)]).toEqual([false, true]);
+  });
+
+  it('that is granted without a number is refused', () => {
+    const reply = v1(1, 0)
+      .raw(tail(1, 12, 2))
+      .bytes();
+    failure(() => acceptCapabilities(reply, { ...ALL, ramBytes: 1n }), 'PROTOCOL_ERROR');
+  });
+});
+
 describe('acceptCapabilities', () => {
   it('ignores what is granted unasked', () => {
     const reply = v1(1, 1)
@@ -125,6 +207,7 @@ describe('acceptCapabilities', () => {
       version: 1,
       pinAll: false,
       commit: false,
+      sparse: false,
       extended: true,
     });
   });
