@@ -12,6 +12,7 @@ export type {
   MigrationOptions,
   SourceOptions,
 } from './migration/options.ts';
+export type { PinOptions } from './migration/pinning.ts';
 export type { MigrationFacts, MigrationResult } from './migration/result.ts';
 export { MigrationSource } from './migration/source.ts';
 export type {
@@ -23,6 +24,7 @@ export type {
 } from './migration/statistics.ts';
 export { formatRdmaUri, parseRdmaUri, type RdmaAddress } from './protocol/uri.ts';
 export { QmpClient, type QmpEvent, type QmpGreeting } from './qmp/client.ts';
+export { type HintKind, MigrationHints } from './ram/hints.ts';
 export { type Mapping, mapCaller, mapFile, mapMemfd } from './ram/mapping.ts';
 export type { DirtyTracker, TrackerKind } from './ram/tracker.ts';
 export type {

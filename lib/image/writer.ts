@@ -45,6 +45,8 @@ export class ImageWriter implements DestinationTarget, AsyncDisposable {
   readonly path: string;
   /** Partial directories of earlier, surely dead processes that were removed on the way. */
   readonly removedPartials: readonly string[];
+  /** RAM files are made by this object, sparse. */
+  readonly ramIsFresh: boolean;
   readonly #partial: string;
   readonly #store: RamStore;
   readonly #digests: boolean;
@@ -63,6 +65,7 @@ export class ImageWriter implements DestinationTarget, AsyncDisposable {
     this.removedPartials = paths.removed;
     this.#partial = paths.partial;
     this.#store = new RamStore(paths.partial, options, native);
+    this.ramIsFresh = Object.keys(options.sharedRam ?? {}).length === 0;
     this.#digests = options.digests ?? false;
     this.#provenance = options.provenance ?? {};
   }

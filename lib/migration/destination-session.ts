@@ -11,6 +11,7 @@ import { DestinationTurns, type TurnLimits } from '../transport/turns.ts';
 import { type AnnouncedBlock, checkRange, checkRegister, checkUnregister, layOut } from './bounds.ts';
 import { type DestinationAction, type DestinationState, step } from './destination-machine.ts';
 import { Registrations } from './registrations.ts';
+import { WRITTEN_THROUGHOUT } from './source-pins.ts';
 import type { Statistics } from './statistics.ts';
 
 /** What a session reports when the VM is whole. */
@@ -18,6 +19,8 @@ export interface ReceivedSummary {
   readonly layout: VmLayout;
   readonly deviceStateBytes: number;
   readonly committed: boolean;
+  readonly pinBudget?: bigint;
+  readonly registeredPeak: bigint;
 }
 
 interface Context {
@@ -27,6 +30,10 @@ interface Context {
   readonly statistics: Statistics;
   readonly limits: TurnLimits;
   readonly populate: boolean;
+  /** What may be registered at one time, whoever the source is. */
+  readonly pinBudget: bigint | undefined;
+  /** Room for RAM that is pinned, if there is a limit; asked for when the RAM's size is known. */
+  readonly checkRam: (ramBytes: bigint) => void;
   readonly enter: (phase: Phase) => void;
   readonly notice: (message: string) => void;
 }
@@ -70,7 +77,17 @@ export class DestinationSession {
       layout: this.#layout as VmLayout,
       deviceStateBytes: this.#deviceStateBytes,
       committed: commit !== undefined,
+      ...this.#pinFacts(),
     };
+  }
+
+  #pinFacts(): { pinBudget?: bigint; registeredPeak: bigint } {
+    const budget = this.#context.agreed.pinAll ? undefined : this.#budget();
+    return { ...(budget !== undefined && { pinBudget: budget }), registeredPeak: this.#registered().peak };
+  }
+
+  #budget(): bigint | undefined {
+    return this.#context.agreed.pinBudget ?? this.#context.pinBudget;
   }
 
   /** Until COMMIT, or a v1 source's disconnect behind a whole stream. */
@@ -155,6 +172,7 @@ export class DestinationSession {
     this.#layout = { machine: this.#machine, pageSize: this.#pageSize, blocks };
     statistics.total = blocks.reduce((sum, { length }) => sum + length, 0n);
     statistics.pageSize = this.#layout.pageSize;
+    this.#context.checkRam(statistics.total);
     this.#blocks = await target.allocate({
       layout: this.#layout,
       ramSection: section,
@@ -163,6 +181,8 @@ export class DestinationSession {
     this.#announced = layOut(blocks);
     this.#registrations = new Registrations(connection, this.#blocks, {
       populate: this.#context.populate,
+      budget: this.#budget(),
+      budgetAgreed: this.#context.agreed.pinBudget !== undefined,
       onFailure: (error) => this.#failure.abort(toMigrationError(error, 'ram')),
     });
   }
@@ -198,10 +218,14 @@ export class DestinationSession {
 
   async #register(commands: readonly RegisterCommand[]): Promise<void> {
     // All are checked before the first is carried out.
-    const spans = commands.map((command) => checkRegister(this.#announced, command));
+    const spans = commands.map((command) => ({
+      ...checkRegister(this.#announced, command),
+      // Sparse RAM stays untouched where nothing will be written.
+      populate: !this.#context.agreed.sparse || command.padding === WRITTEN_THROUGHOUT,
+    }));
     const results = [];
-    for (const { index, span } of spans) {
-      const rkey = await this.#registered().register(index, span);
+    for (const { index, span, populate } of spans) {
+      const rkey = await this.#registered().register(index, span, populate);
       results.push({ rkey, hostAddress: (this.#blocks[index] as RamBlock).mapping.address });
     }
     await this.#turns.answer({ type: 'REGISTER_RESULT', results });

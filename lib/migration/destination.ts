@@ -1,6 +1,12 @@
 import { MigrationError, type Phase, toMigrationError } from '../errors.ts';
-import { type Agreed, answerCapabilities, rejectionCapabilities } from '../protocol/capabilities.ts';
+import {
+  type Agreed,
+  answerCapabilities,
+  type DestinationOffer,
+  rejectionCapabilities,
+} from '../protocol/capabilities.ts';
 import { formatRdmaUri, parseRdmaUri } from '../protocol/uri.ts';
+import { lockable } from '../ram/lockable.ts';
 import type { DestinationTarget } from '../ram/vm.ts';
 import { type IncomingConnection, Listener } from '../transport/connect.ts';
 import type { Connection } from '../transport/connection.ts';
@@ -9,6 +15,14 @@ import { cancelledError, throwIfAborted } from '../transport/wait.ts';
 import { DestinationSession } from './destination-session.ts';
 import { Migration } from './migration.ts';
 import { connectionOptions, type DestinationOptions, populatesAhead } from './options.ts';
+import {
+  CONTROL_BUFFER_BYTES,
+  checkRamFits,
+  type DestinationPinPlan,
+  type PinPolicy,
+  pinPolicy,
+  planDestinationPins,
+} from './pinning.ts';
 import { describe, type MigrationFacts, type MigrationResult } from './result.ts';
 
 /**
@@ -22,6 +36,7 @@ export class MigrationDestination extends Migration {
   readonly #options: DestinationOptions;
   readonly #target: DestinationTarget;
   readonly #provider: ChosenProvider;
+  readonly #policy: PinPolicy;
   readonly #host: string;
   #listener: Listener | undefined;
   #begun = false;
@@ -41,6 +56,7 @@ export class MigrationDestination extends Migration {
     this.#host = host;
     this.#target = target;
     this.#provider = provider;
+    this.#policy = pinPolicy(options);
     this.#options = options;
   }
 
@@ -54,7 +70,9 @@ export class MigrationDestination extends Migration {
     options: DestinationOptions = {},
   ): Promise<MigrationDestination> {
     const endpoint = parseRdmaUri(uri);
-    populatesAhead(options); // a bad value is told before anything is opened
+    // Bad values are told before anything is opened.
+    populatesAhead(options);
+    pinPolicy(options);
     const provider = await chooseProvider(options.provider ?? 'auto', endpoint, 'listen');
     const destination = new MigrationDestination(endpoint.host, target, provider, options);
     destination.statistics.phase = 'listen';
@@ -89,9 +107,10 @@ export class MigrationDestination extends Migration {
 
   async #run(signal: AbortSignal): Promise<MigrationResult> {
     try {
-      const { connection, agreed } = await this.#awaitSource(signal);
+      const plan = this.#planPins();
+      const { connection, agreed } = await this.#awaitSource(plan, signal);
       await this.#listener?.close();
-      const result = await this.#serve(connection, agreed, signal);
+      const result = await this.#serve(connection, agreed, plan, signal);
       this.statistics.status = 'completed';
       return { ...result, ...this.current, status: 'completed' };
     } catch (error) {
@@ -117,12 +136,23 @@ export class MigrationDestination extends Migration {
     this.#refusals.add(refused);
   }
 
-  async #awaitSource(signal: AbortSignal): Promise<{ connection: Connection; agreed: Agreed }> {
+  /** Before a source is let in: only a device pins. */
+  #planPins(): DestinationPinPlan {
+    const limit = this.#provider.name === 'verbs' ? lockable() : undefined;
+    const plan = planDestinationPins(this.#policy, { lockable: limit, reserve: CONTROL_BUFFER_BYTES });
+    if (plan.notice !== undefined) this.emit('notice', plan.notice);
+    return plan;
+  }
+
+  async #awaitSource(
+    plan: DestinationPinPlan,
+    signal: AbortSignal,
+  ): Promise<{ connection: Connection; agreed: Agreed }> {
     this.enter('listen');
     for (;;) {
       const incoming = await this.#nextIncoming(signal);
       try {
-        return await this.#accept(incoming, signal);
+        return await this.#accept(incoming, plan, signal);
       } catch (error) {
         throwIfAborted(signal, 'negotiate');
         this.emit(
@@ -135,9 +165,16 @@ export class MigrationDestination extends Migration {
 
   async #accept(
     incoming: IncomingConnection,
+    { pinAll, pinAllLimit, offered }: DestinationPinPlan,
     signal: AbortSignal,
   ): Promise<{ connection: Connection; agreed: Agreed }> {
-    const offer = { pinAll: true, commit: this.#options.commit !== 'off' };
+    const offer: DestinationOffer = {
+      pinAll,
+      commit: this.#options.commit !== 'off',
+      sparse: this.#target.ramIsFresh === true,
+      ...(pinAllLimit !== undefined && { pinAllLimit }),
+      ...(offered !== undefined && { pinBudget: offered }),
+    };
     try {
       const { reply, agreed } = answerCapabilities(incoming.privateData, offer);
       if (this.#options.commit === 'require' && !agreed.commit) {
@@ -173,7 +210,12 @@ export class MigrationDestination extends Migration {
     });
   }
 
-  async #serve(connection: Connection, agreed: Agreed, signal: AbortSignal): Promise<MigrationFacts> {
+  async #serve(
+    connection: Connection,
+    agreed: Agreed,
+    plan: DestinationPinPlan,
+    signal: AbortSignal,
+  ): Promise<MigrationFacts> {
     this.enter('negotiate');
     try {
       const session = new DestinationSession({
@@ -183,6 +225,8 @@ export class MigrationDestination extends Migration {
         statistics: this.statistics,
         limits: { timeoutMs: connectionOptions(this.#options).stallTimeoutMs, signal },
         populate: populatesAhead(this.#options),
+        pinBudget: this.#enforcedBudget(connection, plan),
+        checkRam: (ramBytes) => this.#checkRam(connection, agreed, ramBytes),
         enter: (phase) => this.enter(phase),
         notice: (message) => this.emit('notice', message),
       });
@@ -196,6 +240,16 @@ export class MigrationDestination extends Migration {
     } finally {
       await connection.close();
     }
+  }
+
+  /** A version 1 source cannot be held to a budget but by failing: where nothing is pinned anyway, it is let be unless that was asked for. */
+  #enforcedBudget({ info }: Connection, { enforced }: DestinationPinPlan): bigint | undefined {
+    return info.pinsMemory || this.#policy.onLimit === 'fail' ? enforced : undefined;
+  }
+
+  #checkRam({ info }: Connection, { pinAll, pinBudget }: Agreed, ramBytes: bigint): void {
+    const mayAllCome = pinAll || (pinBudget === undefined && this.#policy.onLimit === 'fail');
+    if (info.pinsMemory && mayAllCome) checkRamFits(ramBytes, lockable());
   }
 
   /** Stops listening; a migration that is under way fails with CANCELLED. Idempotent. */

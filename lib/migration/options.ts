@@ -1,11 +1,13 @@
 import { availableParallelism } from 'node:os';
 import { MigrationError } from '../errors.ts';
 import type { NativeConnectionOptions } from '../native/transport.ts';
+import type { MigrationHints } from '../ram/hints.ts';
 import type { ProviderChoice } from '../transport/provider.ts';
 import type { ConvergenceLimits } from './convergence.ts';
+import type { PinOptions } from './pinning.ts';
 
 /** What both ends can be told. */
-export interface MigrationOptions {
+export interface MigrationOptions extends PinOptions {
   /** Default `auto`. */
   readonly provider?: ProviderChoice;
   /** Software iWARP: ask for CRC32C on the wire. In use when either end asks. Default false, as the Linux driver `siw` has it. */
@@ -31,6 +33,8 @@ export interface SourceOptions extends MigrationOptions {
   readonly maxBandwidth?: bigint;
   /** Compare a digest of all RAM on both sides before the commit. Reads all RAM once more. Default false. */
   readonly verify?: boolean;
+  /** What the embedder knows of its guest's memory; may be added to while the migration runs. */
+  readonly hints?: MigrationHints;
   /** What is allowed to a guest that runs while it is sent; nothing of it counts for one that stands still. */
   readonly live?: LiveOptions;
 }

@@ -2,23 +2,22 @@
  * One pass over the RAM of the source: every page whose bit is set reaches the destination, zero ranges as COMPRESS, the rest as
  * RDMA WRITEs. JavaScript works per range here, never per page: scanning, merging and writing are native.
  */
-import { MigrationError } from '../errors.ts';
 import type { NativeBitmap, NativeClassification } from '../native/memory.ts';
-import type { NativeMemoryRegion } from '../native/transport.ts';
-import type { DestinationBlock } from '../protocol/control.ts';
-import type { BlockKeys, KeyedSpan } from '../ram/keys.ts';
-import { registrationSpans, runs, type Span, SpanJoiner } from '../ram/spans.ts';
-import type { RamBlock } from '../ram/vm.ts';
+import type { MigrationHints, Temperature } from '../ram/hints.ts';
+import { runs, type Span, SpanJoiner } from '../ram/spans.ts';
 import type { Connection } from '../transport/connection.ts';
 import type { SourceTurns } from '../transport/turns.ts';
 import { throwIfAborted, unlessAborted } from '../transport/wait.ts';
+import type { PinnedBlock, ReadySpan, SourcePins } from './source-pins.ts';
 import type { Statistics } from './statistics.ts';
 
 /**
  * RAM is sorted into zero and data this much ahead of the writes, and no registration is longer. Scanning costs 0.1 s at worst; QEMU's
  * dynamic registration is slow in short spans (8 GiB: 37.9 s with 1 MiB, 17.9 s with 32 MiB, 4.4 s with 1 GiB).
  */
-const WINDOW_BYTES = 1n << 30n;
+export const WINDOW_BYTES = 1n << 30n;
+/** Towards one of ours, which is not slow: what is dense is told for each window, so it is smaller. */
+const SPARSE_WINDOW_BYTES = 64n << 20n;
 /** A shorter zero range travels as data: a control message costs a round trip, in which a link moves about as much. */
 const MIN_ZERO_RUN_BYTES = 256n << 10n;
 /** Data with a shorter gap between is registered as one span: fewer requests, at the price of pinning the gap. */
@@ -27,20 +26,20 @@ const MERGE_GAP_BYTES = 2n << 20n;
 const MAX_QUEUED_JOBS = 64;
 
 /** A block of the source, its counterpart at the destination, and what is still to be sent of it. */
-export interface SourceBlock {
-  readonly index: number;
-  readonly block: RamBlock;
-  readonly remote: DestinationBlock;
-  readonly region: NativeMemoryRegion;
+export interface SourceBlock extends PinnedBlock {
+  /** Bits are set between passes, never while one runs: {@link sendRam} sends zero ranges behind the data. */
   readonly bitmap: NativeBitmap;
-  readonly keys: BlockKeys;
+  /** The destination's is zero throughout still: no pass has gone over it. Kept by {@link sendRam}; false where that is not known. */
+  fresh: boolean;
 }
 
 export interface RamPassOptions {
   readonly connection: Connection;
   readonly turns: SourceTurns;
   readonly blocks: readonly SourceBlock[];
-  readonly pinAll: boolean;
+  /** Outlives the pass; the session closes it. */
+  readonly pins: SourcePins;
+  readonly hints?: MigrationHints;
   readonly statistics: Statistics;
   readonly signal: AbortSignal;
 }
@@ -58,9 +57,16 @@ export interface RamPassResult {
  */
 export async function sendRam(options: RamPassOptions): Promise<RamPassResult> {
   const pass = new RamPass(options);
-  for (const block of options.blocks) await pass.sendBlock(block);
+  await pass.clearFreed();
+  for (const temperature of options.hints ? COLD_FIRST : ([undefined] as const)) {
+    for (const block of options.blocks) await pass.sendBlock(block, temperature);
+  }
+  for (const block of options.blocks) block.fresh = false;
   return pass.finish();
 }
+
+/** What is written soon is sent last, when fewer writes to it are still to come. */
+const COLD_FIRST: readonly Temperature[] = ['cold', 'normal', 'hot'];
 
 class RamPass {
   readonly #options: RamPassOptions;
@@ -73,19 +79,46 @@ class RamPass {
     this.#options = options;
   }
 
-  async sendBlock(block: SourceBlock): Promise<void> {
+  /**
+   * What has become free since the last pass. The destination has dealt with it before anything is written: a page that was written
+   * again after it was free must not be cleared behind its WRITE.
+   */
+  async clearFreed(): Promise<void> {
+    const { hints, blocks, turns } = this.#options;
+    let told = false;
+    for (const block of hints ? blocks : []) {
+      for (const span of hints?.takeFreed(block.block.name) ?? [])
+        told = (await this.#zero(block, span)) || told;
+    }
+    if (told) await turns.ready();
+  }
+
+  async sendBlock(block: SourceBlock, temperature: Temperature | undefined): Promise<void> {
     const zeros = new SpanJoiner();
-    let ahead: Promise<NativeClassification> | undefined = this.#classify(block, 0n);
-    for (let offset = 0n; offset < block.block.length; offset += WINDOW_BYTES) {
-      const classified: NativeClassification = await (ahead ?? this.#classify(block, offset));
-      const next = offset + WINDOW_BYTES;
-      ahead = next < block.block.length ? this.#classify(block, next) : undefined;
+    const windows = this.#windows(block, temperature);
+    let ahead = windows[0] && this.#classify(block, windows[0]);
+    for (let at = 0; ahead !== undefined; at++) {
+      const classified: NativeClassification = await ahead;
+      const next: Span | undefined = windows[at + 1];
+      ahead = next && this.#classify(block, next);
       throwIfAborted(this.#options.signal, 'ram');
       await this.#sendData(block, classified);
       // Zero ranges go while the writer is busy with the data.
-      for (const run of runs(classified.zeroRuns)) await this.#sendZero(block, zeros.push(run));
+      for (const run of runs(classified.zeroRuns)) {
+        const whole = zeros.push(run);
+        if (whole) await this.#zero(block, whole);
+      }
     }
-    await this.#sendZero(block, zeros.flush());
+    const last = zeros.flush();
+    if (last) await this.#zero(block, last);
+  }
+
+  #windows({ block, fresh }: SourceBlock, temperature: Temperature | undefined): readonly Span[] {
+    const step = fresh ? SPARSE_WINDOW_BYTES : WINDOW_BYTES;
+    const { hints } = this.#options;
+    const whole = [{ offset: 0n, length: block.length }];
+    const spans = temperature === undefined ? whole : (hints?.spans(block, temperature) ?? []);
+    return spans.flatMap((span) => cut(span, step));
   }
 
   async finish(): Promise<RamPassResult> {
@@ -94,59 +127,36 @@ class RamPass {
     return { pages: this.#pages, bytes: this.#bytes, zeroBytes: this.#zeroBytes };
   }
 
-  #classify({ block, bitmap }: SourceBlock, offset: bigint): Promise<NativeClassification> {
-    const rest = block.length - offset;
-    const length = rest < WINDOW_BYTES ? rest : WINDOW_BYTES;
+  #classify({ block, bitmap, fresh }: SourceBlock, window: Span): Promise<NativeClassification> {
     const classified = block.mapping.classify(bitmap, {
-      offset,
-      length,
-      minZeroRun: MIN_ZERO_RUN_BYTES,
+      ...window,
+      // What need not be told may be as short as it is.
+      minZeroRun: fresh ? BigInt(block.mapping.pageSize) : MIN_ZERO_RUN_BYTES,
       mergeGap: MERGE_GAP_BYTES,
     });
     classified.catch(() => {}); // started ahead: it may fail while nobody waits for it yet
     return classified;
   }
 
-  async #sendData(block: SourceBlock, { dataRuns }: NativeClassification): Promise<void> {
-    if (this.#options.pinAll) {
-      for (const run of runs(dataRuns)) await this.#submit(block, run, block.remote.rkey);
-      return;
-    }
-    for (const span of registrationSpans(runs(dataRuns), block.block.length)) {
-      for (const part of block.keys.split(span))
-        await this.#submit(block, part, await this.#keyFor(block, part));
-    }
+  async #sendData(block: SourceBlock, { dataRuns, dataPages }: NativeClassification): Promise<void> {
+    const data = [...runs(dataRuns)];
+    const length = data.reduce((sum, run) => sum + run.length, 0n);
+    const dense = length === dataPages * BigInt(block.block.mapping.pageSize);
+    for await (const span of this.#options.pins.ready(block, data, dense)) await this.#submit(block, span);
   }
 
-  async #keyFor(block: SourceBlock, part: KeyedSpan): Promise<number> {
-    if (part.rkey !== undefined) return part.rkey;
-    const command = {
-      key: block.remote.offset + part.offset,
-      blockIndex: block.index,
-      chunks: part.moreChunks,
-    };
-    // One command a message: QEMU's destination answers an array with only one result's bytes.
-    const request = { type: 'REGISTER_REQUEST', commands: [command] } as const;
-    const { results } = await this.#options.turns.request(request, 'REGISTER_RESULT');
-    const result = results[0];
-    if (results.length !== 1 || !result || result.hostAddress !== block.remote.hostAddress) {
-      throw badResult(block, results.length, result?.hostAddress);
-    }
-    block.keys.add(part, result.rkey);
-    return result.rkey;
-  }
-
-  async #submit({ block, region, bitmap, remote }: SourceBlock, span: Span, rkey: number): Promise<void> {
+  async #submit({ block, bitmap, remote }: SourceBlock, span: ReadySpan): Promise<void> {
     throwIfAborted(this.#options.signal, 'ram');
     const oldest = this.#jobs[this.#jobs.length - MAX_QUEUED_JOBS];
     if (oldest) await unlessAborted(oldest, this.#options.signal, 'ram');
+    const { offset, length, lkey, rkey } = span;
     const written = this.#options.connection.write({
       mapping: block.mapping,
       bitmap,
-      offset: span.offset,
-      length: span.length,
-      lkey: region.lkey,
-      remoteAddress: remote.hostAddress + span.offset,
+      offset,
+      length,
+      lkey,
+      remoteAddress: remote.hostAddress + offset,
       rkey,
     });
     const job = written.then((result) => {
@@ -154,11 +164,20 @@ class RamPass {
       this.#bytes += result.bytes;
     });
     job.catch(() => {}); // finish() reports it
+    span.writtenBy(job);
     this.#jobs.push(job);
   }
 
-  async #sendZero(block: SourceBlock, span: Span | undefined): Promise<void> {
-    if (!span) return;
+  /** True: the destination was told. A short range of zeros that the destination has anyway is left out. */
+  async #zero(block: SourceBlock, span: Span): Promise<boolean> {
+    const tell = !block.fresh || span.length >= MIN_ZERO_RUN_BYTES;
+    if (tell) await this.#sendZero(block, span);
+    this.#zeroBytes += span.length;
+    this.#options.statistics.zeroBytes += span.length;
+    return tell;
+  }
+
+  async #sendZero(block: SourceBlock, span: Span): Promise<void> {
     throwIfAborted(this.#options.signal, 'ram');
     const message = {
       type: 'COMPRESS',
@@ -168,16 +187,18 @@ class RamPass {
       length: span.length,
     } as const;
     await this.#options.turns.send(message);
-    this.#zeroBytes += span.length;
-    this.#options.statistics.zeroBytes += span.length;
   }
 }
 
-function badResult(block: SourceBlock, count: number, address: bigint | undefined): MigrationError {
-  return new MigrationError(
-    'PROTOCOL_ERROR',
-    'ram',
-    `the destination answered a registration in block '${block.block.name}' with ${count} results at address ${address ?? '?'}; ` +
-      `one at ${block.remote.hostAddress} was due`,
-  );
+/** Pieces of a span that end at multiples of `step`. */
+function cut({ offset, length }: Span, step: bigint): Span[] {
+  const pieces: Span[] = [];
+  const end = offset + length;
+  for (let at = offset; at < end; ) {
+    const next = (at / step + 1n) * step;
+    const stop = next < end ? next : end;
+    pieces.push({ offset: at, length: stop - at });
+    at = stop;
+  }
+  return pieces;
 }

@@ -1,43 +1,48 @@
 import { MigrationError } from '../errors.ts';
 import { ACCESS, type NativeMemoryRegion } from '../native/transport.ts';
-import { chunkCount } from '../ram/keys.ts';
-import type { ChunkSpan } from '../ram/spans.ts';
+import { type ChunkSpan, chunkCount } from '../ram/spans.ts';
 import type { RamBlock } from '../ram/vm.ts';
 import type { Connection } from '../transport/connection.ts';
 
 const REMOTE_WRITE = ACCESS.localWrite | ACCESS.remoteWrite;
 
 interface Registration {
-  readonly index: number;
   readonly span: ChunkSpan;
   readonly region: NativeMemoryRegion;
 }
 
+export interface RegistrationsOptions {
+  /** Touch registered memory in the background, ahead of the WRITEs. */
+  readonly populate: boolean;
+  /** Hears of memory that cannot be had, such as on a full disk. */
+  readonly onFailure: (error: unknown) => void;
+  /** Bytes that may be registered at one time. */
+  readonly budget?: bigint | undefined;
+  /** The source knows the budget: to pass it is against the protocol. */
+  readonly budgetAgreed?: boolean;
+}
+
 /**
  * The regions that a destination has registered for its source. The connection owns and closes them; this finds them again.
- * With `populate` registered memory is touched in the background, ahead of the WRITEs.
  */
 export class Registrations {
   readonly #connection: Connection;
   readonly #blocks: readonly RamBlock[];
   readonly #populates: boolean;
-  readonly #onFailure: (error: unknown) => void;
   readonly #registered = new Map<string, Registration[]>();
   readonly #populating = new Set<Promise<void>>();
   readonly #limit: bigint;
+  readonly #options: RegistrationsOptions;
   #count = 0n;
+  #bytes = 0n;
+  #peak = 0n;
 
-  /** `onFailure` hears of memory that cannot be had, such as on a full disk. */
-  constructor(
-    connection: Connection,
-    blocks: readonly RamBlock[],
-    options: { populate: boolean; onFailure: (error: unknown) => void },
-  ) {
+  constructor(connection: Connection, blocks: readonly RamBlock[], options: RegistrationsOptions) {
+    this.#options = options;
     this.#connection = connection;
     this.#blocks = blocks;
     // What a NIC pins it has touched.
     this.#populates = options.populate && !connection.info.pinsMemory;
-    this.#onFailure = options.onFailure;
     // A source registers no chunk more than once; twice that is a peer that means harm.
     this.#limit = 2n * blocks.reduce((sum, { length }) => sum + chunkCount(length), 0n);
   }
@@ -46,31 +51,46 @@ export class Registrations {
   async registerAll(): Promise<NativeMemoryRegion[]> {
     const regions: NativeMemoryRegion[] = [];
     for (const block of this.#blocks) {
+      this.#take(block.length);
       regions.push(await this.#connection.register(block.mapping, 0n, block.length, REMOTE_WRITE));
     }
     return regions;
   }
 
-  /** The key for a span; the same span asked for again has the same key. @throws MigrationError PROTOCOL_ERROR, REGISTER_FAILED */
-  async register(index: number, span: ChunkSpan): Promise<number> {
-    const there = this.#at(index, span.firstChunk);
+  /** The most bytes that were registered at one time. */
+  get peak(): bigint {
+    return this.#peak;
+  }
+
+  /**
+   * The key for a span; the same span asked for again has the same key. `populate`: it is worth touching ahead.
+   * @throws MigrationError PROTOCOL_ERROR, REGISTER_FAILED, LOCKED_MEMORY_LIMIT
+   */
+  async register(index: number, span: ChunkSpan, populate: boolean): Promise<number> {
+    const key = `${index}:${span.firstChunk}`;
+    const there = this.#registered.get(key) ?? [];
     const same = there.find((registration) => registration.span.length === span.length);
     if (same) return same.region.rkey;
     if (this.#count >= this.#limit) throw this.#tooMany();
+    this.#take(span.length);
     this.#count += 1n;
     const { mapping } = this.#blocks[index] as RamBlock;
     const region = await this.#connection.register(mapping, span.offset, span.length, REMOTE_WRITE);
-    there.push({ index, span, region });
-    if (this.#populates) this.#populate(mapping.populate(span.offset, span.length));
+    there.push({ span, region });
+    this.#registered.set(key, there);
+    if (this.#populates && populate) this.#populate(mapping.populate(span.offset, span.length));
     return region.rkey;
   }
 
   /** Exactly what was registered with this first chunk. Nothing there: nothing to do. */
   async unregister(index: number, firstChunk: bigint): Promise<void> {
-    const there = this.#at(index, firstChunk);
-    for (const { region } of there.splice(0)) {
-      this.#count -= 1n;
+    const key = `${index}:${firstChunk}`;
+    const there = this.#registered.get(key) ?? [];
+    this.#registered.delete(key);
+    for (const { region, span } of there) {
       await this.#connection.deregister(region);
+      this.#count -= 1n;
+      this.#bytes -= span.length;
     }
   }
 
@@ -79,16 +99,32 @@ export class Registrations {
     await Promise.allSettled([...this.#populating]);
   }
 
-  #at(index: number, firstChunk: bigint): Registration[] {
-    const key = `${index}:${firstChunk}`;
-    const there = this.#registered.get(key) ?? [];
-    this.#registered.set(key, there);
-    return there;
+  #take(length: bigint): void {
+    const { budget } = this.#options;
+    const needed = this.#bytes + length;
+    if (budget !== undefined && needed > budget) throw this.#overBudget(needed, budget);
+    this.#bytes = needed;
+    if (needed > this.#peak) this.#peak = needed;
   }
 
   #populate(populated: Promise<void>): void {
-    const watched = populated.catch(this.#onFailure).finally(() => this.#populating.delete(watched));
+    const watched = populated.catch(this.#options.onFailure).finally(() => this.#populating.delete(watched));
     this.#populating.add(watched);
+  }
+
+  #overBudget(needed: bigint, budget: bigint): MigrationError {
+    const details = { needed, limit: budget };
+    if (this.#options.budgetAgreed) {
+      const message = `the source asked for ${needed} bytes to be registered at one time, and it was told that ${budget} may be`;
+      return new MigrationError('PROTOCOL_ERROR', 'ram', message, { details });
+    }
+    return new MigrationError(
+      'LOCKED_MEMORY_LIMIT',
+      'ram',
+      `the source asked for ${needed} bytes to be registered at one time, and the pin budget here is ${budget}. It is a version 1 source (a stock ` +
+        'QEMU), which knows no budget and gives nothing back: receive it with a budget as large as its RAM, or with none',
+      { details },
+    );
   }
 
   #tooMany(): MigrationError {

@@ -15,6 +15,10 @@ export interface MigrationFacts {
   readonly 'peer-extended': boolean;
   readonly 'pin-all': boolean;
   readonly crc: boolean;
+  /** Bytes of RAM that could be registered at one time. Absent: there was no budget. */
+  readonly 'pin-budget'?: number;
+  /** The most bytes of RAM that this side had registered at one time. */
+  readonly 'registered-peak': number;
   /**
    * Who may run the VM. `committed`: the destination has confirmed that it holds everything, the source's VM must never run again.
    * `unconfirmed`: a version 1 destination confirms nothing; look at it before you give the source's VM up.
@@ -35,7 +39,7 @@ export function describe(
   agreed: Agreed,
   provider: ChosenProvider,
   machine: string,
-  summary: { deviceStateBytes: number; committed: boolean },
+  summary: { deviceStateBytes: number; committed: boolean; pinBudget?: bigint; registeredPeak: bigint },
 ): MigrationFacts {
   const { info } = connection;
   return {
@@ -46,6 +50,8 @@ export function describe(
     'peer-extended': agreed.extended,
     'pin-all': agreed.pinAll,
     crc: info.crc,
+    ...(summary.pinBudget === undefined ? {} : { 'pin-budget': Number(summary.pinBudget) }),
+    'registered-peak': Number(summary.registeredPeak),
     outcome: summary.committed ? 'committed' : 'unconfirmed',
     machine,
     'device-state-bytes': summary.deviceStateBytes,

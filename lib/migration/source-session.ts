@@ -1,7 +1,7 @@
 import { MigrationError, type Phase } from '../errors.ts';
 import { native } from '../native/index.ts';
 import type { NativeBitmap } from '../native/memory.ts';
-import { COUNTER, type NativeMemoryRegion } from '../native/transport.ts';
+import { COUNTER } from '../native/transport.ts';
 import type { Agreed } from '../protocol/capabilities.ts';
 import { SentDigest } from '../protocol/commit.ts';
 import {
@@ -12,13 +12,15 @@ import {
 } from '../protocol/control.ts';
 import { encodeEos, encodeFooter, encodeRamRound, encodeRamStart } from '../protocol/stream-encode.ts';
 import { digestRam } from '../ram/digest.ts';
-import { BlockKeys } from '../ram/keys.ts';
+import type { MigrationHints } from '../ram/hints.ts';
+import { PinWindow, pinGranule, spanBytesFor } from '../ram/pin-window.ts';
 import type { SourceVm } from '../ram/vm.ts';
 import type { Connection } from '../transport/connection.ts';
 import { SourceTurns, type TurnLimits } from '../transport/turns.ts';
 import type { GuestControl } from './guest-control.ts';
 import { type LiveControls, preCopy } from './pre-copy.ts';
-import { type RamPassResult, type SourceBlock, sendRam } from './ram-pass.ts';
+import { type RamPassResult, type SourceBlock, sendRam, WINDOW_BYTES } from './ram-pass.ts';
+import { type SourcePins, type SpanKeys, SpanPins, WholeBlocks } from './source-pins.ts';
 import type { Statistics } from './statistics.ts';
 
 /** How long a disconnect may take once everything has been said. */
@@ -31,6 +33,9 @@ interface Context {
   readonly statistics: Statistics;
   readonly limits: TurnLimits;
   readonly verify: boolean;
+  /** Of both ends; absent: none. */
+  readonly pinBudget: bigint | undefined;
+  readonly hints: MigrationHints | undefined;
   readonly enter: (phase: Phase) => void;
   readonly notice: (message: string) => void;
   /** Present: the guest runs. */
@@ -41,6 +46,8 @@ interface Context {
 export interface SentSummary {
   readonly deviceStateBytes: number;
   readonly committed: boolean;
+  readonly pinBudget?: bigint;
+  readonly registeredPeak: bigint;
 }
 
 /**
@@ -59,6 +66,7 @@ export class SourceSession {
   readonly #turns: SourceTurns;
   readonly #account = new SentDigest();
   #blocks: SourceBlock[] = [];
+  #pins: SourcePins | undefined;
 
   constructor(context: Context) {
     const { connection, limits } = context;
@@ -81,7 +89,19 @@ export class SourceSession {
     if (agreed.commit) await this.#commit(sent);
     await this.#disconnect();
     statistics.downtime.mark('commit');
-    return { deviceStateBytes, committed: agreed.commit };
+    return { deviceStateBytes, committed: agreed.commit, ...this.#pinFacts() };
+  }
+
+  #pinFacts(): { pinBudget?: bigint; registeredPeak: bigint } {
+    const { pinBudget, agreed } = this.#context;
+    const budget = pinBudget === undefined || agreed.pinAll ? {} : { pinBudget };
+    return { ...budget, registeredPeak: this.#pins?.peak ?? 0n };
+  }
+
+  /** Gives up what is registered still; the connection has ended. Idempotent. */
+  async close(): Promise<void> {
+    this.#context.hints?.detach();
+    await this.#pins?.close();
   }
 
   #moveRam(): Promise<RamPassResult> {
@@ -113,7 +133,9 @@ export class SourceSession {
     );
     const { blocks } = await this.#turns.request({ type: 'RAM_BLOCKS_REQUEST' }, 'RAM_BLOCKS_RESULT');
     this.#requireSameBlocks(blocks);
-    this.#blocks = await this.#prepareBlocks(blocks);
+    this.#blocks = this.#prepareBlocks(blocks);
+    this.#pins = await this.#preparePins();
+    this.#context.hints?.attach(this.#blocks);
     await this.#turns.send({ type: 'REGISTER_FINISHED' });
     await this.#sendStream(encodeEos());
   }
@@ -129,23 +151,36 @@ export class SourceSession {
     });
   }
 
-  async #prepareBlocks(remote: readonly DestinationBlock[]): Promise<SourceBlock[]> {
-    const { vm, connection } = this.#context;
+  #prepareBlocks(remote: readonly DestinationBlock[]): SourceBlock[] {
+    const { vm, agreed } = this.#context;
     const prepared: SourceBlock[] = [];
     const settling = new Set(vm.guest?.settling);
     for (const [index, block] of vm.blocks.entries()) {
       const pages = Number(block.length / BigInt(block.mapping.pageSize));
       const bitmap = native.createBitmap(pages);
       if (!settling.has(block.name)) bitmap.setRange(0, pages);
-      const region: NativeMemoryRegion = await connection.register(block.mapping, 0n, block.length, 0);
       const counterpart = remote[index] as DestinationBlock;
-      prepared.push({ index, block, remote: counterpart, region, bitmap, keys: new BlockKeys(block.length) });
+      prepared.push({ index, block, remote: counterpart, bitmap, fresh: agreed.sparse });
     }
     return prepared;
   }
 
+  async #preparePins(): Promise<SourcePins> {
+    const { connection, agreed, pinBudget: budget, hints, limits } = this.#context;
+    if (agreed.pinAll) return WholeBlocks.register(connection, this.#blocks);
+    const granule = pinGranule(this.#blocks.map(({ block }) => block.mapping.pageSize));
+    const window = new PinWindow<SpanKeys>(
+      this.#blocks.map(({ block }) => block.length),
+      { budget, spanBytes: spanBytesFor(budget, granule, WINDOW_BYTES) },
+      (index, span) => hints?.temperature((this.#blocks[index] as SourceBlock).block.name, span) ?? 'normal',
+    );
+    const { extended, sparse } = agreed;
+    const signal = limits.signal as AbortSignal;
+    return new SpanPins({ connection, turns: this.#turns, window, extended, sparse, signal });
+  }
+
   async #pass(kind: 'part' | 'end'): Promise<RamPassResult> {
-    const { vm, connection, agreed, statistics, limits, live } = this.#context;
+    const { vm, connection, hints, statistics, limits, live } = this.#context;
     // A guest that stands still is not kept waiting.
     if (live && kind === 'end') connection.setMaxBandwidth(0n);
     const { counters } = connection;
@@ -156,7 +191,8 @@ export class SourceSession {
       connection,
       turns: this.#turns,
       blocks: this.#blocks,
-      pinAll: agreed.pinAll,
+      pins: this.#pins as SourcePins,
+      ...(hints && { hints }),
       statistics,
       signal: limits.signal as AbortSignal,
     });

@@ -2,14 +2,16 @@ import { MigrationError, toMigrationError } from '../errors.ts';
 import {
   type Agreed,
   acceptCapabilities,
-  type Offer,
   requestCapabilities,
+  type SourceOffer,
 } from '../protocol/capabilities.ts';
 import { parseRdmaUri } from '../protocol/uri.ts';
+import { lockable } from '../ram/lockable.ts';
+import { pinGranule } from '../ram/pin-window.ts';
 import type { SourceVm } from '../ram/vm.ts';
 import { connect } from '../transport/connect.ts';
 import type { Connection } from '../transport/connection.ts';
-import { chooseProvider } from '../transport/provider.ts';
+import { type ChosenProvider, chooseProvider } from '../transport/provider.ts';
 import type { TurnLimits } from '../transport/turns.ts';
 import { throwIfAborted } from '../transport/wait.ts';
 import { GuestControl } from './guest-control.ts';
@@ -21,6 +23,7 @@ import {
   liveParameters,
   type SourceOptions,
 } from './options.ts';
+import { agreedBudget, CONTROL_BUFFER_BYTES, type PinPlan, pinPolicy, planPins } from './pinning.ts';
 import { describe, type MigrationFacts, type MigrationResult } from './result.ts';
 import { type SentSummary, SourceSession } from './source-session.ts';
 
@@ -101,7 +104,8 @@ export class MigrationSource extends Migration {
     const endpoint = parseRdmaUri(this.#uri);
     const provider = await chooseProvider(this.#options.provider ?? 'auto', endpoint, 'connect');
     throwIfAborted(signal, 'configure');
-    const offer: Offer = { pinAll: this.#options.pinAll ?? false, commit: this.#options.commit !== 'off' };
+    const plan = this.#planPins(provider);
+    const offer = this.#offer(plan);
     this.enter('connect');
     const options = connectionOptions(this.#options);
     const connection = await connect(provider.name, endpoint, requestCapabilities(offer), options, signal);
@@ -110,7 +114,7 @@ export class MigrationSource extends Migration {
       const agreed = this.#negotiate(connection, offer);
       connection.setMaxBandwidth(this.#maxBandwidth);
       const limits = { timeoutMs: options.stallTimeoutMs, signal };
-      const summary = await this.#send(connection, agreed, limits);
+      const summary = await this.#send(connection, agreed, plan, limits);
       return describe(connection, agreed, provider, this.#vm.layout.machine, summary);
     } catch (error) {
       const failure = toMigrationError(error, this.statistics.phase);
@@ -122,11 +126,18 @@ export class MigrationSource extends Migration {
     }
   }
 
-  async #send(connection: Connection, agreed: Agreed, limits: TurnLimits): Promise<SentSummary> {
+  async #send(
+    connection: Connection,
+    agreed: Agreed,
+    plan: PinPlan,
+    limits: TurnLimits,
+  ): Promise<SentSummary> {
     const guest = this.#vm.guest && new GuestControl(this.#vm.guest, limits);
     const controls = { parameters: () => this.#live, stopNow: this.#stopNow.signal };
     const session = new SourceSession({
       vm: this.#vm,
+      hints: this.#options.hints,
+      pinBudget: agreedBudget(plan.budget, agreed.pinBudget, this.#granule),
       connection,
       agreed,
       statistics: this.statistics,
@@ -142,17 +153,25 @@ export class MigrationSource extends Migration {
       return summary;
     } catch (error) {
       const failure = toMigrationError(error, this.statistics.phase);
-      if (failure.code === 'COMMIT_UNKNOWN') await guest?.leave();
-      else await this.#giveBack(guest, failure);
-      throw failure;
+      // The guest first: the peer may be told a moment later.
+      const outcome = await this.#giveBack(guest, failure);
+      await connection.fail();
+      throw outcome;
+    } finally {
+      await session.close();
     }
   }
 
-  async #giveBack(guest: GuestControl | undefined, failure: MigrationError): Promise<void> {
+  /** The error to report: the failure, or that the guest could not be given back after it. */
+  async #giveBack(guest: GuestControl | undefined, failure: MigrationError): Promise<MigrationError> {
+    if (failure.code === 'COMMIT_UNKNOWN') {
+      await guest?.leave();
+      return failure;
+    }
     const problem = await guest?.giveBack(failure.phase);
-    if (problem === undefined) return;
+    if (problem === undefined) return failure;
     const why = problem instanceof Error ? problem.message : String(problem);
-    throw new MigrationError(
+    return new MigrationError(
       'GUEST_ERROR',
       failure.phase,
       `the migration failed (${failure.code}: ${failure.message}), and the guest could not be given back: ${why}. It is the source's: let it ` +
@@ -161,7 +180,29 @@ export class MigrationSource extends Migration {
     );
   }
 
-  #negotiate(connection: Connection, offer: Offer): Agreed {
+  get #granule(): bigint {
+    return pinGranule(this.#vm.blocks.map(({ mapping }) => mapping.pageSize));
+  }
+
+  /** Before anything is sent: only a device pins. */
+  #planPins(provider: ChosenProvider): PinPlan {
+    const { blocks } = this.#vm;
+    this.#options.hints?.check(blocks);
+    const plan = planPins(pinPolicy(this.#options), {
+      ramBytes: ramBytes(this.#vm),
+      granule: this.#granule,
+      lockable: provider.name === 'verbs' ? lockable() : undefined,
+      reserve: CONTROL_BUFFER_BYTES,
+    });
+    if (plan.notice !== undefined) this.emit('notice', plan.notice);
+    return plan;
+  }
+
+  #offer({ pinAll }: PinPlan): SourceOffer {
+    return { pinAll, commit: this.#options.commit !== 'off', sparse: true, ramBytes: ramBytes(this.#vm) };
+  }
+
+  #negotiate(connection: Connection, offer: SourceOffer): Agreed {
     this.enter('negotiate');
     const agreed = acceptCapabilities(connection.privateData, offer);
     if (this.#options.commit === 'require' && !agreed.commit) {
@@ -177,3 +218,5 @@ export class MigrationSource extends Migration {
     return agreed;
   }
 }
+
+const ramBytes = ({ blocks }: SourceVm): bigint => blocks.reduce((sum, { length }) => sum + length, 0n);

@@ -31,6 +31,11 @@ export function chunksOf(span: Span, blockLength: bigint): ChunkSpan {
   return { offset, length: end - offset, firstChunk, moreChunks: endChunk - firstChunk - 1n };
 }
 
+/** Chunks of a block: the last may be short. */
+export function chunkCount(blockLength: bigint): bigint {
+  return (blockLength + CHUNK_BYTES - 1n) / CHUNK_BYTES;
+}
+
 /** The spans to register for runs of data: whole chunks, runs that touch the same chunk or neighbouring ones joined. */
 export function* registrationSpans(data: Iterable<Span>, blockLength: bigint): Generator<ChunkSpan> {
   let joined: ChunkSpan | undefined;

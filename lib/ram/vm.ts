@@ -78,6 +78,11 @@ export interface Arrival {
 
 /** Where a received VM lands. Calls come in this order; `abort` may come at any time and ends it. */
 export interface DestinationTarget {
+  /**
+   * True: what `allocate` gives was never written, such as a new memfd or file, so every page of it is zero. A source of ours then leaves out
+   * zeros that are there anyway, and no page is touched here that has none but zeros. Default false: every page that is to be zero is cleared.
+   */
+  readonly ramIsFresh?: boolean;
   /** Provides memory for every block, zero-filled, in the layout's order. The target stays its owner. */
   allocate(vm: ReceivedVm): Promise<readonly RamBlock[]>;
   /** A piece of device state, in order. */

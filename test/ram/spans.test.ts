@@ -1,6 +1,5 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { BlockKeys } from '../../lib/ram/keys.ts';
 import {
   CHUNK_BYTES,
   chunksOf,
@@ -60,35 +59,6 @@ describe('registrationSpans', () => {
             before.firstChunk + before.moreChunks + 1n,
           );
         }
-      }),
-    );
-  });
-});
-
-describe('BlockKeys', () => {
-  it('never asks for a chunk twice, and gives each part the key it was registered with', () => {
-    fc.assert(
-      fc.property(fc.array(pageRuns(2048), { minLength: 1, maxLength: 6 }), (passes) => {
-        const length = 2048n * PAGE;
-        const keys = new BlockKeys(length);
-        const owner = new Map<bigint, number>();
-        let next = 1;
-        for (const data of passes) {
-          for (const span of registrationSpans(data, length)) {
-            let at = span.offset;
-            for (const part of [...keys.split(span)]) {
-              expect(part.offset).toBe(at);
-              at += part.length;
-              for (let chunk = part.firstChunk; chunk <= part.firstChunk + part.moreChunks; chunk++) {
-                expect(owner.get(chunk)).toBe(part.rkey);
-                if (part.rkey === undefined) owner.set(chunk, next);
-              }
-              if (part.rkey === undefined) keys.add(part, next++);
-            }
-            expect(at).toBe(span.offset + span.length);
-          }
-        }
-        expect(keys.registeredBytes).toBe(BigInt(owner.size) * CHUNK_BYTES);
       }),
     );
   });

@@ -1,0 +1,253 @@
+/** The registrations of a source, at both ends: what a span needs before it can be written, and how it is given up again. */
+import { MigrationError } from '../errors.ts';
+import type { NativeMemoryRegion } from '../native/transport.ts';
+import { CONTROL_MAX_REPEAT, type DestinationBlock, type RegisterCommand } from '../protocol/control.ts';
+import type { Pin, PinWindow } from '../ram/pin-window.ts';
+import { type ChunkSpan, chunksOf, registrationSpans, type Span } from '../ram/spans.ts';
+import type { RamBlock } from '../ram/vm.ts';
+import type { Connection } from '../transport/connection.ts';
+import type { SourceTurns } from '../transport/turns.ts';
+import { throwIfAborted, unlessAborted } from '../transport/wait.ts';
+
+/** Spans that are asked for in one message; a scattered working set then costs few round trips. */
+const MAX_BATCH = 64;
+/** In the padding of a register command, between two ends that agreed on sparse RAM: every page of the span will be written. */
+export const WRITTEN_THROUGHOUT = 1;
+
+/** A block and its counterpart at the destination. */
+export interface PinnedBlock {
+  readonly index: number;
+  readonly block: RamBlock;
+  readonly remote: DestinationBlock;
+}
+
+/** A span that can be written. */
+export interface ReadySpan extends Span {
+  readonly lkey: number;
+  readonly rkey: number;
+  /** Tells which job writes it: until that has ended the span stays registered. Called once for each. */
+  writtenBy(job: Promise<unknown>): void;
+}
+
+/** One owner for the registrations of one migration; they outlive a pass, and what is registered still is used again. */
+export interface SourcePins {
+  /**
+   * Makes runs of data ready to be written, in their order but for spans that are registered already. Spans may be longer than the runs. `dense`:
+   * the runs have no gaps. Not for concurrent callers: it sends messages.
+   */
+  ready(block: PinnedBlock, data: Iterable<Span>, dense: boolean): AsyncIterable<ReadySpan>;
+  /** The most bytes of RAM that were registered at one time. */
+  readonly peak: bigint;
+  /** Deregisters what is left at this side. Idempotent. */
+  close(): Promise<void>;
+}
+
+/** pin-all: the destination has given a key for each block, and so it is here. */
+export class WholeBlocks implements SourcePins {
+  readonly #connection: Connection;
+  readonly #regions: readonly NativeMemoryRegion[];
+  readonly peak: bigint;
+
+  private constructor(connection: Connection, regions: readonly NativeMemoryRegion[]) {
+    this.#connection = connection;
+    this.#regions = regions;
+    this.peak = regions.reduce((sum, { length }) => sum + length, 0n);
+  }
+
+  /** @throws MigrationError REGISTER_FAILED, LOCKED_MEMORY_LIMIT */
+  static async register(connection: Connection, blocks: readonly PinnedBlock[]): Promise<WholeBlocks> {
+    const regions: NativeMemoryRegion[] = [];
+    for (const { block } of blocks)
+      regions.push(await connection.register(block.mapping, 0n, block.length, 0));
+    return new WholeBlocks(connection, regions);
+  }
+
+  async *ready({ index, remote }: PinnedBlock, data: Iterable<Span>): AsyncGenerator<ReadySpan> {
+    const { lkey } = this.#regions[index] as NativeMemoryRegion;
+    for (const span of data) yield { ...span, lkey, rkey: remote.rkey, writtenBy: () => {} };
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#regions.map((region) => this.#connection.deregister(region)));
+  }
+}
+
+/** What a registered span is, at both ends. */
+export interface SpanKeys {
+  readonly region: NativeMemoryRegion;
+  readonly rkey: number;
+}
+
+export interface SpanPinsOptions {
+  readonly connection: Pick<Connection, 'register' | 'deregister'>;
+  readonly turns: Pick<SourceTurns, 'request'>;
+  readonly window: PinWindow<SpanKeys>;
+  /** The peer takes several commands in one message, and marks in their padding if `sparse`. QEMU answers an array with one result's bytes. */
+  readonly extended: boolean;
+  readonly sparse: boolean;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Registers spans as they are needed, at both ends, and gives them up again when the budget wants it. While a span is written the
+ * next ones are registered, as many as the budget holds; an UNREGISTER goes out as soon as the writer is done with a span, not when
+ * the room is wanted, so the writer does not wait for it.
+ */
+export class SpanPins implements SourcePins {
+  readonly #options: SpanPinsOptions;
+  readonly #window: PinWindow<SpanKeys>;
+  /** In the order in which they were begun, which is that in which they end. */
+  readonly #jobs = new Set<Promise<unknown>>();
+
+  constructor(options: SpanPinsOptions) {
+    this.#options = options;
+    this.#window = options.window;
+  }
+
+  get peak(): bigint {
+    return this.#window.peak;
+  }
+
+  async *ready(block: PinnedBlock, data: Iterable<Span>, dense: boolean): AsyncGenerator<ReadySpan> {
+    const window = this.#window;
+    let batch: ChunkSpan[] = [];
+    let bytes = 0n;
+    for (const wanted of registrationSpans(data, block.block.length)) {
+      for (let rest: ChunkSpan | undefined = wanted; rest; ) {
+        const head = window.head(block.index, rest);
+        rest = behind(rest, head.span, block.block.length);
+        if (head.pin) {
+          window.use(head.pin);
+          yield this.#ready(head.pin, head.span);
+          continue;
+        }
+        if (bytes + head.span.length > window.spanBytes || batch.length >= this.#maxBatch) {
+          yield* await this.#admit(block, batch, dense);
+          [batch, bytes] = [[], 0n];
+        }
+        batch.push(head.span);
+        bytes += head.span.length;
+      }
+    }
+    yield* await this.#admit(block, batch, dense);
+  }
+
+  get #maxBatch(): number {
+    return this.#options.extended ? MAX_BATCH : 1;
+  }
+
+  #ready(pin: Pin<SpanKeys>, { offset, length }: Span): ReadySpan {
+    const { region, rkey } = pin.handle;
+    return {
+      offset,
+      length,
+      // A key is good for its own region only: the writer's addresses are those of the block.
+      lkey: region.lkey,
+      rkey,
+      writtenBy: (job) => {
+        this.#jobs.add(job);
+        const done = (): void => {
+          this.#jobs.delete(job);
+          this.#window.release(pin);
+        };
+        job.then(done, done);
+      },
+    };
+  }
+
+  async #admit(block: PinnedBlock, spans: readonly ChunkSpan[], dense: boolean): Promise<ReadySpan[]> {
+    if (spans.length === 0) return [];
+    await this.#makeRoom(spans.reduce((sum, { length }) => sum + length, 0n));
+    const { connection } = this.#options;
+    const [rkeys, regions] = await Promise.all([
+      this.#registerRemote(block, spans, dense),
+      Promise.all(
+        spans.map(({ offset, length }) => connection.register(block.block.mapping, offset, length, 0)),
+      ),
+    ]);
+    return spans.map((span, i) => {
+      const keys = { region: regions[i] as NativeMemoryRegion, rkey: rkeys[i] as number };
+      return this.#ready(this.#window.add(block.index, span, keys), span);
+    });
+  }
+
+  async #makeRoom(bytes: bigint): Promise<void> {
+    for (;;) {
+      const victims = this.#window.victims(bytes);
+      if (victims) return this.#evict(victims);
+      const [oldest] = this.#jobs;
+      if (!oldest)
+        throw new MigrationError('INTERNAL', 'ram', `no room for ${bytes} bytes in the pin budget`);
+      await unlessAborted(oldest, this.#options.signal, 'ram');
+    }
+  }
+
+  /** The writer has done with them: their WRITEs have completed, and the message goes behind them on the same queue. */
+  async #evict(pins: readonly Pin<SpanKeys>[]): Promise<void> {
+    if (pins.length === 0) return;
+    throwIfAborted(this.#options.signal, 'ram');
+    for (const pin of pins) this.#window.remove(pin);
+    const { connection, turns, extended } = this.#options;
+    const local = Promise.all(pins.map(({ handle }) => connection.deregister(handle.region)));
+    local.catch(() => {}); // told below, unless the peer fails first
+    const most = extended ? CONTROL_MAX_REPEAT : 1;
+    for (let at = 0; at < pins.length; at += most) {
+      // Exactly what was registered, by its first chunk: anything else crashes a QEMU.
+      const commands = pins.slice(at, at + most).map(({ index, span }) => ({
+        key: span.firstChunk,
+        blockIndex: index,
+        chunks: span.moreChunks,
+      }));
+      await turns.request({ type: 'UNREGISTER_REQUEST', commands }, 'UNREGISTER_FINISHED');
+    }
+    await local;
+  }
+
+  async #registerRemote(
+    block: PinnedBlock,
+    spans: readonly ChunkSpan[],
+    dense: boolean,
+  ): Promise<readonly number[]> {
+    const mark = this.#options.sparse && dense ? { padding: WRITTEN_THROUGHOUT } : {};
+    const commands: RegisterCommand[] = spans.map(({ offset, moreChunks }) => ({
+      key: block.remote.offset + offset,
+      blockIndex: block.index,
+      chunks: moreChunks,
+      ...mark,
+    }));
+    const { results } = await this.#options.turns.request(
+      { type: 'REGISTER_REQUEST', commands },
+      'REGISTER_RESULT',
+    );
+    const wrong = results.find(({ hostAddress }) => hostAddress !== block.remote.hostAddress);
+    if (results.length !== spans.length || wrong)
+      throw badResult(block, spans.length, results.length, wrong?.hostAddress);
+    return results.map(({ rkey }) => rkey);
+  }
+
+  async close(): Promise<void> {
+    const { connection } = this.#options;
+    await Promise.all(this.#window.pins().map(({ handle }) => connection.deregister(handle.region)));
+  }
+}
+
+/** What is left of a range when its beginning has been taken. */
+function behind(range: ChunkSpan, head: ChunkSpan, blockLength: bigint): ChunkSpan | undefined {
+  const offset = head.offset + head.length;
+  const length = range.offset + range.length - offset;
+  return length > 0n ? chunksOf({ offset, length }, blockLength) : undefined;
+}
+
+function badResult(
+  block: PinnedBlock,
+  asked: number,
+  count: number,
+  address: bigint | undefined,
+): MigrationError {
+  return new MigrationError(
+    'PROTOCOL_ERROR',
+    'ram',
+    `the destination answered ${asked} ${asked === 1 ? 'registration' : 'registrations'} in block '${block.block.name}' with ${count} results` +
+      `${address === undefined ? '' : `, one of them at address ${address}`}; ${asked} at ${block.remote.hostAddress} were due`,
+  );
+}
