@@ -32,9 +32,16 @@ export function migrationSummary(
   return [
     `${verb} ${what} ${direction} ${result.peer}: ${result.machine}, ${formatBytes(ram.total)} of RAM in ${ramSeconds} ` +
       `(${formatBytes(ram['normal-bytes'])} with content, ${rate}), ${formatBytes(result['device-state-bytes'])} of device state`,
-    `provider ${result.provider}: ${result['provider-reason']}; pin-all ${onOff(result['pin-all'])}, CRC ${onOff(result.crc)}`,
+    `provider ${result.provider}: ${result['provider-reason']}; ${pinning(result)}, CRC ${onOff(result.crc)}`,
     OUTCOME[verb][result.outcome],
   ];
+}
+
+function pinning(result: MigrationResult): string {
+  const budget = result['pin-budget'];
+  const peak = `at most ${formatBytes(result['registered-peak'])} registered at a time`;
+  if (budget !== undefined) return `pin budget ${formatBytes(budget)}, ${peak}`;
+  return `pin-all ${onOff(result['pin-all'])}, ${peak}`;
 }
 
 const onOff = (value: boolean): string => (value ? 'on' : 'off');

@@ -12,6 +12,9 @@ export interface EndOptions extends OutputOptions {
   readonly provider: ProviderChoice;
   readonly commit: 'auto' | 'require' | 'off';
   readonly crc?: boolean;
+  /** Bytes of RAM registered at one time. */
+  readonly pinBudget?: bigint;
+  readonly onPinLimit?: 'lower' | 'fail';
   /** Absolute paths by block name. */
   readonly ramFile?: Readonly<Record<string, string>>;
 }
@@ -96,7 +99,11 @@ function addSend(program: Command, actions: Actions): void {
     )
     .argument('<image>', 'the image to send; it is only read')
     .argument('<uri>', 'where the destination listens, such as rdma:host:4444')
-    .option('--pin-all', "register all RAM at once at the destination (QEMU's rdma-pin-all)")
+    .addOption(
+      new Option('--pin-all', "register all RAM at once at the destination (QEMU's rdma-pin-all)").conflicts(
+        'pinBudget',
+      ),
+    )
     .option(
       '--max-bandwidth <size>',
       'bytes per second, such as 500M or 1.5G; 0: no limit (default)',
@@ -176,7 +183,18 @@ function withEnd(command: Command): Command {
         .choices(['auto', 'require', 'off'])
         .default('auto'),
     )
-    .option('--crc', 'ask for CRC32C on the wire (iwarp); in use when either end asks');
+    .option('--crc', 'ask for CRC32C on the wire (iwarp); in use when either end asks')
+    .option(
+      '--pin-budget <size>',
+      'the most RAM to have registered, and with an RDMA device pinned, at one time, such as 64M; at least 2M',
+      parseSize,
+    )
+    .addOption(
+      new Option(
+        '--on-pin-limit <what>',
+        'where less can be pinned than is wanted: go on with a budget that fits (default), or fail before anything is sent',
+      ).choices(['lower', 'fail']),
+    );
 }
 
 function withOutput(command: Command): Command {

@@ -22,8 +22,15 @@ export async function receive(context: CommandContext, uri: string, options: Rec
   reporter.completed({ ...result, image: writer.path }, migrationSummary('received', options.image, result));
 }
 
-function destinationOptions({ provider, crc, commit }: ReceiveOptions): DestinationOptions {
-  return { provider, commit, ...(crc !== undefined && { crc }) };
+function destinationOptions(options: ReceiveOptions): DestinationOptions {
+  const { provider, crc, commit, pinBudget, onPinLimit } = options;
+  return {
+    provider,
+    commit,
+    ...(onPinLimit !== undefined && { onPinLimit }),
+    ...(crc !== undefined && { crc }),
+    ...(pinBudget !== undefined && { pinBudget }),
+  };
 }
 
 /** Ends the wait for a source, not a migration that has begun. */

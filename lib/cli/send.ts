@@ -27,12 +27,15 @@ export async function send(
   reporter.completed({ ...result, image: vm.path }, migrationSummary('sent', image, result));
 }
 
-function sourceOptions({ provider, crc, commit, pinAll, maxBandwidth, verify }: SendOptions): SourceOptions {
+function sourceOptions(options: SendOptions): SourceOptions {
+  const { provider, crc, commit, pinAll, pinBudget, onPinLimit, maxBandwidth, verify } = options;
   return {
     provider,
     commit,
+    ...(onPinLimit !== undefined && { onPinLimit }),
     ...(crc !== undefined && { crc }),
     ...(pinAll !== undefined && { pinAll }),
+    ...(pinBudget !== undefined && { pinBudget }),
     ...(maxBandwidth !== undefined && { maxBandwidth }),
     ...(verify !== undefined && { verify }),
   };

@@ -1,0 +1,259 @@
+/** The registrations of a source against a destination and a writer that take their time. */
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { PinnedBlock, SpanKeys } from '../../lib/migration/source-pins.ts';
+import { SpanPins } from '../../lib/migration/source-pins.ts';
+import type { NativeMapping } from '../../lib/native/memory.ts';
+import type { NativeMemoryRegion } from '../../lib/native/transport.ts';
+import type { ControlMessage, RegisterCommand } from '../../lib/protocol/control.ts';
+import { PinWindow, spanBytesFor } from '../../lib/ram/pin-window.ts';
+import { CHUNK_BYTES, type Span } from '../../lib/ram/spans.ts';
+
+const PAGE = 4096n;
+const LENGTH = 48n * CHUNK_BYTES + PAGE;
+const ADDRESS = 0x7000_0000n;
+const OFFSET = 0x1000_0000n;
+
+const block: PinnedBlock = {
+  index: 0,
+  block: { name: 'pc.ram', length: LENGTH, mapping: {} as NativeMapping },
+  remote: { hostAddress: ADDRESS, offset: OFFSET, length: LENGTH, rkey: 0 },
+};
+
+/** Keeps the books of both ends, and throws when a rule is broken. */
+class World {
+  readonly local = new Map<NativeMemoryRegion, { offset: bigint; length: bigint }>();
+  readonly remote = new Map<number, { first: bigint; more: bigint }>();
+  readonly messages: ControlMessage[] = [];
+  readonly #writing = new Map<NativeMemoryRegion, number>();
+  readonly #extended: boolean;
+  #keys = 0;
+  #inTurn = false;
+  peak = 0n;
+
+  constructor(extended: boolean) {
+    this.#extended = extended;
+  }
+
+  readonly connection = {
+    register: async (_: NativeMapping, offset: bigint, length: bigint): Promise<NativeMemoryRegion> => {
+      await tick();
+      const lkey = ++this.#keys;
+      const region = { address: ADDRESS + offset, length, lkey, rkey: lkey, close: async () => {} };
+      this.local.set(region, { offset, length });
+      return region;
+    },
+    deregister: async (region: NativeMemoryRegion): Promise<void> => {
+      if ((this.#writing.get(region) ?? 0) > 0) throw new Error('deregistered while it is written');
+      await tick();
+      if (!this.local.delete(region)) throw new Error('deregistered twice');
+    },
+  };
+
+  readonly turns = {
+    request: async (message: ControlMessage): Promise<never> => {
+      if (this.#inTurn) throw new Error('two messages at a time');
+      this.#inTurn = true;
+      this.messages.push(message);
+      await tick();
+      const answer = this.#answer(message);
+      await tick();
+      this.#inTurn = false;
+      return answer as never;
+    },
+  };
+
+  #answer(message: ControlMessage): ControlMessage {
+    if (message.type === 'UNREGISTER_REQUEST') {
+      this.#oneAtATime(message.commands);
+      for (const { key, chunks } of message.commands) this.#unregister(key, chunks);
+      return { type: 'UNREGISTER_FINISHED' };
+    }
+    if (message.type !== 'REGISTER_REQUEST') throw new Error(message.type);
+    this.#oneAtATime(message.commands);
+    const results = message.commands.map((command) => ({
+      rkey: this.#register(command),
+      hostAddress: ADDRESS,
+    }));
+    const bytes = [...this.remote.values()].reduce((sum, { more }) => sum + (more + 1n) * CHUNK_BYTES, 0n);
+    if (bytes > this.peak) this.peak = bytes;
+    return { type: 'REGISTER_RESULT', results };
+  }
+
+  #oneAtATime(commands: readonly RegisterCommand[]): void {
+    if (!this.#extended && commands.length !== 1) throw new Error('a QEMU takes one command a message');
+  }
+
+  #register({ key, chunks }: RegisterCommand): number {
+    const first = (key - OFFSET) / CHUNK_BYTES;
+    for (const other of this.remote.values()) {
+      if (first <= other.first + other.more && other.first <= first + chunks)
+        throw new Error('registered twice');
+    }
+    const rkey = 1000 + ++this.#keys;
+    this.remote.set(rkey, { first, more: chunks });
+    return rkey;
+  }
+
+  /** Exactly what was registered, by its first chunk. */
+  #unregister(key: bigint, chunks: bigint): void {
+    for (const [rkey, { first, more }] of this.remote) {
+      if (first === key && more === chunks) return void this.remote.delete(rkey);
+    }
+    throw new Error(`unregister of ${key}, ${chunks}, which is not registered`);
+  }
+
+  /** A WRITE job: its keys must be good until it ends. */
+  async write(span: Span & { lkey: number; rkey: number }, ticks: number): Promise<void> {
+    const region = [...this.local.keys()].find(({ lkey }) => lkey === span.lkey);
+    if (!region) throw new Error('no local key');
+    this.#writing.set(region, (this.#writing.get(region) ?? 0) + 1);
+    for (let i = 0; i < ticks; i++) {
+      this.#check(span);
+      await tick();
+    }
+    this.#check(span);
+    this.#writing.set(region, (this.#writing.get(region) ?? 0) - 1);
+  }
+
+  #check({ offset, length, lkey, rkey }: Span & { lkey: number; rkey: number }): void {
+    const here = [...this.local].find(([region]) => region.lkey === lkey)?.[1];
+    if (!here || offset < here.offset || offset + length > here.offset + here.length)
+      throw new Error('outside of the local region');
+    const there = this.remote.get(rkey);
+    if (!there) throw new Error('a WRITE with a key that is gone');
+    const end = (there.first + there.more + 1n) * CHUNK_BYTES;
+    if (offset < there.first * CHUNK_BYTES || offset + length > end)
+      throw new Error('outside of the remote region');
+  }
+}
+
+const tick = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+const passOf = fc
+  .uniqueArray(fc.nat({ max: Number(LENGTH / PAGE) }), { minLength: 2, maxLength: 30 })
+  .map((edges) => {
+    const sorted = [...edges].sort((a, b) => a - b).map(BigInt);
+    const found: Span[] = [];
+    for (let i = 0; i + 1 < sorted.length; i += 2) {
+      const [from, to] = [sorted[i] as bigint, sorted[i + 1] as bigint];
+      found.push({ offset: from * PAGE, length: (to - from) * PAGE });
+    }
+    return found;
+  });
+
+function pinsIn(world: World, budget: bigint | undefined, extended: boolean) {
+  const spanBytes = spanBytesFor(budget, CHUNK_BYTES, 16n * CHUNK_BYTES);
+  const window = new PinWindow<SpanKeys>([LENGTH], { budget, spanBytes });
+  const { signal } = new AbortController();
+  const { connection, turns } = world;
+  const pins = new SpanPins({ connection, turns, window, extended, sparse: extended, signal } as never);
+  return { pins, window };
+}
+
+describe('SpanPins', () => {
+  it('keeps to the budget at both ends in all passes, and every page is written with keys that are good', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.integer({ min: 2, max: 20 }),
+        fc.array(passOf, { minLength: 1, maxLength: 4 }),
+        fc.boolean(),
+        fc.array(fc.nat({ max: 4 }), { minLength: 1 }),
+        async (chunks, passes, extended, ticks) => {
+          const budget = BigInt(chunks) * CHUNK_BYTES;
+          const world = new World(extended);
+          const { pins, window } = pinsIn(world, budget, extended);
+          // A writer takes one job after the other.
+          let queue = Promise.resolve();
+          let jobs = 0;
+          for (const data of passes) {
+            const covered: Span[] = [];
+            for await (const span of pins.ready(block, data, false)) {
+              covered.push(span);
+              const delay = ticks[jobs++ % ticks.length] as number;
+              queue = queue.then(() => world.write(span, delay));
+              queue.catch(() => {});
+              span.writtenBy(queue);
+              expect(window.bytes).toBeLessThanOrEqual(budget);
+            }
+            await queue;
+            for (const { offset, length } of data) expect(uncovered(offset, length, covered)).toBe(0n);
+          }
+          expect(world.peak).toBeLessThanOrEqual(budget);
+          expect(world.local.size).toBe(world.remote.size);
+          await pins.close();
+          expect(world.local.size).toBe(0);
+        },
+      ),
+      { numRuns: 60 },
+    );
+  });
+
+  it('uses what is registered still in the next pass, without a message', async () => {
+    const world = new World(true);
+    const { pins } = pinsIn(world, 8n * CHUNK_BYTES, true);
+    const data = [{ offset: 5n * CHUNK_BYTES, length: 3n * CHUNK_BYTES }];
+    for (let pass = 0; pass < 3; pass++) {
+      for await (const span of pins.ready(block, data, false)) span.writtenBy(world.write(span, 1));
+    }
+    expect(world.messages.map(({ type }) => type)).toEqual(['REGISTER_REQUEST', 'REGISTER_REQUEST']);
+  });
+
+  it('asks one of ours for many scattered spans in one message, and marks those that are written throughout', async () => {
+    const world = new World(true);
+    const { pins } = pinsIn(world, undefined, true);
+    const data = [0n, 4n, 8n, 12n].map((chunk) => ({ offset: chunk * CHUNK_BYTES, length: CHUNK_BYTES }));
+    for await (const span of pins.ready(block, data, true)) span.writtenBy(world.write(span, 0));
+    const [message, ...rest] = world.messages;
+    expect(rest).toEqual([]);
+    expect(message).toMatchObject({
+      commands: [{ padding: 1 }, { padding: 1 }, { padding: 1 }, { padding: 1 }],
+    });
+  });
+
+  it.each([
+    ['too few results', { type: 'REGISTER_RESULT', results: [] }],
+    ['another address', { type: 'REGISTER_RESULT', results: [{ rkey: 1, hostAddress: ADDRESS + PAGE }] }],
+  ])('refuses %s', async (_, answer) => {
+    const world = new World(true);
+    const turns = { request: async () => answer };
+    const window = new PinWindow<SpanKeys>([LENGTH], { budget: undefined, spanBytes: LENGTH });
+    const { signal } = new AbortController();
+    const options = { connection: world.connection, turns, window, extended: true, sparse: false, signal };
+    const pins = new SpanPins(options as never);
+    const first = pins.ready(block, [{ offset: 0n, length: PAGE }], false).next();
+    await expect(first).rejects.toMatchObject({ code: 'PROTOCOL_ERROR', phase: 'ram' });
+  });
+
+  it('that waits for room hears of a writer that failed, and of a cancel', async () => {
+    for (const how of ['failed', 'cancelled'] as const) {
+      const world = new World(true);
+      const window = new PinWindow<SpanKeys>([LENGTH], { budget: 2n * CHUNK_BYTES, spanBytes: CHUNK_BYTES });
+      const abort = new AbortController();
+      const { connection, turns } = world;
+      const options = { connection, turns, window, extended: true, sparse: false, signal: abort.signal };
+      const pins = new SpanPins(options as never);
+      let fail = (_: Error): void => {};
+      const job = new Promise<void>((_, reject) => {
+        fail = reject;
+      });
+      job.catch(() => {});
+      const run = async (): Promise<void> => {
+        for await (const span of pins.ready(block, [{ offset: 0n, length: LENGTH }], false))
+          span.writtenBy(job);
+      };
+      const running = run();
+      setTimeout(() => (how === 'failed' ? fail(new Error('the wire')) : abort.abort()), 20);
+      await expect(running).rejects.toThrow(how === 'failed' ? 'the wire' : 'cancelled');
+    }
+  });
+});
+
+function uncovered(offset: bigint, length: bigint, spans: readonly Span[]): bigint {
+  let at = offset;
+  const end = offset + length;
+  for (const span of [...spans].sort((a, b) => Number(a.offset - b.offset))) {
+    if (span.offset <= at && span.offset + span.length > at) at = span.offset + span.length;
+  }
+  return at >= end ? 0n : end - at;
+}
