@@ -122,8 +122,15 @@ export class Account {
 }
 
 /** Version and flags, and the tail of the extension when it is wanted. */
-export function privateData(options: { version?: number; pinAll?: boolean; commit?: boolean } = {}): Buffer {
-  const { version = 1, pinAll = false, commit = false } = options;
+export function privateData(
+  options: { version?: number; pinAll?: boolean; commit?: boolean; pinBudget?: bigint } = {},
+): Buffer {
+  const { version = 1, pinAll = false, commit = false, pinBudget } = options;
+  if (pinBudget !== undefined) {
+    const flags = commit ? 3 : 2;
+    const extension = Buffer.concat([Buffer.from('RDMg'), u32s(0x00010014, flags), u64s(pinBudget)]);
+    return Buffer.concat([u32s(version, pinAll ? 1 : 0), extension]);
+  }
   const tail = commit ? Buffer.concat([Buffer.from('RDMg'), u32s(0x0001000c, 1)]) : Buffer.alloc(0);
   return Buffer.concat([u32s(version, pinAll ? 1 : 0), tail]);
 }

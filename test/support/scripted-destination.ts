@@ -34,6 +34,8 @@ export interface DestinationScript {
   readonly blocks: readonly Announced[];
   readonly commit?: boolean;
   readonly pinAll?: boolean;
+  /** As a destination of ours that has a budget. Nothing above it is registered. */
+  readonly pinBudget?: bigint;
   /** Keys to give, in order; made up when they are used up. */
   readonly rkeys?: readonly number[];
   /** RAM_BLOCKS_RESULT as it is to be sent. */
@@ -57,6 +59,7 @@ export class ScriptedDestination {
   readonly #rkeys: number[];
   #peer: RawPeer | undefined;
   #readies = 0;
+  #given = 0;
 
   constructor(script: DestinationScript) {
     this.#script = script;
@@ -138,6 +141,9 @@ export class ScriptedDestination {
       case 'REGISTER_REQUEST':
         this.#register(message);
         return;
+      case 'UNREGISTER_REQUEST':
+        this.#unregister(message);
+        return;
       case 'COMPRESS':
         this.#zero(data);
         return;
@@ -175,9 +181,32 @@ export class ScriptedDestination {
     );
     if (there)
       throw new Error(`REGISTER of chunk ${start / CHUNK} twice: QEMU would answer with the old key`);
-    const rkey = this.#rkeys.shift() ?? 0x4000_0000 + this.#regions.length;
+    const rkey = this.#rkeys.shift() ?? 0x4000_0000 + ++this.#given;
     this.#regions.push({ rkey, index, start, end: end < length ? end : length });
+    this.#checkBudget();
     this.say('REGISTER_RESULT', Buffer.concat([u32s(rkey, 0), u64s(address)]));
+  }
+
+  /** The most bytes that were registered at one time. */
+  peak = 0n;
+  #checkBudget(): void {
+    const bytes = this.#regions.reduce((sum, { start, end }) => sum + end - start, 0n);
+    if (bytes > this.peak) this.peak = bytes;
+    const { pinBudget } = this.#script;
+    if (pinBudget !== undefined && bytes > pinBudget) throw new Error(`${bytes} registered of ${pinBudget}`);
+  }
+
+  /** A QEMU looks its registration up by the first chunk, and crashes when there is none. */
+  #unregister({ repeat, data }: Message): void {
+    if (repeat !== 1 || data.length !== 24) throw new Error('towards a QEMU one command a message');
+    const { key, index, chunks } = parseRegister(data);
+    const at = this.#regions.findIndex((region) => region.index === index && region.start === key * CHUNK);
+    const region = this.#regions[at];
+    if (!region) throw new Error(`UNREGISTER of chunk ${key}, with which nothing begins: QEMU crashes`);
+    if ((region.end - region.start + CHUNK - 1n) / CHUNK !== chunks + 1n)
+      throw new Error(`UNREGISTER of ${chunks + 1n} chunks from ${key}, not what was registered`);
+    this.#regions.splice(at, 1);
+    this.say('UNREGISTER_FINISHED');
   }
 
   #zero(data: Buffer): void {

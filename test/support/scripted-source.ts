@@ -17,6 +17,8 @@ import { PIECE } from './small-vm.ts';
 export interface ScriptOptions extends RawOptions {
   readonly commit?: boolean;
   readonly pinAll?: boolean;
+  /** As a source of ours that keeps to a budget: the bytes of RAM that it says it has. */
+  readonly pinBudget?: bigint;
 }
 
 /** Where a migration stands; at each the destination has said READY and waits. */
