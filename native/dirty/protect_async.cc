@@ -1,0 +1,130 @@
+#include "dirty/protect_async.h"
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+namespace rdma_migrate::dirty {
+namespace {
+
+constexpr uint64_t kFeatures =
+    abi::kFeatureWpAsync | abi::kFeatureWpUnpopulated | abi::kFeatureWpHugetlbfsShmem;
+// One system call's share: a stop is seen, and the address space free for others, every few milliseconds.
+constexpr uint64_t kWindow = uint64_t{1} << 30;
+constexpr size_t kRegions = 2048;  // 48 KiB; a scan goes on where it was full
+
+// Everything but pages that are protected: a page is unwritten only if it carries the protection, itself or
+// as a marker in the place of a page that is not there. What carries neither (fresh, given back, or dropped
+// by reclaim after a write) counts as written.
+abi::ScanArguments scan_arguments(uint64_t start, uint64_t end, std::vector<abi::PageRegion>& regions) {
+  abi::ScanArguments arguments = {};
+  arguments.size = sizeof arguments;
+  arguments.flags = abi::kScanWpMatching | abi::kScanCheckWpAsync;
+  arguments.start = start;
+  arguments.end = end;
+  arguments.vec = reinterpret_cast<uint64_t>(regions.data());
+  arguments.vec_len = regions.size();
+  arguments.category_inverted = abi::kPagePresent;
+  arguments.category_anyof_mask = abi::kPageWritten | abi::kPagePresent;
+  arguments.return_mask = abi::kPageWritten | abi::kPagePresent | abi::kPageSwapped;
+  return arguments;
+}
+
+bool is_written(const abi::PageRegion& region) {
+  return (region.categories & abi::kPageWritten) != 0 ||
+         (region.categories & (abi::kPagePresent | abi::kPageSwapped)) == 0;
+}
+
+iwarp::UniqueFd open_pagemap() { return iwarp::UniqueFd(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)); }
+
+}  // namespace
+
+bool AsyncProtectTracker::supported() {
+  const auto features = Userfaultfd::features(Userfaultfd::Faults::kNone);
+  if (!features || (*features & kFeatures) != kFeatures) return false;
+  // Both came with Linux 6.7, but a sandbox may have one without the other.
+  const iwarp::UniqueFd pagemap = open_pagemap();
+  std::vector<abi::PageRegion> regions(1);
+  abi::ScanArguments arguments = scan_arguments(0, 0, regions);
+  arguments.flags = 0;
+  return pagemap && ioctl(pagemap.get(), abi::kPagemapScan, &arguments) == 0;
+}
+
+AsyncProtectTracker::AsyncProtectTracker(Blocks blocks) : Tracker(std::move(blocks)), regions_(kRegions) {}
+
+void AsyncProtectTracker::begin() {
+  pagemap_ = open_pagemap();
+  if (!pagemap_) {
+    throw Error("TRACKER_UNAVAILABLE", "cannot open /proc/self/pagemap; is /proc mounted?", errno);
+  }
+  protection_ = std::make_unique<Userfaultfd>(Userfaultfd::Faults::kNone, kFeatures);
+  for (const auto& mapping : blocks()) protection_->add(*mapping);
+  for (const auto& mapping : blocks()) {
+    scan(*mapping, nullptr);
+    holes_.push_back(HoleWatch::needed(*mapping) ? std::make_unique<HoleWatch>(mapping) : nullptr);
+  }
+}
+
+uint64_t AsyncProtectTracker::gather(Bitmaps bitmaps) {
+  uint64_t pages = 0;
+  for (size_t i = 0; i < blocks().size(); ++i) {
+    pages += scan(*blocks()[i], bitmaps[i].get());
+    if (holes_[i]) pages += holes_[i]->update(bitmaps[i].get());
+  }
+  return pages;
+}
+
+void AsyncProtectTracker::end() noexcept {
+  if (protection_) {
+    for (const auto& mapping : blocks()) protection_->remove(*mapping);
+  }
+  protection_.reset();
+  pagemap_.reset();
+  holes_.clear();
+}
+
+uint64_t AsyncProtectTracker::scan(const memory::Mapping& mapping, memory::Bitmap* dirty) {
+  uint64_t pages = 0;
+  for (uint64_t offset = 0; offset < mapping.length(); offset += kWindow) {
+    throw_if_stopped();
+    pages += scan_window(mapping, offset, std::min(kWindow, mapping.length() - offset), dirty);
+  }
+  return pages;
+}
+
+uint64_t AsyncProtectTracker::scan_window(const memory::Mapping& mapping, uint64_t offset, uint64_t length,
+                                          memory::Bitmap* dirty) {
+  const uint64_t page_size = mapping.page_size();
+  const uint64_t end = mapping.address() + offset + length;
+  uint64_t pages = 0;
+  for (uint64_t at = mapping.address() + offset; at < end;) {
+    abi::ScanArguments arguments = scan_arguments(at, end, regions_);
+    const int found = ioctl(pagemap_.get(), abi::kPagemapScan, &arguments);
+    if (found < 0) {
+      const int cause = errno;
+      // Part of the window may be protected again without having been reported.
+      if (dirty != nullptr) dirty->set_range(offset / page_size, length / page_size);
+      if (cause == EINTR) continue;
+      throw Error(
+          "TRACKER_UNAVAILABLE",
+          "PAGEMAP_SCAN of " + mapping.name() + " failed; is it still mapped as it was when tracking began?",
+          cause);
+    }
+    for (int i = 0; i < found; ++i) {
+      const abi::PageRegion& region = regions_[i];
+      if (!is_written(region)) continue;
+      const uint64_t count = (region.end - region.start) / page_size;
+      if (dirty != nullptr) dirty->set_range((region.start - mapping.address()) / page_size, count);
+      pages += count;
+    }
+    at = arguments.walk_end;
+  }
+  return pages;
+}
+
+}  // namespace rdma_migrate::dirty

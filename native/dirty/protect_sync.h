@@ -1,0 +1,48 @@
+// Write-protection on kernels before 6.7: a thread of ours is told of the first write of each page and lets
+// the writer go on. Which pages were written is read from the page tables, where a page that nobody wrote
+// still carries its protection.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "dirty/hole_watch.h"
+#include "dirty/pagemap.h"
+#include "dirty/tracker.h"
+#include "dirty/userfaultfd.h"
+#include "iwarp/fd.h"
+
+namespace rdma_migrate::dirty {
+
+class FaultThreadTracker final : public Tracker {
+ public:
+  explicit FaultThreadTracker(Blocks blocks);
+  ~FaultThreadTracker() override { stop(); }
+
+  static bool supported(bool shared);
+
+ private:
+  void begin() override;
+  uint64_t gather(Bitmaps bitmaps) override;
+  void end() noexcept override;
+
+  void serve_faults() noexcept;
+  bool serve_batch();
+  void let_writer_go(uint64_t address) const;
+  void release() noexcept;
+
+  uint64_t scan(const memory::Mapping& mapping, memory::Bitmap* dirty);
+  void protect(const memory::Mapping& mapping, uint64_t address, uint64_t length);
+
+  bool fills_holes_ = false;  // the kernel cannot protect an anonymous page that is not there
+  std::unique_ptr<Userfaultfd> protection_;
+  std::unique_ptr<Pagemap> pagemap_;
+  std::vector<std::unique_ptr<HoleWatch>> holes_;  // one a block; null where not needed
+  iwarp::WakeEvent quit_;
+  std::atomic<bool> broken_{false};  // the thread gave up: everything is writable, nothing is tracked
+  std::thread thread_;
+};
+
+}  // namespace rdma_migrate::dirty

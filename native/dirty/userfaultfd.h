@@ -1,0 +1,44 @@
+// userfaultfd write-protection of this process's own memory (userfaultfd(2)).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "iwarp/fd.h"
+#include "memory/mapping.h"
+
+namespace rdma_migrate::dirty {
+
+// Destroying it ends every protection and wakes whoever waits for a page.
+class Userfaultfd {
+ public:
+  enum class Faults {
+    kNone,    // none is ever delivered (asynchronous write-protection): any user may have it
+    kAnyone,  // also those of system calls, which takes a privilege
+  };
+
+  // Throws Error("TRACKER_UNAVAILABLE") where the kernel has no userfaultfd, does not let this process use it
+  // or lacks a feature (UFFD_FEATURE_*).
+  Userfaultfd(Faults faults, uint64_t features);
+  // The features of this kernel, or nothing where userfaultfd cannot be had.
+  static std::optional<uint64_t> features(Faults faults);
+
+  int fd() const { return fd_.get(); }
+
+  // Throws Error("TRACKER_UNAVAILABLE") for memory that the kernel cannot protect, such as a file on a disk.
+  void add(const memory::Mapping& mapping);
+  // Ends the watch of a mapping: its pages are writable again, and whoever waits goes on.
+  void remove(const memory::Mapping& mapping) noexcept;
+
+  // False with errno: of the system call. Both are repeated for as long as the address space is changing.
+  bool protect(uint64_t address, uint64_t length) const;
+  bool unprotect(uint64_t address, uint64_t length) const;  // and wakes
+  void wake(uint64_t address, uint64_t length) const noexcept;
+
+ private:
+  bool write_protect(uint64_t address, uint64_t length, bool on) const;
+
+  iwarp::UniqueFd fd_;
+};
+
+}  // namespace rdma_migrate::dirty

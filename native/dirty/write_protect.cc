@@ -1,0 +1,49 @@
+#include "dirty/write_protect.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "dirty/protect_async.h"
+#include "dirty/protect_sync.h"
+
+namespace rdma_migrate::dirty {
+namespace {
+
+// A page of a private file mapping that is given back is not zero then but what the file has, and nothing
+// tells.
+bool is_private_file(const memory::Vma& vma) { return !vma.shared && vma.inode != 0; }
+
+void check_kind(const memory::Mapping& mapping) {
+  const auto refuse = [&](const char* why) {
+    throw Error("TRACKER_UNAVAILABLE",
+                "cannot track writes to " + mapping.name() + ": it is " + why +
+                    "; map guest RAM in one piece, shared or anonymous, and for writing");
+  };
+  const auto& vmas = mapping.vmas();
+  if (!mapping.writable()) refuse("mapped read-only");
+  if (std::any_of(vmas.begin(), vmas.end(), is_private_file)) refuse("a private mapping of a file");
+  const auto shares = [&](const memory::Vma& vma) { return vma.shared == vmas.front().shared; };
+  if (!std::all_of(vmas.begin(), vmas.end(), shares)) {
+    refuse("part private and part shared");
+  }
+}
+
+bool is_asynchronous(ProtectMode mode) {
+  if (mode == ProtectMode::kBest) return AsyncProtectTracker::supported();
+  return mode == ProtectMode::kAsynchronous;
+}
+
+}  // namespace
+
+std::unique_ptr<Tracker> track_by_write_protection(Blocks blocks, ProtectMode mode) {
+  for (const auto& mapping : blocks) check_kind(*mapping);
+  if (is_asynchronous(mode)) return std::make_unique<AsyncProtectTracker>(std::move(blocks));
+  return std::make_unique<FaultThreadTracker>(std::move(blocks));
+}
+
+WriteProtectSupport write_protect_support() {
+  return {AsyncProtectTracker::supported(), FaultThreadTracker::supported(false),
+          FaultThreadTracker::supported(true)};
+}
+
+}  // namespace rdma_migrate::dirty
