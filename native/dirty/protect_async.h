@@ -26,6 +26,7 @@ class AsyncProtectTracker final : public Tracker {
   uint64_t scan(const memory::Mapping& mapping, memory::Bitmap* dirty);
   uint64_t scan_window(const memory::Mapping& mapping, uint64_t offset, uint64_t length,
                        memory::Bitmap* dirty);
+  uint64_t take(const memory::Mapping& mapping, const abi::PageRegion& region, memory::Bitmap* dirty);
 
   std::unique_ptr<Userfaultfd> protection_;
   iwarp::UniqueFd pagemap_;

@@ -59,6 +59,7 @@ void BulkWriter::join() {
   fail_everything();
   std::lock_guard lock(mutex_);
   retained_.clear();
+  staging_.reset();
 }
 
 void BulkWriter::run() {
@@ -77,6 +78,7 @@ std::unique_ptr<BulkWriter::Job> BulkWriter::next_job() {
 // Posts each extent one step late, so that the last one is known when it is posted and carries the
 // completion.
 void BulkWriter::transmit(std::unique_ptr<Job> job) {
+  if (job->work.digests && !prepare_staging(*job)) return finish(std::move(job), false);
   uint64_t page = job->work.first_page;
   auto held = take_extent(job->work, page);
   if (!held) return finish(std::move(job), true);
@@ -107,7 +109,10 @@ uint64_t BulkWriter::extent_limit() const {
 }
 
 bool BulkWriter::post(std::unique_ptr<Job>& job, const Extent& extent, bool last) {
-  if (!pace(extent.length) || !wait_for_room(extent.length)) return false;
+  const bool staged = job->work.digests != nullptr;
+  if (!pace(extent.length)) return false;
+  const auto place = wait_for_room(extent.length, staged);
+  if (!place) return false;
   const uint64_t pages = extent.length / job->work.page_size;
   job->result.pages += pages;
   job->result.bytes += extent.length;
@@ -116,13 +121,14 @@ bool BulkWriter::post(std::unique_ptr<Job>& job, const Extent& extent, bool last
   counters_->writes_posted.fetch_add(1, std::memory_order_relaxed);
 
   fabric::SendWorkRequest request = write_request(job->work, extent);
+  if (staged) stage(job->work, extent, *place, request);
   request.signaled = is_signaled(extent.length) || last;
   uint64_t sequence;
   {
     std::lock_guard lock(mutex_);
     sequence = ++posted_;
     posted_bytes_ += extent.length;
-    if (request.signaled) marks_.push_back({sequence, posted_bytes_});
+    if (request.signaled) marks_.push_back({sequence, posted_bytes_, staging_ ? staging_->taken() : 0});
     // Handed over before it is posted: its completion may come before post_send() returns.
     if (last) finishing_.emplace_back(sequence, std::move(job));
   }
@@ -134,6 +140,33 @@ bool BulkWriter::post(std::unique_ptr<Job>& job, const Extent& extent, bool last
   }
   if (last) job = take_back(sequence);
   return false;
+}
+
+// A failure is that of the job and not of the connection: others may go on without a copy.
+bool BulkWriter::prepare_staging(Job& job) {
+  if (staging_) return true;  // set by this thread
+  try {
+    auto staging = std::make_unique<Staging>(*connection_);
+    std::lock_guard lock(mutex_);
+    staging_ = std::move(staging);
+    return true;
+  } catch (const Error& error) {
+    job.result.error = std::make_shared<const Error>(error);
+    return false;
+  }
+}
+
+// The guest may write the page at any moment: only of a copy it is known what the peer gets.
+void BulkWriter::stage(const WriteJob& work, const Extent& extent, uint64_t place,
+                       fabric::SendWorkRequest& request) {
+  uint8_t* copy = staging_->at(place);
+  const auto* from = reinterpret_cast<const uint8_t*>(work.local_address + extent.offset);
+  for (uint64_t at = 0; at < extent.length; at += work.page_size) {
+    copy_live(copy + at, from + at, work.page_size);
+    work.digests->note(work.first_page + (extent.offset + at) / work.page_size, copy + at, work.page_size);
+  }
+  request.address = reinterpret_cast<uint64_t>(copy);
+  request.lkey = staging_->lkey();
 }
 
 fabric::SendWorkRequest BulkWriter::write_request(const WriteJob& work, const Extent& extent) {
@@ -165,19 +198,21 @@ std::unique_ptr<BulkWriter::Job> BulkWriter::take_back(uint64_t sequence) {
   return job;
 }
 
-bool BulkWriter::wait_for_room(uint64_t bytes) {
+std::optional<uint64_t> BulkWriter::wait_for_room(uint64_t bytes, bool staged) {
   std::unique_lock lock(mutex_);
   const auto ready = [&] {
     return cancelled_ || ended_ ||
            (posted_ - completed_ < max_outstanding_ &&
             (posted_bytes_ == completed_bytes_ ||
-             posted_bytes_ - completed_bytes_ + bytes <= kMaxOutstandingBytes));
+             posted_bytes_ - completed_bytes_ + bytes <= kMaxOutstandingBytes) &&
+            (!staged || staging_->has_room(bytes)));
   };
   if (!ready()) {
     counters_->stalls.fetch_add(1, std::memory_order_relaxed);
     wake_.wait(lock, ready);
   }
-  return !cancelled_ && !ended_;
+  if (cancelled_ || ended_) return std::nullopt;
+  return staged ? staging_->take(bytes) : 0;
 }
 
 bool BulkWriter::pace(uint64_t bytes) {
@@ -201,6 +236,7 @@ void BulkWriter::completed(const fabric::Completion& completion) {
     completed_ = std::max(completed_, sequence);
     while (!marks_.empty() && marks_.front().sequence <= sequence) {
       completed_bytes_ = marks_.front().bytes;
+      if (staging_) staging_->release(marks_.front().staged);
       marks_.pop_front();
     }
     if (!ok) cancelled_ = true;

@@ -1,6 +1,7 @@
 // The hot path: takes page bits from a bitmap, merges neighbouring pages and posts them as RDMA WRITEs, on a
 // thread of its own. No copy, no allocation and no JavaScript per page; one short lock per WRITE (up to 2
-// MiB).
+// MiB). Jobs with `digests` are the exception: their pages are copied once, so that what is digested is what
+// is sent.
 #pragma once
 
 #include <array>
@@ -16,6 +17,8 @@
 #include <thread>
 #include <vector>
 
+#include "dirty/page_digests.h"
+#include "engine/staging.h"
 #include "fabric/fabric.h"
 #include "memory/bitmap.h"
 
@@ -39,13 +42,17 @@ struct WriteJob {
   std::shared_ptr<memory::Bitmap> bitmap;  // a bit is cleared before its page is read
   uint64_t first_page = 0;                 // the span's first bit
   std::shared_ptr<void> keep_alive;        // whatever owns the span's memory
+  // Not null: pages travel by way of staging memory, and what is sent of each is noted here. Of the same page
+  // size, and as many pages as the bitmap.
+  std::shared_ptr<dirty::PageDigests> digests;
 };
 
 struct WriteResult {
-  bool ok = false;  // false: cancelled, or the connection ended
+  bool ok = false;  // false: cancelled, the connection ended, or `error`
   uint64_t pages = 0;
   uint64_t bytes = 0;
   uint64_t writes = 0;
+  std::shared_ptr<const Error> error;  // why this job could not be begun: staging memory cannot be had
 };
 
 // Read by JavaScript while the writer runs: the order is that of lib/native/transport.ts.
@@ -96,7 +103,8 @@ class BulkWriter {
   // A WRITE that was posted signaled: everything up to it is complete when it is.
   struct Mark {
     uint64_t sequence = 0;
-    uint64_t bytes = 0;  // posted in all, up to and including this one
+    uint64_t bytes = 0;   // posted in all, up to and including this one
+    uint64_t staged = 0;  // staging memory taken in all, likewise
   };
 
   void run();
@@ -106,9 +114,12 @@ class BulkWriter {
   // False: not posted. With `last` the job is handed over, and handed back if it was not posted.
   bool post(std::unique_ptr<Job>& job, const Extent& extent, bool last);
   static fabric::SendWorkRequest write_request(const WriteJob& work, const Extent& extent);
+  bool prepare_staging(Job& job);
+  void stage(const WriteJob& work, const Extent& extent, uint64_t place, fabric::SendWorkRequest& request);
   bool is_signaled(uint64_t bytes);
   std::unique_ptr<Job> take_back(uint64_t sequence);
-  bool wait_for_room(uint64_t bytes);
+  // staged: takes a place in staging memory too. Nothing: cancelled or ended.
+  std::optional<uint64_t> wait_for_room(uint64_t bytes, bool staged);
   bool pace(uint64_t bytes);
   uint64_t extent_limit() const;
   void finish(std::unique_ptr<Job> job, bool ok);
@@ -128,6 +139,7 @@ class BulkWriter {
   uint64_t posted_ = 0, completed_ = 0;  // work requests
   uint64_t posted_bytes_ = 0, completed_bytes_ = 0;
   std::vector<std::shared_ptr<void>> retained_;
+  std::unique_ptr<Staging> staging_;  // from the first job that needs it to join()
   bool cancelled_ = false, ended_ = false;
 
   uint64_t unsignaled_ = 0;        // writer thread only
