@@ -2,6 +2,7 @@
 #include <napi.h>
 
 #include "bindings/device_bindings.h"
+#include "bindings/dirty_bindings.h"
 #include "bindings/memory_bindings.h"
 #include "bindings/transport_bindings.h"
 
@@ -9,6 +10,7 @@ namespace {
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   rdma_migrate::bindings::init_memory(env, exports);
+  rdma_migrate::bindings::init_dirty(env, exports);
   rdma_migrate::bindings::init_transport(env, exports);
   rdma_migrate::bindings::init_devices(env, exports);
   return exports;

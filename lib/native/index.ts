@@ -1,10 +1,11 @@
 import { createRequire } from 'node:module';
 import { MigrationError } from '../errors.ts';
 import type { NativeDevices } from './devices.ts';
+import type { NativeDirty } from './dirty.ts';
 import type { NativeMemory } from './memory.ts';
 import type { NativeTransport } from './transport.ts';
 
-export type Native = NativeMemory & NativeTransport & NativeDevices;
+export type Native = NativeMemory & NativeTransport & NativeDevices & NativeDirty;
 
 /** The addon's path as seen from lib/native/ and dist/native/ alike. */
 const ADDON = '../../build/Release/rdma_migrate.node';

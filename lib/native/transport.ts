@@ -2,6 +2,7 @@
  * What the addon exports of native/fabric and native/engine, declared. Nothing is decided here. Errors are `Error` objects with a
  * `code` of lib/errors.ts.
  */
+import type { NativePageDigests } from './dirty.ts';
 import type { NativeBitmap, NativeMapping } from './memory.ts';
 
 export interface NativeConnectionOptions {
@@ -44,6 +45,11 @@ export interface NativeWriteJob {
   /** The peer's address of the span's first byte, and its key. */
   readonly remoteAddress: bigint;
   readonly rkey: number;
+  /**
+   * Of the mapping: where it is noted what is sent. The pages are copied on their way then. Rejects with OUT_OF_MEMORY, REGISTER_FAILED or
+   * LOCKED_MEMORY_LIMIT when there is no room for 16 MiB of registered copies.
+   */
+  readonly digests?: NativePageDigests;
 }
 
 export interface NativeWriteResult {

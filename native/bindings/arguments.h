@@ -35,6 +35,16 @@ inline uint32_t to_u32(const Napi::Value& value, const std::string& name) {
   throw bad_argument(value.Env(), name, "an integer from 0 to 2^32-1");
 }
 
+// Page numbers are JavaScript numbers: exact up to 2^53, far above Bitmap::kMaxPages.
+inline uint64_t page_number(const Napi::Value& value, const char* name) {
+  const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -1;
+  if (number >= 0 && number <= 9007199254740991.0 &&
+      number == static_cast<double>(static_cast<uint64_t>(number))) {
+    return static_cast<uint64_t>(number);
+  }
+  throw bad_argument(value.Env(), name, "an integer from 0 to 2^53-1");
+}
+
 inline std::string to_text(const Napi::Value& value, const std::string& name) {
   if (!value.IsString()) throw bad_argument(value.Env(), name, "a string");
   return value.As<Napi::String>().Utf8Value();

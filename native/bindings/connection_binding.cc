@@ -5,6 +5,7 @@
 
 #include "bindings/arguments.h"
 #include "bindings/async.h"
+#include "bindings/dirty_bindings.h"
 #include "bindings/memory_bindings.h"
 #include "bindings/region_binding.h"
 
@@ -187,6 +188,13 @@ Napi::Value ConnectionBinding::write(const Napi::CallbackInfo& info) {
       work.bitmap->pages() < (offset + work.length) / work.page_size) {
     throw to_js_error(env, Error("INVALID_ARGUMENT", "write: the span leaves the mapping or its bitmap"));
   }
+  const Napi::Value digests = job.Get("digests");
+  if (!digests.IsUndefined()) {
+    work.digests = digests_from_js(digests);
+    if (work.digests->page_size() != work.page_size || work.digests->pages() != work.bitmap->pages()) {
+      throw to_js_error(env, Error("INVALID_ARGUMENT", "write: the digests are those of another block"));
+    }
+  }
   work.local_address = mapping->address() + offset;
   work.lkey = u32_property(job, "lkey");
   work.rkey = u32_property(job, "rkey");
@@ -211,7 +219,7 @@ void ConnectionBinding::settle_write(Napi::Env env, uint64_t id, const engine::W
   auto entry = take(writes_, id);
   if (entry.empty()) return;
   if (!result.ok) {
-    entry.mapped().Reject(end_error(env).Value());
+    entry.mapped().Reject((result.error ? to_js_error(env, *result.error) : end_error(env)).Value());
     return;
   }
   auto value = Napi::Object::New(env);

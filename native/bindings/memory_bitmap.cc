@@ -11,16 +11,6 @@ namespace {
 
 constexpr napi_type_tag kBitmapTag = {0x8f1c2a6b5d3e4f70, 0xa1b2947c6e0d5f38};
 
-// Page numbers are JavaScript numbers: exact up to 2^53, far above Bitmap::kMaxPages.
-uint64_t page_number(const Napi::Value& value, const char* name) {
-  const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -1;
-  if (number >= 0 && number <= 9007199254740991.0 &&
-      number == static_cast<double>(static_cast<uint64_t>(number))) {
-    return static_cast<uint64_t>(number);
-  }
-  throw bad_argument(value.Env(), name, "an integer from 0 to 2^53-1");
-}
-
 }  // namespace
 
 Napi::Function BitmapBinding::define(Napi::Env env) {

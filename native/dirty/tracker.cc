@@ -52,6 +52,7 @@ void Tracker::stop() noexcept {
   std::lock_guard lock(mutex_);
   if (state_ == State::kWatching) end();
   state_ = State::kStopped;
+  blocks_.clear();
 }
 
 }  // namespace rdma_migrate::dirty

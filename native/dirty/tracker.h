@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -35,8 +36,12 @@ class Tracker {
   // next. Returns the pages found. An error loses nothing: what is not known to be unwritten is set or shows
   // in a later call. Throws Error: INVALID_ARGUMENT, TRACKER_UNAVAILABLE, IO_ERROR, TIMEOUT, CANCELLED.
   uint64_t collect(Bitmaps bitmaps);
-  // Gives everything back. Idempotent.
+  // Gives everything back, the blocks too. Idempotent.
   void stop() noexcept;
+
+  // How long the last collect() (before the first, start()) held the guest up; 0 for kinds that do not.
+  using Milliseconds = std::chrono::duration<double, std::milli>;
+  Milliseconds last_pause() const { return Milliseconds(last_pause_.load(std::memory_order_relaxed)); }
 
  protected:
   virtual void begin() = 0;
@@ -46,6 +51,7 @@ class Tracker {
   const Blocks& blocks() const { return blocks_; }
   // Throws Error("CANCELLED") once stop() was called: to be asked every few milliseconds of work.
   void throw_if_stopped() const;
+  void note_pause(Milliseconds length) { last_pause_.store(length.count(), std::memory_order_relaxed); }
   bool stopped() const { return stopping_.load(std::memory_order_relaxed); }
 
  private:
@@ -53,6 +59,7 @@ class Tracker {
 
   Blocks blocks_;
   std::atomic<bool> stopping_{false};
+  std::atomic<double> last_pause_{0};
   std::mutex mutex_;  // held by the one operation that runs
   State state_ = State::kNew;
 };
