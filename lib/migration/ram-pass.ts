@@ -2,6 +2,7 @@
  * One pass over the RAM of the source: every page whose bit is set reaches the destination, zero ranges as COMPRESS, the rest as
  * RDMA WRITEs. JavaScript works per range here, never per page: scanning, merging and writing are native.
  */
+import type { NativePageDigests } from '../native/dirty.ts';
 import type { NativeBitmap, NativeClassification } from '../native/memory.ts';
 import type { MigrationHints, Temperature } from '../ram/hints.ts';
 import { runs, type Span, SpanJoiner } from '../ram/spans.ts';
@@ -29,6 +30,8 @@ const MAX_QUEUED_JOBS = 64;
 export interface SourceBlock extends PinnedBlock {
   /** Bits are set between passes, never while one runs: {@link sendRam} sends zero ranges behind the data. */
   readonly bitmap: NativeBitmap;
+  /** Where a tracker that compares content wants what is sent noted. */
+  readonly digests?: NativePageDigests;
   /** The destination's is zero throughout still: no pass has gone over it. Kept by {@link sendRam}; false where that is not known. */
   fresh: boolean;
 }
@@ -145,7 +148,7 @@ class RamPass {
     for await (const span of this.#options.pins.ready(block, data, dense)) await this.#submit(block, span);
   }
 
-  async #submit({ block, bitmap, remote }: SourceBlock, span: ReadySpan): Promise<void> {
+  async #submit({ block, bitmap, digests, remote }: SourceBlock, span: ReadySpan): Promise<void> {
     throwIfAborted(this.#options.signal, 'ram');
     const oldest = this.#jobs[this.#jobs.length - MAX_QUEUED_JOBS];
     if (oldest) await unlessAborted(oldest, this.#options.signal, 'ram');
@@ -158,6 +161,7 @@ class RamPass {
       lkey,
       remoteAddress: remote.hostAddress + offset,
       rkey,
+      ...(digests && { digests }),
     });
     const job = written.then((result) => {
       this.#pages += result.pages;
@@ -186,6 +190,8 @@ class RamPass {
       offset: block.remote.offset + span.offset,
       length: span.length,
     } as const;
+    const pageSize = BigInt(block.block.mapping.pageSize);
+    block.digests?.setZero(Number(span.offset / pageSize), Number(span.length / pageSize));
     await this.#options.turns.send(message);
   }
 }

@@ -155,12 +155,23 @@ export class SourceSession {
     const { vm, agreed } = this.#context;
     const prepared: SourceBlock[] = [];
     const settling = new Set(vm.guest?.settling);
+    const sent = vm.guest?.tracker.sent;
+    let tracked = 0;
     for (const [index, block] of vm.blocks.entries()) {
       const pages = Number(block.length / BigInt(block.mapping.pageSize));
       const bitmap = native.createBitmap(pages);
-      if (!settling.has(block.name)) bitmap.setRange(0, pages);
+      const settles = settling.has(block.name);
+      if (!settles) bitmap.setRange(0, pages);
       const counterpart = remote[index] as DestinationBlock;
-      prepared.push({ index, block, remote: counterpart, bitmap, fresh: agreed.sparse });
+      const digests = settles ? undefined : sent?.[tracked++];
+      prepared.push({
+        index,
+        block,
+        remote: counterpart,
+        bitmap,
+        fresh: agreed.sparse,
+        ...(digests && { digests }),
+      });
     }
     return prepared;
   }
