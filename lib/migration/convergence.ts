@@ -29,6 +29,8 @@ export interface RoundFacts {
   readonly roundMs: number;
   /** How long collecting took: once more of it belongs to the downtime. */
   readonly collectMs: number;
+  /** How long the control messages of a round take, beside its data. The last pass with device state and commit has twice as many. */
+  readonly controlMs: number;
   /** Bytes per second that passes reach; 0: nothing has been sent yet. */
   readonly bandwidth: number;
 }
@@ -58,9 +60,11 @@ export interface Decision {
 
 export const NO_THROTTLE: ThrottleState = { percentage: 0, highRounds: 0 };
 const HIGH_ROUNDS = 2;
+/** Control messages of the last pass, the device state and the commit, in those of a round. */
+const HANDOVER_ROUNDS = 2;
 
 export function decide(limits: ConvergenceLimits, facts: RoundFacts, throttle: ThrottleState): Decision {
-  const fixedMs = limits.switchoverMs + facts.collectMs;
+  const fixedMs = limits.switchoverMs + facts.collectMs + HANDOVER_ROUNDS * facts.controlMs;
   const expectedDowntimeMs = fixedMs + sendingMs(facts);
   const dirtyRate = facts.roundMs > 0 ? (facts.dirtiedBytes * 1000) / facts.roundMs : 0;
   const decision = { expectedDowntimeMs, dirtyRate };

@@ -21,6 +21,11 @@ export interface LiveControls {
   readonly stopNow: AbortSignal;
 }
 
+/** A pass, and how long its control messages took beside the data. */
+export interface RamRound extends RamPassResult {
+  readonly controlMs: number;
+}
+
 export interface PreCopyOptions {
   readonly guest: GuestControl;
   readonly live: LiveControls;
@@ -29,7 +34,7 @@ export interface PreCopyOptions {
   readonly settling: readonly NativeBitmap[];
   readonly pageSize: number;
   /** Sends every page whose bit is set. `end`: the last pass. */
-  readonly pass: (kind: 'part' | 'end') => Promise<RamPassResult>;
+  readonly pass: (kind: 'part' | 'end') => Promise<RamRound>;
   readonly statistics: Statistics;
   readonly signal: AbortSignal;
   readonly notice: (message: string) => void;
@@ -52,6 +57,7 @@ class PreCopy {
   #bandwidth = 0;
   #lastMs = 0;
   #lastMoved = 0n;
+  #controlMs = 0;
   #throttle: ThrottleState = NO_THROTTLE;
   #decision: Decision | undefined;
 
@@ -136,6 +142,7 @@ class PreCopy {
       movedBytes: Number(this.#lastMoved),
       roundMs: this.#lastMs + collectMs,
       collectMs,
+      controlMs: this.#controlMs,
       bandwidth: this.#bandwidth,
     };
     const decision = decide(limits, facts, this.#throttle);
@@ -190,7 +197,7 @@ class PreCopy {
     statistics.downtime.mark('ram');
   }
 
-  #account(passed: RamPassResult, ms: number): void {
+  #account(passed: RamRound, ms: number): void {
     const { pages, bytes, zeroBytes } = this.moved;
     this.moved = {
       pages: pages + passed.pages,
@@ -198,6 +205,7 @@ class PreCopy {
       zeroBytes: zeroBytes + passed.zeroBytes,
     };
     this.#lastMs = ms;
+    this.#controlMs = passed.controlMs;
     this.#lastMoved = passed.bytes + passed.zeroBytes;
     this.#bandwidth = estimateBandwidth(this.#bandwidth, Number(passed.bytes), ms);
   }

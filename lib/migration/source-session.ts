@@ -18,7 +18,7 @@ import type { SourceVm } from '../ram/vm.ts';
 import type { Connection } from '../transport/connection.ts';
 import { SourceTurns, type TurnLimits } from '../transport/turns.ts';
 import type { GuestControl } from './guest-control.ts';
-import { type LiveControls, preCopy } from './pre-copy.ts';
+import { type LiveControls, preCopy, type RamRound } from './pre-copy.ts';
 import { type RamPassResult, type SourceBlock, sendRam, WINDOW_BYTES } from './ram-pass.ts';
 import { type SourcePins, type SpanKeys, SpanPins, WholeBlocks } from './source-pins.ts';
 import type { Statistics } from './statistics.ts';
@@ -190,14 +190,16 @@ export class SourceSession {
     return new SpanPins({ connection, turns: this.#turns, window, extended, sparse, signal });
   }
 
-  async #pass(kind: 'part' | 'end'): Promise<RamPassResult> {
+  async #pass(kind: 'part' | 'end'): Promise<RamRound> {
     const { vm, connection, hints, statistics, limits, live } = this.#context;
     // A guest that stands still is not kept waiting.
     if (live && kind === 'end') connection.setMaxBandwidth(0n);
     const { counters } = connection;
     statistics.normalBytes = () => counters[COUNTER.bytesCompleted] as bigint;
     statistics.passes += 1;
+    const began = performance.now();
     await this.#sendStream(Buffer.concat([encodeFooter(vm.ramSection), encodeRamRound(vm.ramSection, kind)]));
+    const dataBegan = performance.now();
     const sent = await sendRam({
       connection,
       turns: this.#turns,
@@ -207,9 +209,10 @@ export class SourceSession {
       statistics,
       signal: limits.signal as AbortSignal,
     });
+    const dataEnded = performance.now();
     await this.#turns.send({ type: 'REGISTER_FINISHED' });
     await this.#sendStream(encodeEos());
-    return sent;
+    return { ...sent, controlMs: dataBegan - began + performance.now() - dataEnded };
   }
 
   async #sendDeviceState(): Promise<number> {

@@ -24,6 +24,7 @@ const FACTS: RoundFacts = {
   movedBytes: 400 * MIB,
   roundMs: 1000,
   collectMs: 10,
+  controlMs: 0,
   bandwidth: 400 * MIB,
 };
 
@@ -38,6 +39,7 @@ describe('decide', () => {
   it('counts collecting and switching over as downtime', () => {
     expect(decide({ ...LIMITS, switchoverMs: 50 }, FACTS, NO_THROTTLE).verdict).toBe('converging');
     expect(decide(LIMITS, { ...FACTS, collectMs: 60 }, NO_THROTTLE).verdict).toBe('converging');
+    expect(decide(LIMITS, { ...FACTS, controlMs: 25 }, NO_THROTTLE).verdict).toBe('converging');
   });
 
   it('says why it goes on', () => {
@@ -84,6 +86,7 @@ describe('decide', () => {
       movedBytes: amount,
       roundMs: amount,
       collectMs: fc.double({ min: 0, max: 1e5, noNaN: true }),
+      controlMs: fc.double({ min: 0, max: 1e5, noNaN: true }),
       bandwidth: amount,
     });
     const state = fc.record({ percentage: fc.integer({ min: 0, max: 99 }), highRounds: fc.nat(3) });
