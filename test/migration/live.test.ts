@@ -132,8 +132,8 @@ describe('a running guest', () => {
   });
 
   it('is slowed down when it writes too fast, and not after a failure', async () => {
-    await using vm = await LiveGuest.create({ speed: 2048 });
-    const live: LiveOptions = { autoConverge: true, timeLimitMs: 60_000, downtimeLimitMs: 50 };
+    await using vm = await LiveGuest.create({ pages: 4096, speed: 128 });
+    const live: LiveOptions = { autoConverge: true, timeLimitMs: 60_000, downtimeLimitMs: 150 };
     await attempt(vm, { live, maxBandwidth: 64n << 20n }, async ({ source, sent, destination }) => {
       await expect.poll(() => vm.calls, { timeout: 20_000 }).toContain('throttle 30');
       expect(source.current.live?.['cpu-throttle-percentage']).toBeGreaterThanOrEqual(20);
