@@ -12,6 +12,11 @@
 namespace rdma_migrate::iwarp {
 namespace {
 
+// MPA (RFC 5044 section 7.1.2) lets the initiator speak first, and in a migration the responder does. Linux'
+// siw gives up a connection whose first message comes together with the MPA reply, so it must not catch up
+// with the reply, on busy hosts and through proxies either.
+constexpr std::chrono::milliseconds kFirstSendPause{200};
+
 constexpr std::chrono::seconds kLinger{1};  // for a peer to take the last message before the socket goes
 
 }  // namespace
@@ -57,6 +62,7 @@ Negotiated Connection::set_up(Clock::time_point deadline) {
   if (!passive_) return initiate(endpoint_, link_.options, own_.private_data, cancel, link_.socket);
   set_socket_options(link_.socket.get(), link_.stall_timeout());
   send_all(link_.socket.get(), encode(own_), cancel, link_.peer);
+  link_.first_send = Clock::now() + kFirstSendPause;
   return negotiated_by_responder(request_, own_);
 }
 

@@ -66,6 +66,9 @@ struct Link {
     if (error && error->code() == "CONNECTION_LOST") return std::nullopt;
     return error;
   }
+  bool may_send(Clock::time_point now) const {
+    return now >= first_send || counters.bytes_received.load(std::memory_order_relaxed) != 0;
+  }
   // Asks the sender to send this TERMINATE as its last message.
   void request_terminate(fabric::Bytes payload) {
     {
@@ -98,6 +101,7 @@ struct Link {
 
   // Set before the I/O threads start.
   UniqueFd socket;
+  Clock::time_point first_send{};  // nothing is sent earlier, unless the peer has sent something
   bool crc = false;
   std::string peer;
 

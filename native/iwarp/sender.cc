@@ -39,6 +39,10 @@ void Sender::loop() {
   for (;;) {
     if (link_.stopping.load()) throw Stopped{};
     if (link_.terminating.load()) return send_terminate();
+    if (!link_.may_send(Clock::now())) {
+      wait_for(-1, 0, link_.sender_wake, link_.stopping, link_.first_send);
+      continue;
+    }
     if (fill()) {
       send_batch();
       report();

@@ -315,6 +315,30 @@ TEST_CASE("a flood of silent peers does not keep an honest one out") {
   CHECK(silent[0].at_end());
 }
 
+TEST_CASE("the responder's first message keeps clear of its reply, unless the initiator has spoken") {
+  for (bool speaks : {false, true}) {
+    CAPTURE(speaks);
+    Responder responder;
+    RawPeer peer(responder.acceptor.endpoint());
+    peer.send(iwarp::encode(request_frame(2, {})));
+    const auto started = std::chrono::steady_clock::now();
+    responder.accept();
+    Buffer outbox(*responder.connection, 16, 0, 0x5a);
+    REQUIRE(responder.connection->post_send(send_of(outbox, 16)));
+    peer.receive_mpa(MpaKind::kReply);
+    if (speaks) {
+      peer.send(fpdu(send_header(1), pattern(16, 3)));
+      responder.events.wait_recvs(1);
+      // What is posted next finds the way free.
+      REQUIRE(responder.connection->post_send(send_of(outbox, 16)));
+    }
+    CHECK(peer.receive_fpdu().payload == outbox.bytes);
+    const auto passed = std::chrono::steady_clock::now() - started;
+    if (!speaks) CHECK(passed >= std::chrono::milliseconds(200));
+    responder.connection->close();
+  }
+}
+
 TEST_CASE("a peer-to-peer initiator's ready-to-receive message comes first, in each of its forms") {
   enum class Form { kSend, kWrite, kRead, kEmptyFpdu, kOrdinarySend };
   for (Form form : {Form::kSend, Form::kWrite, Form::kRead, Form::kEmptyFpdu, Form::kOrdinarySend}) {
