@@ -6,14 +6,25 @@ const STATUS_WIDTH = 'missing'.length;
 export function doctorLines({ version, ready, checks }: DoctorReport): readonly string[] {
   const width = Math.max(0, ...checks.map(({ title }) => title.length));
   const verdict = ready
-    ? 'this machine can migrate over iWARP'
+    ? `this machine can migrate over iWARP${provenDevices(checks)}`
     : 'this machine cannot migrate yet: mend what is missing and essential above';
   return [`rdma-migrate ${version}`, ...checks.flatMap((check) => checkLines(check, width)), verdict];
 }
 
-function checkLines({ status, title, found, remedy, essential }: Check, width: number): readonly string[] {
+function provenDevices(checks: readonly Check[]): string {
+  const names = checks.flatMap(({ name, status, details }) =>
+    name === 'rdma-device' && status === 'ok' ? [String(details.device)] : [],
+  );
+  return names.length > 0 ? ` and through ${names.join(', ')}` : '';
+}
+
+function checkLines(
+  { status, title, found, remedy, essential, notes = [] }: Check,
+  width: number,
+): readonly string[] {
   const indent = ' '.repeat(STATUS_WIDTH + 2);
   const line = `${status.padEnd(STATUS_WIDTH)}  ${title.padEnd(width)}  ${found}`;
-  if (status === 'ok' || remedy === undefined) return [line];
-  return [line, `${indent}${essential ? 'essential: ' : ''}${remedy}`];
+  const lines = [line, ...notes.map((note) => `${indent}${' '.repeat(width + 2)}${note}`)];
+  if (status === 'ok' || remedy === undefined) return lines;
+  return [...lines, `${indent}${essential ? 'essential: ' : ''}${remedy}`];
 }

@@ -14,13 +14,15 @@ export interface Check {
   readonly remedy?: string;
   /** Without it no migration is possible here. */
   readonly essential: boolean;
+  /** For people: what else is known of it, a line each. */
+  readonly notes?: readonly string[];
   /** Numbers and names behind `found`. Sizes in bytes. */
   readonly details: Readonly<Record<string, CheckDetail>>;
 }
 
 export type CheckDetail = string | number | bigint | boolean | readonly string[];
 
-type Extra = Partial<Pick<Check, 'essential' | 'details'>>;
+type Extra = Partial<Pick<Check, 'essential' | 'details' | 'notes'>>;
 
 /** Names a check: `const check = named('node', 'Node.js')`, then `check.ok('v22')`. */
 export function named(name: string, title: string, common: Extra = {}) {
@@ -31,6 +33,7 @@ export function named(name: string, title: string, common: Extra = {}) {
     found,
     ...(remedy !== undefined && { remedy }),
     essential: extra.essential ?? common.essential ?? false,
+    ...(extra.notes !== undefined && { notes: extra.notes }),
     details: { ...common.details, ...extra.details },
   });
   return {

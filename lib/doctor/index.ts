@@ -1,11 +1,13 @@
 /** What this machine has for migrations, what is missing, and how to get it. */
 import { MigrationError } from '../errors.ts';
 import { toolVersion } from '../image/tool.ts';
+import type { NativeDevices } from '../native/devices.ts';
 import { checkCgroupMemory } from './cgroup.ts';
 import type { Check } from './check.ts';
+import { checkDevices } from './devices.ts';
 import { checkAvailableMemory, checkHugePages, checkLockedMemory, checkShmemHugePages } from './memory.ts';
 import { checkCrc, checkDirtyTracking, checkKernel, checkNode } from './platform.ts';
-import { checkAddon, checkDevices, checkIwarp, checkVerbs } from './providers.ts';
+import { checkAddon, checkIwarp, checkVerbs } from './providers.ts';
 import { checkQemu } from './qemu.ts';
 import { type System, thisSystem } from './system.ts';
 
@@ -25,27 +27,33 @@ export interface DoctorOptions {
   readonly signal?: AbortSignal;
   /** Default: this machine. */
   readonly system?: System;
+  /** Default: the addon's, if it loads. */
+  readonly devices?: NativeDevices;
 }
 
 /**
- * Looks at this machine, and if the addon loads migrates a VM of 64 MiB through 127.0.0.1. Takes a second or two, at most some 30.
+ * Looks at this machine, and if the addon loads migrates a VM of 64 MiB through 127.0.0.1 and writes 1 MiB through each RDMA device to
+ * itself. Takes a second or two, at most some 30, and 10 more for each device that does not work.
  * Works without the addon. What is wrong is in the report.
  * @throws MigrationError CANCELLED
  */
 export async function runDoctor({
   signal,
   system = thisSystem(),
+  devices,
 }: DoctorOptions = {}): Promise<DoctorReport> {
-  const failure = await addonFailure();
+  const { native, failure } = await loadAddon();
+  const found = devices ?? native;
   const addon = checkAddon(failure);
+  const verbs = checkVerbs(found);
   const qemu = await checkQemu(system, signal).catch((error: unknown) => throwCancelled(signal, error));
   const checks = [
     checkNode(system),
     checkKernel(system),
     addon,
     checkIwarp(addon.status === 'ok'),
-    checkVerbs(),
-    checkDevices(system),
+    verbs,
+    ...(await checkDevices(system, verbs.status === 'ok' ? found : undefined)),
     checkCrc(system),
     checkAvailableMemory(system),
     checkCgroupMemory(system),
@@ -61,12 +69,11 @@ export async function runDoctor({
   return { version: await toolVersion(), ready, checks };
 }
 
-async function addonFailure(): Promise<unknown> {
+async function loadAddon(): Promise<{ readonly native?: NativeDevices; readonly failure?: unknown }> {
   try {
-    await import('../native/index.ts');
-    return undefined;
-  } catch (error) {
-    return error;
+    return { native: (await import('../native/index.ts')).native };
+  } catch (failure) {
+    return { failure };
   }
 }
 

@@ -21,18 +21,28 @@ export function checkAvailableMemory({ read }: System): Check {
   });
 }
 
-/** Only a real RDMA device pins pages: the software RNIC needs no locked memory. */
+/** linux/capability.h. Most drivers let its holder pin past the limit; siw does not. */
+const CAP_IPC_LOCK = 1n << 14n;
+
+/** What pinning would meet. Only a real RDMA device pins pages: the software RNIC needs no locked memory. */
 export function checkLockedMemory({ read, list }: System): Check {
   const line = /^Max locked memory\s+(\S+)\s+(\S+)/m.exec(read('/proc/self/limits') ?? '');
   const [, soft = 'unknown', hard = 'unknown'] = line ?? [];
-  const check = named('locked-memory', 'locked memory', { details: { soft, hard } });
+  const status = read('/proc/self/status');
+  const pinned = kilobytesOf(status, 'VmPin') ?? 0n;
+  const mask = /^CapEff:\s*([0-9a-f]+)/m.exec(status ?? '')?.[1];
+  const ipcLock = mask !== undefined && (BigInt(`0x${mask}`) & CAP_IPC_LOCK) !== 0n;
+  const details = { soft, hard, pinned, 'cap-ipc-lock': ipcLock };
+  const check = named('locked-memory', 'locked memory', { details });
   const shown = `RLIMIT_MEMLOCK ${limitText(soft)}, hard ${limitText(hard)}`;
   const devices = list('/sys/class/infiniband').length > 0;
-  if (soft === 'unlimited' || !devices) {
-    return check.ok(devices ? shown : `${shown}; the software iWARP pins nothing`);
-  }
+  if (!devices) return check.ok(`${shown}; the software iWARP pins nothing`);
+  if (soft === 'unlimited') return check.ok(shown);
+  const who = ipcLock
+    ? 'siw can pin no more than that; other drivers let CAP_IPC_LOCK pass'
+    : 'an RDMA device can pin no more than that';
   return check.warning(
-    `${shown}: an RDMA device here can pin no more than that`,
+    `${shown}: ${who}, and a VM needs as much as its RAM`,
     'ulimit -l unlimited as root; for a service LimitMEMLOCK=infinity; for a user a line "USER - memlock unlimited" in /etc/security/limits.d/rdma.conf',
   );
 }

@@ -1,6 +1,6 @@
 /** The addon and what can carry a migration. */
+import type { NativeDevices } from '../native/devices.ts';
 import { type Check, named } from './check.ts';
-import type { System } from './system.ts';
 
 const BUILD =
   'apt-get install build-essential cmake, then npm run build:native in the folder of rdma-migrate (npm rebuild rdma-migrate where it is a dependency)';
@@ -25,28 +25,11 @@ export function checkIwarp(addonLoads: boolean): Check {
   return check.missing('part of the addon, which does not load', BUILD);
 }
 
-export function checkVerbs(): Check {
-  return named('provider-verbs', 'provider verbs').missing(
-    'not in this build: no RDMA device is used, whatever this machine has',
-    'use --provider iwarp or auto; to a peer that must be reached through a device, use its iWARP device (siw or an iWARP NIC) there',
-  );
-}
-
-/** What the kernel has; this build uses none of it, a QEMU on this machine can. */
-export function checkDevices({ read, list }: System): Check {
-  const root = '/sys/class/infiniband';
-  const ports = list(root).flatMap((device) =>
-    list(`${root}/${device}/ports`).map((port) => {
-      const folder = `${root}/${device}/ports/${port}`;
-      const link = read(`${folder}/link_layer`)?.trim() ?? 'unknown';
-      const state =
-        read(`${folder}/state`)
-          ?.trim()
-          .replace(/^\d+: /, '') ?? 'unknown';
-      return `${device} port ${port} (${link}, ${state})`;
-    }),
-  );
-  const check = named('rdma-devices', 'RDMA devices', { details: { devices: list(root), ports } });
-  if (list(root).length === 0) return check.ok('none; the software iWARP needs none');
-  return check.ok(ports.length > 0 ? ports.join(', ') : list(root).join(', '));
+/** `devices`: the addon's; undefined: it does not load. */
+export function checkVerbs(devices: Pick<NativeDevices, 'verbsProblem'> | undefined): Check {
+  const check = named('provider-verbs', 'provider verbs');
+  if (devices === undefined) return check.missing('part of the addon, which does not load', BUILD);
+  const problem = devices.verbsProblem();
+  if (problem === null) return check.ok('loaded: RDMA devices of this machine can be used');
+  return check.missing(`no RDMA device can be used: ${problem.reason}`, problem.remedy);
 }

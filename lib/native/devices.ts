@@ -27,7 +27,7 @@ export interface NativeDevice {
   /** `InfiniBand` (RoCE too) or `iWARP`. */
   readonly transport: string;
   readonly firmware: string;
-  /** Why it cannot be used, with what to do; empty when it can. */
+  /** Why it cannot be used; empty when it can. */
   readonly problem: string;
   readonly limits: {
     /** Bytes in one registration. */
@@ -63,10 +63,19 @@ export interface NativeProof {
   readonly message: string;
 }
 
+/** Why the verbs provider does not load. */
+export interface NativeVerbsProblem {
+  /** Both of the following, in a sentence. */
+  readonly message: string;
+  readonly reason: string;
+  /** What to install, as a command. */
+  readonly remedy: string;
+}
+
 /** All but `verbsProblem` reject with PROVIDER_UNAVAILABLE where the verbs provider does not load. */
 export interface NativeDevices {
-  /** Why the verbs provider does not load, with what to install; null when it does. Says nothing about devices. */
-  verbsProblem(): string | null;
+  /** null: the provider loads. Says nothing about devices. */
+  verbsProblem(): NativeVerbsProblem | null;
   /** Every RDMA device, usable or not. */
   listDevices(): Promise<NativeDevice[]>;
   /**

@@ -46,7 +46,7 @@ export async function chooseProvider(
 
 function requireVerbs(devices: NativeDevices): ChosenProvider {
   const problem = devices.verbsProblem();
-  if (problem !== null) throw new MigrationError('PROVIDER_UNAVAILABLE', 'configure', problem);
+  if (problem !== null) throw new MigrationError('PROVIDER_UNAVAILABLE', 'configure', problem.message);
   return { name: 'verbs', reason: 'asked for' };
 }
 
@@ -56,7 +56,7 @@ async function findProvider(
   devices: NativeDevices,
 ): Promise<ChosenProvider> {
   const problem = devices.verbsProblem();
-  if (problem !== null) return software(problem);
+  if (problem !== null) return software(`the verbs provider does not load: ${problem.reason}`);
   try {
     const { reachable, reason } = await devices.findDevice(endpoint, direction, FIND_DEVICE_MS);
     return reachable ? { name: 'verbs', reason } : software(reason);

@@ -86,8 +86,12 @@ Napi::Value verbs_problem(const Napi::CallbackInfo& info) {
   try {
     device_provider();
     return info.Env().Null();
-  } catch (const Error& error) {
-    return Napi::String::New(info.Env(), error.what());
+  } catch (const fabric::PluginError& error) {
+    auto value = Napi::Object::New(info.Env());
+    value.Set("message", error.what());
+    value.Set("reason", error.reason());
+    value.Set("remedy", error.remedy());
+    return value;
   }
 }
 

@@ -6,19 +6,18 @@
 namespace rdma_migrate::fabric {
 namespace {
 
-[[noreturn]] void unavailable(const std::string& why, const std::string& remedy) {
-  throw Error("PROVIDER_UNAVAILABLE", "the verbs provider is not available: " + why + "; " + remedy +
-                                          ", or use provider iwarp, which needs no RDMA device");
-}
-
 [[noreturn]] void not_built(const std::string& path) {
-  unavailable("there is no " + path + ", it is built only where rdma-core's headers are",
-              "apt-get install libibverbs-dev librdmacm-dev and build again with npm run build:native");
+  throw PluginError("there is no " + path + ", it is built only where rdma-core's headers are",
+                    "apt-get install libibverbs-dev librdmacm-dev and build again with npm run build:native");
 }
-
-[[noreturn]] void not_loaded(const std::string& reason) { unavailable(reason, kRdmaCorePackages); }
 
 }  // namespace
+
+PluginError::PluginError(std::string reason, std::string remedy)
+    : Error("PROVIDER_UNAVAILABLE", "the verbs provider is not available: " + reason + "; " + remedy +
+                                        ", or use provider iwarp, which needs no RDMA device"),
+      reason_(std::move(reason)),
+      remedy_(std::move(remedy)) {}
 
 std::string own_folder() {
   Dl_info info{};
@@ -34,14 +33,14 @@ std::unique_ptr<DeviceProvider> load_device_provider(const std::string& folder) 
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
   if (library == nullptr) {
     const char* reason = dlerror();
-    not_loaded(reason == nullptr ? path + " does not load" : reason);
+    throw PluginError(reason == nullptr ? path + " does not load" : reason, kRdmaCorePackages);
   }
   auto make = reinterpret_cast<MakeDeviceProvider>(dlsym(library, kDevicePluginSymbol));
   const char* mark = "unknown";
   DeviceProvider* provider = make == nullptr ? nullptr : make(RDMA_MIGRATE_PLUGIN_MARK, &mark);
   if (provider == nullptr) {
-    unavailable(path + " is of another build (" + mark + ", expected " + RDMA_MIGRATE_PLUGIN_MARK + ")",
-                "build both again with npm run build:native");
+    throw PluginError(path + " is of another build (" + mark + ", expected " + RDMA_MIGRATE_PLUGIN_MARK + ")",
+                      "build both again with npm run build:native");
   }
   return std::unique_ptr<DeviceProvider>(provider);
 }

@@ -100,7 +100,7 @@ std::unique_ptr<CmId> Connection::resolve_one(const fabric::SocketAddress& addre
   auto id = std::make_unique<CmId>();
   auto* target = const_cast<sockaddr*>(address.get());
   const auto check = [&](int result, const char* call, rdma_cm_event_type wanted) {
-    if (result != 0) throw connect_call_error(call, name, errno);
+    if (result != 0) throw resolve_call_error(call, name, errno);
     const std::optional<CmEvent> event = wait_event(*id, cancel(deadline));
     if (!event) throw connect_call_error(call, name, ETIMEDOUT);
     if (event->type != wanted) throw connect_event_error(*event, name, id->is_iwarp());

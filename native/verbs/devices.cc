@@ -120,8 +120,7 @@ fabric::Device describe(ibv_device* found) {
   if (context) {
     describe(context.get(), device);
   } else {
-    device.problem = std::string("cannot be opened: ") + std::strerror(errno) +
-                     "; give this user access to /dev/infiniband/uverbs*, and install ibverbs-providers";
+    device.problem = std::string("cannot be opened: ") + std::strerror(errno);
   }
   return device;
 }

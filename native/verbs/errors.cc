@@ -89,6 +89,12 @@ Error connect_call_error(const char* call, const std::string& peer, int error_nu
   }
 }
 
+Error resolve_call_error(const char* call, const std::string& peer, int error_number) {
+  // What rdma_cm says where no device is behind the route, such as the one to 127.0.0.1.
+  if (error_number == EINVAL) return no_device_error(peer, 0);
+  return connect_call_error(call, peer, error_number);
+}
+
 Error no_device_error(const std::string& peer, int error_number) {
   return Error("PROVIDER_UNAVAILABLE",
                "no RDMA device of this machine leads to " + peer +

@@ -13,6 +13,8 @@ namespace rdma_migrate::verbs {
 Error connect_event_error(const CmEvent& event, const std::string& peer, bool iwarp);
 // A call of rdma_cm's that failed with errno while connecting.
 Error connect_call_error(const char* call, const std::string& peer, int error_number);
+// The same while address and route are being resolved.
+Error resolve_call_error(const char* call, const std::string& peer, int error_number);
 // No device of this machine leads to the address.
 Error no_device_error(const std::string& peer, int error_number);
 // A work request failed for a reason of its own (not flushed).

@@ -52,7 +52,7 @@ fabric::Reach connecting_to(const fabric::SocketAddress& address, const Cancel& 
   CmId id;
   const std::string name = fabric::to_string(address);
   const auto check = [&](int result, const char* call, rdma_cm_event_type wanted) {
-    if (result != 0) throw connect_call_error(call, name, errno);
+    if (result != 0) throw resolve_call_error(call, name, errno);
     const std::optional<CmEvent> event = wait_event(id, cancel);
     if (!event) throw connect_call_error(call, name, ETIMEDOUT);
     if (event->type != wanted) throw connect_event_error(*event, name, false);
@@ -89,7 +89,9 @@ fabric::Reach find_device(const fabric::Endpoint& endpoint, fabric::Direction di
     return connecting(endpoint, Clock::now() + timeout);
   } catch (const std::exception& error) {
     fabric::Reach reach;
+    // What happened, without the advice to those who asked for a connection.
     reach.reason = error.what();
+    reach.reason.resize(std::min(reach.reason.size(), reach.reason.find("; ")));
     return reach;
   }
 }

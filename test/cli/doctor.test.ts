@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { checkCgroupMemory } from '../../lib/doctor/cgroup.ts';
+import { checkDevices } from '../../lib/doctor/devices.ts';
 import {
   checkAvailableMemory,
   checkHugePages,
@@ -11,9 +12,10 @@ import {
   checkShmemHugePages,
 } from '../../lib/doctor/memory.ts';
 import { checkCrc, checkDirtyTracking, checkKernel, checkNode } from '../../lib/doctor/platform.ts';
-import { checkAddon, checkDevices, checkIwarp, checkVerbs } from '../../lib/doctor/providers.ts';
+import { checkAddon, checkIwarp, checkVerbs } from '../../lib/doctor/providers.ts';
 import { checkQemu } from '../../lib/doctor/qemu.ts';
 import type { System } from '../../lib/doctor/system.ts';
+import type { NativeDevice, NativeProof } from '../../lib/native/devices.ts';
 
 /** A machine with these files; a folder has what is below it. */
 function machine(files: Readonly<Record<string, string>>, more: Partial<System> = {}): System {
@@ -87,6 +89,15 @@ describe('memory', () => {
     expect(checkLockedMemory(limited)).toMatchObject({
       status: 'warning',
       remedy: expect.stringContaining('ulimit -l unlimited'),
+    });
+    const root = machine({
+      '/proc/self/limits': limits('8388608'),
+      '/proc/self/status': 'VmPin:\t     512 kB\nCapEff:\t000001ffffffffff\n',
+      ...device,
+    });
+    expect(checkLockedMemory(root)).toMatchObject({
+      found: expect.stringMatching(/8192 KiB.*siw.*CAP_IPC_LOCK/),
+      details: { 'cap-ipc-lock': true, pinned: 524288n },
     });
     const unlimited = machine({ '/proc/self/limits': limits('unlimited'), ...device });
     expect(checkLockedMemory(unlimited).status).toBe('ok');
@@ -193,20 +204,99 @@ describe('providers', () => {
     expect(checkAddon(undefined).status).toBe('ok');
   });
 
-  it('iwarp needs the addon only; verbs is not in this build', () => {
+  it('iwarp needs the addon only, verbs its shared object and rdma-core', () => {
     expect([checkIwarp(true).status, checkIwarp(false).status]).toEqual(['ok', 'missing']);
-    expect(checkVerbs()).toMatchObject({
+    expect(checkVerbs(undefined)).toMatchObject({ status: 'missing', essential: false });
+    expect(checkVerbs({ verbsProblem: () => null }).status).toBe('ok');
+    const reason = 'librdmacm.so.1: cannot open shared object file';
+    const remedy = 'apt-get install librdmacm1';
+    expect(
+      checkVerbs({ verbsProblem: () => ({ message: `${reason}; ${remedy}`, reason, remedy }) }),
+    ).toMatchObject({
       status: 'missing',
       essential: false,
-      found: expect.stringContaining('not in this build'),
+      found: expect.stringContaining(reason),
+      remedy,
+    });
+  });
+});
+
+describe('RDMA devices', () => {
+  const kernel = machine({ '/sys/class/infiniband/siw0/ports/1/state': '4: ACTIVE\n' });
+  const working: NativeDevice = {
+    name: 'siw0',
+    transport: 'iWARP',
+    firmware: '',
+    problem: '',
+    limits: { maxMrSize: 2n ** 64n - 1n, maxMr: 512, maxQp: 64, maxQpWr: 128, maxCqe: 4096, maxQpRdAtom: 16 },
+    ports: [
+      {
+        number: 1,
+        state: 'ACTIVE',
+        linkLayer: 'Ethernet',
+        activeMtu: 1024,
+        gids: [{ index: 0, gid: 'fe80::1', type: 'RoCE v2', netdev: 'eth0' }],
+      },
+    ],
+    addresses: ['192.0.2.7'],
+  };
+  const proof: NativeProof = {
+    ok: true,
+    address: '192.0.2.7',
+    bytes: 1048576n,
+    milliseconds: 12.4,
+    message: 'it arrived whole',
+  };
+  const look = (found: readonly NativeDevice[], said = proof) =>
+    checkDevices(kernel, { listDevices: async () => [...found], proveDevice: async () => said });
+
+  it('show ports, GIDs, limits and the WRITE that proved them', async () => {
+    const [all, device] = await look([working]);
+    expect(all).toMatchObject({ name: 'rdma-devices', status: 'ok', found: 'siw0' });
+    expect(device).toMatchObject({
+      name: 'rdma-device',
+      status: 'ok',
+      found: 'iWARP, 192.0.2.7; it arrived whole (12 ms, connecting included)',
+      notes: [
+        'port 1: ACTIVE, Ethernet, MTU 1024; GIDs: [0] fe80::1 RoCE v2 eth0',
+        expect.stringMatching(
+          /^limits: registration no limit, 512 registrations, 64 queue pairs, 128 requests/,
+        ),
+      ],
+      details: { device: 'siw0', 'max-mr-size': 2n ** 64n - 1n, 'proof-ok': true, 'proof-bytes': 1048576n },
     });
   });
 
-  it('devices that the kernel has are listed', () => {
-    const port = '/sys/class/infiniband/siw0/ports/1';
-    const system = machine({ [`${port}/state`]: '4: ACTIVE\n', [`${port}/link_layer`]: 'Ethernet\n' });
-    expect(checkDevices(system).found).toBe('siw0 port 1 (Ethernet, ACTIVE)');
-    expect(checkDevices(machine({})).found).toMatch(/^none/);
+  it('that do not work say why, and what to do', async () => {
+    const down = working.ports.map((port) => ({ ...port, state: 'DOWN' }));
+    const failed = { ...proof, ok: false, message: 'the WRITE did not come in time' };
+    const found = [
+      (await look([{ ...working, problem: 'cannot be opened: Permission denied' }]))[1],
+      (await look([{ ...working, ports: down }]))[1],
+      (await look([{ ...working, addresses: [] }]))[1],
+      (await look([working], failed))[1],
+    ];
+    expect(found.map((check) => check?.status)).toEqual(Array(4).fill('warning'));
+    expect(found.map((check) => `${check?.found} | ${check?.remedy}`)).toEqual([
+      expect.stringMatching(/Permission denied \| .*uverbs/),
+      expect.stringMatching(/no port is ACTIVE \| .*ip link set eth0 up/),
+      expect.stringMatching(/no address.* \| ip address add .* dev eth0/),
+      expect.stringMatching(/the WRITE did not come in time \| .*dmesg/),
+    ]);
+  });
+
+  it('that only the kernel sees are named', async () => {
+    expect(await checkDevices(machine({}), undefined)).toMatchObject([
+      { status: 'ok', found: expect.stringMatching(/^none/) },
+    ]);
+    expect(await checkDevices(kernel, undefined)).toMatchObject([
+      { status: 'warning', details: { devices: ['siw0'] } },
+    ]);
+    expect(await look([])).toMatchObject([
+      { status: 'warning', remedy: expect.stringContaining('ibverbs-providers') },
+    ]);
+    const refusing = { listDevices: () => Promise.reject(new Error('no')), proveDevice: async () => proof };
+    expect(await checkDevices(kernel, refusing)).toMatchObject([{ status: 'warning', found: 'siw0: no' }]);
   });
 });
 
