@@ -1,8 +1,10 @@
 /** `npm run test:vm`: everything that needs RDMA devices, on siw and on rxe. Ends with 1 when something fails. */
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import type { Device } from './arguments.ts';
 import { CHECKOUT } from './checkout.ts';
 import { BenchError, EXIT } from './failures.ts';
 import { runInterop } from './interop/run.ts';
@@ -13,12 +15,13 @@ import { type Bench, ensureBench } from './setup.ts';
 type TestDevice = 'siw' | 'rxe';
 
 const DEVICES: readonly TestDevice[] = ['siw', 'rxe'];
-const SUITES = ['fabric', 'interop'] as const;
+/** `without`: a machine without rdma-core, once. The others: on each device. */
+const SUITES = ['fabric', 'device', 'limits', 'interop', 'without'] as const;
 type Suite = (typeof SUITES)[number];
 
 const FABRIC_BUILD = 'build/native-plain';
-const FABRIC_TIMEOUT_MS = 20 * 60_000;
-const MEMORY_MIB = 4096;
+const TIMEOUT_MS = 20 * 60_000;
+const MEMORY_MIB = 2048;
 const VERBS = join(CHECKOUT, 'build/Release/rdma_migrate_verbs.so');
 
 const say = (text: string): void => void process.stdout.write(`test:vm: ${text}\n`);
@@ -31,20 +34,43 @@ function buildFabricTests(): void {
   execFileSync('cmake', ['--build', FABRIC_BUILD, '--parallel', '2'], options);
 }
 
-function runFabric(bench: Bench, device: TestDevice, signal: AbortSignal): Promise<number> {
-  const test = ['ctest', '--test-dir', FABRIC_BUILD, '-R', '^fabric', '--verbose', '--no-tests=error'];
+interface Run {
+  readonly bench: Bench;
+  readonly device: Device;
+  readonly signal: AbortSignal;
+}
+
+function runCommand({ bench, device, signal }: Run, command: readonly string[], unprivileged = false) {
   return runInMachine(bench, {
     device,
     memoryMiB: MEMORY_MIB,
     forward: [],
-    unprivileged: false,
-    timeoutMs: FABRIC_TIMEOUT_MS,
+    unprivileged,
+    timeoutMs: TIMEOUT_MS,
     verbose: false,
-    command: ['env', 'RDMA_MIGRATE_PROVIDER=verbs', ...test],
+    command,
     stdout: process.stdout,
     stderr: process.stderr,
     signal,
   });
+}
+
+function runFabric(run: Run): Promise<number> {
+  const tests = [
+    'ctest',
+    '--test-dir',
+    FABRIC_BUILD,
+    '-R',
+    '^(fabric|verbs)',
+    '--verbose',
+    '--no-tests=error',
+  ];
+  return runCommand(run, ['env', 'RDMA_MIGRATE_PROVIDER=verbs', ...tests]);
+}
+
+function runOwn(run: Run, suite: 'device' | 'limits' | 'without'): Promise<number> {
+  const inside = relative(CHECKOUT, fileURLToPath(new URL('device/inside.js', import.meta.url)));
+  return runCommand(run, ['node', inside, suite], suite === 'limits');
 }
 
 interface Step {
@@ -64,29 +90,45 @@ async function step(name: string, run: () => Promise<number>): Promise<Step> {
   return { name, exitCode, seconds: (performance.now() - started) / 1000 };
 }
 
-async function runSteps(devices: readonly TestDevice[], suites: readonly Suite[]): Promise<Step[]> {
+const TITLES = {
+  fabric: 'fabric suite, provider verbs',
+  device: 'rdma-migrate at both ends',
+  limits: 'rdma-migrate with 8 MiB of lockable memory',
+  interop: 'interop with stock QEMU',
+  without: 'a machine without rdma-core',
+} as const;
+
+/** What needs the verbs provider cannot run where it was not built. */
+function runnable(suites: readonly Suite[]): readonly Suite[] {
+  if (existsSync(VERBS)) return suites;
+  say(
+    `NOT RUN: all but our end outside the VM: there is no ${VERBS}. Install libibverbs-dev and librdmacm-dev ` +
+      'and build again (npm run build)',
+  );
+  return suites.filter((suite) => suite === 'interop');
+}
+
+function runSuite(run: Run, suite: Suite): Promise<number> {
+  if (suite === 'fabric') return runFabric(run);
+  if (suite !== 'interop') return runOwn(run, suite);
+  const device = run.device as TestDevice;
+  return runInterop(run.bench, { device, verbs: existsSync(VERBS), signal: run.signal });
+}
+
+async function runSteps(devices: readonly TestDevice[], wanted: readonly Suite[]): Promise<Step[]> {
   const signal = interruptSignal();
   const bench = await ensureBench(say);
-  const verbs = existsSync(VERBS);
-  if (!verbs)
-    say(
-      `NOT RUN: fabric suite and our end on the devices: there is no ${VERBS}. Install libibverbs-dev and librdmacm-dev ` +
-        'and build again (npm run build)',
-    );
-  if (suites.includes('fabric') && verbs) buildFabricTests();
+  const suites = runnable(wanted);
+  if (suites.includes('fabric')) buildFabricTests();
   const steps: Step[] = [];
   for (const device of devices) {
-    if (suites.includes('fabric') && verbs)
+    for (const suite of suites.filter((name) => name !== 'without'))
       steps.push(
-        await step(`fabric suite, provider verbs on ${device}`, () => runFabric(bench, device, signal)),
-      );
-    if (suites.includes('interop'))
-      steps.push(
-        await step(`interop with stock QEMU on ${device}`, () =>
-          runInterop(bench, { device, verbs, signal }),
-        ),
+        await step(`${TITLES[suite]}, on ${device}`, () => runSuite({ bench, device, signal }, suite)),
       );
   }
+  if (suites.includes('without'))
+    steps.push(await step(TITLES.without, () => runOwn({ bench, device: 'none', signal }, 'without')));
   return steps;
 }
 

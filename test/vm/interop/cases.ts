@@ -26,6 +26,11 @@ import {
   withVm,
 } from './scene.ts';
 
+/** Codes for a peer that gave up, disconnected or died. */
+const PEER_ENDED = ['CONNECTION_LOST', 'CONNECTION_CLOSED', 'PEER_ERROR', 'STREAM_TRUNCATED'];
+/** Slow enough for an image of some MiB to be under way when its target is killed. */
+const SLOW = '1M';
+
 async function expectNothingKept(ours: OurEnd, image: string): Promise<void> {
   if (await ours.exists(image)) throw new Error(`the failed receive left the image ${image}`);
 }
@@ -85,7 +90,7 @@ export const mismatch =
       async (target) => {
         const uri = await listen(scene, target, false);
         await ours.send(image, uri, false);
-        return `send: ${expectTypedError(await ours.sent(image))} (QEMU had ${(2 * RAM_BYTES) / MIB} MiB)`;
+        return `send: ${expectTypedError(await ours.sent(image), PEER_ENDED)} (QEMU had ${(2 * RAM_BYTES) / MIB} MiB)`;
       },
     );
 
@@ -115,7 +120,7 @@ export const brokenReceive =
       await expectActive(source);
       await breakSource(how, source, ours, image);
       const outcome = await ours.received(image);
-      const here = how === 'kill ours' ? 'killed' : expectTypedError(outcome);
+      const here = how === 'kill ours' ? 'killed' : expectTypedError(outcome, PEER_ENDED);
       await expectNothingKept(ours, image);
       if (how === 'kill QEMU') return `receive: ${here}`;
       const { status } = await waitForOutcome(source);
@@ -129,12 +134,16 @@ export const killedTarget =
   (scene) =>
     withVm(scene, { name: 'killed', incoming: 'defer', paused: true }, async (target) => {
       const uri = await listen(scene, target, false);
-      await ours.send(image, uri, false);
+      await ours.send(image, uri, false, SLOW);
       const running = async () =>
         ['active', 'setup'].includes((await queryMigrate(target)).status ?? '') || undefined;
-      await target.waitUntil('the VM to arrive', running, 60_000);
+      const early = ours.sent(image).then((outcome) => {
+        throw new Error(`send ended before QEMU was killed: ${JSON.stringify(outcome)}`);
+      });
+      await Promise.race([target.waitUntil('the VM to arrive', running, 60_000), early]);
+      early.catch(() => undefined);
       await target.kill();
-      const code = expectTypedError(await ours.sent(image));
+      const code = expectTypedError(await ours.sent(image), PEER_ENDED);
       await ours.verify(image);
       return `send: ${code}; the image is as it was`;
     });

@@ -4,10 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Device, Forward } from '../arguments.ts';
 import { GUEST_ADDRESS } from '../job.ts';
-import { matrix, type NamedCase, type Place } from './matrix.ts';
+import { runCases } from '../report.ts';
+import { matrix, type Place } from './matrix.ts';
 import { localEnd } from './our-end.ts';
 import { RemoteEnd } from './remote-end.ts';
-import type { Scene } from './scene.ts';
 
 export interface InsideSettings {
   readonly device: Device;
@@ -19,8 +19,6 @@ export interface InsideSettings {
   /** Run only cases whose name has this text. */
   readonly only: string;
 }
-
-const CASE_TIMEOUT_MS = 480_000;
 
 async function places(settings: InsideSettings, folder: string): Promise<Place[]> {
   const { control, forward, verbs } = settings;
@@ -34,27 +32,6 @@ async function places(settings: InsideSettings, folder: string): Promise<Place[]
   ];
 }
 
-async function withDeadline(work: Promise<string>): Promise<string> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no end within ${CASE_TIMEOUT_MS / 1000} s`)), CASE_TIMEOUT_MS);
-  });
-  return Promise.race([work, late]).finally(() => clearTimeout(timer));
-}
-
-async function runCase({ name, run }: NamedCase, scene: Scene): Promise<boolean> {
-  const started = performance.now();
-  const seconds = () => `${((performance.now() - started) / 1000).toFixed(1)} s`;
-  try {
-    const figures = await withDeadline(run(scene));
-    console.log(`ok      ${name} (${seconds()}): ${figures}`);
-    return true;
-  } catch (error) {
-    console.log(`FAILED  ${name} (${seconds()}): ${error instanceof Error ? error.stack : error}`);
-    return false;
-  }
-}
-
 async function main(settings: InsideSettings): Promise<number> {
   const folder = await mkdtemp(join(tmpdir(), 'interop-'));
   const ports = settings.forward.map(({ guest }) => guest);
@@ -62,10 +39,7 @@ async function main(settings: InsideSettings): Promise<number> {
   const nextPort = () => ports[next++ % ports.length] ?? 4444;
   const cases = matrix(settings.device, await places(settings, folder));
   const wanted = cases.filter(({ name }) => name.includes(settings.only));
-  let failed = 0;
-  for (const one of wanted) if (!(await runCase(one, { folder, nextPort }))) failed++;
-  console.log(`${settings.device}: ${wanted.length - failed} of ${wanted.length} passed`);
-  return failed === 0 && wanted.length > 0 ? 0 : 1;
+  return runCases(settings.device, wanted, { folder, nextPort });
 }
 
 process.exit(await main(JSON.parse(process.argv[2] ?? '{}') as InsideSettings));

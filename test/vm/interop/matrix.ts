@@ -1,15 +1,10 @@
 /** The cases of a device, in the order in which they run: images that earlier cases make are sent by later ones. */
 import type { Device } from '../arguments.ts';
+import type { NamedCase } from '../report.ts';
 import { brokenReceive, killedTarget, mismatch, oursToQemu, qemuToOurs, qemuToQemu } from './cases.ts';
 import type { OurEnd } from './our-end.ts';
-import type { Case } from './scene.ts';
+import type { Scene } from './scene.ts';
 import { spanTimes } from './spans.ts';
-
-export interface NamedCase {
-  /** Such as `QEMU → QEMU, pin-all on`. */
-  readonly name: string;
-  readonly run: Case;
-}
 
 /** Where our end runs: a process in the VM on the device, or one outside on no device. */
 export interface Place {
@@ -20,7 +15,7 @@ export interface Place {
 const mode = (pinAll: boolean) => `pin-all ${pinAll ? 'on' : 'off'}`;
 const BOTH = [false, true] as const;
 
-function withOurs({ name, end }: Place): NamedCase[] {
+function withOurs({ name, end }: Place): NamedCase<Scene>[] {
   const image = (pinAll: boolean) => `vm-${end.provider}-${pinAll ? 'pinned' : 'dynamic'}`;
   const ours = `rdma-migrate ${name}`;
   return [
@@ -41,7 +36,7 @@ function withOurs({ name, end }: Place): NamedCase[] {
   ];
 }
 
-export function matrix(device: Device, places: readonly Place[]): NamedCase[] {
+export function matrix(device: Device, places: readonly Place[]): NamedCase<Scene>[] {
   return [
     ...BOTH.map((pinAll) => ({ name: `QEMU → QEMU, ${mode(pinAll)}`, run: qemuToQemu(pinAll) })),
     ...places.flatMap(withOurs),

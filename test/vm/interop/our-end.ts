@@ -19,8 +19,8 @@ export interface OurEnd {
   received(image: string): Promise<Outcome>;
   /** Kills a `receive` or `send`. */
   kill(image: string): Promise<void>;
-  /** Starts `send`. */
-  send(image: string, uri: string, pinAll: boolean): Promise<null>;
+  /** Starts `send`. `bandwidth`: at most so many bytes a second, such as `4M`. */
+  send(image: string, uri: string, pinAll: boolean, bandwidth?: string): Promise<null>;
   /** Waits until `send` has ended. */
   sent(image: string): Promise<Outcome>;
   /** Checks every page of the guest in an image; gives the pass in which it stood. */
@@ -68,8 +68,9 @@ export class LocalEnd implements OurEnd, AsyncDisposable {
     return this.#command(image).kill();
   }
 
-  async send(image: string, uri: string, pinAll: boolean): Promise<null> {
-    this.#start(image, ['send', this.#path(image), uri, ...(pinAll ? ['--pin-all'] : [])]);
+  async send(image: string, uri: string, pinAll: boolean, bandwidth = '0'): Promise<null> {
+    const options = ['--max-bandwidth', bandwidth, ...(pinAll ? ['--pin-all'] : [])];
+    this.#start(image, ['send', this.#path(image), uri, ...options]);
     return null;
   }
 

@@ -81,11 +81,11 @@ export class RemoteEnd implements OurEnd, AsyncDisposable {
   }
 
   /** `uri` is an address in the VM: our end reaches it through the port that leads there. */
-  async send(image: string, uri: string, pinAll: boolean): Promise<null> {
+  async send(image: string, uri: string, pinAll: boolean, bandwidth = '0'): Promise<null> {
     const port = Number(/:(\d+)$/.exec(uri)?.[1]);
     const forward = this.#forwards.find(({ guest }) => guest === port);
     if (forward === undefined) throw new Error(`no port leads to ${uri}`);
-    await this.#call('send', image, `rdma:127.0.0.1:${forward.host}`, pinAll);
+    await this.#call('send', image, `rdma:127.0.0.1:${forward.host}`, pinAll, bandwidth);
     return null;
   }
 

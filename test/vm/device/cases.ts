@@ -1,0 +1,100 @@
+/** Our command on a device that works, and on one that goes away. */
+import { setTimeout } from 'node:timers/promises';
+import type { Device } from '../arguments.ts';
+import { expectOk, expectTypedError } from '../interop/scene.ts';
+import { GUEST_ADDRESS } from '../job.ts';
+import type { NamedCase } from '../report.ts';
+import { expectProvenDevice, expectText } from './doctor.ts';
+import { expectSame, MIB, Pair, run, type Stage, sourceImage } from './pair.ts';
+
+type Case = NamedCase<Stage>['run'];
+
+const BYTES = 32n * MIB;
+/** A migration of {@link BYTES} that takes longer than anything here that ends it. */
+const SLOW = ['--max-bandwidth', '256K'];
+const BROKEN = ['CONNECTION_LOST', 'CONNECTION_CLOSED', 'TIMEOUT', 'PEER_ERROR', 'STREAM_TRUNCATED'];
+
+/** Both ends on one provider, with the commit handshake and a digest over all RAM. */
+const whole =
+  (host: string, provider: string, expected: { provider: string; reason: RegExp }, pinAll: boolean): Case =>
+  async (stage) => {
+    const image = await sourceImage(stage, BYTES);
+    const send = ['--verify', ...(pinAll ? ['--pin-all'] : [])];
+    await using pair = await Pair.start(stage, { image, host, provider, send });
+    const outcomes = await pair.outcomes();
+    for (const outcome of outcomes) expectOk(outcome);
+    const [{ last }] = outcomes;
+    for (const { last: result } of outcomes) {
+      expectText(String(result?.provider), expected.provider);
+      expectText(String(result?.['provider-reason']), expected.reason);
+    }
+    if (last?.outcome !== undefined) expectText(String(last.outcome), 'committed');
+    await expectSame(image, pair.target);
+    return `${last?.['total-time']} ms; ${last?.connection}; ${last?.['provider-reason']}`;
+  };
+
+/** Something happens to the device in the middle of a migration: both ends say so and keep nothing. */
+const broken =
+  (pinAll: boolean, happen: () => Promise<unknown>, mend: () => Promise<void>): Case =>
+  async (stage) => {
+    const image = await sourceImage(stage, BYTES);
+    const send = [...SLOW, ...(pinAll ? ['--pin-all'] : [])];
+    await using pair = await Pair.start(stage, { image, host: GUEST_ADDRESS, provider: 'verbs', send });
+    await pair.underWay();
+    const started = performance.now();
+    const happening = happen();
+    const outcomes = await pair.outcomes();
+    const seconds = (performance.now() - started) / 1000;
+    await happening;
+    const [sent, received] = outcomes.map((outcome) => expectTypedError(outcome, BROKEN));
+    await pair.expectNothingKept();
+    await mend();
+    return `send: ${sent}, receive: ${received}, ${seconds.toFixed(1)} s later`;
+  };
+
+/** The port needs a moment. */
+async function untilActive(): Promise<void> {
+  const deadline = performance.now() + 30_000;
+  for (;;) {
+    const links = await run('rdma', 'link');
+    if (links.includes('state ACTIVE')) return;
+    if (performance.now() > deadline) throw new Error(`the port does not come up: ${links}`);
+    await setTimeout(200);
+  }
+}
+
+async function linkUp(): Promise<void> {
+  await run('ip', 'link', 'set', 'eth0', 'up');
+  await run('ip', 'address', 'replace', `${GUEST_ADDRESS}/24`, 'dev', 'eth0');
+  await untilActive();
+}
+
+async function addDevice(device: Device): Promise<void> {
+  await run('rdma', 'link', 'add', `${device}0`, 'type', device, 'netdev', 'eth0');
+  await untilActive();
+}
+
+export function deviceCases(device: Device): NamedCase<Stage>[] {
+  const verbs = { provider: 'verbs', reason: /asked for/ };
+  const found = { provider: 'verbs', reason: new RegExp(`RDMA device ${device}0`) };
+  const software = { provider: 'iwarp', reason: /software RNIC.*no RDMA device .*127\.0\.0\.1/ };
+  const both = 'rdma-migrate → rdma-migrate';
+  const linkDown = () => run('ip', 'link', 'set', 'eth0', 'down');
+  // It returns when the last process that has the device open has ended.
+  const remove = () => run('rdma', 'link', 'delete', `${device}0`);
+  const cases: NamedCase<Stage>[] = [
+    { name: 'doctor', run: expectProvenDevice },
+    { name: `${both} (verbs), pin-all off`, run: whole(GUEST_ADDRESS, 'verbs', verbs, false) },
+    { name: `${both} (verbs), pin-all on`, run: whole(GUEST_ADDRESS, 'verbs', verbs, true) },
+    { name: `${both}, auto at the device's address`, run: whole(GUEST_ADDRESS, 'auto', found, false) },
+    { name: `${both}, auto at 127.0.0.1`, run: whole('127.0.0.1', 'auto', software, false) },
+    { name: `${both} (verbs), pin-all off, the port goes down`, run: broken(false, linkDown, linkUp) },
+    { name: `${both} (verbs), pin-all on, the port goes down`, run: broken(true, linkDown, linkUp) },
+    {
+      name: `${both} (verbs), pin-all on, the device is removed`,
+      run: broken(true, remove, () => addDevice(device)),
+    },
+    { name: 'doctor, when the device is there again', run: expectProvenDevice },
+  ];
+  return cases.map(({ name, run: work }) => ({ name: `${device}: ${name}`, run: work }));
+}

@@ -1,0 +1,95 @@
+/** `rdma-migrate` at both ends, as two processes of the VM. */
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { readdir, rm, writeFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { promisify } from 'node:util';
+import { type SyntheticBlock, syntheticStream } from '../../../examples/synthetic/vm.ts';
+import { type Outcome, RdmaMigrate } from '../interop/command.ts';
+
+export const MIB = 1n << 20n;
+
+export interface Stage {
+  readonly folder: string;
+}
+
+/** A VM that never ran, full of data, as an image. Made at its first use. */
+export async function sourceImage({ folder }: Stage, bytes: bigint): Promise<string> {
+  const path = join(folder, `source-${bytes / MIB}`);
+  const block: SyntheticBlock = { name: 'pc.ram', length: bytes, fill: 'random' };
+  if (existsSync(path)) return path;
+  const stream = `${path}.stream`;
+  await writeFile(stream, syntheticStream([block]));
+  await using converter = new RdmaMigrate(['image', 'from-qemu', stream, path]);
+  const { exitCode, stderr } = await converter.outcome();
+  if (exitCode !== 0) throw new Error(`image from-qemu ended with ${exitCode}: ${stderr}`);
+  await rm(stream);
+  return path;
+}
+
+export interface PairOptions {
+  readonly image: string;
+  readonly host: string;
+  readonly provider: string;
+  /** More options of `send`. */
+  readonly send?: readonly string[];
+}
+
+/** A `receive` and a `send` that is on its way to it; both are gone when the scope ends. */
+export class Pair implements AsyncDisposable {
+  readonly target: string;
+  readonly receiver: RdmaMigrate;
+  readonly sender: RdmaMigrate;
+
+  private constructor(target: string, receiver: RdmaMigrate, sender: RdmaMigrate) {
+    this.target = target;
+    this.receiver = receiver;
+    this.sender = sender;
+  }
+
+  static async start({ folder }: Stage, { image, host, provider, send = [] }: PairOptions): Promise<Pair> {
+    const target = join(folder, 'target');
+    await rm(target, { recursive: true, force: true });
+    const way = ['--provider', provider];
+    const receiver = new RdmaMigrate(['receive', `rdma:${host}:0`, '--image', target, ...way]);
+    const { uri } = await receiver.event('listening');
+    return new Pair(target, receiver, new RdmaMigrate(['send', image, String(uri), ...way, ...send]));
+  }
+
+  /** Waits until RAM is under way. */
+  async underWay(): Promise<void> {
+    for (;;) {
+      const { ram } = await this.sender.event('progress');
+      if ((ram as { transferred: number }).transferred > 0) return;
+    }
+  }
+
+  /** How `send` and `receive` ended. */
+  outcomes(): Promise<[Outcome, Outcome]> {
+    return Promise.all([this.sender.outcome(), this.receiver.outcome()]);
+  }
+
+  /** @throws when a part of the image is there */
+  async expectNothingKept(): Promise<void> {
+    const name = basename(this.target);
+    const left = (await readdir(dirname(this.target))).filter((file) => file.includes(name));
+    if (left.length > 0) throw new Error(`the failed receive left ${left.join(', ')}`);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all([this.sender.kill(), this.receiver.kill()]);
+  }
+}
+
+/** @throws unless both images hold the same files */
+export async function expectSame(left: string, right: string): Promise<void> {
+  for (const file of await readdir(left)) {
+    if (file === 'manifest.json') continue;
+    await promisify(execFile)('cmp', [join(left, file), join(right, file)]);
+  }
+}
+
+/** Runs a program of the VM to its end. */
+export async function run(command: string, ...args: readonly string[]): Promise<string> {
+  return (await promisify(execFile)(command, args)).stdout;
+}
