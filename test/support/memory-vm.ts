@@ -19,8 +19,8 @@ import { beginning, description } from '../protocol/streams.ts';
 export const PAGE = 4096n;
 
 /** What maps the RAM of a block. */
-export type Map = (name: string, length: bigint) => Promise<Mapping>;
-const memfd: Map = (name, length) => mapMemfd({ name, length });
+export type MapRam = (name: string, length: bigint) => Promise<Mapping>;
+const memfd: MapRam = (name, length) => mapMemfd({ name, length });
 
 /** A VM that stands still. Its RAM is zero until {@link poke}d. */
 export class MemoryVm implements SourceVm, AsyncDisposable {
@@ -38,7 +38,7 @@ export class MemoryVm implements SourceVm, AsyncDisposable {
     };
   }
 
-  static async create(lengths: Readonly<Record<string, bigint>>, map: Map = memfd): Promise<MemoryVm> {
+  static async create(lengths: Readonly<Record<string, bigint>>, map: MapRam = memfd): Promise<MemoryVm> {
     const blocks: RamBlock[] = [];
     for (const [name, length] of Object.entries(lengths)) {
       blocks.push({ name, length, mapping: await map(name, length) });
@@ -60,11 +60,11 @@ export class MemoryTarget implements DestinationTarget, AsyncDisposable {
   readonly ramIsFresh: boolean;
   blocks: readonly RamBlock[] = [];
   readonly #prepare: (blocks: readonly RamBlock[]) => Promise<void>;
-  readonly #map: Map;
+  readonly #map: MapRam;
 
   /** `prepare` may write into the RAM before it is handed out; `fresh` is what the target says of it. */
   constructor(
-    options: { fresh?: boolean; map?: Map; prepare?: (blocks: readonly RamBlock[]) => Promise<void> } = {},
+    options: { fresh?: boolean; map?: MapRam; prepare?: (blocks: readonly RamBlock[]) => Promise<void> } = {},
   ) {
     this.ramIsFresh = options.fresh ?? true;
     this.#map = options.map ?? memfd;
@@ -105,23 +105,6 @@ export async function peek(block: RamBlock, offset: bigint, length: bigint): Pro
 }
 
 export const noise = (length: bigint): Buffer => randomFillSync(Buffer.alloc(Number(length)));
-
-/** Bytes of a mapping that hold something: resident pages of a memfd, as its file counts them. */
-export async function allocatedBytes(block: RamBlock): Promise<bigint> {
-  const { readFile, stat, readdir, readlink } = await import('node:fs/promises');
-  const line = (await readFile('/proc/self/maps', 'latin1'))
-    .split('\n')
-    .find((text) => text.startsWith(`${block.mapping.address.toString(16)}-`));
-  const inode = line?.trim().split(/\s+/)[4];
-  for (const fd of await readdir('/proc/self/fd')) {
-    const path = `/proc/self/fd/${fd}`;
-    const link = await readlink(path).catch(() => '');
-    if (!link.includes('memfd:')) continue;
-    const found = await stat(path);
-    if (String(found.ino) === inode) return BigInt(found.blocks) * 512n;
-  }
-  throw new Error(`no memfd behind block ${block.name}`);
-}
 
 /** One migration between two ends of ours in this process. */
 export async function migrateMemory(
