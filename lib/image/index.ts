@@ -4,7 +4,15 @@ export { type BlockInspection, type ImageInspection, inspect, inspectionToJson }
 export type { Completeness, Manifest, ManifestBlock, Provenance } from './manifest.ts';
 export { findPartials, type PartialImage, removeDeadPartials } from './partial.ts';
 export type { ImageProgress, OnProgress } from './progress.ts';
+export type { QemuStreamFacts, QemuStreamTarget } from './qemu-stream-import.ts';
 export type { RamPaths, RamPlacement } from './ram-store.ts';
+export { type ReadQemuStreamOptions, readQemuStream } from './read-qemu-stream.ts';
 export { ImageReader, type OpenImageOptions, openImage } from './reader.ts';
 export { type ToQemuOptions, type ToQemuResult, toQemu } from './to-qemu.ts';
+export {
+  type QemuStreamVm,
+  type WriteQemuStreamOptions,
+  type WriteQemuStreamResult,
+  writeQemuStream,
+} from './write-qemu-stream.ts';
 export { ImageWriter, type ImageWriterOptions } from './writer.ts';

@@ -1,0 +1,191 @@
+import { MigrationError } from '../errors.ts';
+import type { NativeMemory, NativePageReader } from '../native/memory.ts';
+import { type StreamEvent, StreamParser } from '../protocol/stream.ts';
+import { CAPABILITY_IGNORE_SHARED } from '../protocol/stream-format.ts';
+import type { DeviceStateResult } from '../protocol/tail.ts';
+import type { DestinationTarget, RamBlockLayout } from '../ram/vm.ts';
+import type { Completeness } from './manifest.ts';
+import { STREAM_PAGE_SIZE } from './page-size.ts';
+import { type ImageProgress, type OnProgress, ProgressMeter } from './progress.ts';
+
+/** What a stream needs of the place where its VM lands. */
+export type QemuStreamTarget = Pick<DestinationTarget, 'allocate' | 'append'>;
+
+export interface QemuStreamImportOptions {
+  /** Names of the blocks whose pages are not in the stream (x-ignore-shared). */
+  readonly shared: readonly string[];
+  readonly acceptUnproven: boolean;
+  /** Whether what was appended to the target is whole. */
+  readonly deviceState: () => DeviceStateResult;
+  readonly onProgress?: OnProgress | undefined;
+}
+
+/** What is known when a stream has been read. */
+export interface QemuStreamFacts {
+  readonly machine: string;
+  /** Bytes of the blocks whose pages the stream brought. */
+  readonly ramBytes: bigint;
+  readonly streamBytes: bigint;
+  readonly completeness: Completeness;
+}
+
+type Configuration = Extract<StreamEvent, { type: 'configuration' }>;
+
+/** A plain QEMU stream on its way into memory: page records go into the blocks of a target, device state is appended to it. */
+export class QemuStreamImport {
+  readonly #target: QemuStreamTarget;
+  readonly #native: NativeMemory;
+  readonly #options: QemuStreamImportOptions;
+  readonly #parser = new StreamParser('pages');
+  readonly #meter: ProgressMeter;
+  #mode: 'framing' | 'pages' | 'device-state' = 'framing';
+  #configuration: Configuration | undefined;
+  #blocks: readonly RamBlockLayout[] = [];
+  #pages: NativePageReader | undefined;
+  #streamBytes = 0n;
+
+  constructor(target: QemuStreamTarget, native: NativeMemory, options: QemuStreamImportOptions) {
+    this.#target = target;
+    this.#native = native;
+    this.#options = options;
+    this.#meter = new ProgressMeter(options.onProgress);
+  }
+
+  /** Consumes the chunk, which must not change meanwhile. */
+  async push(chunk: Uint8Array): Promise<void> {
+    this.#streamBytes += BigInt(chunk.length);
+    for (let rest = chunk; rest.length > 0; ) {
+      if (this.#mode === 'framing') rest = await this.#parse(rest);
+      else if (this.#mode === 'pages') rest = await this.#readPages(rest);
+      else rest = await this.#append(rest);
+    }
+    this.#report();
+  }
+
+  /** The input has ended. @throws MigrationError STREAM_TRUNCATED */
+  finish(): QemuStreamFacts {
+    if (this.#mode !== 'device-state') throw this.#truncated();
+    const state = this.#options.deviceState();
+    if (!state.complete && !this.#options.acceptUnproven) throw unproven(state.reason);
+    this.#report('commit');
+    return {
+      machine: this.#configuration?.machine ?? '',
+      ramBytes: this.#ramBytes(),
+      streamBytes: this.#streamBytes,
+      completeness: state.complete ? 'vmdescription' : 'none',
+    };
+  }
+
+  /** Parses until page records or the device state begin; gives what comes then. */
+  async #parse(bytes: Uint8Array): Promise<Uint8Array> {
+    this.#parser.push(bytes);
+    for (let event = this.#parser.next(); event !== undefined; event = this.#parser.next()) {
+      if (event.type === 'configuration') this.#configuration = checkPageSize(event);
+      if (event.type === 'ram-start') await this.#allocate(event);
+      if (event.type === 'pages') return this.#handOver('pages');
+      if (event.type === 'ram-end') {
+        this.#checkCoverage();
+        return this.#handOver('device-state');
+      }
+    }
+    return bytes.subarray(bytes.length);
+  }
+
+  #handOver(mode: 'pages' | 'device-state'): Uint8Array {
+    this.#mode = mode;
+    return this.#parser.takeBuffered();
+  }
+
+  async #allocate({ section, blocks }: Extract<StreamEvent, { type: 'ram-start' }>): Promise<void> {
+    const { machine = '', pageSize = 0, capabilities = [] } = this.#configuration ?? {};
+    const { shared } = this.#options;
+    if (shared.length > 0 && !capabilities.includes(CAPABILITY_IGNORE_SHARED)) throw nothingShared(shared);
+    this.#blocks = blocks;
+    const layout = { machine, pageSize, blocks };
+    const { before } = this.#parser;
+    const stored = await this.#target.allocate({ layout, ramSection: section, before });
+    const filled = stored.filter(({ name }) => !shared.includes(name));
+    this.#pages = this.#native.createPageReader(filled.map(({ name, mapping }) => ({ name, mapping })));
+  }
+
+  async #readPages(bytes: Uint8Array): Promise<Uint8Array> {
+    if (this.#pages === undefined)
+      throw new MigrationError('INTERNAL', 'image', 'page records before the RAM blocks');
+    const { consumed, done } = await this.#pages.push(bytes, 0);
+    if (done) this.#mode = 'framing';
+    return bytes.subarray(consumed);
+  }
+
+  async #append(bytes: Uint8Array): Promise<Uint8Array> {
+    await this.#target.append(bytes);
+    return bytes.subarray(bytes.length);
+  }
+
+  /** With x-ignore-shared the stream does not say whose pages are left out: too few pages tell that some are. */
+  #checkCoverage(): void {
+    if (!this.#configuration?.capabilities.includes(CAPABILITY_IGNORE_SHARED)) return;
+    const expected = this.#ramBytes() / BigInt(this.#configuration.pageSize);
+    const found = this.#pages?.pagesRead ?? 0n;
+    if (found < expected) throw this.#missingPages(found, expected);
+  }
+
+  #brought(): RamBlockLayout[] {
+    return this.#blocks.filter(({ name }) => !this.#options.shared.includes(name));
+  }
+
+  /** Bytes of RAM that the stream has to bring. */
+  #ramBytes(): bigint {
+    return this.#brought().reduce((total, { length }) => total + length, 0n);
+  }
+
+  #report(phase: ImageProgress['phase'] = this.#phase()): void {
+    const pageSize = BigInt(this.#configuration?.pageSize ?? 0);
+    const done = (this.#pages?.pagesRead ?? 0n) * pageSize;
+    this.#meter.update({ phase, done, total: this.#ramBytes(), streamBytes: this.#streamBytes });
+  }
+
+  #phase(): ImageProgress['phase'] {
+    if (this.#mode === 'device-state') return 'device-state';
+    return this.#blocks.length === 0 ? 'setup' : 'ram';
+  }
+
+  #truncated(): MigrationError {
+    const where = { setup: 'before its RAM begins', ram: 'within its RAM', 'device-state': '', commit: '' };
+    const message =
+      `the QEMU stream ends after ${this.#streamBytes} bytes, ${where[this.#phase()]}: the VM is not whole. ` +
+      'Migrate it again and check that QMP query-migrate says completed';
+    const details = { streamBytes: this.#streamBytes };
+    return new MigrationError('STREAM_TRUNCATED', 'image', message, { details });
+  }
+
+  #missingPages(found: bigint, expected: bigint): MigrationError {
+    const names = this.#brought().map(({ name }) => name);
+    const message =
+      `the QEMU stream holds ${found} of the ${expected} pages of ${names.join(', ')}: QEMU left out ` +
+      'RAM that is shared (x-ignore-shared). Name the file of each such block in sharedRam (--shared-ram BLOCK=FILE), ' +
+      'or migrate with that capability off';
+    return new MigrationError('INVALID_ARGUMENT', 'image', message, { details: { found, expected } });
+  }
+}
+
+function checkPageSize(event: Configuration): Configuration {
+  if (event.pageSize === STREAM_PAGE_SIZE) return event;
+  const message =
+    `the QEMU stream has pages of ${event.pageSize} bytes; only streams with pages of ${STREAM_PAGE_SIZE} can be converted. ` +
+    'Receive that VM over rdma: instead';
+  throw new MigrationError('STREAM_ERROR', 'image', message, { details: { pageSize: event.pageSize } });
+}
+
+function nothingShared(names: readonly string[]): MigrationError {
+  const message =
+    `sharedRam names ${names.join(', ')}, but the QEMU stream was made without x-ignore-shared and holds all pages: ` +
+    'leave sharedRam out';
+  return new MigrationError('INVALID_ARGUMENT', 'image', message);
+}
+
+function unproven(reason: string): MigrationError {
+  const message =
+    `the QEMU stream cannot be proven whole: ${reason}. Migrate again with the machine property suppress-vmdesc off, or set ` +
+    'acceptUnproven (--accept-unproven) if the machine has it on and query-migrate said completed';
+  return new MigrationError('STREAM_TRUNCATED', 'image', message);
+}

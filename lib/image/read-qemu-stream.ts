@@ -1,0 +1,55 @@
+import type { NativeMemory } from '../native/memory.ts';
+import { DeviceStateCheck } from '../protocol/tail.ts';
+import { imageError } from './errors.ts';
+import { loadNative } from './load-native.ts';
+import { type QemuStreamFacts, QemuStreamImport, type QemuStreamTarget } from './qemu-stream-import.ts';
+import { StreamInput } from './stream-input.ts';
+
+export interface ReadQemuStreamOptions {
+  readonly signal?: AbortSignal;
+  /** For a stream made with x-ignore-shared: the blocks whose pages are not in it. Default: none. */
+  readonly shared?: readonly string[];
+  /** The addon, or what stands for it. */
+  readonly native?: NativeMemory;
+}
+
+/**
+ * Reads a plain QEMU stream (QMP `migrate`) into memory that the caller has: `allocate` gives the blocks, `append` gets the device
+ * state. It ends with the input, which is destroyed when it fails and is a Readable.
+ * @throws MigrationError STREAM_ERROR: not a stream that can be read; STREAM_TRUNCATED: it ends too early; INVALID_ARGUMENT: `shared` does
+ *   not fit; CANCELLED, IO_ERROR; what the target throws.
+ */
+export async function readQemuStream(
+  input: AsyncIterable<Uint8Array>,
+  target: QemuStreamTarget,
+  options: ReadQemuStreamOptions = {},
+): Promise<QemuStreamFacts> {
+  const action = 'reading a QEMU stream';
+  const source = new StreamInput(input, options.signal, action);
+  try {
+    const stream = importer(target, options.native ?? (await loadNative()), options.shared ?? []);
+    for await (const chunk of source.chunks()) await stream.push(chunk);
+    return stream.finish();
+  } catch (error) {
+    throw imageError(error, action);
+  } finally {
+    source.stop();
+  }
+}
+
+function importer(
+  target: QemuStreamTarget,
+  native: NativeMemory,
+  shared: readonly string[],
+): QemuStreamImport {
+  const check = new DeviceStateCheck();
+  const checked: QemuStreamTarget = {
+    allocate: (vm) => target.allocate(vm),
+    append: (bytes) => {
+      check.push(bytes);
+      return target.append(bytes);
+    },
+  };
+  const deviceState = () => check.result();
+  return new QemuStreamImport(checked, native, { shared, acceptUnproven: false, deviceState });
+}
