@@ -10,6 +10,9 @@
 # before, and that page itself is in progress. verify.ts checks this. steps is written by one 64-bit store: a stop of
 # the VM cannot tear it.
 #
+# Before it writes a page the guest looks whether it still holds what the pass before wrote; bad counts the pages that do not, bad_page is
+# the first of them. So a page that was lost or torn on its way shows although the guest has run on since.
+#
 # QEMU 7.2's software emulation does not see a write that finds its page in the TLB when the migration has fetched the dirty bits
 # since: the bit stays clear until the page is looked up again. (KVM has no such gap.) Pages of the region leave the TLB in every pass;
 # the page with the state is used all the time and would arrive stale, so each step has it looked up again.
@@ -71,7 +74,10 @@ write_page:
         punpckldq %mm1, %mm0
         invlpg  steps                           # see above: the page that never leaves the TLB
         movq    %mm0, steps
-        movl    %esi, %eax
+        cmpl    $0, pass
+        je      1f                              # nothing was written yet
+        call    check_page
+1:      movl    %esi, %eax
         movl    %ebp, %edx
         shldl   $3, %eax, %edx
         shll    $3, %eax
@@ -101,6 +107,42 @@ write_page:
         call    print_pass
 1:      incl    pass
         jmp     new_pass
+
+check_page:                                     # edi: the page; changes eax, ebx, edx
+        movl    %esi, %eax                      # edx, eax: what step - pages wrote first
+        movl    %ebp, %edx
+        subl    pages, %eax
+        sbbl    $0, %edx
+        shldl   $3, %eax, %edx
+        shll    $3, %eax
+        xorl    %ebx, %ebx                      # ebx: all differences
+        .set    offset, 0
+        .rept   8
+        xorl    offset(%edi), %eax
+        orl     %eax, %ebx
+        xorl    offset(%edi), %eax
+        xorl    offset + 4(%edi), %edx
+        orl     %edx, %ebx
+        xorl    offset + 4(%edi), %edx
+        incl    %eax
+        .set    offset, offset + 512
+        .endr
+        decl    %eax
+        notl    %eax
+        notl    %edx
+        xorl    4088(%edi), %eax
+        orl     %eax, %ebx
+        xorl    4092(%edi), %edx
+        orl     %edx, %ebx
+        jz      2f
+        cmpl    $0, bad
+        jne     1f
+        movl    %edi, %eax
+        subl    $REGION_BASE, %eax
+        shrl    $12, %eax
+        movl    %eax, bad_page
+1:      incl    bad
+2:      ret
 
 print_pass:
         movl    $text, %ebx
@@ -146,6 +188,9 @@ base:   .long   REGION_BASE
 pages:  .long   0
 pass:   .long   0
 unprinted:
+        .long   0
+bad:    .long   0
+bad_page:
         .long   0
         .space  256
 stack_end:

@@ -19,6 +19,9 @@ export interface GuestState {
   readonly cursor: number;
   /** Pages in the region. */
   readonly pages: number;
+  /** Pages that the guest itself found other than it had left them, and the first of them. */
+  readonly bad: number;
+  readonly badPage: number;
 }
 
 /** A page holds nine u64 words: eight that start its 512-byte sectors, and its last. */
@@ -62,7 +65,23 @@ export async function readGuestState(file: FileHandle): Promise<GuestState> {
   if (base !== REGION_BASE || pages === 0 || pages > (REGION_END_LIMIT - REGION_BASE) / PAGE_SIZE) {
     throw invalid(`the guest's state is damaged: ${pages} pages from address ${base}`, { base, pages });
   }
-  return { steps, pass: steps / BigInt(pages), cursor: Number(steps % BigInt(pages)), pages };
+  return {
+    steps,
+    pass: steps / BigInt(pages),
+    cursor: Number(steps % BigInt(pages)),
+    pages,
+    bad: state.readUInt32LE(32),
+    badPage: state.readUInt32LE(36),
+  };
+}
+
+function foundByGuest({ bad, badPage, pages }: GuestState): MigrationError {
+  const address = REGION_BASE + badPage * PAGE_SIZE;
+  return invalid(
+    `page ${badPage} of ${pages} (guest address 0x${address.toString(16)}) was lost, stale or torn when the guest came back to it; ` +
+      `${bad} such pages in all`,
+    { page: badPage, address, bad },
+  );
 }
 
 /** The k-th word of a page that was written in `step`. */
@@ -114,8 +133,8 @@ function checkPage(page: Buffer, index: number, { steps, pass, cursor, pages }: 
 }
 
 /**
- * Checks the guest's whole region in the RAM file of a paused VM: every page holds what the guest's own cursor says it must.
- * Streams the file; holds 1 MiB.
+ * Checks the guest's whole region in the RAM file of a paused VM: every page holds what the guest's own cursor says it must, and
+ * the guest has never found a page other than it had left it. Streams the file; holds 1 MiB.
  *
  * @throws MigrationError `IMAGE_INVALID` for the first page that is lost, stale or torn (`details.page`, `details.address`), when the
  * guest has not completed its first pass yet, or when this is not a RAM file of a VM that runs the guest.
@@ -125,6 +144,7 @@ export async function verifyGuestRam(path: string): Promise<GuestState> {
   try {
     const state = await readGuestState(file);
     if (state.pass === 0n) throw invalid('the guest has not completed its first pass: stop the VM later');
+    if (state.bad > 0) throw foundByGuest(state);
     const buffer = Buffer.alloc(READ_PAGES * PAGE_SIZE);
     for (let first = 0; first < state.pages; first += READ_PAGES) {
       const count = Math.min(READ_PAGES, state.pages - first);
