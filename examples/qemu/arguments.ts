@@ -9,6 +9,8 @@ export interface QemuMachine {
   readonly serialFile: string;
   /** Wait for a VM instead of booting one: `defer`, or a migration URI that is loaded at once. */
   readonly incoming?: string;
+  /** A second QMP socket, for another process than the one that starts QEMU: a path that does not exist yet. */
+  readonly qmpSocket?: string;
   /** Do not run the guest before `cont` (`-S`), also after an incoming migration. */
   readonly paused?: boolean;
 }
@@ -31,13 +33,14 @@ export function shellWord(text: string): string {
  * that it inherits. Source and destination of a migration must be started with the same machine and RAM size.
  */
 export function qemuArguments(machine: QemuMachine): string[] {
-  const { ramFile, ramBytes, kernel, serialFile, incoming, paused } = machine;
+  const { ramFile, ramBytes, kernel, serialFile, incoming, qmpSocket, paused } = machine;
   const ram = `memory-backend-file,id=pc.ram,size=${ramBytes},mem-path=${value(ramFile)},share=on`;
   return [
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-accel', 'tcg'],
     ...['-m', `${ramBytes / 2 ** 20}M`, '-object', ram, '-machine', 'pc,memory-backend=pc.ram'],
     ...['-chardev', `file,id=serial,path=${value(serialFile)}`, '-serial', 'chardev:serial'],
     ...['-chardev', `socket,id=qmp,fd=${QMP_FD}`, '-mon', 'chardev=qmp,mode=control'],
+    ...(qmpSocket === undefined ? [] : ['-qmp', `unix:${value(qmpSocket)},server=on,wait=off`]),
     ...['-kernel', kernel],
     ...(paused ? ['-S'] : []),
     ...(incoming === undefined ? [] : ['-incoming', incoming]),
