@@ -1,0 +1,178 @@
+/** One live migration from a QEMU to another, with the source's end in this process, and what becomes of the guest when it fails. */
+import {
+  type DirtyTracker,
+  type LiveOptions,
+  MigrationError,
+  type MigrationResult,
+  MigrationSource,
+  type RamBlock,
+} from 'rdma-migrate';
+import type { Bench, Vm } from './bench.ts';
+import type { DestinationJob } from './destination-messages.ts';
+import type { DestinationProcess, StartDestination } from './destination-process.ts';
+import { type Observation, Observer } from './observer.ts';
+import { OutgoingVm } from './outgoing.ts';
+
+/** The end of a process is heard of later than the end of its connection. */
+const REASON_MS = 1_000;
+const LOADED_MS = 10_000;
+
+export interface MoveOptions {
+  readonly uri: string;
+  readonly tracker: (vm: Vm, blocks: readonly RamBlock[]) => DirtyTracker | Promise<DirtyTracker>;
+  readonly live: LiveOptions;
+  readonly pinAll: boolean;
+  readonly maxBandwidth: bigint;
+  readonly startDestination: StartDestination;
+  /** The compiled worker of {@link Observer}, where this module is not compiled itself. */
+  readonly observerModule?: URL;
+  readonly onSource?: (source: MigrationSource) => void;
+}
+
+/** Something that happens to a migration from outside. */
+export interface Disturbance {
+  readonly kind: 'cancel' | 'kill';
+  readonly afterMs: number;
+}
+
+export interface Moved {
+  readonly moved: true;
+  /** The source's account; absent when the source cannot know that the destination has the VM, and it was found there. */
+  readonly result?: MigrationResult;
+  readonly seen: Observation;
+  readonly pid: number;
+}
+
+export interface Stayed {
+  readonly moved: false;
+  readonly error: MigrationError;
+  /** What the destination said of it. */
+  readonly reason?: string;
+}
+
+/**
+ * Moves the guest of `from` to `to`. When it resolves exactly one of the two runs the guest, and which one is known.
+ * @throws what prevents even that
+ */
+export async function move(
+  bench: Bench,
+  { from, to }: { readonly from: Vm; readonly to: Vm },
+  options: MoveOptions,
+  disturbance?: Disturbance,
+): Promise<Moved | Stayed> {
+  const job: DestinationJob = {
+    qmpSocket: to.qmpSocket,
+    ramFiles: to.ramFiles,
+    folder: bench.options.folder,
+    uri: options.uri,
+  };
+  await using destination = await options.startDestination(job);
+  await using observer = new Observer(
+    { source: from.qemu.ramFile, destination: to.qemu.ramFile },
+    options.observerModule,
+  );
+  await observer.started();
+  try {
+    const result = await send(bench, from, { destination, options, disturbance });
+    await goesOn(destination, to);
+    return { moved: true, result, seen: await observer.finish(), pid: destination.pid };
+  } catch (cause) {
+    bench.options.signal.throwIfAborted();
+    const error =
+      cause instanceof MigrationError
+        ? cause
+        : new MigrationError('INTERNAL', 'ram', String(cause), { cause });
+    if (error.code === 'COMMIT_UNKNOWN' && (await takeOver(bench, from, to, destination))) {
+      return { moved: true, seen: await observer.finish(), pid: destination.pid };
+    }
+    const reason = await reasonOf(destination);
+    return { moved: false, error, ...(reason === undefined ? {} : { reason }) };
+  }
+}
+
+interface Sending {
+  readonly destination: DestinationProcess;
+  readonly options: MoveOptions;
+  readonly disturbance: Disturbance | undefined;
+}
+
+async function send(
+  bench: Bench,
+  from: Vm,
+  { destination, options, disturbance }: Sending,
+): Promise<MigrationResult> {
+  const { live, pinAll, maxBandwidth, tracker } = options;
+  await using vm = await OutgoingVm.open({
+    qmp: from.qemu.qmp,
+    ramFiles: from.ramFiles,
+    folder: bench.options.folder,
+    tracker: (blocks) => tracker(from, blocks),
+  });
+  const cancel = new AbortController();
+  const source = new MigrationSource(vm, destination.uri, { live, pinAll, maxBandwidth, commit: 'require' });
+  options.onSource?.(source);
+  const timer =
+    disturbance && setTimeout(() => disturb(disturbance, cancel, destination), disturbance.afterMs);
+  try {
+    return await source.migrate({ signal: AbortSignal.any([cancel.signal, bench.options.signal]) });
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function disturb({ kind }: Disturbance, cancel: AbortController, destination: DestinationProcess): void {
+  if (kind === 'kill') destination.kill();
+  else cancel.abort(new Error('cancelled by the user'));
+}
+
+/** The VM is the destination's. If its process has died meanwhile, QEMU has the VM all the same, and somebody has to let it run. */
+async function goesOn(destination: DestinationProcess, to: Vm): Promise<void> {
+  try {
+    await destination.running;
+  } catch {
+    await to.qemu.execute('cont');
+  }
+}
+
+/**
+ * The source does not know whether the destination has the VM. QEMU there knows: it has loaded the VM whole, or it never will, once nobody feeds
+ * it any more. It is ended before the guest goes on here, so that a VM never runs twice.
+ */
+async function takeOver(bench: Bench, from: Vm, to: Vm, destination: DestinationProcess): Promise<boolean> {
+  const told = await destination.running.then(
+    () => true,
+    () => false,
+  );
+  if (told || (await hasLoaded(to))) {
+    if (!told) await to.qemu.execute('cont');
+    return true;
+  }
+  await bench.end(to);
+  await from.qemu.execute('cont');
+  return false;
+}
+
+/** Its destination process has ended: QEMU reads what is left in the socket, then it has all of the VM, or ends. */
+async function hasLoaded({ qemu }: Vm): Promise<boolean> {
+  const state = (): Promise<string | undefined> =>
+    qemu.status().then(
+      (status) => (status === 'inmigrate' ? undefined : status),
+      () => 'ended',
+    );
+  const asked = (async () => ((await qemu.execute('query-migrate')) as { status?: string }).status)();
+  const loading = await asked.catch(() => undefined);
+  if (loading === undefined) return (await state()) === 'paused';
+  const status = await qemu.waitUntil('the VM to be loaded', state, LOADED_MS).catch(() => 'ended');
+  return status === 'paused' || status === 'running';
+}
+
+async function reasonOf(destination: DestinationProcess): Promise<string | undefined> {
+  const told = destination.running.then(
+    () => undefined,
+    (error: Error) => error.message,
+  );
+  const grace = new Promise<undefined>((resolve) => {
+    setTimeout(() => resolve(undefined), REASON_MS).unref();
+  });
+  return Promise.race([told, grace]);
+}

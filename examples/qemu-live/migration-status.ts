@@ -1,0 +1,63 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { MigrationError, type QmpClient, type QmpEvent } from 'rdma-migrate';
+import { z } from 'zod';
+
+const POLL_MS = 5;
+const migrateInfo = z.object({ status: z.string().optional(), 'error-desc': z.string().optional() });
+const migrationEvent = z.object({ status: z.string() });
+
+export type MigrationInfo = z.infer<typeof migrateInfo>;
+
+/** `query-migrate`: no status when QEMU has not migrated yet. */
+export async function queryMigrate(qmp: QmpClient): Promise<MigrationInfo> {
+  return migrateInfo.parse(await qmp.execute('query-migrate'));
+}
+
+/** Whether QEMU's own migration has come to an end, or has not begun. */
+export function isOver({ status }: MigrationInfo): boolean {
+  return status === undefined || ['none', 'completed', 'failed', 'cancelled'].includes(status);
+}
+
+/** @throws MigrationError TIMEOUT */
+export async function waitUntilOver(qmp: QmpClient, timeoutMs: number): Promise<MigrationInfo> {
+  const deadline = performance.now() + timeoutMs;
+  for (;;) {
+    const info = await queryMigrate(qmp);
+    if (isOver(info)) return info;
+    if (performance.now() > deadline) {
+      const message = `QEMU's own migration is still ${info.status} after ${timeoutMs} ms`;
+      throw new MigrationError('TIMEOUT', 'device-state', message, { details: { timeoutMs } });
+    }
+    await delay(POLL_MS);
+  }
+}
+
+/**
+ * Waits for the event MIGRATION with `completed`; sooner than asking again and again. Needs the capability `events`.
+ * @throws MigrationError PEER_ERROR when it failed; CONNECTION_CLOSED when QEMU has ended, as it does when it refuses a stream
+ */
+export async function completion(events: AsyncIterable<QmpEvent>): Promise<void> {
+  for await (const { name, data } of events) {
+    if (name !== 'MIGRATION') continue;
+    const { status } = migrationEvent.parse(data);
+    if (status === 'completed') return;
+    if (status === 'failed' || status === 'cancelled') break;
+  }
+  throw new MigrationError('PEER_ERROR', 'device-state', "QEMU's own migration of the device state failed");
+}
+
+/** Switches capabilities, all that matter: they outlive a migration. Gives what they were. */
+export async function setCapabilities(
+  qmp: QmpClient,
+  wanted: Readonly<Record<string, boolean>>,
+): Promise<Record<string, boolean>> {
+  const list = z.array(z.object({ capability: z.string(), state: z.boolean() }));
+  const all = list.parse(await qmp.execute('query-migrate-capabilities'));
+  const before = all.filter(({ capability }) => Object.hasOwn(wanted, capability));
+  const capabilities = Object.entries(wanted).map(([capability, state]) => ({ capability, state }));
+  await qmp.execute('migrate-set-capabilities', { capabilities });
+  return Object.fromEntries(before.map(({ capability, state }) => [capability, state]));
+}
+
+/** Device state only (pages of RAM that is mapped shared are left out), told of by events. */
+export const DEVICE_STATE_ONLY = { 'x-ignore-shared': true, events: true, 'return-path': false } as const;

@@ -1,0 +1,45 @@
+/**
+ * Looks at the guest's own count in the RAM files of both QEMUs, some thousand times a second, on a thread of its own. The guest counts
+ * every page it writes, so its count stands still exactly while the guest does.
+ */
+import { openSync, readSync } from 'node:fs';
+import { parentPort, workerData } from 'node:worker_threads';
+import { STATE_ADDRESS } from '../guest/layout.ts';
+import type { Observation, ObserverJob } from './observer.ts';
+
+const STEPS_ADDRESS = STATE_ADDRESS + 8;
+const PAUSE_MS = 0.2;
+
+const { source, destination, stop } = workerData as ObserverJob;
+const flag = new Int32Array(stop);
+const nothing = new Int32Array(new SharedArrayBuffer(4));
+const word = Buffer.alloc(8);
+const [here, there] = [openSync(source, 'r'), openSync(destination, 'r')];
+
+let last = { steps: 0n, at: 0 };
+let first: { steps: bigint; at: number } | undefined;
+let longest = 0;
+
+function steps(file: number): bigint {
+  return readSync(file, word, 0, 8, STEPS_ADDRESS) === 8 ? word.readBigUInt64LE() : 0n;
+}
+
+for (let before = performance.now(); Atomics.load(flag, 0) === 0; ) {
+  const [at, now] = [steps(here), performance.now()];
+  if (at !== last.steps) {
+    last = { steps: at, at: now };
+    // Its count was newer because RAM was being sent: the guest runs here.
+    first = undefined;
+  }
+  // Pages that are sent carry the count too; only a guest that runs there is beyond where it stood here.
+  const beyond = steps(there);
+  if (beyond > last.steps) first ??= { steps: beyond, at: performance.now() };
+  longest = Math.max(longest, now - before);
+  before = now;
+  Atomics.wait(nothing, 0, 0, PAUSE_MS);
+}
+const observation: Observation = {
+  ...(first === undefined ? {} : { downtimeMs: first.at - last.at }),
+  uncertaintyMs: longest,
+};
+parentPort?.postMessage(observation);

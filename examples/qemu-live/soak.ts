@@ -1,0 +1,119 @@
+/** Migrations in a row: the guest moves from one QEMU into the next, and is checked after each, also after those that were made to fail. */
+import { formatRdmaUri } from 'rdma-migrate';
+import { Bench, type Vm } from './bench.ts';
+import { checkRunningGuest, requireOneCount, requireSameRest, waitForGuest } from './check.ts';
+import { type StartDestination, startDestination } from './destination-process.ts';
+import { type Disturbance, type Moved, type MoveOptions, move, type Stayed } from './migrate.ts';
+import type { LiveDemoOptions } from './options.ts';
+import { randomNumbers } from './random.ts';
+import { trackerOf } from './trackers.ts';
+
+/** How long the first migration takes is not known when a moment in it is chosen. */
+const FIRST_GUESS_MS = 400;
+const DISTURBED_SHARE = 0.5;
+
+/** One migration of a run. */
+export interface Turn {
+  readonly number: number;
+  readonly disturbance?: Disturbance;
+  readonly ending: Moved | Stayed;
+}
+
+/** What all of them came to. */
+export interface Tally {
+  readonly moved: number;
+  readonly stayed: number;
+  /** Endings that the source could not know and that were found out at the destination. */
+  readonly unknown: number;
+  readonly lines: number;
+}
+
+export interface SoakHooks {
+  readonly onStart?: (vm: Vm) => void;
+  readonly onSource?: MoveOptions['onSource'];
+  readonly onTurn: (turn: Turn) => void;
+  readonly startDestination?: StartDestination;
+}
+
+/** @throws at the first thing that is not as it must be */
+export async function soak(
+  options: LiveDemoOptions,
+  place: { readonly folder: string; readonly signal: AbortSignal },
+  hooks: SoakHooks,
+): Promise<Tally> {
+  const { ramBytes, regionBytes } = options;
+  await using bench = await Bench.open({ ...place, ramBytes, regionBytes });
+  const first = await bench.start('boots');
+  await waitForGuest(first.qemu);
+  hooks.onStart?.(first);
+  return await new Soak(bench, options, hooks).run(first);
+}
+
+class Soak {
+  readonly #bench: Bench;
+  readonly #options: LiveDemoOptions;
+  readonly #hooks: SoakHooks;
+  readonly #random: () => number;
+  #expectedMs = FIRST_GUESS_MS;
+  #tally = { moved: 0, stayed: 0, unknown: 0 };
+
+  constructor(bench: Bench, options: LiveDemoOptions, hooks: SoakHooks) {
+    this.#bench = bench;
+    this.#options = options;
+    this.#hooks = hooks;
+    this.#random = randomNumbers(options.seed);
+  }
+
+  async run(first: Vm): Promise<Tally> {
+    let at = first;
+    for (let number = 1; number <= this.#options.repeat; number++) at = await this.#turn(number, at);
+    const lines = requireOneCount(await this.#bench.serials());
+    return { ...this.#tally, lines };
+  }
+
+  /** Gives the VM in which the guest runs now. */
+  async #turn(number: number, from: Vm): Promise<Vm> {
+    const to = await this.#bench.start('waits');
+    const disturbance = this.#disturbance();
+    const ending = await move(this.#bench, { from, to }, this.#moveOptions(), disturbance);
+    const [runs, other] = ending.moved ? [to, from] : [from, to];
+    await this.#check(from, to, ending);
+    this.#count(ending);
+    this.#hooks.onTurn({ number, ending, ...(disturbance === undefined ? {} : { disturbance }) });
+    await this.#bench.end(other);
+    if (!ending.moved && disturbance === undefined) throw ending.error;
+    return runs;
+  }
+
+  async #check(from: Vm, to: Vm, { moved }: Moved | Stayed): Promise<void> {
+    if (moved) await requireSameRest(from.qemu.ramFile, to.qemu.ramFile, this.#options.ramBytes);
+    await checkRunningGuest((moved ? to : from).qemu);
+    requireOneCount(await this.#bench.serials());
+  }
+
+  #count(ending: Moved | Stayed): void {
+    this.#tally[ending.moved ? 'moved' : 'stayed'] += 1;
+    if (ending.moved && ending.result === undefined) this.#tally.unknown += 1;
+    if (!ending.moved || ending.result === undefined) return;
+    this.#expectedMs = ending.result['total-time'];
+  }
+
+  #disturbance(): Disturbance | undefined {
+    if (!this.#options.chaos) return undefined;
+    const [whether, which, when] = [this.#random(), this.#random(), this.#random()];
+    if (whether >= DISTURBED_SHARE) return undefined;
+    return { kind: which < 0.5 ? 'cancel' : 'kill', afterMs: Math.round(when * 1.1 * this.#expectedMs) };
+  }
+
+  #moveOptions(): MoveOptions {
+    const { tracker, downtimeLimitMs, autoConverge, pinAll, maxBandwidth, listen } = this.#options;
+    const { onSource, startDestination: start = startDestination } = this.#hooks;
+    return {
+      uri: formatRdmaUri({ host: listen, port: 0 }),
+      tracker: (vm, blocks) => trackerOf(tracker, vm, blocks),
+      live: { downtimeLimitMs, autoConverge },
+      ...{ pinAll, maxBandwidth, startDestination: start },
+      ...(onSource === undefined ? {} : { onSource }),
+    };
+  }
+}

@@ -1,0 +1,62 @@
+/** A unix socket over which QEMU gives or takes its own migration stream. */
+import { once } from 'node:events';
+import { rm } from 'node:fs/promises';
+import { createConnection, createServer, type Server, type Socket } from 'node:net';
+import { MigrationError } from 'rdma-migrate';
+
+/** Waits for QEMU to connect, once. Its owner closes it. */
+export class StreamListener implements AsyncDisposable {
+  readonly uri: string;
+  readonly #path: string;
+  readonly #server: Server;
+  #socket: Socket | undefined;
+
+  private constructor(path: string, server: Server) {
+    this.uri = `unix:${path}`;
+    this.#path = path;
+    this.#server = server;
+  }
+
+  static async open(path: string): Promise<StreamListener> {
+    const server = createServer();
+    server.maxConnections = 1;
+    server.listen(path);
+    await once(server, 'listening');
+    return new StreamListener(path, server);
+  }
+
+  /** @throws MigrationError TIMEOUT */
+  async accept(timeoutMs: number): Promise<Socket> {
+    const signal = AbortSignal.timeout(timeoutMs);
+    try {
+      const [socket] = (await once(this.#server, 'connection', { signal })) as [Socket];
+      this.#socket = socket;
+      return socket;
+    } catch (cause) {
+      const message = `QEMU did not connect to ${this.#path} within ${timeoutMs} ms`;
+      throw new MigrationError('TIMEOUT', 'device-state', message, { cause, details: { timeoutMs } });
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#socket?.destroy();
+    if (this.#server.listening) {
+      this.#server.close();
+      await once(this.#server, 'close');
+    }
+    await rm(this.#path, { force: true });
+  }
+}
+
+/** @throws MigrationError CONNECT_FAILED */
+export async function connectTo(path: string): Promise<Socket> {
+  const socket = createConnection({ path });
+  try {
+    await once(socket, 'connect');
+    return socket;
+  } catch (cause) {
+    socket.destroy();
+    const message = `QEMU does not listen at ${path}, where it was told to take a migration stream`;
+    throw new MigrationError('CONNECT_FAILED', 'commit', message, { cause });
+  }
+}
