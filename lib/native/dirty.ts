@@ -27,12 +27,23 @@ export interface NativeTracker {
 
 /** What this kernel has and this process may use. */
 export interface NativeTrackerSupport {
-  /** Linux 6.7. */
-  readonly writeProtectAsync: boolean;
-  /** Linux 5.7, with a privilege; `Shared`: of memfd and hugetlbfs too, Linux 5.19. */
-  readonly writeProtectFaultThread: boolean;
-  readonly writeProtectFaultThreadShared: boolean;
+  /** For the mappings that were asked for: without a fault thread (Linux 6.7), with one, or not at all. */
+  readonly writeProtect: 'async' | 'fault-thread' | null;
+  /** Why not at all, with what to do; else empty. */
+  readonly writeProtectProblem: string;
+  readonly softDirty: boolean;
 }
+
+/**
+ * native/dirty/bitmap_log.h: little-endian 64-bit words, bit i of word w is page 64 w + i. In a file or memfd (`fd`, duplicated), or at an
+ * address in this process that stays mapped until `stop`.
+ */
+export type NativeDirtyLog = ({ readonly fd: number } | { readonly address: bigint }) & {
+  /** Bytes, of the first word, a multiple of 8. */
+  readonly offset: bigint;
+  /** Bytes, a power of two of at least 512. */
+  readonly pageSize: number;
+};
 
 export interface NativeDirty {
   createWriteProtectTracker(
@@ -41,5 +52,13 @@ export interface NativeDirty {
   ): NativeTracker;
   /** threads: that read at once, 1 to 64; 0: one for every two CPUs, at most 4. */
   createHashTracker(mappings: readonly NativeMapping[], options: { threads: number }): NativeTracker;
-  probeTrackers(): Promise<NativeTrackerSupport>;
+  /** One log a mapping. INVALID_ARGUMENT: too short, misplaced, not mapped, not writable. */
+  createBitmapTracker(mappings: readonly NativeMapping[], logs: readonly NativeDirtyLog[]): NativeTracker;
+  /** addresses: of each mapping in the process; default: found by the files. cgroup: frozen instead of SIGSTOP. */
+  createSoftDirtyTracker(
+    mappings: readonly NativeMapping[],
+    options: { pid: number; addresses?: readonly bigint[]; cgroup?: string },
+  ): NativeTracker;
+  /** For no mappings: for any memory that can be protected at all. */
+  probeTrackers(mappings: readonly NativeMapping[]): Promise<NativeTrackerSupport>;
 }

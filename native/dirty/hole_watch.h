@@ -23,6 +23,9 @@ class HoleWatch {
   // is set by the scan.
   uint64_t update(memory::Bitmap* dirty);
 
+  // The pages that were data at the last call.
+  const memory::Bitmap& data() const { return data_; }
+
   static bool needed(const memory::Mapping& mapping);
 
  private:

@@ -45,7 +45,7 @@ bool is_written(const abi::PageRegion& region) {
 
 uint64_t host_page_size() { return static_cast<uint64_t>(sysconf(_SC_PAGESIZE)); }
 
-iwarp::UniqueFd open_pagemap() { return iwarp::UniqueFd(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)); }
+iwarp::UniqueFd open_pagemap() { return iwarp::UniqueFd(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)); }
 
 }  // namespace
 
@@ -60,6 +60,8 @@ bool AsyncProtectTracker::supported() {
   return pagemap && ioctl(pagemap.get(), abi::kPagemapScan, &arguments) == 0;
 }
 
+Userfaultfd AsyncProtectTracker::open() { return Userfaultfd(Userfaultfd::Faults::kNone, kFeatures); }
+
 AsyncProtectTracker::AsyncProtectTracker(Blocks blocks) : Tracker(std::move(blocks)), regions_(kRegions) {}
 
 void AsyncProtectTracker::begin() {
@@ -67,7 +69,7 @@ void AsyncProtectTracker::begin() {
   if (!pagemap_) {
     throw Error("TRACKER_UNAVAILABLE", "cannot open /proc/self/pagemap; is /proc mounted?", errno);
   }
-  protection_ = std::make_unique<Userfaultfd>(Userfaultfd::Faults::kNone, kFeatures);
+  protection_ = std::make_unique<Userfaultfd>(open());
   for (const auto& mapping : blocks()) protection_->add(*mapping);
   for (const auto& mapping : blocks()) {
     scan(*mapping, nullptr);

@@ -17,6 +17,8 @@ class AsyncProtectTracker final : public Tracker {
   ~AsyncProtectTracker() override { stop(); }
 
   static bool supported();
+  // Throws Error("TRACKER_UNAVAILABLE").
+  static Userfaultfd open();
 
  private:
   void begin() override;

@@ -19,27 +19,25 @@ namespace {
 
 constexpr uint64_t kWindow = uint64_t{256} << 20;  // between two looks for a stop
 constexpr size_t kFaultBatch = 32;
+// As many as the kernel has: memory that needs one it lacks is refused.
+constexpr uint64_t kFeatures =
+    abi::kFeaturePagefaultFlagWp | abi::kFeatureWpHugetlbfsShmem | abi::kFeatureWpUnpopulated;
 
 bool is_protected(uint64_t entry) { return (entry & abi::kPagemapUffdWp) != 0; }
 
 }  // namespace
 
-bool FaultThreadTracker::supported(bool shared) {
-  const auto features = Userfaultfd::features(Userfaultfd::Faults::kAnyone);
-  const uint64_t needed = abi::kFeaturePagefaultFlagWp | (shared ? abi::kFeatureWpHugetlbfsShmem : 0);
-  return features && (*features & needed) == needed;
+Userfaultfd FaultThreadTracker::open() {
+  constexpr auto kAnyone = Userfaultfd::Faults::kAnyone;
+  return Userfaultfd(kAnyone, Userfaultfd::features(kAnyone).value_or(0) & kFeatures);
 }
 
 FaultThreadTracker::FaultThreadTracker(Blocks blocks) : Tracker(std::move(blocks)) {}
 
 void FaultThreadTracker::begin() {
-  using Faults = Userfaultfd::Faults;
-  const uint64_t known = Userfaultfd::features(Faults::kAnyone).value_or(0);
-  const uint64_t wanted =
-      abi::kFeaturePagefaultFlagWp | abi::kFeatureWpHugetlbfsShmem | abi::kFeatureWpUnpopulated;
-  fills_holes_ = (known & abi::kFeatureWpUnpopulated) == 0;
-  protection_ = std::make_unique<Userfaultfd>(Faults::kAnyone, known & wanted);
-  pagemap_ = std::make_unique<Pagemap>(iwarp::UniqueFd(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)));
+  protection_ = std::make_unique<Userfaultfd>(open());
+  fills_holes_ = (protection_->granted() & abi::kFeatureWpUnpopulated) == 0;
+  pagemap_ = std::make_unique<Pagemap>(iwarp::UniqueFd(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)));
   for (const auto& mapping : blocks()) protection_->add(*mapping);
   try {
     thread_ = std::thread([this] { serve_faults(); });

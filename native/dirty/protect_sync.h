@@ -21,7 +21,8 @@ class FaultThreadTracker final : public Tracker {
   explicit FaultThreadTracker(Blocks blocks);
   ~FaultThreadTracker() override { stop(); }
 
-  static bool supported(bool shared);
+  // Throws Error("TRACKER_UNAVAILABLE").
+  static Userfaultfd open();
 
  private:
   void begin() override;

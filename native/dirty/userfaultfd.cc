@@ -61,7 +61,8 @@ uffdio_range range_of(uint64_t address, uint64_t length) { return {address, leng
 
 }  // namespace
 
-Userfaultfd::Userfaultfd(Faults faults, uint64_t features) : fd_(open_userfaultfd(faults)) {
+Userfaultfd::Userfaultfd(Faults faults, uint64_t features)
+    : fd_(open_userfaultfd(faults)), granted_(features) {
   if (!fd_) throw unavailable(errno);
   uint64_t known = 0;
   if (!agree(fd_.get(), features, &known)) {

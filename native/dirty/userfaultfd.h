@@ -24,6 +24,8 @@ class Userfaultfd {
   static std::optional<uint64_t> features(Faults faults);
 
   int fd() const { return fd_.get(); }
+  // The features that were asked for.
+  uint64_t granted() const { return granted_; }
 
   // Throws Error("TRACKER_UNAVAILABLE") for memory that the kernel cannot protect, such as a file on a disk.
   void add(const memory::Mapping& mapping);
@@ -39,6 +41,7 @@ class Userfaultfd {
   bool write_protect(uint64_t address, uint64_t length, bool on) const;
 
   iwarp::UniqueFd fd_;
+  uint64_t granted_;
 };
 
 }  // namespace rdma_migrate::dirty

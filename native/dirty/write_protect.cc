@@ -41,9 +41,19 @@ std::unique_ptr<Tracker> track_by_write_protection(Blocks blocks, ProtectMode mo
   return std::make_unique<FaultThreadTracker>(std::move(blocks));
 }
 
-WriteProtectSupport write_protect_support() {
-  return {AsyncProtectTracker::supported(), FaultThreadTracker::supported(false),
-          FaultThreadTracker::supported(true)};
+WriteProtectSupport write_protect_support(const Blocks& blocks) {
+  const bool asynchronous = AsyncProtectTracker::supported();
+  try {
+    for (const auto& mapping : blocks) check_kind(*mapping);
+    Userfaultfd trial = asynchronous ? AsyncProtectTracker::open() : FaultThreadTracker::open();
+    for (const auto& mapping : blocks) {
+      trial.add(*mapping);
+      trial.remove(*mapping);
+    }
+  } catch (const Error& error) {
+    return {std::nullopt, error.what()};
+  }
+  return {asynchronous ? ProtectMode::kAsynchronous : ProtectMode::kFaultThread, ""};
 }
 
 }  // namespace rdma_migrate::dirty

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <memory>
+#include <optional>
+#include <string>
 
 #include "dirty/tracker.h"
 
@@ -18,12 +20,12 @@ enum class ProtectMode {
 // Throws Error: INVALID_ARGUMENT, TRACKER_UNAVAILABLE (memory of a kind that cannot be protected).
 std::unique_ptr<Tracker> track_by_write_protection(Blocks blocks, ProtectMode mode = ProtectMode::kBest);
 
-// Whether this kernel has it, in the best way this process may use. Nothing is left behind.
+// What this kernel has and this process may use, for these blocks; for none, for any memory that can be
+// protected at all. Nothing is left behind.
 struct WriteProtectSupport {
-  bool asynchronous = false;
-  bool fault_thread = false;
-  bool fault_thread_shared = false;  // the fault thread's way works for shared memory too
+  std::optional<ProtectMode> mode;  // what kBest would choose
+  std::string problem;              // why nothing would do
 };
-WriteProtectSupport write_protect_support();
+WriteProtectSupport write_protect_support(const Blocks& blocks);
 
 }  // namespace rdma_migrate::dirty

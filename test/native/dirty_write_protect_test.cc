@@ -18,18 +18,22 @@ using rdma_migrate::dirty::write_protect_support;
 namespace {
 
 // The ways this kernel has; the others are named once.
-std::vector<ProtectMode> modes() {
-  const auto support = write_protect_support();
+std::vector<ProtectMode> find_modes() {
   std::vector<ProtectMode> found;
-  if (support.asynchronous) found.push_back(ProtectMode::kAsynchronous);
-  if (support.fault_thread && support.fault_thread_shared) found.push_back(ProtectMode::kFaultThread);
-  static bool told = false;
-  if (!told && found.size() < 2) {
-    std::printf("NOT RUN: %s%s: this kernel or this user does not have it\n",
-                support.asynchronous ? "" : "asynchronous write-protection ",
-                support.fault_thread ? "" : "write-protection with a fault thread");
+  for (const ProtectMode mode : {ProtectMode::kAsynchronous, ProtectMode::kFaultThread}) {
+    const std::string problem = memory_test::message_of(
+        [&] { track_by_write_protection({Mapping::memfd("wp-probe", kMiB)}, mode)->start(); });
+    if (problem.empty()) {
+      found.push_back(mode);
+    } else {
+      std::printf("NOT RUN: %s: %s\n", mode == ProtectMode::kAsynchronous ? "asynchronous" : "fault thread",
+                  problem.c_str());
+    }
   }
-  told = true;
+  return found;
+}
+const std::vector<ProtectMode>& modes() {
+  static const std::vector<ProtectMode> found = find_modes();
   return found;
 }
 
@@ -250,6 +254,19 @@ TEST_CASE("memory that cannot be protected is refused, with its name") {
     auto reader = Mapping::file(folder.file("ram"), kMiB, memory_test::FileMode::kRead);
     CHECK(code_of([&] { track_by_write_protection({reader}, mode); }) == "TRACKER_UNAVAILABLE");
   });
+}
+
+TEST_CASE("what would be chosen is known beforehand") {
+  const auto shared = Mapping::memfd("wp-support", kMiB);
+  const auto support = write_protect_support({shared});
+  CHECK(support.mode.has_value() == !modes().empty());
+  if (support.mode) CHECK(*support.mode == modes().front());
+  CHECK(support.problem.empty() == support.mode.has_value());
+  store(shared->data(), 1);
+  const memory_test::TemporaryFolder folder;
+  Mapping::file(folder.file("ram"), kMiB, memory_test::FileMode::kCreate);
+  const auto reader = Mapping::file(folder.file("ram"), kMiB, memory_test::FileMode::kRead);
+  CHECK(write_protect_support({shared, reader}).problem.find("read-only") != std::string::npos);
 }
 
 TEST_CASE("calls out of order and bitmaps that do not fit are refused") {

@@ -1,0 +1,47 @@
+import { toMigrationError } from '../../errors.ts';
+import type { NativePageDigests, NativeTracker } from '../../native/dirty.ts';
+import type { NativeBitmap } from '../../native/memory.ts';
+import type { DirtyTracker, TrackerKind } from '../tracker.ts';
+import type { ChosenKind } from './choose.ts';
+
+/** A tracker of the addon with the library's errors. */
+export class RamTracker implements DirtyTracker {
+  readonly kind: TrackerKind;
+  /** Why this kind: for logs and results. */
+  readonly reason: string;
+  /** hash only. */
+  readonly sent?: readonly NativePageDigests[];
+  readonly #native: NativeTracker;
+
+  constructor({ kind, reason }: ChosenKind, native: NativeTracker) {
+    this.kind = kind;
+    this.reason = reason;
+    this.#native = native;
+    if (native.sent.length > 0) this.sent = native.sent;
+  }
+
+  /** How long the last collect held the guest up, in milliseconds; 0 but for soft-dirty. */
+  get lastPauseMs(): number {
+    return this.#native.lastPauseMs;
+  }
+
+  start(): Promise<void> {
+    return this.#native.start().catch(rethrow);
+  }
+
+  collect(bitmaps: readonly NativeBitmap[]): Promise<bigint> {
+    return this.#native.collect(bitmaps).catch(rethrow);
+  }
+
+  async stop(): Promise<void> {
+    await this.#native.stop().catch(() => {}); // only an environment that is being torn down refuses
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop();
+  }
+}
+
+function rethrow(error: unknown): never {
+  throw toMigrationError(error, 'ram');
+}

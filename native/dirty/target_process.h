@@ -1,0 +1,71 @@
+// Another process whose memory is tracked. Everything goes by file descriptors that stand for this very
+// process: a number that is used again for another one is noticed as the end of this.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "iwarp/fd.h"
+
+namespace rdma_migrate::dirty {
+
+struct TargetArea {
+  uint64_t start = 0;
+  uint64_t end = 0;
+  bool shared = false;
+  uint64_t file_offset = 0;
+  uint64_t inode = 0;
+};
+
+class TargetProcess {
+ public:
+  // Throws Error: INVALID_ARGUMENT (this process), TRACKER_UNAVAILABLE (no such process).
+  explicit TargetProcess(pid_t pid);
+
+  pid_t pid() const { return pid_; }
+  // A file of its /proc folder. Throws Error: TRACKER_UNAVAILABLE (it has ended; no permission).
+  iwarp::UniqueFd open(const std::string& name, int flags) const;
+  std::string read(const std::string& name) const;
+  std::vector<TargetArea> areas() const;
+  // Whether no thread of it runs.
+  bool stands() const;
+  // Makes pages present in its page tables by reading one byte of each, and changes nothing. Pages that
+  // cannot be read are left out.
+  void touch(const std::vector<uint64_t>& addresses) const;
+  // False: it has ended.
+  bool signal(int number) const;
+
+ private:
+  pid_t pid_;
+  iwarp::UniqueFd folder_;
+  iwarp::UniqueFd pidfd_;
+};
+
+// Holds every thread of a process while it lives: by SIGSTOP, or with the freezer of its cgroup. A process
+// that stood still already is left so.
+class Halt {
+ public:
+  // cgroup: the process's folder in the cgroup v2 file system, or "" for SIGSTOP. Throws Error: TIMEOUT (a
+  // thread did not stop; the process runs on), TRACKER_UNAVAILABLE, INVALID_ARGUMENT (this process is in that
+  // cgroup too, or the other is not).
+  Halt(const TargetProcess& target, const std::string& cgroup, std::chrono::milliseconds deadline);
+  ~Halt() { end(); }
+  Halt(const Halt&) = delete;
+  Halt& operator=(const Halt&) = delete;
+
+  void end() noexcept;
+
+ private:
+  void freeze(std::chrono::steady_clock::time_point deadline);
+  void stop(std::chrono::steady_clock::time_point deadline);
+
+  const TargetProcess& target_;
+  const std::string cgroup_;
+  bool ours_ = false;
+};
+
+}  // namespace rdma_migrate::dirty
