@@ -6,6 +6,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <cstring>
 #include <mutex>
 #include <random>
 #include <thread>
@@ -13,6 +14,7 @@
 
 #include "engine/bulk_writer.h"
 #include "engine/work_request_id.h"
+#include "memory/mapping.h"
 
 namespace rdma_migrate::engine {
 namespace {
@@ -23,6 +25,20 @@ using fabric::SendWorkRequest;
 constexpr uint64_t kPage = 4096;
 constexpr uint64_t kLocal = 0x10000000;
 constexpr uint64_t kRemote = 0x7f0000000000;
+
+constexpr uint32_t kStagingKey = 99;
+
+class ScriptedRegion final : public fabric::MemoryRegion {
+ public:
+  ScriptedRegion(uint64_t address, uint64_t length) : address_(address), length_(length) {}
+  uint64_t address() const override { return address_; }
+  uint64_t length() const override { return length_; }
+  uint32_t lkey() const override { return kStagingKey; }
+  uint32_t rkey() const override { return 0; }
+
+ private:
+  uint64_t address_, length_;
+};
 
 // Takes what is posted; completes it when it is told to, or at once.
 class ScriptedConnection final : public fabric::Connection {
@@ -53,8 +69,11 @@ class ScriptedConnection final : public fabric::Connection {
     refuse_ = true;
   }
 
-  std::unique_ptr<fabric::MemoryRegion> register_memory(uint64_t, uint64_t, unsigned) override {
-    return nullptr;
+  std::unique_ptr<fabric::MemoryRegion> register_memory(uint64_t address, uint64_t length,
+                                                        unsigned) override {
+    ++registrations;
+    if (refuse_registration) throw Error("LOCKED_MEMORY_LIMIT", "scripted");
+    return std::make_unique<ScriptedRegion>(address, length);
   }
   bool pins_memory() const override { return false; }
   void connect(std::span<const uint8_t>) override {}
@@ -68,6 +87,8 @@ class ScriptedConnection final : public fabric::Connection {
 
   BulkWriter* writer = nullptr;
   std::atomic<bool> complete_at_once{false};
+  std::atomic<int> registrations{0};
+  std::atomic<bool> refuse_registration{false};
 
  private:
   std::mutex mutex_;
@@ -315,6 +336,126 @@ TEST_CASE("ends at any moment: no job is lost or ended twice") {
     bench.writer.join();
     for (auto& outcome : outcomes) CHECK(outcome.times() == 1);
   }
+}
+
+// Real memory for jobs with digests, which read it.
+struct StagedBench {
+  explicit StagedBench(uint64_t pages)
+      : mapping(memory::Mapping::memfd("staged", pages * kPage)),
+        bitmap(std::make_shared<memory::Bitmap>(pages)),
+        digests(std::make_shared<dirty::PageDigests>(pages, kPage)) {
+    for (uint64_t page = 0; page < pages; ++page)
+      mapping->data()[page * kPage] = static_cast<uint8_t>(page % 251 + 1);
+  }
+  WriteJob job() {
+    WriteJob work = bench.job(bitmap, 0, bitmap->pages());
+    work.local_address = mapping->address();
+    work.digests = digests;
+    return work;
+  }
+  // What the WRITE carries is a copy of its page, at its own remote place.
+  bool carries_copy(const SendWorkRequest& request) const {
+    const uint64_t offset = request.remote_address - kRemote;
+    return request.lkey == kStagingKey && request.address != mapping->address() + offset &&
+           std::memcmp(reinterpret_cast<const void*>(request.address), mapping->data() + offset,
+                       request.length) == 0;
+  }
+
+  std::shared_ptr<memory::Mapping> mapping;
+  std::shared_ptr<memory::Bitmap> bitmap;
+  std::shared_ptr<dirty::PageDigests> digests;
+  Bench bench;
+};
+
+TEST_CASE("a job without digests is written from its own memory and registers nothing") {
+  Bench bench;
+  bench.connection.complete_at_once = true;
+  auto bitmap = std::make_shared<memory::Bitmap>(64);
+  bitmap->set_range(0, 64);
+  Outcome outcome;
+  bench.writer.submit(bench.job(bitmap, 0, 64), outcome.done());
+  CHECK(outcome.wait().ok);
+  CHECK(bench.connection.registrations == 0);
+}
+
+TEST_CASE("a job with digests is written from copies, and each page's digest is that of its copy") {
+  StagedBench staged(512);
+  staged.bench.connection.complete_at_once = true;
+  staged.bitmap->set_range(3, 100);
+  staged.bitmap->set_range(500, 12);
+  for (int round = 0; round < 2; ++round) {
+    Outcome outcome;
+    staged.bench.writer.submit(staged.job(), outcome.done());
+    CHECK(outcome.wait().ok);
+  }
+  CHECK(staged.bench.connection.registrations == 1);
+  REQUIRE(staged.bench.connection.posted().size() == 2);
+  for (const auto& request : staged.bench.connection.posted()) CHECK(staged.carries_copy(request));
+  for (uint64_t page = 0; page < 512; ++page) {
+    const bool sent = (page >= 3 && page < 103) || page >= 500;
+    CHECK(staged.digests->is_current(page, staged.mapping->data() + page * kPage) == sent);
+  }
+}
+
+TEST_CASE("copies under way never share memory, also where the ring wraps") {
+  StagedBench staged(16384);
+  // 1 MiB, then 2 MiB each: the ring's end does not fit a WRITE.
+  staged.bitmap->set_range(0, 256);
+  staged.bitmap->set_range(512, 16384 - 512);
+  Outcome outcome;
+  staged.bench.writer.submit(staged.job(), outcome.done());
+  size_t completed = 0;
+  while (outcome.times() == 0) {
+    const size_t before = staged.bench.connection.posted().size();
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));  // time to go too far
+    const auto posted = staged.bench.connection.posted();
+    for (size_t i = completed; i < posted.size(); ++i) {
+      CHECK(staged.carries_copy(posted[i]));
+      for (size_t j = completed; j < i; ++j) {
+        CHECK((posted[i].address >= posted[j].address + posted[j].length ||
+               posted[j].address >= posted[i].address + posted[i].length));
+      }
+    }
+    if (posted.size() != before) continue;
+    size_t next = completed;
+    while (next < posted.size() && !posted[next].signaled) ++next;
+    REQUIRE(next < posted.size());  // or nothing would ever make room
+    staged.bench.connection.complete(posted[next], fabric::Status::kSuccess);
+    completed = next + 1;
+  }
+  CHECK(outcome.wait().pages == 16384 - 256);
+}
+
+TEST_CASE("a job that cannot have copies fails with the reason, and others go on") {
+  StagedBench staged(64);
+  staged.bench.connection.complete_at_once = true;
+  staged.bench.connection.refuse_registration = true;
+  staged.bitmap->set_range(0, 64);
+  Outcome refused, plain, again;
+  staged.bench.writer.submit(staged.job(), refused.done());
+  const WriteResult result = refused.wait();
+  CHECK_FALSE(result.ok);
+  REQUIRE(result.error);
+  CHECK(result.error->code() == "LOCKED_MEMORY_LIMIT");
+  CHECK(staged.bitmap->count() == 64);
+  WriteJob work = staged.job();
+  work.digests = nullptr;
+  work.length = 32 * kPage;
+  staged.bench.writer.submit(std::move(work), plain.done());
+  CHECK(plain.wait().ok);
+  staged.bench.connection.refuse_registration = false;
+  staged.bench.writer.submit(staged.job(), again.done());
+  CHECK(again.wait().pages == 32);
+}
+
+TEST_CASE("a cancel ends a job that waits for copies to be free") {
+  StagedBench staged(16384);
+  staged.bitmap->set_range(0, 16384);
+  Outcome outcome;
+  staged.bench.writer.submit(staged.job(), outcome.done());
+  staged.bench.connection.wait_posted(Staging::kBytes / kMaxWriteBytes);
+  staged.bench.writer.cancel();
+  CHECK_FALSE(outcome.wait().ok);
 }
 
 }  // namespace
