@@ -20,13 +20,18 @@ function deviceState(): Buffer {
   return Buffer.concat([Buffer.from([0, 6, 0, 0, 0, description.length]), description]);
 }
 
-/** `bytes` of RAM without a zero page, resident. */
-export async function sourceVm(bytes: bigint): Promise<SourceVm & AsyncDisposable> {
-  const path = `/dev/shm/rdma-migrate-bench-${process.pid}`;
-  await writeNoise(path, bytes);
-  const mapping = await mapFile({ path, length: bytes, mode: 'read' });
+let made = 0;
+
+/** `bytes` of RAM without a zero page, resident; with `total` in as many pieces as there are, spread evenly over so much RAM that is a hole else. */
+export async function sourceVm(
+  bytes: bigint,
+  { total = bytes, pieces = 1n }: { total?: bigint; pieces?: bigint } = {},
+): Promise<SourceVm & AsyncDisposable> {
+  const path = `/dev/shm/rdma-migrate-bench-${process.pid}-${made++}`;
+  await writeNoise(path, { bytes, total, pieces });
+  const mapping = await mapFile({ path, length: total, mode: 'read' });
   await rm(path);
-  const block = { name: BLOCK, length: bytes };
+  const block = { name: BLOCK, length: total };
   return {
     layout: { machine: 'bench', pageSize: 4096, blocks: [block] },
     blocks: [{ ...block, mapping }],
@@ -39,12 +44,20 @@ export async function sourceVm(bytes: bigint): Promise<SourceVm & AsyncDisposabl
   };
 }
 
-async function writeNoise(path: string, bytes: bigint): Promise<void> {
+async function writeNoise(
+  path: string,
+  { bytes, total, pieces }: { bytes: bigint; total: bigint; pieces: bigint },
+): Promise<void> {
   const file = await open(path, 'wx');
   try {
     const noise = randomFillSync(Buffer.alloc(PIECE));
-    for (let at = 0n; at < bytes; at += BigInt(PIECE)) {
-      await file.write(noise, 0, Number(bytes - at < PIECE ? bytes - at : BigInt(PIECE)), Number(at));
+    await file.truncate(Number(total));
+    const [length, distance] = [bytes / pieces, total / pieces];
+    for (let piece = 0n; piece < pieces; piece++) {
+      for (let at = 0n; at < length; at += BigInt(PIECE)) {
+        const part = length - at < PIECE ? length - at : BigInt(PIECE);
+        await file.write(noise, 0, Number(part), Number(piece * distance + at));
+      }
     }
   } finally {
     await file.close();

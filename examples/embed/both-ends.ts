@@ -76,6 +76,8 @@ class ExampleVm implements SourceVm, AsyncDisposable {
 /** Where the VM lands. Calls come in the order allocate, append, commit; `abort` may come at any time and ends it. */
 class ExampleTarget implements DestinationTarget, AsyncDisposable {
   blocks: RamBlock[] = [];
+  /** New memfds: their pages are zero, and zeros need not be sent. */
+  readonly ramIsFresh = true;
   readonly deviceState: Uint8Array[] = [];
   /** From the commit on this VM is the one to be run. */
   committed = false;

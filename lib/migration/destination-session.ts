@@ -223,17 +223,18 @@ export class DestinationSession {
       // Sparse RAM stays untouched where nothing will be written.
       populate: !this.#context.agreed.sparse || command.padding === WRITTEN_THROUGHOUT,
     }));
-    const results = [];
-    for (const { index, span, populate } of spans) {
-      const rkey = await this.#registered().register(index, span, populate);
-      results.push({ rkey, hostAddress: (this.#blocks[index] as RamBlock).mapping.address });
-    }
+    const results = await allOf(
+      spans.map(async ({ index, span, populate }) => ({
+        rkey: await this.#registered().register(index, span, populate),
+        hostAddress: (this.#blocks[index] as RamBlock).mapping.address,
+      })),
+    );
     await this.#turns.answer({ type: 'REGISTER_RESULT', results });
   }
 
   async #unregister(commands: readonly RegisterCommand[]): Promise<void> {
     const ranges = commands.map((command) => checkUnregister(this.#announced, command));
-    for (const { index, firstChunk } of ranges) await this.#registered().unregister(index, firstChunk);
+    await allOf(ranges.map(({ index, firstChunk }) => this.#registered().unregister(index, firstChunk)));
     await this.#turns.answer({ type: 'UNREGISTER_FINISHED' });
   }
 
@@ -293,6 +294,12 @@ export class DestinationSession {
     this.#context.connection.phase = phase;
     this.#context.enter(phase);
   }
+}
+
+/** All results, or the first failure once nothing is under way any more. */
+async function allOf<T>(work: readonly Promise<T>[]): Promise<T[]> {
+  await Promise.allSettled(work);
+  return Promise.all(work);
 }
 
 function commitMismatch(status: CommitStatus): MigrationError {

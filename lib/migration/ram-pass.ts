@@ -18,7 +18,7 @@ import type { Statistics } from './statistics.ts';
  */
 export const WINDOW_BYTES = 1n << 30n;
 /** Towards one of ours, which is not slow: what is dense is told for each window, so it is smaller. */
-const SPARSE_WINDOW_BYTES = 64n << 20n;
+const SPARSE_WINDOW_BYTES = 256n << 20n;
 /** A shorter zero range travels as data: a control message costs a round trip, in which a link moves about as much. */
 const MIN_ZERO_RUN_BYTES = 256n << 10n;
 /** Data with a shorter gap between is registered as one span: fewer requests, at the price of pinning the gap. */
@@ -172,13 +172,12 @@ class RamPass {
     this.#jobs.push(job);
   }
 
-  /** True: the destination was told. A short range of zeros that the destination has anyway is left out. */
+  /** True: the destination was told. It has the zeros of fresh RAM without a word. */
   async #zero(block: SourceBlock, span: Span): Promise<boolean> {
-    const tell = !block.fresh || span.length >= MIN_ZERO_RUN_BYTES;
-    if (tell) await this.#sendZero(block, span);
+    if (!block.fresh) await this.#sendZero(block, span);
     this.#zeroBytes += span.length;
     this.#options.statistics.zeroBytes += span.length;
-    return tell;
+    return !block.fresh;
   }
 
   async #sendZero(block: SourceBlock, span: Span): Promise<void> {

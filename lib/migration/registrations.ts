@@ -8,7 +8,7 @@ const REMOTE_WRITE = ACCESS.localWrite | ACCESS.remoteWrite;
 
 interface Registration {
   readonly span: ChunkSpan;
-  readonly region: NativeMemoryRegion;
+  readonly region: Promise<NativeMemoryRegion>;
 }
 
 export interface RegistrationsOptions {
@@ -63,23 +63,24 @@ export class Registrations {
   }
 
   /**
-   * The key for a span; the same span asked for again has the same key. `populate`: it is worth touching ahead.
+   * The key for a span; the same span asked for again has the same key. `populate`: it is worth touching ahead. Calls may overlap.
    * @throws MigrationError PROTOCOL_ERROR, REGISTER_FAILED, LOCKED_MEMORY_LIMIT
    */
   async register(index: number, span: ChunkSpan, populate: boolean): Promise<number> {
     const key = `${index}:${span.firstChunk}`;
     const there = this.#registered.get(key) ?? [];
     const same = there.find((registration) => registration.span.length === span.length);
-    if (same) return same.region.rkey;
+    if (same) return (await same.region).rkey;
     if (this.#count >= this.#limit) throw this.#tooMany();
     this.#take(span.length);
     this.#count += 1n;
     const { mapping } = this.#blocks[index] as RamBlock;
-    const region = await this.#connection.register(mapping, span.offset, span.length, REMOTE_WRITE);
+    const region = this.#connection.register(mapping, span.offset, span.length, REMOTE_WRITE);
     there.push({ span, region });
     this.#registered.set(key, there);
+    const { rkey } = await region;
     if (this.#populates && populate) this.#populate(mapping.populate(span.offset, span.length));
-    return region.rkey;
+    return rkey;
   }
 
   /** Exactly what was registered with this first chunk. Nothing there: nothing to do. */
@@ -88,7 +89,7 @@ export class Registrations {
     const there = this.#registered.get(key) ?? [];
     this.#registered.delete(key);
     for (const { region, span } of there) {
-      await this.#connection.deregister(region);
+      await this.#connection.deregister(await region);
       this.#count -= 1n;
       this.#bytes -= span.length;
     }

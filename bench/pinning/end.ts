@@ -1,0 +1,25 @@
+/** The destination's process of the pinning benchmark: one migration for each message, answered with its URI and then its result. */
+import { MigrationDestination } from 'rdma-migrate';
+import { MemoryTarget } from '../throughput/memory-vm.ts';
+
+export interface Order {
+  readonly provider: 'iwarp' | 'verbs';
+  readonly host: string;
+  readonly pinBudget?: string;
+}
+
+const target = new MemoryTarget();
+process.on('disconnect', () => process.exit(0));
+process.on('message', async ({ provider, host, pinBudget }: Order) => {
+  try {
+    await using destination = await MigrationDestination.listen(`rdma:${host}:0`, target, {
+      provider,
+      ...(pinBudget !== undefined && { pinBudget: BigInt(pinBudget) }),
+    });
+    process.send?.({ uri: destination.uri });
+    const result = await destination.receive();
+    process.send?.({ peak: result['registered-peak'], budget: result['pin-budget'] });
+  } catch (error) {
+    process.send?.({ failure: String(error) });
+  }
+});
