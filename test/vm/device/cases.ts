@@ -63,15 +63,20 @@ async function untilActive(): Promise<void> {
   }
 }
 
-async function linkUp(): Promise<void> {
-  await run('ip', 'link', 'set', 'eth0', 'up');
-  await run('ip', 'address', 'replace', `${GUEST_ADDRESS}/24`, 'dev', 'eth0');
-  await untilActive();
-}
-
 async function addDevice(device: Device): Promise<void> {
   await run('rdma', 'link', 'add', `${device}0`, 'type', device, 'netdev', 'eth0');
   await untilActive();
+}
+
+/**
+ * With a fresh device: rxe of Linux 6.1 stops the queue pair of the connection manager when a message of its finds no route, and makes
+ * no connection from then on.
+ */
+async function linkUp(device: Device): Promise<void> {
+  await run('rdma', 'link', 'delete', `${device}0`);
+  await run('ip', 'link', 'set', 'eth0', 'up');
+  await run('ip', 'address', 'replace', `${GUEST_ADDRESS}/24`, 'dev', 'eth0');
+  await addDevice(device);
 }
 
 export function deviceCases(device: Device): NamedCase<Stage>[] {
@@ -80,6 +85,7 @@ export function deviceCases(device: Device): NamedCase<Stage>[] {
   const software = { provider: 'iwarp', reason: /software RNIC.*no RDMA device .*127\.0\.0\.1/ };
   const both = 'rdma-migrate → rdma-migrate';
   const linkDown = () => run('ip', 'link', 'set', 'eth0', 'down');
+  const mendLink = () => linkUp(device);
   // It returns when the last process that has the device open has ended.
   const remove = () => run('rdma', 'link', 'delete', `${device}0`);
   const cases: NamedCase<Stage>[] = [
@@ -88,8 +94,8 @@ export function deviceCases(device: Device): NamedCase<Stage>[] {
     { name: `${both} (verbs), pin-all on`, run: whole(GUEST_ADDRESS, 'verbs', verbs, true) },
     { name: `${both}, auto at the device's address`, run: whole(GUEST_ADDRESS, 'auto', found, false) },
     { name: `${both}, auto at 127.0.0.1`, run: whole('127.0.0.1', 'auto', software, false) },
-    { name: `${both} (verbs), pin-all off, the port goes down`, run: broken(false, linkDown, linkUp) },
-    { name: `${both} (verbs), pin-all on, the port goes down`, run: broken(true, linkDown, linkUp) },
+    { name: `${both} (verbs), pin-all off, the port goes down`, run: broken(false, linkDown, mendLink) },
+    { name: `${both} (verbs), pin-all on, the port goes down`, run: broken(true, linkDown, mendLink) },
     {
       name: `${both} (verbs), pin-all on, the device is removed`,
       run: broken(true, remove, () => addDevice(device)),

@@ -6,11 +6,11 @@ import type { NamedCase } from '../report.ts';
 import { doctor, expectProvenDevice, expectText } from './doctor.ts';
 import { expectSame, MIB, Pair, type Stage, sourceImage } from './pair.ts';
 
-const LARGE = 64n * MIB;
+const LARGE = 16n * MIB;
 /** With the buffers for control messages it stays below the limit. */
 const SMALL = 1n * MIB;
 const LIMIT =
-  /registering 67108864 bytes .* needs \d+ bytes .* of locked memory in all, and the limit is 8388608 bytes .*: raise it with ulimit -l unlimited/;
+  /registering 16777216 bytes .* needs \d+ bytes .* of locked memory in all, and the limit is 8388608 bytes .*: raise it with ulimit -l unlimited/;
 
 async function advised(): Promise<string> {
   const device = await expectProvenDevice();
