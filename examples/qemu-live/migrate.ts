@@ -26,7 +26,9 @@ export interface MoveOptions {
   readonly startDestination: StartDestination;
   /** The compiled worker of {@link Observer}, where this module is not compiled itself. */
   readonly observerModule?: URL;
-  readonly onSource?: (source: MigrationSource) => void;
+  readonly onSource?: (source: MigrationSource, destination: DestinationProcess) => void;
+  /** Cancels this migration. */
+  readonly signal?: AbortSignal;
 }
 
 /** Something that happens to a migration from outside. */
@@ -110,11 +112,12 @@ async function send(
   });
   const cancel = new AbortController();
   const source = new MigrationSource(vm, destination.uri, { live, pinAll, maxBandwidth, commit: 'require' });
-  options.onSource?.(source);
+  options.onSource?.(source, destination);
   const timer =
     disturbance && setTimeout(() => disturb(disturbance, cancel, destination), disturbance.afterMs);
   try {
-    return await source.migrate({ signal: AbortSignal.any([cancel.signal, bench.options.signal]) });
+    const signals = [cancel.signal, bench.options.signal, ...(options.signal ? [options.signal] : [])];
+    return await source.migrate({ signal: AbortSignal.any(signals) });
   } finally {
     clearTimeout(timer);
   }

@@ -9,6 +9,7 @@ export const USAGE = `npm run demo:live -- [options]
   --working-set SIZE      how much of it the guest rewrites for ever (default 32M)
   --tracker KIND          how the guest's writes are noticed: ${TRACKERS.join(', ')} (default ${TRACKERS[0]})
   --downtime-limit MS     how long the guest may stand still (default 300)
+  --time-limit S          give up, and let the guest run on, when it cannot be stopped by then (default 60)
   --max-bandwidth SIZE    bytes per second, such as 200M (default no limit)
   --auto-converge         slow the guest down when it writes too fast
   --pin-all               the destination registers all RAM at once
@@ -24,6 +25,7 @@ export interface LiveDemoOptions {
   readonly regionBytes: number;
   readonly tracker: TrackerName;
   readonly downtimeLimitMs: number;
+  readonly timeLimitMs: number;
   readonly maxBandwidth: bigint;
   readonly autoConverge: boolean;
   readonly pinAll: boolean;
@@ -39,7 +41,7 @@ const text = { type: 'string' } as const;
 const flag = { type: 'boolean', default: false } as const;
 const OPTIONS = {
   ...{ ram: text, 'working-set': text, tracker: text, 'downtime-limit': text, 'max-bandwidth': text },
-  ...{ listen: text, repeat: text, seed: text },
+  ...{ 'time-limit': text, listen: text, repeat: text, seed: text },
   ...{ 'auto-converge': flag, 'pin-all': flag, chaos: flag, json: flag, help: flag },
 } as const;
 
@@ -56,6 +58,7 @@ export function parseOptions(args: readonly string[]): LiveDemoOptions {
     regionBytes,
     tracker: tracker(values.tracker ?? (TRACKERS[0] as TrackerName)),
     downtimeLimitMs: integer('downtime-limit', values['downtime-limit'] ?? '300', 1, 3_600_000),
+    timeLimitMs: 1000 * integer('time-limit', values['time-limit'] ?? '60', 1, 86_400),
     maxBandwidth: bandwidth === undefined ? 0n : BigInt(size('max-bandwidth', bandwidth, 1)),
     listen: values.listen ?? '127.0.0.1',
     repeat: integer('repeat', values.repeat ?? '1', 1, 1_000_000),

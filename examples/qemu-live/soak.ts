@@ -106,12 +106,13 @@ class Soak {
   }
 
   #moveOptions(): MoveOptions {
-    const { tracker, downtimeLimitMs, autoConverge, pinAll, maxBandwidth, listen } = this.#options;
+    const { tracker, downtimeLimitMs, timeLimitMs, autoConverge, pinAll, maxBandwidth, listen } =
+      this.#options;
     const { onSource, startDestination: start = startDestination } = this.#hooks;
     return {
       uri: formatRdmaUri({ host: listen, port: 0 }),
       tracker: (vm, blocks) => trackerOf(tracker, vm, blocks),
-      live: { downtimeLimitMs, autoConverge },
+      live: { downtimeLimitMs, timeLimitMs, autoConverge },
       ...{ pinAll, maxBandwidth, startDestination: start },
       ...(onSource === undefined ? {} : { onSource }),
     };
