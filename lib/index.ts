@@ -27,6 +27,7 @@ export { QmpClient, type QmpEvent, type QmpGreeting } from './qmp/client.ts';
 export { type HintKind, MigrationHints } from './ram/hints.ts';
 export { type Mapping, mapCaller, mapFile, mapMemfd } from './ram/mapping.ts';
 export type { DirtyTracker, TrackerKind } from './ram/tracker.ts';
+export * from './ram/trackers/index.ts';
 export type {
   Arrival,
   DestinationTarget,

@@ -1,0 +1,245 @@
+/**
+ * Moves a running guest from host to host to host, all of them processes of this machine, and looks at every page after each move:
+ *
+ *     npm run demo:embed -- --moves 10
+ *     npm run demo:embed -- --moves 50 --chaos --seed 7 --tracker write-protect
+ *
+ * With `--chaos` some migrations are cancelled and some destinations killed, at random moments; the guest must then run on where it
+ * was, with right memory. Ends with 1 when a page is wrong, or the guest does not run.
+ */
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { parseArgs } from 'node:util';
+import type { TrackerChoice } from 'rdma-migrate';
+import type { Command, Moved, MoveOptions, Report } from './host.ts';
+
+const ANSWER_MS = 120_000;
+
+type Said<S extends Report['said']> = Extract<Report, { said: S }>;
+
+class HostProcess implements AsyncDisposable {
+  readonly #child: ChildProcess;
+  readonly #reports: Report[] = [];
+  #wake = (): void => {};
+
+  constructor() {
+    this.#child = fork(new URL('./host.js', import.meta.url), { serialization: 'advanced' });
+    this.#child.on('message', (report: Report) => {
+      this.#reports.push(report);
+      this.#wake();
+    });
+    this.#child.on('exit', () => {
+      this.#reports.push({ said: 'failed', code: 'DEAD', message: 'the host process has ended' });
+      this.#wake();
+    });
+  }
+
+  tell(command: Command): void {
+    if (this.#child.connected) this.#child.send(command);
+  }
+
+  /** The next report. */
+  async next(): Promise<Report> {
+    const late = AbortSignal.timeout(ANSWER_MS);
+    while (this.#reports.length === 0) {
+      await new Promise<void>((resolve, reject) => {
+        this.#wake = resolve;
+        late.addEventListener('abort', () => reject(new Error('a host does not answer')), { once: true });
+      });
+    }
+    return this.#reports.shift() as Report;
+  }
+
+  async expect<S extends Report['said']>(said: S): Promise<Said<S>> {
+    const report = await this.next();
+    if (report.said !== said) throw new Error(`expected ${said}: ${JSON.stringify(report)}`);
+    return report as Said<S>;
+  }
+
+  async kill(): Promise<void> {
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
+    const exited = once(this.#child, 'exit');
+    this.#child.kill('SIGKILL');
+    await exited;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.kill();
+  }
+}
+
+interface Options {
+  readonly moves: number;
+  readonly bytes: bigint;
+  readonly chaos: boolean;
+  readonly seed: number;
+  readonly move: Omit<MoveOptions, 'uri'>;
+}
+
+/** A small generator whose run can be repeated (mulberry32). */
+function randomFrom(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+class Journey {
+  readonly #options: Options;
+  readonly #random: () => number;
+  readonly #moves: (Moved & { readonly outside: number })[] = [];
+  #failures = 0;
+  #lastMs = 500;
+
+  constructor(options: Options) {
+    this.#options = options;
+    this.#random = randomFrom(options.seed);
+  }
+
+  async run(): Promise<void> {
+    let here = new HostProcess();
+    try {
+      here.tell({ do: 'start', bytes: this.#options.bytes });
+      await here.expect('ready');
+      while (this.#moves.length < this.#options.moves) {
+        const there = new HostProcess();
+        const moved = await this.#attempt(here, there).catch(async (error: unknown) => {
+          await there.kill();
+          throw error;
+        });
+        const left = moved ? here : there;
+        here = moved ? there : here;
+        await left.kill();
+      }
+    } finally {
+      await here.kill();
+    }
+    this.#summarise();
+  }
+
+  /** True: the guest is at `there` now. */
+  async #attempt(here: HostProcess, there: HostProcess): Promise<boolean> {
+    there.tell({ do: 'listen' });
+    const { uri } = await there.expect('listening');
+    here.tell({ do: 'move', options: { uri, ...this.#options.move } });
+    const broken = this.#breakSometimes(here, there);
+    const report = await here.next();
+    clearTimeout(broken);
+    if (report.said === 'moved') return this.#arrived(report, here, there);
+    if (report.said !== 'failed' || report.code === 'WRONG') throw new Error(JSON.stringify(report));
+    return this.#failed(report, here, there);
+  }
+
+  #breakSometimes(here: HostProcess, there: HostProcess): NodeJS.Timeout | undefined {
+    if (!this.#options.chaos) return undefined;
+    const [kind, when] = [this.#random(), this.#random()];
+    if (kind < 1 / 3) return undefined;
+    return setTimeout(
+      () => (kind < 2 / 3 ? here.tell({ do: 'cancel' }) : void there.kill()),
+      when * this.#lastMs * 1.2,
+    );
+  }
+
+  async #arrived(moved: Moved, here: HostProcess, there: HostProcess): Promise<boolean> {
+    const report = await there.next();
+    // Killed right behind its COMMITTED: the VM was its, and is gone with it; nothing is wrong here, and nothing goes on.
+    if (report.said === 'failed' && report.code === 'DEAD' && this.#options.chaos) {
+      console.log(
+        '  the destination died with the guest it had confirmed: the guest goes on at the source, from where it stood',
+      );
+      return this.#resume(here);
+    }
+    if (report.said !== 'arrived') throw new Error(JSON.stringify(report));
+    const outside = report.firstWrite - moved.lastWrite;
+    this.#moves.push({ ...moved, outside });
+    this.#lastMs = moved.totalMs;
+    console.log(
+      `move ${this.#moves.length}: ${moved.rounds} rounds, ${moved.totalMs} ms; downtime ${ms(moved.downtime)} (expected ${ms(moved.expected)}, ` +
+        `seen from the guest ${ms(outside)}): ${partsOf(moved)}${moved.throttle ? `; throttled by ${moved.throttle} %` : ''}; every page is right, pass ${report.pass}`,
+    );
+    return true;
+  }
+
+  async #failed(failed: Said<'failed'>, here: HostProcess, there: HostProcess): Promise<boolean> {
+    this.#failures += 1;
+    if (failed.code === 'COMMIT_UNKNOWN') {
+      await there.kill();
+      console.log(
+        '  COMMIT_UNKNOWN: the destination is dead for certain now, so the guest goes on at the source',
+      );
+      return this.#resume(here);
+    }
+    await this.#expectRuns(here);
+    console.log(`  ${failed.code}: the guest runs on at the source, every page is right`);
+    return false;
+  }
+
+  async #resume(here: HostProcess): Promise<false> {
+    here.tell({ do: 'resume' });
+    await here.expect('ready');
+    await this.#expectRuns(here);
+    return false;
+  }
+
+  async #expectRuns(here: HostProcess): Promise<void> {
+    here.tell({ do: 'check' });
+    const before = await here.expect('checked');
+    for (;;) {
+      here.tell({ do: 'check' });
+      const { lastWrite } = await here.expect('checked');
+      if (lastWrite > before.lastWrite) return;
+    }
+  }
+
+  #summarise(): void {
+    const sorted = (pick: (move: Moved & { outside: number }) => number): string => {
+      const values = this.#moves.map(pick).sort((a, b) => a - b);
+      const at = (part: number): string => ms(values[Math.floor((values.length - 1) * part)] ?? 0);
+      return `${at(0)} / ${at(0.5)} / ${at(1)}`;
+    };
+    const { downtimeLimitMs } = this.#options.move;
+    const over = this.#moves.filter(({ downtime }) => downtime > downtimeLimitMs).length;
+    console.log(
+      `${this.#moves.length} moves, ${this.#failures} broken attempts, no page lost or torn. Least / median / most: downtime ` +
+        `${sorted(({ downtime }) => downtime)}, seen from the guest ${sorted(({ outside }) => outside)}; ${over} above the limit of ${downtimeLimitMs} ms`,
+    );
+  }
+}
+
+const ms = (value: number): string => `${value.toFixed(1)} ms`;
+const partsOf = ({ parts }: Moved): string =>
+  Object.entries(parts)
+    .map(([name, value]) => `${name} ${value.toFixed(1)}`)
+    .join(' + ');
+
+function options(): Options {
+  const { values } = parseArgs({
+    options: {
+      moves: { type: 'string', default: '10' },
+      mebibytes: { type: 'string', default: '64' },
+      chaos: { type: 'boolean', default: false },
+      seed: { type: 'string', default: '1' },
+      tracker: { type: 'string', default: 'auto' },
+      'downtime-limit': { type: 'string', default: '300' },
+      'max-bandwidth': { type: 'string', default: '0' },
+      'time-limit': { type: 'string', default: '30000' },
+    },
+  });
+  return {
+    moves: Number(values.moves),
+    bytes: BigInt(values.mebibytes) << 20n,
+    chaos: values.chaos,
+    seed: Number(values.seed),
+    move: {
+      tracker: values.tracker as TrackerChoice,
+      downtimeLimitMs: Number(values['downtime-limit']),
+      maxBandwidth: BigInt(values['max-bandwidth']),
+      timeLimitMs: Number(values['time-limit']),
+    },
+  };
+}
+
+await new Journey(options()).run();

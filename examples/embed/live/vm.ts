@@ -1,0 +1,188 @@
+/** A VMM in small: it owns its guest's RAM, runs it, pauses it, and moves it live. */
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
+import {
+  type DestinationTarget,
+  type Guest,
+  type Mapping,
+  mapMemfd,
+  type RamBlock,
+  type ReceivedVm,
+  type SourceVm,
+  type TrackerChoice,
+  trackDirty,
+} from 'rdma-migrate';
+import { CONTROL, type GuestState, PAGE, STATE, verify } from './memory.ts';
+
+const MACHINE = 'example-live-1.0';
+const MAX_DEVICE_STATE = 4096;
+const PAUSE_MS = 10_000;
+
+/** A guest in memory of this process, from its first start or as it arrived. */
+export class ExampleVm implements AsyncDisposable {
+  readonly #mapping: Mapping;
+  readonly #control = new SharedArrayBuffer(12);
+  readonly #state = new SharedArrayBuffer(24);
+  readonly #command = new Int32Array(this.#control);
+  readonly #progress = new BigInt64Array(this.#state);
+  readonly #vcpu: Worker;
+
+  private constructor(mapping: Mapping) {
+    this.#mapping = mapping;
+    this.#command[CONTROL.wanted] = CONTROL.pause;
+    this.#command[CONTROL.standing] = 1;
+    this.#vcpu = new Worker(new URL('./guest-worker.js', import.meta.url), {
+      workerData: {
+        address: mapping.address,
+        pages: this.pages,
+        control: this.#control,
+        state: this.#state,
+      },
+    });
+  }
+
+  /** A guest that stands, its vCPU ready to run. Untouched RAM is what pass 0 leaves. */
+  static async create(bytes: bigint): Promise<ExampleVm> {
+    const vm = new ExampleVm(await mapMemfd({ name: 'ram', length: bytes }));
+    vm.state = { nextPage: 0, pass: 1 };
+    await once(vm.#vcpu, 'online');
+    return vm;
+  }
+
+  get ram(): Mapping {
+    return this.#mapping;
+  }
+
+  get pages(): number {
+    return Number(this.#mapping.length) / PAGE;
+  }
+
+  get state(): GuestState {
+    return { nextPage: Number(this.#progress[STATE.nextPage]), pass: Number(this.#progress[STATE.pass]) };
+  }
+
+  /** Set while it stands. */
+  set state({ nextPage, pass }: GuestState) {
+    this.#progress[STATE.nextPage] = BigInt(nextPage);
+    this.#progress[STATE.pass] = BigInt(pass);
+  }
+
+  /** When the guest wrote last, milliseconds of the monotonic clock. */
+  get lastWrite(): number {
+    return Number(this.#progress[STATE.lastWrite]) / 1e6;
+  }
+
+  run(): void {
+    Atomics.store(this.#command, CONTROL.wanted, CONTROL.run);
+    Atomics.notify(this.#command, CONTROL.wanted);
+  }
+
+  /** Resolves when the guest stands. */
+  async pause(): Promise<void> {
+    Atomics.store(this.#command, CONTROL.wanted, CONTROL.pause);
+    Atomics.notify(this.#command, CONTROL.wanted);
+    const late = performance.now() + PAUSE_MS;
+    while (Atomics.load(this.#command, CONTROL.standing) === 0) {
+      if (performance.now() > late) throw new Error('the guest does not stand');
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+  }
+
+  /** Every page, while the guest stands. @throws Error for a wrong page */
+  verify(): void {
+    verify(this.#mapping.address, this.pages, this.state);
+  }
+
+  /** The VM as its migration sees it. */
+  async toSource(kind: TrackerChoice): Promise<SourceVm> {
+    const blocks: RamBlock[] = [{ name: 'ram', length: this.#mapping.length, mapping: this.#mapping }];
+    const guest: Guest = {
+      tracker: await trackDirty(blocks, { kind, guestWritesHere: true }),
+      pause: () => this.pause(),
+      resume: async () => this.run(),
+      throttle: async (percentage) => void Atomics.store(this.#command, CONTROL.throttle, percentage),
+    };
+    const vm = this;
+    return {
+      layout: { machine: MACHINE, pageSize: PAGE, blocks },
+      blocks,
+      ramSection: { sectionId: 1, instanceId: 0 },
+      before: streamBegin(),
+      guest,
+      async *after() {
+        yield streamEnd(vm.state);
+      },
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#vcpu.terminate();
+    await this.#mapping.close();
+  }
+}
+
+/** Where the VM lands, a machine that stands ready; it owns that until `take`. */
+export class ExampleTarget implements DestinationTarget, AsyncDisposable {
+  #vm: ExampleVm | undefined;
+  #deviceState = Buffer.alloc(0);
+
+  async allocate({ layout }: ReceivedVm): Promise<readonly RamBlock[]> {
+    const [block, ...rest] = layout.blocks;
+    if (layout.machine !== MACHINE || !block || rest.length > 0) throw new Error('this is another machine');
+    this.#vm = await ExampleVm.create(block.length);
+    return [{ ...block, mapping: this.#vm.ram }];
+  }
+
+  async append(bytes: Uint8Array): Promise<void> {
+    if (this.#deviceState.length + bytes.length > MAX_DEVICE_STATE) throw new Error('too much device state');
+    this.#deviceState = Buffer.concat([this.#deviceState, bytes]);
+  }
+
+  /** The guest's state can be read: from here on the VM lives here. */
+  async commit(): Promise<void> {
+    if (this.#vm) this.#vm.state = parseState(this.#deviceState);
+  }
+
+  async abort(): Promise<void> {
+    await this.#vm?.[Symbol.asyncDispose]();
+    this.#vm = undefined;
+  }
+
+  /** The VM that has arrived; it stands. */
+  take(): ExampleVm {
+    const vm = this.#vm;
+    if (vm === undefined) throw new Error('nothing has arrived');
+    this.#vm = undefined;
+    return vm;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.abort();
+  }
+}
+
+/** "QEVM", version 3, and the section CONFIGURATION with the machine's name. */
+function streamBegin(): Uint8Array {
+  const machine = Buffer.from(MACHINE);
+  return Buffer.concat([Buffer.from('QEVM'), u32(3), Buffer.of(0x07), u32(machine.length), machine]);
+}
+
+/** EOF, and the section VMDESCRIPTION, whose JSON carries the guest's state. */
+function streamEnd(guest: GuestState): Uint8Array {
+  const description = Buffer.from(JSON.stringify({ page_size: PAGE, devices: [], guest }));
+  return Buffer.concat([Buffer.of(0x00, 0x06), u32(description.length), description]);
+}
+
+function parseState(stream: Buffer): GuestState {
+  const { guest } = JSON.parse(stream.subarray(stream.indexOf('{')).toString()) as { guest?: GuestState };
+  const { nextPage, pass } = guest ?? {};
+  if (!Number.isSafeInteger(nextPage) || !Number.isSafeInteger(pass))
+    throw new Error('no state of the guest');
+  return guest as GuestState;
+}
+
+function u32(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(value);
+  return bytes;
+}
