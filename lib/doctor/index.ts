@@ -10,6 +10,7 @@ import { checkCrc, checkDirtyTracking, checkKernel, checkNode } from './platform
 import { checkAddon, checkIwarp, checkVerbs } from './providers.ts';
 import { checkQemu } from './qemu.ts';
 import { type System, thisSystem } from './system.ts';
+import { checkTrackers } from './trackers.ts';
 
 export type { Check, CheckDetail, CheckStatus } from './check.ts';
 export type { System } from './system.ts';
@@ -62,11 +63,19 @@ export async function runDoctor({
     checkShmemHugePages(system),
     checkDirtyTracking(system),
     qemu,
-    ...(addon.status === 'ok' ? [await (await import('./self-test.ts')).selfTest(signal)] : []),
+    ...(addon.status === 'ok'
+      ? [await probedTrackers(), await (await import('./self-test.ts')).selfTest(signal)]
+      : []),
   ];
   if (signal?.aborted) throwCancelled(signal, signal.reason);
   const ready = checks.every(({ essential, status }) => !essential || status === 'ok');
   return { version: await toolVersion(), ready, checks };
+}
+
+/** Loaded late: it needs the addon. */
+async function probedTrackers(): Promise<Check> {
+  const { probeTrackers } = await import('../ram/trackers/index.ts');
+  return checkTrackers(await probeTrackers([]));
 }
 
 async function loadAddon(): Promise<{ readonly native?: NativeDevices; readonly failure?: unknown }> {
