@@ -2,7 +2,7 @@
  * What a pin budget costs: RAM without a zero page moves with pin-all, without, and with budgets, in turn. Time in all as a ratio to pin-all of the
  * same round, what was registered at most, and what the kernel counted as pinned (VmPin) in both processes, sampled.
  *
- *   npm run bench:pinning -- [--rounds N] [--mib N] [--provider iwarp|verbs] [--host ADDRESS] [--budget MIB ...] [--no-pin-all] [--json]
+ *   npm run bench:pinning -- [--rounds N] [--mib N] [--provider iwarp|verbs] [--host ADDRESS] [--budget MIB ...] [--only-budgets] [--json]
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -74,7 +74,7 @@ async function main(): Promise<number> {
       provider: { type: 'string', default: 'iwarp' },
       host: { type: 'string', default: '127.0.0.1' },
       budget: { type: 'string', multiple: true },
-      'no-pin-all': { type: 'boolean', default: false },
+      'only-budgets': { type: 'boolean', default: false },
       json: { type: 'boolean', default: false },
     },
   });
@@ -84,8 +84,8 @@ async function main(): Promise<number> {
   const end = fork(END);
   const budgets = values.budget?.map(BigInt) ?? [mib / 16n];
   const rows = [
-    ...(values['no-pin-all'] ? [] : [{ name: 'pin-all', options: { pinAll: true } }]),
-    { name: 'without a budget', options: {} },
+    ...(values['only-budgets'] ? [] : [{ name: 'pin-all', options: { pinAll: true } }]),
+    ...(values['only-budgets'] ? [] : [{ name: 'without a budget', options: {} }]),
     ...budgets.map((size) => ({ name: `budget of ${size} MiB`, options: { pinBudget: size << 20n } })),
   ].map((row) => ({ ...row, taken: [] as Taken[] }));
   for (let round = 0; round <= Number(values.rounds); round++) {

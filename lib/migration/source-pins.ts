@@ -111,7 +111,7 @@ export class SpanPins implements SourcePins {
   async *ready(block: PinnedBlock, data: Iterable<Span>, dense: boolean): AsyncGenerator<ReadySpan> {
     const window = this.#window;
     let batch: ChunkSpan[] = [];
-    let bytes = 0n;
+    let [bytes, most] = [0n, 0n];
     for (const wanted of registrationSpans(data, block.block.length)) {
       for (let rest: ChunkSpan | undefined = wanted; rest; ) {
         const head = window.head(block.index, rest);
@@ -121,10 +121,11 @@ export class SpanPins implements SourcePins {
           yield this.#ready(head.pin, head.span);
           continue;
         }
-        if (bytes + head.span.length > window.spanBytes || batch.length >= this.#maxBatch) {
+        if (batch.length > 0 && (bytes + head.span.length > most || batch.length >= this.#maxBatch)) {
           yield* await this.#admit(block, batch, dense);
           [batch, bytes] = [[], 0n];
         }
+        if (batch.length === 0) most = await this.#awaitRoom(head.span.length);
         batch.push(head.span);
         bytes += head.span.length;
       }
@@ -157,7 +158,10 @@ export class SpanPins implements SourcePins {
 
   async #admit(block: PinnedBlock, spans: readonly ChunkSpan[], dense: boolean): Promise<ReadySpan[]> {
     if (spans.length === 0) return [];
-    await this.#makeRoom(spans.reduce((sum, { length }) => sum + length, 0n));
+    const bytes = spans.reduce((sum, { length }) => sum + length, 0n);
+    // There was room when they were picked; spans that were used again since then have taken of it.
+    await this.#awaitRoom(bytes);
+    await this.#evict(this.#window.victims(bytes) as readonly Pin<SpanKeys>[]);
     const { connection } = this.#options;
     const [rkeys, regions] = await Promise.all([
       this.#registerRemote(block, spans, dense),
@@ -171,15 +175,20 @@ export class SpanPins implements SourcePins {
     });
   }
 
-  async #makeRoom(bytes: bigint): Promise<void> {
-    for (;;) {
-      const victims = this.#window.victims(bytes);
-      if (victims) return this.#evict(victims);
+  /**
+   * Waits until so much can be registered; answers with how much then can be at once. That is half of the budget at most, while the other half is
+   * written: a message and its answer take as long as what the writer has posted before it.
+   */
+  async #awaitRoom(bytes: bigint): Promise<bigint> {
+    const { budget, spanBytes } = this.#window;
+    while (this.#window.room < bytes) {
       const [oldest] = this.#jobs;
       if (!oldest)
         throw new MigrationError('INTERNAL', 'ram', `no room for ${bytes} bytes in the pin budget`);
       await unlessAborted(oldest, this.#options.signal, 'ram');
     }
+    const most = budget === undefined ? spanBytes : budget / 2n;
+    return this.#window.room < most ? this.#window.room : most;
   }
 
   /** The writer has done with them: their WRITEs have completed, and the message goes behind them on the same queue. */

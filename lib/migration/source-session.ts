@@ -182,7 +182,10 @@ export class SourceSession {
     const granule = pinGranule(this.#blocks.map(({ block }) => block.mapping.pageSize));
     const window = new PinWindow<SpanKeys>(
       this.#blocks.map(({ block }) => block.length),
-      { budget, spanBytes: spanBytesFor(budget, granule, WINDOW_BYTES) },
+      {
+        budget,
+        spanBytes: spanBytesFor(budget, granule, WINDOW_BYTES, agreed.extended ? 'batched' : 'single'),
+      },
       (index, span) => hints?.temperature((this.#blocks[index] as SourceBlock).block.name, span) ?? 'normal',
     );
     const { extended, sparse } = agreed;

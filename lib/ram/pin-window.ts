@@ -7,6 +7,8 @@ import { CHUNK_BYTES, type ChunkSpan, chunksOf } from './spans.ts';
 /** Eviction order beside the time of the last use. */
 export type Warmth = 'cold' | 'normal' | 'hot';
 
+const UNLIMITED = 1n << 64n;
+
 const COLDEST_FIRST: readonly Warmth[] = ['cold', 'normal', 'hot'];
 
 /** A registered span. `handle` is its user's. */
@@ -36,6 +38,7 @@ export class PinWindow<H> {
   readonly #order = new Set<Held<H>>();
   #bytes = 0n;
   #peak = 0n;
+  #inUse = 0n;
 
   /** No span is longer than `spanBytes`, a multiple of a chunk and of every block's page size, and at most the budget. */
   constructor(
@@ -56,6 +59,11 @@ export class PinWindow<H> {
 
   get peak(): bigint {
     return this.#peak;
+  }
+
+  /** Bytes that can be registered without waiting for a user of a span, if what is idle is evicted. */
+  get room(): bigint {
+    return (this.budget ?? UNLIMITED) - this.#inUse;
   }
 
   /**
@@ -82,19 +90,23 @@ export class PinWindow<H> {
     pins.splice(firstBehind(pins, span.offset), 0, pin);
     this.#order.add(pin);
     this.#bytes += span.length;
+    this.#inUse += span.length;
     if (this.#bytes > this.#peak) this.#peak = this.#bytes;
     return pin;
   }
 
   use(pin: Pin<H>): void {
     const held = this.#held(pin);
+    if (held.users === 0) this.#inUse += held.span.length;
     held.users += 1;
     this.#order.delete(held);
     this.#order.add(held);
   }
 
   release(pin: Pin<H>): void {
-    this.#held(pin).users -= 1;
+    const held = this.#held(pin);
+    held.users -= 1;
+    if (held.users === 0) this.#inUse -= held.span.length;
   }
 
   /** What to give up so that `bytes` more fit, in this order; undefined: too much of it is in use. */
@@ -155,8 +167,11 @@ function firstBehind(pins: readonly Pin<unknown>[], offset: bigint): number {
   return low;
 }
 
-/** What a budget is divided into: one span being written, one waiting, one being registered, one on its way out. */
-const SPANS_IN_BUDGET = 4n;
+/**
+ * What a budget is divided into: while some spans are written, others are being registered or on their way out. Several go in one message
+ * to a peer of ours; a QEMU gets a message for each, so there they are longer.
+ */
+const SPANS_IN_BUDGET = { batched: 8n, single: 4n } as const;
 
 /** The unit that registrations are made of: a chunk, or a page where that is larger. */
 export function pinGranule(pageSizes: readonly number[]): bigint {
@@ -169,8 +184,13 @@ export function leastPinBudget(granule: bigint): bigint {
 }
 
 /** The longest span to register at a time. `most` counts without a budget, and above it. */
-export function spanBytesFor(budget: bigint | undefined, granule: bigint, most: bigint): bigint {
+export function spanBytesFor(
+  budget: bigint | undefined,
+  granule: bigint,
+  most: bigint,
+  messages: 'batched' | 'single',
+): bigint {
   const whole = (bytes: bigint): bigint => (bytes < granule ? granule : (bytes / granule) * granule);
-  if (budget === undefined || budget / SPANS_IN_BUDGET > most) return whole(most);
-  return whole(budget / SPANS_IN_BUDGET);
+  const part = budget === undefined ? most : budget / SPANS_IN_BUDGET[messages];
+  return whole(part < most ? part : most);
 }

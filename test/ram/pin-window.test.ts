@@ -16,14 +16,16 @@ const chunks = (first: number, count: number): ChunkSpan =>
   chunksOf({ offset: BigInt(first) * CHUNK_BYTES, length: BigInt(count) * CHUNK_BYTES - 4096n }, LENGTH);
 
 describe('spanBytesFor', () => {
-  it('is a quarter of the budget in whole granules, at least one, and no longer than a window without a budget', () => {
+  it('is an eighth of the budget, or a quarter, in whole granules, at least one, and no longer than a window without a budget', () => {
     const [granule, most] = [CHUNK_BYTES, 1n << 30n];
-    expect(spanBytesFor(64n << 20n, granule, most)).toBe(16n << 20n);
-    expect(spanBytesFor((7n << 20n) + 5n, granule, most)).toBe(1n << 20n);
-    expect(spanBytesFor(2n << 20n, granule, most)).toBe(1n << 20n);
-    expect(spanBytesFor(undefined, granule, most)).toBe(most);
-    expect(spanBytesFor(1n << 40n, granule, most)).toBe(most);
-    expect(spanBytesFor(9n << 20n, 2n << 20n, most)).toBe(2n << 20n);
+    const single = (budget: bigint | undefined, unit = granule) => spanBytesFor(budget, unit, most, 'single');
+    expect(spanBytesFor(64n << 20n, granule, most, 'batched')).toBe(8n << 20n);
+    expect(single(64n << 20n)).toBe(16n << 20n);
+    expect(single((7n << 20n) + 5n)).toBe(1n << 20n);
+    expect(single(2n << 20n)).toBe(1n << 20n);
+    expect(single(undefined)).toBe(most);
+    expect(single(1n << 40n)).toBe(most);
+    expect(single(9n << 20n, 2n << 20n)).toBe(2n << 20n);
     expect(pinGranule([4096, 2 << 20])).toBe(2n << 20n);
   });
 
@@ -34,7 +36,7 @@ describe('spanBytesFor', () => {
         fc.constantFrom(CHUNK_BYTES, 2n << 20n, 1n << 30n),
         (more, granule) => {
           const budget = leastPinBudget(granule) + more;
-          expect(spanBytesFor(budget, granule, 1n << 30n) * 2n).toBeLessThanOrEqual(budget);
+          expect(spanBytesFor(budget, granule, 1n << 30n, 'single') * 2n).toBeLessThanOrEqual(budget);
         },
       ),
     );
@@ -54,7 +56,7 @@ describe('PinWindow', () => {
   it('is never above the budget, evicts nothing in use, and every chunk asked for is in a span that is registered', () => {
     fc.assert(
       fc.property(budgets, fc.array(use, { maxLength: 60 }), (budget, uses) => {
-        const spanBytes = spanBytesFor(budget, CHUNK_BYTES, 1n << 30n);
+        const spanBytes = spanBytesFor(budget, CHUNK_BYTES, 1n << 30n, 'single');
         const window = new PinWindow<number>([LENGTH, LENGTH], { budget, spanBytes });
         const inUse: Pin<number>[] = [];
         let key = 0;

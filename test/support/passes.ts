@@ -74,7 +74,7 @@ export class PassSource implements AsyncDisposable {
       bitmap.setRange(0, bitmap.pages);
       return { index, block, remote: remote[index] as DestinationBlock, bitmap, fresh: sparse };
     });
-    const limits = { budget, spanBytes: spanBytesFor(budget, CHUNK_BYTES, WINDOW_BYTES) };
+    const limits = { budget, spanBytes: spanBytesFor(budget, CHUNK_BYTES, WINDOW_BYTES, 'batched') };
     const warmth = (index: number, span: { offset: bigint; length: bigint }) =>
       hints?.temperature(vm.blocks[index]?.name ?? '', span) ?? 'normal';
     this.window = new PinWindow(
