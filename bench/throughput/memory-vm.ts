@@ -64,15 +64,20 @@ async function writeNoise(
   }
 }
 
-/** Memory that is there and touched before the RAM comes, and kept for the next migration. */
+/** Memory that is there and, unless told otherwise, touched before the RAM comes, and kept for the next migration. */
 export class MemoryTarget implements DestinationTarget {
+  readonly #populates: boolean;
   #mapping: Mapping | undefined;
+
+  constructor({ populates = true }: { populates?: boolean } = {}) {
+    this.#populates = populates;
+  }
 
   async allocate({ layout }: Parameters<DestinationTarget['allocate']>[0]) {
     const block = layout.blocks[0];
     if (layout.blocks.length !== 1 || !block) throw new Error('the benchmark moves one block');
     this.#mapping ??= await mapMemfd({ name: BLOCK, length: block.length });
-    await this.#mapping.populate(0n, block.length);
+    if (this.#populates) await this.#mapping.populate(0n, block.length);
     return [{ ...block, mapping: this.#mapping }];
   }
 
