@@ -28,10 +28,13 @@ export function migrationSummary(
   const { ram } = result;
   const ramSeconds = formatDuration(result['total-time'] - result['setup-time']);
   const rate = formatRate(ram.mbps * BYTES_PER_MEGABIT);
+  // A device places what it receives without telling how much that is.
+  const counted = verb === 'sent' || result.provider !== 'verbs';
+  const content = counted ? ` (${formatBytes(ram['normal-bytes'])} with content, ${rate})` : '';
   const direction = verb === 'sent' ? 'to' : 'from';
   return [
-    `${verb} ${what} ${direction} ${result.peer}: ${result.machine}, ${formatBytes(ram.total)} of RAM in ${ramSeconds} ` +
-      `(${formatBytes(ram['normal-bytes'])} with content, ${rate}), ${formatBytes(result['device-state-bytes'])} of device state`,
+    `${verb} ${what} ${direction} ${result.peer}: ${result.machine}, ${formatBytes(ram.total)} of RAM in ${ramSeconds}` +
+      `${content}, ${formatBytes(result['device-state-bytes'])} of device state`,
     `provider ${result.provider}: ${result['provider-reason']}; ${pinning(result)}, CRC ${onOff(result.crc)}`,
     OUTCOME[verb][result.outcome],
   ];

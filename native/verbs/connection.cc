@@ -119,17 +119,18 @@ void Connection::give_sends() {
   if (!sends_open_ || give_failure_) return;
   while (send_ring_.has_ungiven()) {
     const fabric::SendWorkRequest& request = send_ring_.next_to_give();
-    ibv_sge buffer{request.address, request.length, 0};
+    Regions::Buffers buffers{};
+    const int count = regions_->buffers(request.lkey, request.address, request.length, buffers);
     int error_number = 0;
-    if (request.length != 0 && !regions_->device_key(request.lkey, buffer.lkey)) {
+    if (count < 0) {
       give_failure_ =
           Error("INVALID_ARGUMENT",
                 "the memory region of a posted work request was deregistered before its bytes were sent");
     } else {
       ibv_send_wr work{};
       work.wr_id = send_ring_.given();
-      work.sg_list = &buffer;
-      work.num_sge = request.length == 0 ? 0 : 1;
+      work.sg_list = buffers.data();
+      work.num_sge = count;
       work.opcode = device_opcode(request.opcode);
       work.send_flags = request.signaled ? IBV_SEND_SIGNALED : 0;
       work.wr.rdma.remote_addr = request.remote_address;
@@ -158,13 +159,13 @@ bool Connection::post_recv(const fabric::RecvWorkRequest& request) {
 void Connection::give_recvs() {
   while (recvs_open_ && recv_ring_.has_ungiven()) {
     const fabric::RecvWorkRequest& request = recv_ring_.next_to_give();
-    ibv_sge buffer{request.address, request.length, 0};
-    const bool known = request.length == 0 || regions_->device_key(request.lkey, buffer.lkey);
+    Regions::Buffers buffers{};
+    const int count = regions_->buffers(request.lkey, request.address, request.length, buffers);
     ibv_recv_wr work{};
     work.wr_id = request.wr_id;
-    work.sg_list = &buffer;
-    work.num_sge = request.length == 0 ? 0 : 1;
-    const int error_number = known ? queue_pair_->post_recv(work) : EFAULT;
+    work.sg_list = buffers.data();
+    work.num_sge = count;
+    const int error_number = count < 0 ? EFAULT : queue_pair_->post_recv(work);
     if (error_number != 0 && established_) return;
     if (error_number != 0) {
       throw Error("CONNECT_FAILED", "the device took no RECV of " + std::to_string(request.length) + " bytes",

@@ -20,7 +20,7 @@ constexpr size_t kMaxRequestData = 56;  // InfiniBand and RoCE
 // MPA (RFC 5044 section 7.1.2) lets the initiator speak first, and in a migration the passive side does. siw
 // gives up a connection whose first message comes together with the MPA reply, so it must not catch up with
 // the reply.
-constexpr std::chrono::milliseconds kFirstSendPause{100};
+constexpr std::chrono::milliseconds kFirstSendPause{200};
 
 constexpr std::chrono::milliseconds kFlushPatience{1000};  // for a device to give posted requests back
 constexpr std::chrono::milliseconds kPollPause{1};

@@ -89,8 +89,8 @@ void Connection::on_send_completion(const ibv_wc& completion) {
 void Connection::note_failure(const ibv_wc& completion) {
   if (failure_ || disconnect_sent_ || stopping_.load()) return;
   const fabric::SendWorkRequest* request = send_ring_.find(completion.wr_id);
-  uint32_t key = 0;
-  if (request != nullptr && request->length != 0 && !regions_->device_key(request->lkey, key)) {
+  Regions::Buffers unused{};
+  if (request != nullptr && regions_->buffers(request->lkey, request->address, request->length, unused) < 0) {
     failure_ =
         Error("INVALID_ARGUMENT",
               "the memory region of a posted work request was deregistered before its bytes were sent");

@@ -67,9 +67,13 @@ Error connect_event_error(const CmEvent& event, const std::string& peer, bool iw
       return Error("CONNECTION_LOST",
                    peer + " ended the connection before it was established; see its log for the reason");
     default:
-      return Error("CONNECT_FAILED", "cannot connect to " + peer + ": " + rdma_event_str(event.type) +
-                                         ", status " + std::to_string(event.status) +
-                                         "; see the kernel's log on both sides");
+      return Error(
+          "CONNECT_FAILED",
+          "cannot connect to " + peer + ": " + rdma_event_str(event.type) + ", status " +
+              std::to_string(event.status) +
+              (iwarp ? "; Linux' siw fails so from time to time when a QEMU listens: start both again; "
+                       "or see the kernel's log on both sides"
+                     : "; see the kernel's log on both sides"));
   }
 }
 

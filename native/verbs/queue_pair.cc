@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "verbs/regions.h"
+
 namespace rdma_migrate::verbs {
 namespace {
 
@@ -52,7 +54,9 @@ void QueuePair::create_queue_pair(uint32_t max_send_wr, uint32_t max_recv_wr) {
   attributes.recv_cq = recv_cq_.get();
   attributes.cap.max_send_wr = max_send_wr;
   attributes.cap.max_recv_wr = max_recv_wr;
-  attributes.cap.max_send_sge = attributes.cap.max_recv_sge = 1;
+  // What is sent may lie in two registrations.
+  attributes.cap.max_send_sge = std::tuple_size_v<Regions::Buffers>;
+  attributes.cap.max_recv_sge = 1;
   attributes.qp_type = IBV_QPT_RC;
   if (rdma_create_qp(id_->get(), pd_.get(), &attributes) != 0)
     throw device_error(device_name_, "queue pair", errno);

@@ -1,10 +1,14 @@
 #include "verbs/regions.h"
 
+#include <algorithm>
 #include <cerrno>
+#include <optional>
 #include <string>
 
 #include "memory/memory_limit.h"
 #include "verbs/locked_memory.h"
+#include "verbs/parallel.h"
+#include "verbs/pieces.h"
 #include "verbs/prefault.h"
 #include "verbs/queue_pair.h"
 
@@ -58,10 +62,11 @@ std::unique_ptr<fabric::MemoryRegion> Regions::add(uint64_t address, uint64_t le
   if (ended_)
     throw Error("REGISTER_FAILED",
                 "the connection has been closed; no memory can be registered with it any more");
-  Mr mr = queue_pair_ ? register_with_device(address, length, access) : nullptr;
+  Region region{address, length, access, {}, 0};
+  if (queue_pair_) register_with_device(region);
   std::lock_guard lock(mutex_);
   const uint32_t handle = new_handle();
-  regions_[handle] = {address, length, access, std::move(mr)};
+  regions_[handle] = std::move(region);
   return std::make_unique<VerbsMemoryRegion>(shared_from_this(), handle, address, length);
 }
 
@@ -71,15 +76,46 @@ uint32_t Regions::new_handle() {
   return last_handle_;
 }
 
-Regions::Mr Regions::register_with_device(uint64_t address, uint64_t length, unsigned access) const {
+void Regions::register_with_device(Region& region) const {
   const uint64_t limit = queue_pair_->max_mr_size();
-  if (length > limit) {
+  // What is only sent from: a peer has one key for a range, and an iWARP READ arrives in one buffer.
+  if (region.access == 0) {
+    region.piece = piece_size(region.length, limit == 0 ? UINT64_MAX : limit);
+    return register_pieces(region);
+  }
+  if (region.length > limit) {
     throw Error("REGISTER_FAILED",
                 queue_pair_->device_name() + " registers at most " + memory::format_bytes(limit) +
-                    " at once and " + memory::format_bytes(length) +
+                    " at once and " + memory::format_bytes(region.length) +
                     " were asked for; one range has one key, so it cannot be split: migrate without pin-all");
   }
-  if (writable(access)) prefault(address, length);
+  if (writable(region.access)) prefault(region.address, region.length);
+  region.piece = region.length;
+  region.mrs.push_back(register_range(region.address, region.length, region.access));
+}
+
+void Regions::register_pieces(Region& region) const {
+  const uint64_t count =
+      std::max<uint64_t>(1, region.length / region.piece + (region.length % region.piece != 0));
+  region.mrs.resize(count);
+  std::mutex mutex;
+  std::optional<Error> failure;
+  in_parallel(count, [&](uint64_t at) {
+    try {
+      const uint64_t offset = at * region.piece;
+      const uint64_t length = std::min(region.piece, region.length - offset);
+      region.mrs[at] = register_range(region.address + offset, length, region.access);
+    } catch (const Error& error) {
+      std::lock_guard lock(mutex);
+      if (!failure) failure = error;
+    }
+  });
+  if (!failure) return;
+  region.mrs.clear();
+  throw *failure;
+}
+
+Regions::Mr Regions::register_range(uint64_t address, uint64_t length, unsigned access) const {
   Mr mr(ibv_reg_mr(queue_pair_->pd(), reinterpret_cast<void*>(address), length, device_access(access)));
   if (!mr) throw pin_error(address, length, writable(access), errno);
   return mr;
@@ -95,15 +131,22 @@ void Regions::remove(uint32_t handle) {
 uint32_t Regions::rkey(uint32_t handle) const {
   std::lock_guard lock(mutex_);
   auto found = regions_.find(handle);
-  return found == regions_.end() || !found->second.mr ? 0 : found->second.mr->rkey;
+  return found == regions_.end() || found->second.mrs.empty() ? 0 : found->second.mrs.front()->rkey;
 }
 
-bool Regions::device_key(uint32_t handle, uint32_t& lkey) const {
+int Regions::buffers(uint32_t handle, uint64_t address, uint32_t length, Buffers& out) const {
+  if (length == 0) return 0;
   std::lock_guard lock(mutex_);
   auto found = regions_.find(handle);
-  if (found == regions_.end() || !found->second.mr) return false;
-  lkey = found->second.mr->lkey;
-  return true;
+  if (found == regions_.end() || found->second.mrs.empty()) return -1;
+  const Region& region = found->second;
+  const uint64_t offset = address - region.address;
+  const uint64_t at = offset / region.piece;
+  const uint64_t first = std::min<uint64_t>(length, (at + 1) * region.piece - offset);
+  out[0] = {address, static_cast<uint32_t>(first), region.mrs[at]->lkey};
+  if (first == length) return 1;
+  out[1] = {address + first, static_cast<uint32_t>(length - first), region.mrs[at + 1]->lkey};
+  return 2;
 }
 
 void Regions::check(uint32_t handle, uint64_t address, uint32_t length, unsigned rights) const {
@@ -119,6 +162,11 @@ void Regions::check(uint32_t handle, uint64_t address, uint32_t length, unsigned
                  " leaves its memory region of " + std::to_string(region.length) + " bytes at " +
                  std::to_string(region.address));
   }
+  if (!region.mrs.empty() && length > region.piece) {
+    bad_argument("a request of " + std::to_string(length) +
+                 " bytes; memory to send from is registered in pieces of " + std::to_string(region.piece) +
+                 " bytes, and a request is at most as long");
+  }
   if ((region.access & rights) != rights)
     bad_argument("a buffer for received data needs a region with local write access");
 }
@@ -128,8 +176,7 @@ void Regions::bind(std::shared_ptr<QueuePair> queue_pair) {
   if (ended_) return;
   queue_pair_ = std::move(queue_pair);
   std::lock_guard lock(mutex_);
-  for (auto& [handle, region] : regions_)
-    region.mr = register_with_device(region.address, region.length, region.access);
+  for (auto& [handle, region] : regions_) register_with_device(region);
 }
 
 void Regions::unbind() {
@@ -137,7 +184,7 @@ void Regions::unbind() {
   ended_ = true;
   {
     std::lock_guard lock(mutex_);
-    for (auto& [handle, region] : regions_) region.mr.reset();
+    for (auto& [handle, region] : regions_) region.mrs.clear();
   }
   queue_pair_.reset();
 }

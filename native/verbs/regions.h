@@ -5,11 +5,13 @@
 
 #include <infiniband/verbs.h>
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <shared_mutex>
 #include <unordered_map>
+#include <vector>
 
 #include "fabric/fabric.h"
 
@@ -27,8 +29,10 @@ class Regions : public std::enable_shared_from_this<Regions> {
 
   // Throws Error INVALID_ARGUMENT unless handle covers the range with these rights.
   void check(uint32_t handle, uint64_t address, uint32_t length, unsigned rights) const;
-  // The device's lkey; false: deregistered, or no device yet.
-  bool device_key(uint32_t handle, uint32_t& lkey) const;
+  // A checked range as the device takes it: in how many buffers, 0 for an empty range; -1: the region has
+  // been deregistered, or there is no device yet.
+  using Buffers = std::array<ibv_sge, 2>;
+  int buffers(uint32_t handle, uint64_t address, uint32_t length, Buffers& out) const;
 
   // The device is known: registers what waits for it. Throws Error like add().
   void bind(std::shared_ptr<QueuePair> queue_pair);
@@ -44,10 +48,14 @@ class Regions : public std::enable_shared_from_this<Regions> {
     uint64_t address = 0;
     uint64_t length = 0;
     unsigned access = 0;
-    Mr mr;
+    // Empty until the device is known. More than one, of piece bytes each, only where access is 0.
+    std::vector<Mr> mrs;
+    uint64_t piece = 0;
   };
 
-  Mr register_with_device(uint64_t address, uint64_t length, unsigned access) const;
+  void register_with_device(Region& region) const;
+  void register_pieces(Region& region) const;
+  Mr register_range(uint64_t address, uint64_t length, unsigned access) const;
   uint32_t new_handle();
 
   // Held shared by whoever registers or deregisters, which takes as long as pinning takes; alone by bind()

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include "verbs/locked_memory.h"
+#include "verbs/pieces.h"
 #include "verbs/send_ring.h"
 
 using namespace rdma_migrate;
@@ -108,6 +109,18 @@ TEST_CASE("more than the limit of locked memory is refused, with the bytes neede
   CHECK(code_of(UINT64_MAX / 2, limits) == "");
   limits.may_ignore = false;
   CHECK(code_of(UINT64_MAX, limits).find("LOCKED_MEMORY_LIMIT") == 0);
+}
+
+TEST_CASE("memory to send from is registered in pieces that the device takes, 64 at most where it can") {
+  constexpr uint64_t kMiB = 1 << 20;
+  CHECK(verbs::piece_size(1, UINT64_MAX) == 64 * kMiB);
+  CHECK(verbs::piece_size(4096 * kMiB, UINT64_MAX) == 64 * kMiB);
+  CHECK(verbs::piece_size(4096 * kMiB + 1, UINT64_MAX) == 66 * kMiB);
+  CHECK(verbs::piece_size(uint64_t{1} << 40, UINT64_MAX) == (uint64_t{1} << 34));
+  CHECK(verbs::piece_size(uint64_t{1} << 40, uint64_t{1} << 31) == (uint64_t{1} << 31));
+  CHECK(verbs::piece_size(1024 * kMiB, 5 * kMiB) == 4 * kMiB);
+  CHECK(verbs::piece_size(1024 * kMiB, 4096) == 4096);
+  CHECK(verbs::piece_size(UINT64_MAX, UINT64_MAX) >= UINT64_MAX / 64);
 }
 
 TEST_CASE("more than the machine or its cgroup has is refused, whoever asks") {

@@ -7,6 +7,7 @@
 
 #include "support/providers.h"
 #include "support/requests.h"
+#include "support/rig.h"
 
 using namespace rdma_migrate;
 using namespace rdma_migrate::test;
@@ -98,6 +99,27 @@ TEST_CASE("more than the locked memory limit is refused before anything is pinne
   // siw takes the limit at its word; other drivers let root pass, as the kernel's rule is.
   CHECK(code == (device_kind() == "siw" ? "LOCKED_MEMORY_LIMIT" : "none"));
   pair.close();
+}
+
+TEST_CASE("what lies across two registrations of a large range arrives whole") {
+  if (unavailable()) return;
+  const auto provider = device_provider();
+  constexpr uint64_t kPiece = 64 << 20;
+  constexpr uint64_t kHalf = 4096;
+  Rig rig(*provider, {}, 2 * kHalf);
+  fabric::Bytes memory(2 * kPiece + kHalf);
+  for (uint64_t at = kPiece - kHalf; at < kPiece + kHalf; ++at)
+    memory[at] = static_cast<uint8_t>(at * 37 + at / 256);
+  const auto region =
+      rig.pair.active->register_memory(reinterpret_cast<uintptr_t>(memory.data()), memory.size(), 0);
+  fabric::SendWorkRequest write = rig.write(0, 0, 2 * kHalf);
+  write.address = region->address() + kPiece - kHalf;
+  write.lkey = region->lkey();
+  REQUIRE(rig.pair.active->post_send(write));
+  rig.sync();
+  CHECK(std::equal(rig.remote->bytes.begin(), rig.remote->bytes.end(), memory.begin() + kPiece - kHalf));
+  write.length = kPiece + 1;
+  CHECK_THROWS_AS(rig.pair.active->post_send(write), Error);
 }
 
 TEST_CASE("a port that goes down ends its connections with a typed error") {

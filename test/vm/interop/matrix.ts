@@ -1,9 +1,10 @@
 /** The cases of a device, in the order in which they run: images that earlier cases make are sent by later ones. */
 import type { Device } from '../arguments.ts';
 import type { NamedCase } from '../report.ts';
+import { evenOnSiw } from './again.ts';
 import { brokenReceive, killedTarget, mismatch, oursToQemu, qemuToOurs, qemuToQemu } from './cases.ts';
 import type { OurEnd } from './our-end.ts';
-import type { Scene } from './scene.ts';
+import type { Case, Scene } from './scene.ts';
 import { spanTimes } from './spans.ts';
 
 /** Where our end runs: a process in the VM on the device, or one outside on no device. */
@@ -15,9 +16,15 @@ export interface Place {
 const mode = (pinAll: boolean) => `pin-all ${pinAll ? 'on' : 'off'}`;
 const BOTH = [false, true] as const;
 
+const again =
+  (work: Case): Case =>
+  (scene) =>
+    evenOnSiw(() => work(scene));
+
 function withOurs({ name, end }: Place): NamedCase<Scene>[] {
   const image = (pinAll: boolean) => `vm-${end.provider}-${pinAll ? 'pinned' : 'dynamic'}`;
   const ours = `rdma-migrate ${name}`;
+  const toQemu = end.provider === 'verbs' ? again : (work: Case) => work;
   return [
     ...BOTH.map((pinAll) => ({
       name: `QEMU → ${ours}, ${mode(pinAll)}`,
@@ -25,11 +32,11 @@ function withOurs({ name, end }: Place): NamedCase<Scene>[] {
     })),
     ...BOTH.map((pinAll) => ({
       name: `${ours} → QEMU, ${mode(pinAll)}`,
-      run: oursToQemu(end, image(pinAll), pinAll),
+      run: toQemu(oursToQemu(end, image(pinAll), pinAll)),
     })),
     { name: `${ours} → QEMU, time without and with pin-all`, run: spanTimes(end) },
-    { name: `${ours} → QEMU with more RAM`, run: mismatch(end, image(false)) },
-    { name: `${ours} → QEMU that is killed`, run: killedTarget(end, image(false)) },
+    { name: `${ours} → QEMU with more RAM`, run: toQemu(mismatch(end, image(false))) },
+    { name: `${ours} → QEMU that is killed`, run: toQemu(killedTarget(end, image(false))) },
     { name: `QEMU → ${ours}, migrate_cancel`, run: brokenReceive(end, 'migrate_cancel') },
     { name: `QEMU → ${ours}, QEMU is killed`, run: brokenReceive(end, 'kill QEMU') },
     { name: `QEMU → ${ours}, ours is killed`, run: brokenReceive(end, 'kill ours') },
@@ -38,7 +45,7 @@ function withOurs({ name, end }: Place): NamedCase<Scene>[] {
 
 export function matrix(device: Device, places: readonly Place[]): NamedCase<Scene>[] {
   return [
-    ...BOTH.map((pinAll) => ({ name: `QEMU → QEMU, ${mode(pinAll)}`, run: qemuToQemu(pinAll) })),
+    ...BOTH.map((pinAll) => ({ name: `QEMU → QEMU, ${mode(pinAll)}`, run: again(qemuToQemu(pinAll)) })),
     ...places.flatMap(withOurs),
   ].map(({ name, run }) => ({ name: `${device}: ${name}`, run }));
 }

@@ -1,19 +1,20 @@
 /** What pin-all off costs: registration in long spans has to make up for it. */
 
 import type { Qemu } from '../../../examples/qemu/qemu.ts';
+import { evenOnSiw } from './again.ts';
 import type { OurEnd } from './our-end.ts';
 import { MIB, setPinAll, waitForOutcome, waitUntilDirtying } from './qemu.ts';
 import { type Case, expectCompleted, expectOk, listen, type Scene, unique, withVm } from './scene.ts';
 
 /** Nearly all of RAM is data: zero pages would be left out without pin-all, and the two would not move the same. */
 const SIZE = { ramBytes: 128 * MIB, regionBytes: 112 * MIB };
-const ROUNDS = 5;
-const QEMU_ROUNDS = 2;
+const ROUNDS = 3;
+const QEMU_ROUNDS = 1;
 const MAX_RATIO = 1.15;
 const MODES = [false, true] as const;
 
-const median = (values: readonly number[]) =>
-  [...values].sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
+/** What else the machine does makes a migration longer, and nothing makes it shorter than it takes. */
+const shortest = (values: readonly number[]) => Math.min(...values);
 
 const withTarget = <T>(scene: Scene, pinAll: boolean, work: (target: Qemu, uri: string) => Promise<T>) =>
   withVm(scene, { name: 'target', incoming: 'defer', paused: true, ...SIZE }, async (target) =>
@@ -30,13 +31,16 @@ async function migrateStopped(source: Qemu, uri: string, pinAll: boolean): Promi
 }
 
 function sendTime(scene: Scene, ours: OurEnd, image: string, pinAll: boolean): Promise<number> {
-  return withTarget(scene, pinAll, async (target, uri) => {
-    await ours.send(image, uri, pinAll);
-    const sent = await ours.sent(image);
-    expectOk(sent);
-    await expectCompleted(waitForOutcome(target));
-    return Number(sent.last?.['total-time']);
-  });
+  const attempt = ours.provider === 'verbs' ? evenOnSiw : <T>(work: () => Promise<T>) => work();
+  return attempt(() =>
+    withTarget(scene, pinAll, async (target, uri) => {
+      await ours.send(image, uri, pinAll);
+      const sent = await ours.sent(image);
+      expectOk(sent);
+      await expectCompleted(waitForOutcome(target));
+      return Number(sent.last?.['total-time']);
+    }),
+  );
 }
 
 /** In turn, so that what else the machine does falls on both modes alike. */
@@ -45,7 +49,7 @@ async function inTurn(rounds: number, time: (pinAll: boolean) => Promise<number>
   for (let round = 0; round < rounds; round++) {
     for (const pinAll of MODES) times[Number(pinAll) as 0 | 1].push(await time(pinAll));
   }
-  return [median(times[0]), median(times[1])];
+  return [shortest(times[0]), shortest(times[1])];
 }
 
 async function withStoppedVm<T>(scene: Scene, work: (source: Qemu) => Promise<T>): Promise<T> {
@@ -66,12 +70,14 @@ export const spanTimes =
       expectOk(await ours.received(image));
       const [dynamic, pinned] = await inTurn(ROUNDS, (pinAll) => sendTime(scene, ours, image, pinAll));
       const [qemuDynamic, qemuPinned] = await inTurn(QEMU_ROUNDS, (pinAll) => {
-        return withTarget(scene, pinAll, async (_, uri) => {
-          // A VM that has been migrated must be told that it is still the one before it can be migrated again.
-          await source.execute('cont');
-          await source.execute('stop');
-          return migrateStopped(source, uri, pinAll);
-        });
+        return evenOnSiw(() =>
+          withTarget(scene, pinAll, async (_, uri) => {
+            // A VM that has been migrated must be told that it is still the one before it can be migrated again.
+            await source.execute('cont');
+            await source.execute('stop');
+            return migrateStopped(source, uri, pinAll);
+          }),
+        );
       });
       const ratio = dynamic / pinned;
       const text =
