@@ -9,6 +9,7 @@ import type { Observation, ObserverJob } from './observer.ts';
 
 const STEPS_ADDRESS = STATE_ADDRESS + 8;
 const PAUSE_MS = 0.2;
+const LAST_LOOK_MS = 2_000;
 
 const { source, destination, stop } = workerData as ObserverJob;
 const flag = new Int32Array(stop);
@@ -19,12 +20,20 @@ const [here, there] = [openSync(source, 'r'), openSync(destination, 'r')];
 let last = { steps: 0n, at: 0 };
 let first: { steps: bigint; at: number } | undefined;
 let longest = 0;
+let told: number | undefined;
 
 function steps(file: number): bigint {
   return readSync(file, word, 0, 8, STEPS_ADDRESS) === 8 ? word.readBigUInt64LE() : 0n;
 }
 
-for (let before = performance.now(); Atomics.load(flag, 0) === 0; ) {
+/** It is told to end when somebody knows that the guest goes on there; that may show a moment later. */
+function isOver(now: number): boolean {
+  if (Atomics.load(flag, 0) === 0) return false;
+  told ??= now;
+  return first !== undefined || now - told > LAST_LOOK_MS;
+}
+
+for (let before = performance.now(); !isOver(before); ) {
   const [at, now] = [steps(here), performance.now()];
   if (at !== last.steps) {
     last = { steps: at, at: now };
