@@ -19,7 +19,7 @@ const LOADED_MS = 10_000;
 
 export interface MoveOptions {
   readonly uri: string;
-  readonly tracker: (vm: Vm, blocks: readonly RamBlock[]) => DirtyTracker | Promise<DirtyTracker>;
+  readonly tracker: (vm: Vm, blocks: readonly RamBlock[]) => Promise<DirtyTracker>;
   readonly live: LiveOptions;
   readonly pinAll: boolean;
   readonly maxBandwidth: bigint;

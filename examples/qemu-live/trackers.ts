@@ -1,13 +1,22 @@
 /** How the guest's writes are noticed. */
-import type { DirtyTracker, RamBlock } from 'rdma-migrate';
+import { type DirtyTracker, type RamBlock, trackDirty } from 'rdma-migrate';
 import type { Vm } from './bench.ts';
 
-/** `none` takes every page for written: right for any guest, and the downtime is that of a whole pass. */
-export const TRACKERS = ['none'] as const;
+/**
+ * `hash` compares contents and works everywhere; `soft-dirty` needs a kernel with CONFIG_MEM_SOFT_DIRTY. `none` takes every page for written: right for any
+ * guest, and the downtime is that of a pass over all of its RAM.
+ */
+export const TRACKERS = ['hash', 'soft-dirty', 'none'] as const;
 export type TrackerName = (typeof TRACKERS)[number];
 
-export function trackerOf(_name: TrackerName, _vm: Vm, blocks: readonly RamBlock[]): DirtyTracker {
-  return everyPage(blocks);
+export async function trackerOf(
+  name: TrackerName,
+  { qemu }: Vm,
+  blocks: readonly RamBlock[],
+): Promise<DirtyTracker> {
+  if (name === 'none') return everyPage(blocks);
+  // QEMU is the only one that writes: its vCPUs, and its devices, which it emulates itself.
+  return trackDirty(blocks, { kind: name, ...(qemu.pid === undefined ? {} : { pid: qemu.pid }) });
 }
 
 function everyPage(blocks: readonly RamBlock[]): DirtyTracker {

@@ -77,7 +77,7 @@ describeWithQemu('a running QEMU', { ramBytes: RAM_BYTES }, () => {
       { from, to },
       {
         uri: 'rdma:127.0.0.1:0',
-        tracker: (vm, blocks) => trackerOf('none', vm, blocks),
+        tracker: (vm, blocks) => trackerOf('hash', vm, blocks),
         live: { downtimeLimitMs: 2_000 },
         ...{ pinAll: false, maxBandwidth: 0n },
         startDestination: (job) => startDestination(job, compiled('destination')),
@@ -204,7 +204,7 @@ describeWithQemu('a running QEMU', { ramBytes: RAM_BYTES }, () => {
       qmp: from.qemu.qmp,
       ramFiles: from.ramFiles,
       folder: folder.path,
-      tracker: (blocks) => trackerOf('none', from, blocks),
+      tracker: (blocks) => trackerOf('hash', from, blocks),
     });
     await vm.guest.pause(); // compares
     expect(vm.guest.settling).not.toContain('pc.ram');
