@@ -1,4 +1,5 @@
 /** The destination's end: a QEMU that waits (`-incoming defer`), as rdma-migrate sees it. */
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   type DestinationTarget,
@@ -34,6 +35,7 @@ export interface IncomingOptions {
  * the migration lets it go on with {@link run}. A QEMU that was given a stream and refused it has ended; that is no VM lost.
  */
 export class IncomingVm implements DestinationTarget, AsyncDisposable {
+  readonly ramIsFresh: boolean;
   readonly #options: IncomingOptions;
   readonly #machine: VmLayout;
   readonly #deviceState: Uint8Array[] = [];
@@ -41,15 +43,17 @@ export class IncomingVm implements DestinationTarget, AsyncDisposable {
   #vm: ReceivedVm | undefined;
   #blocks: RamBlock[] = [];
 
-  private constructor(options: IncomingOptions, machine: VmLayout) {
+  private constructor(options: IncomingOptions, machine: VmLayout, ramIsFresh: boolean) {
     this.#options = options;
     this.#machine = machine;
+    this.ramIsFresh = ramIsFresh;
   }
 
   /** @throws what QMP throws */
   static async open(options: IncomingOptions): Promise<IncomingVm> {
     await setCapabilities(options.qmp, DEVICE_STATE_ONLY);
-    return new IncomingVm(options, await describeMachine(options.qmp));
+    const fresh = await Promise.all(Object.values(options.ramFiles).map(isHole));
+    return new IncomingVm(options, await describeMachine(options.qmp), !fresh.includes(false));
   }
 
   /** @throws MigrationError BLOCK_MISMATCH: the waiting QEMU is another machine */
@@ -135,6 +139,11 @@ export class IncomingVm implements DestinationTarget, AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.#blocks.splice(0).map(({ mapping }) => mapping.close()));
   }
+}
+
+/** A QEMU that waits has written nothing to its RAM yet; a RAM file that was used before is another matter. */
+async function isHole(path: string): Promise<boolean> {
+  return (await stat(path)).blocks === 0;
 }
 
 function aborted(signal: AbortSignal): Promise<never> {
