@@ -1,6 +1,7 @@
 #include "dirty/hole_watch.h"
 
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -8,10 +9,13 @@
 #include <utility>
 
 #include "dirty/tracker.h"
+#include "memory/zero_page.h"
 
 namespace rdma_migrate::dirty {
 namespace {
 
+// Two changes within this many seconds may have the same time.
+constexpr double kClockTick = 0.1;
 constexpr uint64_t kCacheStep = uint64_t{1} << 30;  // bytes a mincore() call, 256 KiB of answers
 
 }  // namespace
@@ -23,12 +27,42 @@ bool HoleWatch::needed(const memory::Mapping& mapping) {
 }
 
 HoleWatch::HoleWatch(std::shared_ptr<memory::Mapping> mapping)
-    : mapping_(std::move(mapping)), data_(pages_of(*mapping_)) {
+    : mapping_(std::move(mapping)), data_(pages_of(*mapping_)), zero_(pages_of(*mapping_)) {
   update(nullptr);
 }
 
 uint64_t HoleWatch::update(memory::Bitmap* dirty) {
-  return mapping_->fd() >= 0 && mapping_->seeks_holes() ? walk_file(dirty) : walk_cache(dirty);
+  const bool changed = may_have_changed();  // asked first: what is given back from here on is the next call's
+  const bool by_file = mapping_->fd() >= 0 && mapping_->seeks_holes();
+  const uint64_t holes = by_file ? walk_file(dirty) : walk_cache(dirty);
+  return changed && dirty != nullptr ? holes + find_zeros(dirty) : holes;
+}
+
+// Hole punching sets a file's time of change, stores through a mapping of memory do not.
+bool HoleWatch::may_have_changed() {
+  struct stat status {};
+  if (mapping_->fd() < 0 || !mapping_->seeks_holes() || fstat(mapping_->fd(), &status) != 0) return true;
+  const bool changed = change_is_fresh_ || status.st_ctim.tv_sec != changed_.tv_sec ||
+                       status.st_ctim.tv_nsec != changed_.tv_nsec;
+  changed_ = status.st_ctim;
+  timespec now = {};
+  clock_gettime(CLOCK_REALTIME, &now);
+  const double age = static_cast<double>(now.tv_sec - changed_.tv_sec) +
+                     static_cast<double>(now.tv_nsec - changed_.tv_nsec) / 1e9;
+  change_is_fresh_ = age < kClockTick;
+  return changed;
+}
+
+uint64_t HoleWatch::find_zeros(memory::Bitmap* dirty) {
+  uint64_t found = 0;
+  const uint64_t pages = data_.pages(), page_size = mapping_->page_size();
+  for (uint64_t page = data_.next_set(0, pages); page < pages; page = data_.next_set(page + 1, pages)) {
+    if (zero_.test(page) || !memory::is_zero(mapping_->data() + page * page_size, page_size)) continue;
+    zero_.set_range(page, 1);
+    dirty->set_range(page, 1);
+    ++found;
+  }
+  return found;
 }
 
 uint64_t HoleWatch::note(bool is_data, uint64_t first, uint64_t end, memory::Bitmap* dirty) {

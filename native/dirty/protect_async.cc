@@ -72,7 +72,7 @@ void AsyncProtectTracker::begin() {
   protection_ = std::make_unique<Userfaultfd>(open());
   for (const auto& mapping : blocks()) protection_->add(*mapping);
   for (const auto& mapping : blocks()) {
-    scan(*mapping, nullptr);
+    scan(*mapping, {});
     holes_.push_back(HoleWatch::needed(*mapping) ? std::make_unique<HoleWatch>(mapping) : nullptr);
   }
 }
@@ -80,7 +80,7 @@ void AsyncProtectTracker::begin() {
 uint64_t AsyncProtectTracker::gather(Bitmaps bitmaps) {
   uint64_t pages = 0;
   for (size_t i = 0; i < blocks().size(); ++i) {
-    pages += scan(*blocks()[i], bitmaps[i].get());
+    pages += scan(*blocks()[i], {bitmaps[i].get(), holes_[i].get()});
     if (holes_[i]) pages += holes_[i]->update(bitmaps[i].get());
   }
   return pages;
@@ -95,16 +95,16 @@ void AsyncProtectTracker::end() noexcept {
   holes_.clear();
 }
 
-uint64_t AsyncProtectTracker::scan(const memory::Mapping& mapping, memory::Bitmap* dirty) {
+uint64_t AsyncProtectTracker::scan(const memory::Mapping& mapping, const Findings& found) {
   uint64_t pages = 0;
   for (uint64_t offset = 0; offset < mapping.length(); offset += kWindow) {
     throw_if_stopped();
     const uint64_t length = std::min(kWindow, mapping.length() - offset);
     try {
-      pages += scan_window(mapping, offset, length, dirty);
+      pages += scan_window(mapping, offset, length, found);
     } catch (...) {
       // Part of the window may be protected again without having been reported.
-      if (dirty != nullptr) dirty->set_range(offset / mapping.page_size(), length / mapping.page_size());
+      found.add(offset / mapping.page_size(), length / mapping.page_size());
       throw;
     }
   }
@@ -112,10 +112,10 @@ uint64_t AsyncProtectTracker::scan(const memory::Mapping& mapping, memory::Bitma
 }
 
 uint64_t AsyncProtectTracker::take(const memory::Mapping& mapping, const abi::PageRegion& region,
-                                   memory::Bitmap* dirty) {
+                                   const Findings& found) {
   if (!is_written(region)) return 0;
   const uint64_t count = (region.end - region.start) / mapping.page_size();
-  if (dirty != nullptr) dirty->set_range((region.start - mapping.address()) / mapping.page_size(), count);
+  found.add((region.start - mapping.address()) / mapping.page_size(), count);
   // PAGEMAP_SCAN leaves no marker where a huge page is not there. Whoever writes one before this does has
   // been reported above.
   if (is_absent(region) && mapping.page_size() > host_page_size() &&
@@ -126,19 +126,19 @@ uint64_t AsyncProtectTracker::take(const memory::Mapping& mapping, const abi::Pa
 }
 
 uint64_t AsyncProtectTracker::scan_window(const memory::Mapping& mapping, uint64_t offset, uint64_t length,
-                                          memory::Bitmap* dirty) {
+                                          const Findings& found) {
   const uint64_t end = mapping.address() + offset + length;
   uint64_t pages = 0;
   for (uint64_t at = mapping.address() + offset; at < end;) {
     abi::ScanArguments arguments = scan_arguments(at, end, regions_);
-    const int found = ioctl(pagemap_.get(), abi::kPagemapScan, &arguments);
-    if (found < 0) {
+    const int count = ioctl(pagemap_.get(), abi::kPagemapScan, &arguments);
+    if (count < 0) {
       throw Error(
           "TRACKER_UNAVAILABLE",
           "PAGEMAP_SCAN of " + mapping.name() + " failed; is it still mapped as it was when tracking began?",
           errno);
     }
-    for (int i = 0; i < found; ++i) pages += take(mapping, regions_[i], dirty);
+    for (int i = 0; i < count; ++i) pages += take(mapping, regions_[i], found);
     at = arguments.walk_end;
   }
   return pages;

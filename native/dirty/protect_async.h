@@ -25,10 +25,10 @@ class AsyncProtectTracker final : public Tracker {
   uint64_t gather(Bitmaps bitmaps) override;
   void end() noexcept override;
 
-  uint64_t scan(const memory::Mapping& mapping, memory::Bitmap* dirty);
+  uint64_t scan(const memory::Mapping& mapping, const Findings& found);
   uint64_t scan_window(const memory::Mapping& mapping, uint64_t offset, uint64_t length,
-                       memory::Bitmap* dirty);
-  uint64_t take(const memory::Mapping& mapping, const abi::PageRegion& region, memory::Bitmap* dirty);
+                       const Findings& found);
+  uint64_t take(const memory::Mapping& mapping, const abi::PageRegion& region, const Findings& found);
 
   std::unique_ptr<Userfaultfd> protection_;
   iwarp::UniqueFd pagemap_;

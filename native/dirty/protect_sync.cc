@@ -47,7 +47,7 @@ void FaultThreadTracker::begin() {
                 error.code().value());
   }
   for (const auto& mapping : blocks()) {
-    scan(*mapping, nullptr);
+    scan(*mapping, {});
     holes_.push_back(HoleWatch::needed(*mapping) ? std::make_unique<HoleWatch>(mapping) : nullptr);
   }
 }
@@ -55,7 +55,7 @@ void FaultThreadTracker::begin() {
 uint64_t FaultThreadTracker::gather(Bitmaps bitmaps) {
   uint64_t pages = 0;
   for (size_t i = 0; i < blocks().size(); ++i) {
-    pages += scan(*blocks()[i], bitmaps[i].get());
+    pages += scan(*blocks()[i], {bitmaps[i].get(), holes_[i].get()});
     if (holes_[i]) pages += holes_[i]->update(bitmaps[i].get());
   }
   return pages;
@@ -124,7 +124,7 @@ void FaultThreadTracker::let_writer_go(uint64_t address) const {
 
 // A page that is not protected was written, or has lost its protection with its page table entry. It is
 // protected again AFTER it was found so: a page that a writer takes meanwhile is found by the next call.
-uint64_t FaultThreadTracker::scan(const memory::Mapping& mapping, memory::Bitmap* dirty) {
+uint64_t FaultThreadTracker::scan(const memory::Mapping& mapping, const Findings& found) {
   uint64_t pages = 0;
   const auto visit = [&](uint64_t address, std::span<const uint64_t> entries) {
     for (size_t at = 0; at < entries.size();) {
@@ -134,7 +134,7 @@ uint64_t FaultThreadTracker::scan(const memory::Mapping& mapping, memory::Bitmap
         const uint64_t first = (from - mapping.address()) / mapping.page_size();
         const uint64_t end = address + stop * pagemap_->page_size() - mapping.address();
         const uint64_t count = (end + mapping.page_size() - 1) / mapping.page_size() - first;
-        if (dirty != nullptr) dirty->set_range(first, count);
+        found.add(first, count);
         pages += count;
         protect(mapping, mapping.address() + first * mapping.page_size(), count * mapping.page_size());
       }
@@ -146,7 +146,7 @@ uint64_t FaultThreadTracker::scan(const memory::Mapping& mapping, memory::Bitmap
     pagemap_->read(mapping.address() + offset, std::min(kWindow, mapping.length() - offset), visit);
   }
   if (broken_.load()) {
-    if (dirty != nullptr) dirty->set_range(0, dirty->pages());
+    found.add(0, pages_of(mapping));
     throw Error("TRACKER_UNAVAILABLE",
                 "the thread that serves write faults has failed; the guest runs on untracked, so start the "
                 "migration again");

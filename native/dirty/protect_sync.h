@@ -34,7 +34,7 @@ class FaultThreadTracker final : public Tracker {
   void let_writer_go(uint64_t address) const;
   void release() noexcept;
 
-  uint64_t scan(const memory::Mapping& mapping, memory::Bitmap* dirty);
+  uint64_t scan(const memory::Mapping& mapping, const Findings& found);
   void protect(const memory::Mapping& mapping, uint64_t address, uint64_t length);
 
   bool fills_holes_ = false;  // the kernel cannot protect an anonymous page that is not there

@@ -153,6 +153,7 @@ void SoftDirtyTracker::read_block(size_t block, memory::Bitmap* dirty) {
                        absent_[block]->set_range(first + at, end - at);
                      } else if (dirty != nullptr) {
                        dirty->set_range(first + at, end - at);
+                       holes_[block]->written(first + at, end - at);
                        found_ += end - at;
                      }
                      at = end;
@@ -169,6 +170,7 @@ void SoftDirtyTracker::take_absent(size_t block, memory::Bitmap* dirty) {
     if (dirty != nullptr) found_ += static_cast<uint64_t>(std::popcount(bits));
     for (; bits != 0; bits &= bits - 1) {
       const uint64_t page = index * 64 + static_cast<uint64_t>(std::countr_zero(bits));
+      holes_[block]->written(page, 1);
       addresses.push_back(addresses_[block] + page * pagemap_->page_size());
     }
     if (addresses.size() < 65536) continue;

@@ -405,7 +405,9 @@ TEST_CASE("copies under way never share memory, also where the ring wraps") {
   Outcome outcome;
   staged.bench.writer.submit(staged.job(), outcome.done());
   size_t completed = 0;
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(120);
   while (outcome.times() == 0) {
+    REQUIRE(std::chrono::steady_clock::now() < deadline);
     const size_t before = staged.bench.connection.posted().size();
     std::this_thread::sleep_for(std::chrono::milliseconds(5));  // time to go too far
     const auto posted = staged.bench.connection.posted();
@@ -419,7 +421,7 @@ TEST_CASE("copies under way never share memory, also where the ring wraps") {
     if (posted.size() != before) continue;
     size_t next = completed;
     while (next < posted.size() && !posted[next].signaled) ++next;
-    REQUIRE(next < posted.size());  // or nothing would ever make room
+    if (next == posted.size()) continue;  // one that makes room is still to be posted
     staged.bench.connection.complete(posted[next], fabric::Status::kSuccess);
     completed = next + 1;
   }
