@@ -36,7 +36,7 @@ std::string read_file(const std::string& path) {
 }
 
 bool write_file(const std::string& path, const char* text) {
-  const iwarp::UniqueFd fd(open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  const UniqueFd fd(open(path.c_str(), O_WRONLY | O_CLOEXEC));
   return fd && write(fd.get(), text, 1) == 1;
 }
 

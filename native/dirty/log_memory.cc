@@ -50,7 +50,7 @@ void LogMemory::map_file(const DirtyLog& log) {
   const auto host_page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
   if (log.offset % 8 != 0 || log.offset > INT64_MAX - bytes() - host_page)
     throw refused(name_, "has a bad offset");
-  fd_ = iwarp::UniqueFd(fcntl(log.fd, F_DUPFD_CLOEXEC, 0));
+  fd_ = UniqueFd(fcntl(log.fd, F_DUPFD_CLOEXEC, 0));
   if (!fd_) throw refused(name_, "has a bad file descriptor", errno);
   file_end_ = log.offset + bytes();
   check();

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "dirty/bitmap_log.h"
-#include "iwarp/fd.h"
+#include "fd.h"
 
 namespace rdma_migrate::dirty {
 
@@ -32,7 +32,7 @@ class LogMemory {
   std::string name_;
   uint64_t page_size_;
   uint64_t pages_;
-  iwarp::UniqueFd fd_;
+  UniqueFd fd_;
   uint64_t file_end_ = 0;
   void* mapped_ = nullptr;
   uint64_t mapped_length_ = 0;

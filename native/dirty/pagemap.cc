@@ -15,7 +15,7 @@ constexpr size_t kBatch = 65536;  // entries: 512 KiB, for 256 MiB of 4 KiB page
 
 }  // namespace
 
-Pagemap::Pagemap(iwarp::UniqueFd fd)
+Pagemap::Pagemap(UniqueFd fd)
     : fd_(std::move(fd)), page_size_(static_cast<uint64_t>(sysconf(_SC_PAGESIZE))), entries_(kBatch) {}
 
 void Pagemap::read(uint64_t address, uint64_t length,

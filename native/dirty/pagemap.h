@@ -6,14 +6,14 @@
 #include <span>
 #include <vector>
 
-#include "iwarp/fd.h"
+#include "fd.h"
 
 namespace rdma_migrate::dirty {
 
 class Pagemap {
  public:
   // fd: of a pagemap that was opened for reading.
-  explicit Pagemap(iwarp::UniqueFd fd);
+  explicit Pagemap(UniqueFd fd);
 
   // Calls visit(address of the first, entries), one entry a host page, for all of [address, address +
   // length). Throws Error: IO_ERROR.
@@ -22,7 +22,7 @@ class Pagemap {
   uint64_t page_size() const { return page_size_; }
 
  private:
-  iwarp::UniqueFd fd_;
+  UniqueFd fd_;
   uint64_t page_size_;
   std::vector<uint64_t> entries_;
 };

@@ -45,7 +45,7 @@ bool is_written(const abi::PageRegion& region) {
 
 uint64_t host_page_size() { return static_cast<uint64_t>(sysconf(_SC_PAGESIZE)); }
 
-iwarp::UniqueFd open_pagemap() { return iwarp::UniqueFd(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)); }
+UniqueFd open_pagemap() { return UniqueFd(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)); }
 
 }  // namespace
 
@@ -53,7 +53,7 @@ bool AsyncProtectTracker::supported() {
   const auto features = Userfaultfd::features(Userfaultfd::Faults::kNone);
   if (!features || (*features & kFeatures) != kFeatures) return false;
   // Both came with Linux 6.7, but a sandbox may have one without the other.
-  const iwarp::UniqueFd pagemap = open_pagemap();
+  const UniqueFd pagemap = open_pagemap();
   std::vector<abi::PageRegion> regions(1);
   abi::ScanArguments arguments = scan_arguments(0, 0, regions);
   arguments.flags = 0;

@@ -31,7 +31,7 @@ class AsyncProtectTracker final : public Tracker {
   uint64_t take(const memory::Mapping& mapping, const abi::PageRegion& region, const Findings& found);
 
   std::unique_ptr<Userfaultfd> protection_;
-  iwarp::UniqueFd pagemap_;
+  UniqueFd pagemap_;
   std::vector<std::unique_ptr<HoleWatch>> holes_;  // one a block; null where not needed
   std::vector<abi::PageRegion> regions_;
 };

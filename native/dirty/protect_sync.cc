@@ -37,7 +37,7 @@ FaultThreadTracker::FaultThreadTracker(Blocks blocks) : Tracker(std::move(blocks
 void FaultThreadTracker::begin() {
   protection_ = std::make_unique<Userfaultfd>(open());
   fills_holes_ = (protection_->granted() & abi::kFeatureWpUnpopulated) == 0;
-  pagemap_ = std::make_unique<Pagemap>(iwarp::UniqueFd(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)));
+  pagemap_ = std::make_unique<Pagemap>(UniqueFd(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)));
   for (const auto& mapping : blocks()) protection_->add(*mapping);
   try {
     thread_ = std::thread([this] { serve_faults(); });

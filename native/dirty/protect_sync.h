@@ -12,7 +12,7 @@
 #include "dirty/pagemap.h"
 #include "dirty/tracker.h"
 #include "dirty/userfaultfd.h"
-#include "iwarp/fd.h"
+#include "fd.h"
 
 namespace rdma_migrate::dirty {
 
@@ -41,7 +41,7 @@ class FaultThreadTracker final : public Tracker {
   std::unique_ptr<Userfaultfd> protection_;
   std::unique_ptr<Pagemap> pagemap_;
   std::vector<std::unique_ptr<HoleWatch>> holes_;  // one a block; null where not needed
-  iwarp::WakeEvent quit_;
+  WakeEvent quit_;
   std::atomic<bool> broken_{false};  // the thread gave up: everything is writable, nothing is tracked
   std::thread thread_;
 };

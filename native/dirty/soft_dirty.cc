@@ -45,7 +45,7 @@ bool SoftDirtyTracker::supported() {
   if (page == MAP_FAILED) return false;
   *static_cast<volatile char*>(page) = 1;
   uint64_t entry = 0;
-  const iwarp::UniqueFd pagemap(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
+  const UniqueFd pagemap(open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
   const auto at = static_cast<off_t>(reinterpret_cast<uint64_t>(page) / size * sizeof entry);
   const bool read = pagemap && pread(pagemap.get(), &entry, sizeof entry, at) == sizeof entry;
   munmap(page, size);

@@ -51,10 +51,9 @@ TargetProcess::TargetProcess(pid_t pid) : pid_(pid) {
   if (pid == getpid()) {
     throw Error("INVALID_ARGUMENT", "a process cannot stop itself to track its memory; use write-protect");
   }
-  folder_ =
-      iwarp::UniqueFd(::open(("/proc/" + std::to_string(pid)).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  folder_ = UniqueFd(::open(("/proc/" + std::to_string(pid)).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!folder_) throw Error("TRACKER_UNAVAILABLE", "there is no process " + std::to_string(pid), errno);
-  pidfd_ = iwarp::UniqueFd(static_cast<int>(syscall(kPidfdOpen, pid, 0)));
+  pidfd_ = UniqueFd(static_cast<int>(syscall(kPidfdOpen, pid, 0)));
   if (!pidfd_) {
     throw Error("TRACKER_UNAVAILABLE",
                 "cannot get hold of process " + std::to_string(pid) + " (pidfd_open, Linux 5.3)", errno);
@@ -63,8 +62,8 @@ TargetProcess::TargetProcess(pid_t pid) : pid_(pid) {
   read("stat");
 }
 
-iwarp::UniqueFd TargetProcess::open(const std::string& name, int flags) const {
-  iwarp::UniqueFd fd(openat(folder_.get(), name.c_str(), flags | O_CLOEXEC));
+UniqueFd TargetProcess::open(const std::string& name, int flags) const {
+  UniqueFd fd(openat(folder_.get(), name.c_str(), flags | O_CLOEXEC));
   if (fd) return fd;
   const std::string what = "/proc/" + std::to_string(pid_) + "/" + name;
   if (errno == EACCES || errno == EPERM) {
@@ -97,13 +96,13 @@ std::vector<TargetArea> TargetProcess::areas() const {
 }
 
 bool TargetProcess::stands() const {
-  const iwarp::UniqueFd tasks = open("task", O_RDONLY | O_DIRECTORY);
+  const UniqueFd tasks = open("task", O_RDONLY | O_DIRECTORY);
   const std::unique_ptr<DIR, int (*)(DIR*)> folder(fdopendir(dup(tasks.get())), closedir);
   if (!folder) throw Error("INTERNAL", "cannot list the threads of process " + std::to_string(pid_), errno);
   bool any = false;
   while (const dirent* entry = readdir(folder.get())) {
     if (entry->d_name[0] == '.') continue;
-    const iwarp::UniqueFd stat(
+    const UniqueFd stat(
         openat(tasks.get(), (std::string(entry->d_name) + "/stat").c_str(), O_RDONLY | O_CLOEXEC));
     if (!stat) continue;  // the thread has ended
     any = true;

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "iwarp/fd.h"
+#include "fd.h"
 
 namespace rdma_migrate::dirty {
 
@@ -28,7 +28,7 @@ class TargetProcess {
 
   pid_t pid() const { return pid_; }
   // A file of its /proc folder. Throws Error: TRACKER_UNAVAILABLE (it has ended; no permission).
-  iwarp::UniqueFd open(const std::string& name, int flags) const;
+  UniqueFd open(const std::string& name, int flags) const;
   std::string read(const std::string& name) const;
   std::vector<TargetArea> areas() const;
   // Whether no thread of it runs.
@@ -41,8 +41,8 @@ class TargetProcess {
 
  private:
   pid_t pid_;
-  iwarp::UniqueFd folder_;
-  iwarp::UniqueFd pidfd_;
+  UniqueFd folder_;
+  UniqueFd pidfd_;
 };
 
 // Holds every thread of a process while it lives: by SIGSTOP, or with the freezer of its cgroup. A process

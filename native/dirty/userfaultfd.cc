@@ -21,14 +21,14 @@
 namespace rdma_migrate::dirty {
 namespace {
 
-iwarp::UniqueFd open_userfaultfd(Userfaultfd::Faults faults) {
+UniqueFd open_userfaultfd(Userfaultfd::Faults faults) {
   const int flags = O_CLOEXEC | O_NONBLOCK;
   const int mode = faults == Userfaultfd::Faults::kNone ? UFFD_USER_MODE_ONLY : 0;
-  iwarp::UniqueFd fd(static_cast<int>(syscall(SYS_userfaultfd, flags | mode)));
+  UniqueFd fd(static_cast<int>(syscall(SYS_userfaultfd, flags | mode)));
   if (fd || errno != EPERM) return fd;
   // Whoever may open the device may have it whole (Linux 6.1).
-  const iwarp::UniqueFd device(open("/dev/userfaultfd", O_RDWR | O_CLOEXEC));
-  if (device) return iwarp::UniqueFd(ioctl(device.get(), USERFAULTFD_IOC_NEW, flags));
+  const UniqueFd device(open("/dev/userfaultfd", O_RDWR | O_CLOEXEC));
+  if (device) return UniqueFd(ioctl(device.get(), USERFAULTFD_IOC_NEW, flags));
   errno = EPERM;
   return {};
 }
@@ -72,7 +72,7 @@ Userfaultfd::Userfaultfd(Faults faults, uint64_t features)
 }
 
 std::optional<uint64_t> Userfaultfd::features(Faults faults) {
-  const iwarp::UniqueFd fd = open_userfaultfd(faults);
+  const UniqueFd fd = open_userfaultfd(faults);
   uint64_t known = 0;
   if (!fd || !agree(fd.get(), 0, &known)) return std::nullopt;
   return known;

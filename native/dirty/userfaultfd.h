@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <optional>
 
-#include "iwarp/fd.h"
+#include "fd.h"
 #include "memory/mapping.h"
 
 namespace rdma_migrate::dirty {
@@ -40,7 +40,7 @@ class Userfaultfd {
  private:
   bool write_protect(uint64_t address, uint64_t length, bool on) const;
 
-  iwarp::UniqueFd fd_;
+  UniqueFd fd_;
   uint64_t granted_;
 };
 

@@ -9,7 +9,7 @@
 #include <string>
 
 #include "fabric/fabric.h"
-#include "iwarp/fd.h"
+#include "fd.h"
 #include "iwarp/recv_queue.h"
 #include "iwarp/send_queue.h"
 #include "iwarp/stag_table.h"

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "iwarp/fd.h"
+#include "fd.h"
 
 namespace rdma_migrate::iwarp {
 

@@ -53,7 +53,7 @@ DeviceEvents::Fault fault_of(ibv_event_type type) {
 
 }  // namespace
 
-DeviceEvents::DeviceEvents(ibv_context* device, const ibv_qp* queue_pair, iwarp::WakeEvent& wake)
+DeviceEvents::DeviceEvents(ibv_context* device, const ibv_qp* queue_pair, WakeEvent& wake)
     : device_(device), queue_pair_(queue_pair), wake_(wake) {
   fcntl(device_->async_fd, F_SETFL, fcntl(device_->async_fd, F_GETFL) | O_NONBLOCK);
   std::lock_guard lock(registry().mutex);

@@ -8,7 +8,7 @@
 #include <atomic>
 #include <memory>
 
-#include "iwarp/fd.h"
+#include "fd.h"
 
 namespace rdma_migrate::verbs {
 
@@ -16,7 +16,7 @@ namespace rdma_migrate::verbs {
 class DeviceEvents {
  public:
   // wake is signaled after an event.
-  DeviceEvents(ibv_context* device, const ibv_qp* queue_pair, iwarp::WakeEvent& wake);
+  DeviceEvents(ibv_context* device, const ibv_qp* queue_pair, WakeEvent& wake);
   ~DeviceEvents();
   DeviceEvents(const DeviceEvents&) = delete;
   DeviceEvents& operator=(const DeviceEvents&) = delete;
@@ -35,7 +35,7 @@ class DeviceEvents {
 
   ibv_context* const device_;
   const ibv_qp* const queue_pair_;
-  iwarp::WakeEvent& wake_;
+  WakeEvent& wake_;
   std::atomic<Fault> fault_{Fault::kNone};
 };
 

@@ -6,13 +6,10 @@
 #include <vector>
 
 #include "fabric/address.h"
-#include "iwarp/fd.h"
+#include "fd.h"
 #include "verbs/cm_id.h"
 
 namespace rdma_migrate::verbs {
-
-using iwarp::UniqueFd;
-using iwarp::WakeEvent;
 
 // Thrown inside a connection's thread when close() has asked it to end.
 struct Stopped {};

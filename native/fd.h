@@ -10,7 +10,7 @@
 
 #include "error.h"
 
-namespace rdma_migrate::iwarp {
+namespace rdma_migrate {
 
 class UniqueFd {
  public:
@@ -61,4 +61,4 @@ class WakeEvent {
   UniqueFd fd_;
 };
 
-}  // namespace rdma_migrate::iwarp
+}  // namespace rdma_migrate
