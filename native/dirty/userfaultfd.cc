@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <string>
 
@@ -82,7 +83,11 @@ void Userfaultfd::add(const memory::Mapping& mapping) {
   uffdio_register request = {};
   request.range = range_of(mapping.address(), mapping.length());
   request.mode = UFFDIO_REGISTER_MODE_WP;
-  if (ioctl(fd_.get(), UFFDIO_REGISTER, &request) == 0) return;
+  added_.reserve(added_.size() + 1);
+  if (ioctl(fd_.get(), UFFDIO_REGISTER, &request) == 0) {
+    added_.push_back(mapping.address());
+    return;
+  }
   const int cause = errno;
   const char* why = cause == EBUSY ? "another userfaultfd of this process watches it"
                                    : "only anonymous memory, memfd, tmpfs and hugetlbfs can be "
@@ -91,6 +96,7 @@ void Userfaultfd::add(const memory::Mapping& mapping) {
 }
 
 void Userfaultfd::remove(const memory::Mapping& mapping) noexcept {
+  if (std::find(added_.begin(), added_.end(), mapping.address()) == added_.end()) return;
   uffdio_range range = range_of(mapping.address(), mapping.length());
   // What the caller unmapped meanwhile is not watched any more either.
   ioctl(fd_.get(), UFFDIO_UNREGISTER, &range);

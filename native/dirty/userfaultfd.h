@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "fd.h"
 #include "memory/mapping.h"
@@ -29,7 +30,8 @@ class Userfaultfd {
 
   // Throws Error("TRACKER_UNAVAILABLE") for memory that the kernel cannot protect, such as a file on a disk.
   void add(const memory::Mapping& mapping);
-  // Ends the watch of a mapping: its pages are writable again, and whoever waits goes on.
+  // Ends the watch of a mapping: its pages are writable again, and whoever waits goes on. Does nothing for
+  // one that was not added: older kernels would end the watch of another userfaultfd.
   void remove(const memory::Mapping& mapping) noexcept;
 
   // False with errno: of the system call. Both are repeated for as long as the address space is changing.
@@ -42,6 +44,7 @@ class Userfaultfd {
 
   UniqueFd fd_;
   uint64_t granted_;
+  std::vector<uint64_t> added_;  // addresses
 };
 
 }  // namespace rdma_migrate::dirty

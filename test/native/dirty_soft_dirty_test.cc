@@ -109,18 +109,18 @@ SoftDirtyOptions options_for(pid_t pid) {
   return options;
 }
 
-std::vector<uint64_t> collect(SoftDirtyTracker& tracker, BitmapList& bitmaps) {
+// "5 1500"
+std::string collect(SoftDirtyTracker& tracker, BitmapList& bitmaps) {
   bitmaps[0]->clear_range(0, bitmaps[0]->pages());
   tracker.collect(bitmaps);
-  std::vector<uint64_t> pages;
+  std::string pages;
   for (uint64_t page = bitmaps[0]->next_set(0, bitmaps[0]->pages()); page < bitmaps[0]->pages();
        page = bitmaps[0]->next_set(page + 1, bitmaps[0]->pages())) {
-    pages.push_back(page);
+    if (!pages.empty()) pages += ' ';
+    pages += std::to_string(page);
   }
   return pages;
 }
-
-using Pages = std::vector<uint64_t>;
 
 }  // namespace
 
@@ -208,16 +208,16 @@ TEST_CASE("exactly the pages that the process wrote show, also of memory it had 
   CHECK(collect(tracker, bitmaps).empty());
   child.write_page(5, 1);
   child.write_page(1500, 2);
-  CHECK(collect(tracker, bitmaps) == Pages{5, 1500});
+  CHECK(collect(tracker, bitmaps) == "5 1500");
   CHECK(tracker.last_pause().count() > 0);
   CHECK(collect(tracker, bitmaps).empty());
   // Written and dropped from its page tables before the bits are read.
   child.write_page(7, 9);
   child.discard_page(7);
-  CHECK(collect(tracker, bitmaps) == Pages{7});
+  CHECK(collect(tracker, bitmaps) == "7");
   CHECK(collect(tracker, bitmaps).empty());
   REQUIRE(fallocate(ram->fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 20 * kPage, 2 * kPage) == 0);
-  CHECK(collect(tracker, bitmaps) == Pages{20, 21});
+  CHECK(collect(tracker, bitmaps) == "20 21");
   CHECK(collect(tracker, bitmaps).empty());
 }
 
