@@ -79,7 +79,7 @@ function foundByGuest({ bad, badPage, pages }: GuestState): MigrationError {
   const address = REGION_BASE + badPage * PAGE_SIZE;
   return invalid(
     `page ${badPage} of ${pages} (guest address 0x${address.toString(16)}) was lost, stale or torn when the guest came back to it; ` +
-      `${bad} such pages in all`,
+      `pages like that: ${bad}`,
     { page: badPage, address, bad },
   );
 }

@@ -5,6 +5,7 @@ import {
   MigrationError,
   type MigrationResult,
   MigrationSource,
+  type Phase,
   type RamBlock,
 } from 'rdma-migrate';
 import type { Bench, Vm } from './bench.ts';
@@ -34,6 +35,8 @@ export interface MoveOptions {
 /** Something that happens to a migration from outside. */
 export interface Disturbance {
   readonly kind: 'cancel' | 'kill';
+  /** Counted from here. */
+  readonly phase: Phase;
   readonly afterMs: number;
 }
 
@@ -113,13 +116,16 @@ async function send(
   const cancel = new AbortController();
   const source = new MigrationSource(vm, destination.uri, { live, pinAll, maxBandwidth, commit: 'require' });
   options.onSource?.(source, destination);
-  const timer =
-    disturbance && setTimeout(() => disturb(disturbance, cancel, destination), disturbance.afterMs);
+  const timers: NodeJS.Timeout[] = [];
+  source.on('phase', (entered) => {
+    if (entered !== disturbance?.phase) return;
+    timers.push(setTimeout(() => disturb(disturbance, cancel, destination), disturbance.afterMs));
+  });
   try {
     const signals = [cancel.signal, bench.options.signal, ...(options.signal ? [options.signal] : [])];
     return await source.migrate({ signal: AbortSignal.any(signals) });
   } finally {
-    clearTimeout(timer);
+    for (const timer of timers) clearTimeout(timer);
   }
 }
 

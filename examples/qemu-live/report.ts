@@ -49,7 +49,10 @@ function totalLine(result: MigrationResult): string {
 
 /** One line for one migration of many. */
 export function turnLine({ number, ending, disturbance }: Turn): string {
-  const what = disturbance === undefined ? '' : ` [${disturbance.kind} after ${disturbance.afterMs} ms]`;
+  const what =
+    disturbance === undefined
+      ? ''
+      : ` [${disturbance.kind} ${disturbance.afterMs} ms behind ${disturbance.phase}]`;
   const head = `${String(number).padStart(4)}.${what}`;
   if (!ending.moved)
     return `${head} the guest stayed and runs on: ${ending.error.code} in phase ${ending.error.phase}; verified`;

@@ -11,6 +11,7 @@ import { trackerOf } from './trackers.ts';
 /** How long the first migration takes is not known when a moment in it is chosen. */
 const FIRST_GUESS_MS = 400;
 const DISTURBED_SHARE = 0.5;
+const SWITCHOVER_MS = 30;
 
 /** One migration of a run. */
 export interface Turn {
@@ -98,11 +99,18 @@ class Soak {
     this.#expectedMs = ending.result['total-time'];
   }
 
+  /** At any moment of the whole, or in the short time of the switch-over, where both ends have to agree. */
   #disturbance(): Disturbance | undefined {
     if (!this.#options.chaos) return undefined;
-    const [whether, which, when] = [this.#random(), this.#random(), this.#random()];
+    const [whether, which, where, when] = [this.#random(), this.#random(), this.#random(), this.#random()];
     if (whether >= DISTURBED_SHARE) return undefined;
-    return { kind: which < 0.5 ? 'cancel' : 'kill', afterMs: Math.round(when * 1.1 * this.#expectedMs) };
+    const kind = which < 0.5 ? 'cancel' : 'kill';
+    if (where < 0.5) return { kind, phase: 'connect', afterMs: Math.round(when * 1.1 * this.#expectedMs) };
+    return {
+      kind,
+      phase: where < 0.75 ? 'device-state' : 'commit',
+      afterMs: Math.round(when * SWITCHOVER_MS),
+    };
   }
 
   #moveOptions(): MoveOptions {

@@ -115,6 +115,20 @@ describeWithQemu('the guest of examples/guest', { ramBytes: RAM_BYTES }, (vms) =
     });
   });
 
+  it('finds a page itself that is not as it had left it, when it comes back to it', async () => {
+    const vm = await pausedGuest(vms);
+    const before = await verifyGuestRam(vm.ramFile);
+    const page = settled(before);
+    await edit(vm.ramFile, (file) => file.write(Buffer.alloc(4), 0, 4, addressOf(page) + 1536));
+    await vm.execute('cont');
+    await vm.waitForPass(before.pass + 1n);
+    await vm.execute('stop');
+    await expect(verifyGuestRam(vm.ramFile)).rejects.toMatchObject({
+      message: expect.stringContaining('when the guest came back to it; pages like that: 1'),
+      details: { page, bad: 1 },
+    });
+  });
+
   it('shows damage in the page in progress', async () => {
     const vm = await pausedGuest(vms);
     const { cursor: page } = await verifyGuestRam(vm.ramFile);
