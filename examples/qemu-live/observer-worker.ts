@@ -3,6 +3,7 @@
  * every page it writes, so its count stands still exactly while the guest does.
  */
 import { openSync, readSync } from 'node:fs';
+import { constants, setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import { STATE_ADDRESS } from '../guest/layout.ts';
 import type { Observation, ObserverJob } from './observer.ts';
@@ -17,9 +18,14 @@ const nothing = new Int32Array(new SharedArrayBuffer(4));
 const word = Buffer.alloc(8);
 const [here, there] = [openSync(source, 'r'), openSync(destination, 'r')];
 
-let last = { steps: 0n, at: 0 };
-let first: { steps: bigint; at: number } | undefined;
-let longest = 0;
+/** `gap`: how long nobody had looked before. */
+interface Look {
+  readonly at: number;
+  readonly gap: number;
+}
+
+let last: Look & { readonly steps: bigint } = { steps: 0n, at: 0, gap: 0 };
+let first: Look | undefined;
 let told: number | undefined;
 
 function steps(file: number): bigint {
@@ -33,22 +39,27 @@ function isOver(now: number): boolean {
   return first !== undefined || now - told > LAST_LOOK_MS;
 }
 
+/** Of this thread alone. Who may not has to live with longer gaps. */
+function hurry(): void {
+  try {
+    setPriority(0, constants.priority.PRIORITY_HIGHEST);
+  } catch {}
+}
+
+hurry();
 for (let before = performance.now(); !isOver(before); ) {
   const [at, now] = [steps(here), performance.now()];
+  const gap = now - before;
   if (at !== last.steps) {
-    last = { steps: at, at: now };
+    last = { steps: at, at: now, gap };
     // Its count was newer because RAM was being sent: the guest runs here.
     first = undefined;
   }
   // Pages that are sent carry the count too; only a guest that runs there is beyond where it stood here.
-  const beyond = steps(there);
-  if (beyond > last.steps) first ??= { steps: beyond, at: performance.now() };
-  longest = Math.max(longest, now - before);
+  if (steps(there) > last.steps) first ??= { at: performance.now(), gap };
   before = now;
   Atomics.wait(nothing, 0, 0, PAUSE_MS);
 }
-const observation: Observation = {
-  ...(first === undefined ? {} : { downtimeMs: first.at - last.at }),
-  uncertaintyMs: longest,
-};
+const observation: Observation =
+  first === undefined ? {} : { downtimeMs: first.at - last.at, uncertaintyMs: Math.max(first.gap, last.gap) };
 parentPort?.postMessage(observation);

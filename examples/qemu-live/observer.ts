@@ -12,8 +12,8 @@ export interface ObserverJob {
 export interface Observation {
   /** From the guest's last step in the source to its first in the destination, milliseconds; absent if it never went on there. */
   readonly downtimeMs?: number;
-  /** The longest time between two looks: how wrong that may be. */
-  readonly uncertaintyMs: number;
+  /** How far that may be off either way: the thread may not have looked for so long before one of the two. */
+  readonly uncertaintyMs?: number;
 }
 
 /** Measures how long the guest stands still by the guest's own count, without help of either end of the migration. */

@@ -2,10 +2,14 @@
 import type { DowntimePart, LiveStatistics, MigrationResult, RoundReport } from 'rdma-migrate';
 import { bytes, type Narrator, rate } from '../demo/narrator.ts';
 import type { Moved } from './migrate.ts';
+import type { Observation } from './observer.ts';
 import type { Tally, Turn } from './soak.ts';
 
 const PARTS: readonly DowntimePart[] = ['pause', 'collect', 'ram', 'device-state', 'commit'];
 const ms = (value: number | undefined): string => (value === undefined ? '-' : `${value.toFixed(1)} ms`);
+
+const outside = ({ downtimeMs, uncertaintyMs }: Observation): string =>
+  downtimeMs === undefined ? '-' : `${ms(downtimeMs)} ± ${(uncertaintyMs ?? 0).toFixed(1)}`;
 
 /** Rounds, downtime and its parts of one migration. */
 export function tellMoved(narrator: Narrator, { result, seen, pid }: Moved): void {
@@ -15,9 +19,7 @@ export function tellMoved(narrator: Narrator, { result, seen, pid }: Moved): voi
   }
   for (const round of result.live.rounds) narrator.say(roundLine(round));
   narrator.say(downtimeLine(result.live));
-  narrator.say(
-    `from outside, by the guest's own count: it stood still for ${ms(seen.downtimeMs)} (looked at least every ${ms(seen.uncertaintyMs)})`,
-  );
+  narrator.say(`from outside, by the guest's own count: it stood still for ${outside(seen)}`);
   narrator.say(totalLine(result));
 }
 
@@ -61,7 +63,7 @@ export function turnLine({ number, ending, disturbance }: Turn): string {
   const { live } = result;
   return (
     `${head} moved: ${live?.rounds.length ?? 0} rounds, ${bytes(result.ram['normal-bytes'])}, ${result['total-time']} ms; ` +
-    `downtime ${ms(live?.downtime)}, from outside ${ms(seen.downtimeMs)}; verified`
+    `downtime ${ms(live?.downtime)}, from outside ${outside(seen)}; verified`
   );
 }
 
