@@ -30,7 +30,7 @@ bool has_soft_dirty() {
 class Child {
  public:
   explicit Child(std::shared_ptr<Mapping> ram)
-      : ram_(std::move(ram)), control_(Mapping::memfd("sd-control", kPage)) {
+      : ram_(std::move(ram)), control_(Mapping::memfd("sd-control", memory_test::kPage)) {
     pid_ = fork();
     if (pid_ == 0) {
       run();
@@ -43,64 +43,83 @@ class Child {
   }
   pid_t pid() const { return pid_; }
   void write_page(uint64_t page, uint64_t value) {
-    store(word(2), page);
-    store(word(3), value);
+    store(word(kPage), page);
+    store(word(kValue), value);
     command(kWrite);
   }
   void discard_page(uint64_t page) {
-    store(word(2), page);
+    store(word(kPage), page);
     command(kDiscard);
   }
-  void storm() { store(word(0), kStorm); }
-  void rest() { command(kRest); }
-  uint64_t heartbeat() const { return load(word(4)); }
+  void storm() { store(word(kStorming), 1); }
+  void rest() {
+    store(word(kStorming), 0);
+    command(kRest);
+  }
+  uint64_t heartbeat() const { return load(word(kHeartbeat)); }
 
  private:
-  enum Command : uint64_t { kRest = 1, kWrite, kDiscard, kStorm };
+  enum Command : uint64_t { kRest = 1, kWrite, kDiscard };
+  // Words of the control page.
+  enum Word : uint64_t { kStorming, kAsked, kPage, kValue, kHeartbeat, kAnswered, kCommand, kWriting };
 
   uint8_t* word(uint64_t index) const { return control_->data() + index * 8; }
   // Waits until the child has done it.
   void command(Command what) {
-    store(word(1), 0);
-    store(word(0), what);
+    store(word(kCommand), what);
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    store(word(kAsked), ++asked_);
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-    while (load(word(1)) == 0) REQUIRE(std::chrono::steady_clock::now() < deadline);
+    while (load(word(kAnswered)) != asked_) {
+      const bool stands = std::chrono::steady_clock::now() >= deadline && TargetProcess(pid_).stands();
+      CAPTURE(stands);
+      CAPTURE(load(word(kHeartbeat)));
+      REQUIRE(std::chrono::steady_clock::now() < deadline);
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
+    }
   }
   void run() {
     std::vector<std::thread> writers;
-    for (uint64_t seed = 1; seed <= 2; ++seed) {
-      writers.emplace_back([this, seed] {
-        std::mt19937_64 random(seed);
+    for (uint64_t i = 0; i < 2; ++i) {
+      writers.emplace_back([this, i] {
+        std::mt19937_64 random(i);
         const auto step = page_writer(ram_);
         for (uint64_t sequence = 1;; ++sequence) {
-          if (load(word(0)) == kStorm) {
-            store(word(5 + seed), 1);
-            if (load(word(0)) == kStorm) step(random, sequence);
-            store(word(5 + seed), 0);
-          }
-          store(word(4), load(word(4)) + 1);
+          store(word(kWriting + i), 1);
+          std::atomic_thread_fence(std::memory_order_seq_cst);
+          if (load(word(kStorming)) == 1) step(random, sequence);
+          store(word(kWriting + i), 0);
+          store(word(kHeartbeat), sequence);
         }
       });
     }
     for (;;) serve();
   }
   void serve() {
-    const uint64_t what = load(word(0));
-    if (what == kStorm || load(word(1)) == 1) return;
-    if (what == kRest) {
-      while (load(word(6)) != 0 || load(word(7)) != 0) {
-      }
-    } else if (what == kWrite) {
-      store(ram_->data() + load(word(2)) * kPage, load(word(3)));
-    } else if (what == kDiscard) {
-      madvise(ram_->data() + load(word(2)) * kPage, kPage, MADV_DONTNEED);
+    const uint64_t asked = load(word(kAsked));
+    if (asked == load(word(kAnswered))) return;
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    uint8_t* page = ram_->data() + load(word(kPage)) * memory_test::kPage;
+    switch (load(word(kCommand))) {
+      case kWrite:
+        store(page, load(word(kValue)));
+        break;
+      case kDiscard:
+        madvise(page, memory_test::kPage, MADV_DONTNEED);
+        break;
+      default:
+        for (uint64_t i = 0; i < 2; ++i) {
+          while (load(word(kWriting + i)) != 0) {
+          }
+        }
     }
     std::atomic_thread_fence(std::memory_order_seq_cst);
-    store(word(1), 1);
+    store(word(kAnswered), asked);
   }
 
   std::shared_ptr<Mapping> ram_, control_;
   pid_t pid_;
+  uint64_t asked_ = 0;
 };
 
 SoftDirtyOptions options_for(pid_t pid) {
