@@ -6,7 +6,7 @@ import { checkCgroupMemory } from './cgroup.ts';
 import type { Check } from './check.ts';
 import { checkDevices } from './devices.ts';
 import { checkAvailableMemory, checkHugePages, checkLockedMemory, checkShmemHugePages } from './memory.ts';
-import { checkCrc, checkDirtyTracking, checkKernel, checkNode } from './platform.ts';
+import { checkCrc, checkKernel, checkNode } from './platform.ts';
 import { checkAddon, checkIwarp, checkVerbs } from './providers.ts';
 import { checkQemu } from './qemu.ts';
 import { type System, thisSystem } from './system.ts';
@@ -61,7 +61,6 @@ export async function runDoctor({
     checkLockedMemory(system),
     checkHugePages(system),
     checkShmemHugePages(system),
-    checkDirtyTracking(system),
     qemu,
     ...(addon.status === 'ok'
       ? [await probedTrackers(), await (await import('./self-test.ts')).selfTest(signal)]

@@ -24,26 +24,6 @@ export function checkKernel({ kernel }: System): Check {
   );
 }
 
-/** Told by version: the kernel has no list of them. Neither is used by a stop-and-copy migration. */
-export function checkDirtyTracking({ kernel, read }: System): Check {
-  const details = {
-    'userfaultfd-wp-shmem': atLeast(kernel, 5, 19),
-    'userfaultfd-wp-async': atLeast(kernel, 6, 7),
-    'pagemap-scan': atLeast(kernel, 6, 7),
-    'unprivileged-userfaultfd': read('/proc/sys/vm/unprivileged_userfaultfd')?.trim() === '1',
-  };
-  const check = named('dirty-tracking', 'dirty tracking', { details });
-  if (details['pagemap-scan'])
-    return check.ok('PAGEMAP_SCAN and asynchronous userfaultfd write-protection, by version (6.7)');
-  const found = details['userfaultfd-wp-shmem']
-    ? 'userfaultfd write-protection of shared memory, by version (5.19); no PAGEMAP_SCAN'
-    : 'no userfaultfd write-protection of shared memory, no PAGEMAP_SCAN, by version';
-  return check.warning(
-    found,
-    'boot kernel 6.7 or newer for live migration; stop-and-copy, which this build does, needs none of it',
-  );
-}
-
 export function checkCrc({ arch, read }: System): Check {
   const cpuinfo = read('/proc/cpuinfo') ?? '';
   const feature = arch === 'arm64' ? 'crc32' : 'sse4_2';

@@ -11,7 +11,7 @@ import {
   checkLockedMemory,
   checkShmemHugePages,
 } from '../../lib/doctor/memory.ts';
-import { checkCrc, checkDirtyTracking, checkKernel, checkNode } from '../../lib/doctor/platform.ts';
+import { checkCrc, checkKernel, checkNode } from '../../lib/doctor/platform.ts';
 import { checkAddon, checkIwarp, checkVerbs } from '../../lib/doctor/providers.ts';
 import { checkQemu } from '../../lib/doctor/qemu.ts';
 import type { System } from '../../lib/doctor/system.ts';
@@ -52,11 +52,6 @@ describe('platform', () => {
   it('knows what kernels have by their version', () => {
     expect(checkKernel(machine({})).status).toBe('ok');
     expect(checkKernel(machine({}, { kernel: '5.10.0-1' })).status).toBe('warning');
-    expect(checkDirtyTracking(machine({}, { kernel: '6.7.1' })).status).toBe('ok');
-    expect(checkDirtyTracking(machine({}))).toMatchObject({
-      status: 'warning',
-      details: { 'userfaultfd-wp-shmem': true, 'pagemap-scan': false },
-    });
   });
 
   it('finds CRC32C in hardware', () => {
