@@ -70,7 +70,8 @@ async function sayWhyNotReceived({ received }: Receiver, narrator: Narrator): Pr
 /** @throws Error unless both processes have counted the same */
 export function requireSameCounts({ sent, received }: Transfer): void {
   if (received instanceof Error) throw received;
-  for (const name of ['normal-bytes', 'duplicate', 'total'] as const) {
+  // Zeros that the destination has anyway are not told to it, so only the source counts them.
+  for (const name of ['normal-bytes', 'total'] as const) {
     if (sent.ram[name] === received.ram[name]) continue;
     throw new Error(`the source counts ${sent.ram[name]} for ${name}, the destination ${received.ram[name]}`);
   }
