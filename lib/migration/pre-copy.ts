@@ -8,7 +8,7 @@ import { throwIfAborted } from '../transport/wait.ts';
 import { type Decision, decide, estimateBandwidth, NO_THROTTLE, type ThrottleState } from './convergence.ts';
 import type { GuestControl } from './guest-control.ts';
 import type { LiveParameters } from './options.ts';
-import type { RamPassResult } from './ram-pass.ts';
+import type { RamPassResult, SourceBlock } from './ram-pass.ts';
 import type { Statistics } from './statistics.ts';
 
 /** A round that nothing was written in costs scanning and messages all the same: not more often than this. */
@@ -29,10 +29,9 @@ export interface RamRound extends RamPassResult {
 export interface PreCopyOptions {
   readonly guest: GuestControl;
   readonly live: LiveControls;
-  /** Bitmaps of the tracked blocks, and of those that are sent only in the last pass. */
-  readonly tracked: readonly NativeBitmap[];
-  readonly settling: readonly NativeBitmap[];
-  readonly pageSize: number;
+  /** The tracked blocks, and those that are sent only in the last pass. */
+  readonly tracked: readonly SourceBlock[];
+  readonly settling: readonly SourceBlock[];
   /** Sends every page whose bit is set. `end`: the last pass. */
   readonly pass: (kind: 'part' | 'end') => Promise<RamRound>;
   readonly statistics: Statistics;
@@ -87,7 +86,7 @@ class PreCopy {
   /** One pass while the guest runs; the time limit and an operator's word end its running, not the pass. */
   async #round(): Promise<void> {
     const { statistics } = this.#options;
-    statistics.roundBegins(this.#pendingPages());
+    statistics.roundBegins(this.#pendingBytes());
     const began = performance.now();
     const passed = this.#options.pass('part');
     const limit = this.#watchLimit();
@@ -130,15 +129,17 @@ class PreCopy {
   }
 
   async #collectAndDecide(): Promise<Decision> {
-    const { guest, live, statistics, signal, pageSize } = this.#options;
+    const { guest, live, statistics, signal } = this.#options;
     throwIfAborted(signal, 'ram');
     const began = performance.now();
-    const dirtied = await guest.collect(this.#options.tracked);
+    await guest.collect(this.#bitmaps);
     const collectMs = performance.now() - began;
     const limits = { ...live.parameters(), switchoverMs: guest.switchoverMs };
+    const pendingBytes = this.#pendingBytes();
     const facts = {
-      pendingBytes: this.#pendingPages() * pageSize,
-      dirtiedBytes: Number(dirtied) * pageSize,
+      pendingBytes,
+      // A pass leaves nothing behind.
+      dirtiedBytes: pendingBytes,
       movedBytes: Number(this.#lastMoved),
       roundMs: this.#lastMs + collectMs,
       collectMs,
@@ -161,14 +162,15 @@ class PreCopy {
 
   async #applyThrottle({ throttle, verdict }: Decision): Promise<void> {
     const { guest, notice, statistics } = this.#options;
-    const changed = throttle.percentage !== this.#throttle.percentage;
+    const before = this.#throttle.percentage;
     this.#throttle = throttle;
-    if (changed && !(await guest.throttle(throttle.percentage))) {
-      if (statistics.throttle === 0) notice('auto-converge: this VMM offers no way to throttle its guest');
-    } else if (changed) {
+    if (throttle.percentage === before) return;
+    if (await guest.throttle(throttle.percentage)) {
+      statistics.throttle = throttle.percentage;
       notice(`the guest writes too fast (${verdict}): it is denied ${throttle.percentage} % of its CPU time`);
+    } else if (before === 0) {
+      notice('auto-converge: this VMM offers no way to throttle its guest');
     }
-    statistics.throttle = throttle.percentage;
   }
 
   /** A round that costs more than it moves is not hurried. */
@@ -187,10 +189,10 @@ class PreCopy {
 
   async #lastPass(): Promise<void> {
     const { guest, statistics, tracked, settling } = this.#options;
-    await guest.collect(tracked);
-    for (const bitmap of settling) bitmap.setRange(0, bitmap.pages);
+    await guest.collect(this.#bitmaps);
+    for (const { bitmap } of settling) bitmap.setRange(0, bitmap.pages);
     statistics.downtime.mark('collect');
-    statistics.roundBegins(pagesIn([...tracked, ...settling]));
+    statistics.roundBegins(bytesIn([...tracked, ...settling]));
     const began = performance.now();
     this.#account(await this.#options.pass('end'), performance.now() - began);
     statistics.roundEnds();
@@ -210,8 +212,12 @@ class PreCopy {
     this.#bandwidth = estimateBandwidth(this.#bandwidth, Number(passed.bytes), ms);
   }
 
-  #pendingPages(): number {
-    return pagesIn(this.#options.tracked);
+  get #bitmaps(): readonly NativeBitmap[] {
+    return this.#options.tracked.map(({ bitmap }) => bitmap);
+  }
+
+  #pendingBytes(): number {
+    return bytesIn(this.#options.tracked);
   }
 
   #notConverged(): MigrationError {
@@ -230,8 +236,8 @@ class PreCopy {
   }
 }
 
-const pagesIn = (bitmaps: readonly NativeBitmap[]): number =>
-  bitmaps.reduce((sum, bitmap) => sum + bitmap.count(), 0);
+const bytesIn = (blocks: readonly SourceBlock[]): number =>
+  blocks.reduce((sum, { bitmap, block }) => sum + bitmap.count() * block.mapping.pageSize, 0);
 const mib = (bytes: number): string => (bytes / 2 ** 20).toFixed(1);
 const describeMs = (ms: number): string =>
   Number.isFinite(ms) ? `${Math.ceil(ms)} ms` : 'more than can be told';

@@ -1,6 +1,5 @@
 import { MigrationError, type Phase } from '../errors.ts';
 import { native } from '../native/index.ts';
-import type { NativeBitmap } from '../native/memory.ts';
 import { COUNTER } from '../native/transport.ts';
 import type { Agreed } from '../protocol/capabilities.ts';
 import { SentDigest } from '../protocol/commit.ts';
@@ -108,14 +107,13 @@ export class SourceSession {
     const { live, vm, statistics, limits, notice } = this.#context;
     if (live === undefined) return this.#pass('end');
     const settling = new Set(vm.guest?.settling);
-    const bitmaps = (settles: boolean): NativeBitmap[] =>
-      this.#blocks.filter(({ block }) => settling.has(block.name) === settles).map(({ bitmap }) => bitmap);
+    const blocks = (settles: boolean): SourceBlock[] =>
+      this.#blocks.filter(({ block }) => settling.has(block.name) === settles);
     return preCopy({
       guest: live.guest,
       live: live.controls,
-      tracked: bitmaps(false),
-      settling: bitmaps(true),
-      pageSize: vm.layout.pageSize,
+      tracked: blocks(false),
+      settling: blocks(true),
       pass: (kind) => this.#pass(kind),
       statistics,
       signal: limits.signal as AbortSignal,

@@ -74,7 +74,7 @@ const MAX_ROUNDS = 256;
 
 interface OpenRound {
   readonly began: number;
-  readonly dirtyPages: number;
+  readonly pendingBytes: number;
   readonly normalBytes: bigint;
   readonly zeroBytes: bigint;
 }
@@ -113,11 +113,11 @@ export class Statistics {
     this.status = 'device';
   }
 
-  /** A pass over a running guest's RAM begins; so many pages are to be sent. */
-  roundBegins(dirtyPages: number): void {
+  /** A pass over a running guest's RAM begins; so many bytes are to be sent. */
+  roundBegins(pendingBytes: number): void {
     this.#round = {
       began: performance.now(),
-      dirtyPages,
+      pendingBytes,
       normalBytes: this.normalBytes(),
       zeroBytes: this.zeroBytes,
     };
@@ -131,7 +131,7 @@ export class Statistics {
     this.#rounds.push({
       round: this.passes,
       time: performance.now() - round.began,
-      'dirty-pages': round.dirtyPages,
+      'dirty-pages': round.pendingBytes / this.pageSize,
       normal: Number(bytes / page),
       'normal-bytes': Number(bytes),
       duplicate: Number((this.zeroBytes - round.zeroBytes) / page),
@@ -203,6 +203,6 @@ export class Statistics {
 
   #remainingOf(round: OpenRound, done: bigint): number {
     const sent = Number(done - round.normalBytes - round.zeroBytes);
-    return Math.max(0, round.dirtyPages * this.pageSize - sent);
+    return Math.max(0, round.pendingBytes - sent);
   }
 }
