@@ -1,35 +1,15 @@
-// What only a device can do to a connection. Runs in the test VM, as root: it takes the device's link and the
-// device away.
+// What only a device can do to a connection. Runs in the test VM, as root: it takes the device's link away.
+// verbs_removal_test.cc takes the device itself.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
-#include "support/providers.h"
 #include "support/requests.h"
 #include "support/rig.h"
+#include "support/test_device.h"
 
 using namespace rdma_migrate;
 using namespace rdma_migrate::test;
-
-namespace {
-
-// "rxe", "siw"; "" outside the test VM.
-std::string device_kind() { return tests_provider("verbs") ? environment("RDMA_MIGRATE_VM_DEVICE", "") : ""; }
-
-bool unavailable() {
-  if (device_kind() != "" && device_kind() != "none") return false;
-  MESSAGE("not run: needs the test VM: RDMA_MIGRATE_PROVIDER=verbs npm run vm -- --device rxe COMMAND");
-  return true;
-}
-
-void run(const std::string& command) { REQUIRE(std::system(command.c_str()) == 0); }
-
-std::unique_ptr<fabric::DeviceProvider> device_provider() {
-  return fabric::load_device_provider(RDMA_MIGRATE_PLUGIN_FOLDER);
-}
-
-}  // namespace
 
 TEST_CASE("the device is listed with its port and address, and proves itself") {
   if (unavailable()) return;
@@ -136,27 +116,4 @@ TEST_CASE("a port that goes down ends its connections with a typed error") {
     CHECK(pair.active_events.reason_text().find("is down") != std::string::npos);
   }
   pair.close();
-}
-
-TEST_CASE("a device that is removed ends its connections, and nothing hangs") {
-  if (unavailable()) return;
-  const auto provider = device_provider();
-  // After the test before this one the link needs a moment.
-  for (int attempt = 0; attempt < 10 && !provider->prove(device_kind() + "0", std::chrono::seconds(2)).ok;
-       ++attempt)
-    sleep(1);
-  Pair pair(*provider);
-  Buffer inbox(*pair.passive, 64);
-  pair.passive->post_recv(recv_of(inbox));
-  // It returns when the last process that has the device open has gone: this one.
-  run("rdma link delete " + device_kind() + "0 >/dev/null 2>&1 </dev/null &");
-  pair.active_events.wait_closed();
-  pair.passive_events.wait_closed();
-  CAPTURE(pair.active_events.reason_text());
-  CAPTURE(pair.passive_events.reason_text());
-  CHECK((pair.active_events.reason_code() == "CONNECTION_LOST" ||
-         pair.passive_events.reason_code() == "CONNECTION_LOST"));
-  pair.close();
-  CHECK(pair.active_events.late_events() == 0);
-  CHECK(pair.passive_events.late_events() == 0);
 }

@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include "support/providers.h"
 #include "support/requests.h"
 
 namespace rdma_migrate::test {
