@@ -174,7 +174,8 @@ class RamPass {
 
   /** True: the destination was told. It has the zeros of fresh RAM without a word. */
   async #zero(block: SourceBlock, span: Span): Promise<boolean> {
-    if (!block.fresh) await this.#sendZero(block, span);
+    if (block.fresh) this.#options.statistics.skippedBytes += span.length;
+    else await this.#sendZero(block, span);
     this.#zeroBytes += span.length;
     this.#options.statistics.zeroBytes += span.length;
     return !block.fresh;

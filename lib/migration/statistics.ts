@@ -13,6 +13,8 @@ export interface RamStatistics {
   readonly total: number;
   /** Pages found zero, which travel as ranges. */
   readonly duplicate: number;
+  /** Of those, pages that the destination has as zeros anyway and was not told of. */
+  readonly skipped: number;
   /** Pages sent with their content. */
   readonly normal: number;
   readonly 'normal-bytes': number;
@@ -32,10 +34,11 @@ export interface RoundReport {
   readonly time: number;
   /** Pages that were to be sent when it began. */
   readonly 'dirty-pages': number;
-  /** Pages and bytes sent with their content, and pages found zero. */
+  /** Pages and bytes sent with their content, pages found zero, and of those, pages that needed no word. */
   readonly normal: number;
   readonly 'normal-bytes': number;
   readonly duplicate: number;
+  readonly skipped: number;
   /** What was known when it began; absent in the first and the last. */
   readonly 'dirty-pages-rate'?: number;
   readonly 'collect-time'?: number;
@@ -77,6 +80,7 @@ interface OpenRound {
   readonly pendingBytes: number;
   readonly normalBytes: bigint;
   readonly zeroBytes: bigint;
+  readonly skippedBytes: bigint;
 }
 
 /** Counts while a migration runs. One writer; `snapshot` may be called at any time. */
@@ -87,6 +91,8 @@ export class Statistics {
   pageSize = 4096;
   passes = 0;
   zeroBytes = 0n;
+  /** Of those, not told to a destination that has them anyway. */
+  skippedBytes = 0n;
   /** Bytes of pages with content, done. Replaced by a live counter while RAM moves. */
   normalBytes: () => bigint = () => 0n;
   controlBytes = 0n;
@@ -120,6 +126,7 @@ export class Statistics {
       pendingBytes,
       normalBytes: this.normalBytes(),
       zeroBytes: this.zeroBytes,
+      skippedBytes: this.skippedBytes,
     };
   }
 
@@ -135,6 +142,7 @@ export class Statistics {
       normal: Number(bytes / page),
       'normal-bytes': Number(bytes),
       duplicate: Number((this.zeroBytes - round.zeroBytes) / page),
+      skipped: Number((this.skippedBytes - round.skippedBytes) / page),
       ...this.#known(),
       'cpu-throttle-percentage': this.throttle,
     });
@@ -172,6 +180,7 @@ export class Statistics {
         remaining: this.#remaining(done),
         total: Number(this.total),
         duplicate: Number(this.zeroBytes / BigInt(this.pageSize)),
+        skipped: Number(this.skippedBytes / BigInt(this.pageSize)),
         normal: Number(normal / BigInt(this.pageSize)),
         'normal-bytes': Number(normal),
         mbps: seconds > 0 ? (Number(normal) * 8) / seconds / 1e6 : 0,

@@ -26,6 +26,7 @@ const PROGRESS: MigrationProgress = {
     remaining: 3000,
     total: 4000,
     duplicate: 0,
+    skipped: 0,
     normal: 0,
     'normal-bytes': 500,
     mbps: 8,

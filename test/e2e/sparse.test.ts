@@ -84,6 +84,7 @@ describe('a range of zeros', () => {
     const { source } = await migrateMemory(vm, target, { pinBudget: 8n * MIB });
     expect(count()).toBe(messages);
     expect(source.ram.duplicate * 4096 + source.ram['normal-bytes']).toBe(source.ram.total);
+    expect(source.ram.skipped).toBe(fresh ? source.ram.duplicate : 0);
   });
 
   it('clears what the destination had there, where its RAM is not fresh', async () => {
