@@ -6,6 +6,8 @@ import { CHUNK_BYTES } from '../ram/spans.ts';
 
 /** Buffers of a connection's control messages, pinned with the RAM: native/engine/endpoint.h has 8 of 512 KiB. */
 export const CONTROL_BUFFER_BYTES = 4n << 20n;
+/** Copies of pages on their way, for a tracker that compares content: native/engine/staging.h. Pinned with the RAM at the source. */
+export const STAGING_BYTES = 16n << 20n;
 
 /** What an embedder or operator asks for. */
 export interface PinOptions {

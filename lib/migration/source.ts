@@ -23,7 +23,14 @@ import {
   liveParameters,
   type SourceOptions,
 } from './options.ts';
-import { agreedBudget, CONTROL_BUFFER_BYTES, type PinPlan, pinPolicy, planPins } from './pinning.ts';
+import {
+  agreedBudget,
+  CONTROL_BUFFER_BYTES,
+  type PinPlan,
+  pinPolicy,
+  planPins,
+  STAGING_BYTES,
+} from './pinning.ts';
 import { describe, type MigrationFacts, type MigrationResult } from './result.ts';
 import { type SentSummary, SourceSession } from './source-session.ts';
 
@@ -192,7 +199,7 @@ export class MigrationSource extends Migration {
       ramBytes: ramBytes(this.#vm),
       granule: this.#granule,
       lockable: provider.name === 'verbs' ? lockable() : undefined,
-      reserve: CONTROL_BUFFER_BYTES,
+      reserve: CONTROL_BUFFER_BYTES + (this.#vm.guest?.tracker.sent ? STAGING_BYTES : 0n),
     });
     if (plan.notice !== undefined) this.emit('notice', plan.notice);
     return plan;
