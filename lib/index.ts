@@ -39,3 +39,4 @@ export type {
   SourceVm,
   VmLayout,
 } from './ram/vm.ts';
+export type { ProviderChoice, ProviderName } from './transport/provider.ts';

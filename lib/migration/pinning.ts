@@ -6,7 +6,7 @@ import { CHUNK_BYTES } from '../ram/spans.ts';
 
 /** Buffers of a connection's control messages, pinned with the RAM: native/engine/endpoint.h has 8 of 512 KiB. */
 export const CONTROL_BUFFER_BYTES = 4n << 20n;
-/** Copies of pages on their way, for a tracker that compares content: native/engine/staging.h. Pinned with the RAM at the source. */
+/** Copies of pages on their way, for a tracker that compares content: native/engine/staging.h. Pinned at the source, instead of the RAM that they are of. */
 export const STAGING_BYTES = 16n << 20n;
 
 /** What an embedder or operator asks for. */
@@ -53,7 +53,7 @@ export function pinPolicy(options: PinOptions & { readonly pinAll?: boolean }): 
 
 /** What a plan is made from. */
 export interface PinFacts {
-  /** Bytes of RAM. */
+  /** Bytes of RAM that this side may come to register. */
   readonly ramBytes: bigint;
   /** {@link pinGranule} of the blocks. */
   readonly granule: bigint;
@@ -73,7 +73,7 @@ export function planPins(policy: PinPolicy, facts: PinFacts): PinPlan {
   if (lockable === undefined || wanted + reserve <= lockable.room) return { pinAll, budget };
   if (policy.onLimit === 'fail') throw overLimit(wanted + reserve, lockable, 'configure');
   const fits = wholeGranules(lockable.room - reserve, granule);
-  if (fits < least) throw overLimit(least + reserve, lockable, 'configure');
+  if (fits < least) throw overLimit((wanted < least ? wanted : least) + reserve, lockable, 'configure');
   const asked = pinAll
     ? 'pin-all'
     : budget === undefined

@@ -2,7 +2,6 @@
  * One pass over the RAM of the source: every page whose bit is set reaches the destination, zero ranges as COMPRESS, the rest as
  * RDMA WRITEs. JavaScript works per range here, never per page: scanning, merging and writing are native.
  */
-import type { NativePageDigests } from '../native/dirty.ts';
 import type { NativeBitmap, NativeClassification } from '../native/memory.ts';
 import type { MigrationHints, Temperature } from '../ram/hints.ts';
 import { runs, type Span, SpanJoiner } from '../ram/spans.ts';
@@ -30,8 +29,6 @@ const MAX_QUEUED_JOBS = 64;
 export interface SourceBlock extends PinnedBlock {
   /** Bits are set between passes, never while one runs: {@link sendRam} sends zero ranges behind the data. */
   readonly bitmap: NativeBitmap;
-  /** Where a tracker that compares content wants what is sent noted. */
-  readonly digests?: NativePageDigests;
   /** The destination's is zero throughout still: no pass has gone over it. Kept by {@link sendRam}; false where that is not known. */
   fresh: boolean;
 }

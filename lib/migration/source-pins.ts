@@ -1,5 +1,6 @@
 /** The registrations of a source, at both ends: what a span needs before it can be written, and how it is given up again. */
 import { MigrationError } from '../errors.ts';
+import type { NativePageDigests } from '../native/dirty.ts';
 import type { NativeMemoryRegion } from '../native/transport.ts';
 import { CONTROL_MAX_REPEAT, type DestinationBlock, type RegisterCommand } from '../protocol/control.ts';
 import type { Pin, PinWindow } from '../ram/pin-window.ts';
@@ -19,7 +20,15 @@ export interface PinnedBlock {
   readonly index: number;
   readonly block: RamBlock;
   readonly remote: DestinationBlock;
+  /**
+   * Where a tracker that compares content wants what is sent noted. Pages are sent from copies then, so the block itself is registered at the
+   * destination only.
+   */
+  readonly digests?: NativePageDigests;
 }
+
+/** The writer has the key of its copies. */
+const KEY_OF_COPIES = 0;
 
 /** A span that can be written. */
 export interface ReadySpan extends Span {
@@ -36,7 +45,7 @@ export interface SourcePins {
    * the runs have no gaps. Not for concurrent callers: it sends messages.
    */
   ready(block: PinnedBlock, data: Iterable<Span>, dense: boolean): AsyncIterable<ReadySpan>;
-  /** The most bytes of RAM that were registered at one time. */
+  /** The most bytes of RAM that were registered at one time, at the end where they were more. */
   readonly peak: bigint;
   /** Deregisters what is left at this side. Idempotent. */
   close(): Promise<void>;
@@ -45,36 +54,43 @@ export interface SourcePins {
 /** pin-all: the destination has given a key for each block, and so it is here. */
 export class WholeBlocks implements SourcePins {
   readonly #connection: Connection;
-  readonly #regions: readonly NativeMemoryRegion[];
+  /** By index of the block. */
+  readonly #regions: ReadonlyMap<number, NativeMemoryRegion>;
   readonly peak: bigint;
 
-  private constructor(connection: Connection, regions: readonly NativeMemoryRegion[]) {
+  private constructor(
+    connection: Connection,
+    regions: ReadonlyMap<number, NativeMemoryRegion>,
+    blocks: readonly PinnedBlock[],
+  ) {
     this.#connection = connection;
     this.#regions = regions;
-    this.peak = regions.reduce((sum, { length }) => sum + length, 0n);
+    this.peak = blocks.reduce((sum, { block }) => sum + block.length, 0n);
   }
 
   /** @throws MigrationError REGISTER_FAILED, LOCKED_MEMORY_LIMIT */
   static async register(connection: Connection, blocks: readonly PinnedBlock[]): Promise<WholeBlocks> {
-    const regions: NativeMemoryRegion[] = [];
-    for (const { block } of blocks)
-      regions.push(await connection.register(block.mapping, 0n, block.length, 0));
-    return new WholeBlocks(connection, regions);
+    const regions = new Map<number, NativeMemoryRegion>();
+    for (const { index, block, digests } of blocks) {
+      if (!digests) regions.set(index, await connection.register(block.mapping, 0n, block.length, 0));
+    }
+    return new WholeBlocks(connection, regions, blocks);
   }
 
   async *ready({ index, remote }: PinnedBlock, data: Iterable<Span>): AsyncGenerator<ReadySpan> {
-    const { lkey } = this.#regions[index] as NativeMemoryRegion;
+    const lkey = this.#regions.get(index)?.lkey ?? KEY_OF_COPIES;
     for (const span of data) yield { ...span, lkey, rkey: remote.rkey, writtenBy: () => {} };
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.#regions.map((region) => this.#connection.deregister(region)));
+    await Promise.all([...this.#regions.values()].map((region) => this.#connection.deregister(region)));
   }
 }
 
 /** What a registered span is, at both ends. */
 export interface SpanKeys {
-  readonly region: NativeMemoryRegion;
+  /** Absent: pages are sent from copies. */
+  readonly region: NativeMemoryRegion | undefined;
   readonly rkey: number;
 }
 
@@ -143,7 +159,7 @@ export class SpanPins implements SourcePins {
       offset,
       length,
       // A key is good for its own region only: the writer's addresses are those of the block.
-      lkey: region.lkey,
+      lkey: region?.lkey ?? KEY_OF_COPIES,
       rkey,
       writtenBy: (job) => {
         this.#jobs.add(job);
@@ -162,15 +178,12 @@ export class SpanPins implements SourcePins {
     // There was room when they were picked; spans that were used again since then have taken of it.
     await this.#awaitRoom(bytes);
     await this.#evict(this.#window.victims(bytes) as readonly Pin<SpanKeys>[]);
-    const { connection } = this.#options;
     const [rkeys, regions] = await Promise.all([
       this.#registerRemote(block, spans, dense),
-      Promise.all(
-        spans.map(({ offset, length }) => connection.register(block.block.mapping, offset, length, 0)),
-      ),
+      this.#registerLocal(block, spans),
     ]);
     return spans.map((span, i) => {
-      const keys = { region: regions[i] as NativeMemoryRegion, rkey: rkeys[i] as number };
+      const keys = { region: regions[i], rkey: rkeys[i] as number };
       return this.#ready(this.#window.add(block.index, span, keys), span);
     });
   }
@@ -196,8 +209,8 @@ export class SpanPins implements SourcePins {
     if (pins.length === 0) return;
     throwIfAborted(this.#options.signal, 'ram');
     for (const pin of pins) this.#window.remove(pin);
-    const { connection, turns, extended } = this.#options;
-    const local = Promise.all(pins.map(({ handle }) => connection.deregister(handle.region)));
+    const { turns, extended } = this.#options;
+    const local = this.#deregister(pins);
     local.catch(() => {}); // told below, unless the peer fails first
     const most = extended ? CONTROL_MAX_REPEAT : 1;
     for (let at = 0; at < pins.length; at += most) {
@@ -210,6 +223,22 @@ export class SpanPins implements SourcePins {
       await turns.request({ type: 'UNREGISTER_REQUEST', commands }, 'UNREGISTER_FINISHED');
     }
     await local;
+  }
+
+  async #registerLocal(
+    { block, digests }: PinnedBlock,
+    spans: readonly ChunkSpan[],
+  ): Promise<readonly NativeMemoryRegion[]> {
+    if (digests) return [];
+    const { connection } = this.#options;
+    return Promise.all(
+      spans.map(({ offset, length }) => connection.register(block.mapping, offset, length, 0)),
+    );
+  }
+
+  async #deregister(pins: readonly Pin<SpanKeys>[]): Promise<void> {
+    const regions = pins.flatMap(({ handle }) => handle.region ?? []);
+    await Promise.all(regions.map((region) => this.#options.connection.deregister(region)));
   }
 
   async #registerRemote(
@@ -235,8 +264,7 @@ export class SpanPins implements SourcePins {
   }
 
   async close(): Promise<void> {
-    const { connection } = this.#options;
-    await Promise.all(this.#window.pins().map(({ handle }) => connection.deregister(handle.region)));
+    await this.#deregister(this.#window.pins());
   }
 }
 

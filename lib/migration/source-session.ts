@@ -13,7 +13,7 @@ import { encodeEos, encodeFooter, encodeRamRound, encodeRamStart } from '../prot
 import { digestRam } from '../ram/digest.ts';
 import type { MigrationHints } from '../ram/hints.ts';
 import { PinWindow, pinGranule, spanBytesFor } from '../ram/pin-window.ts';
-import type { SourceVm } from '../ram/vm.ts';
+import { type SourceVm, sentOf } from '../ram/vm.ts';
 import type { Connection } from '../transport/connection.ts';
 import { SourceTurns, type TurnLimits } from '../transport/turns.ts';
 import type { GuestControl } from './guest-control.ts';
@@ -153,15 +153,14 @@ export class SourceSession {
     const { vm, agreed } = this.#context;
     const prepared: SourceBlock[] = [];
     const settling = new Set(vm.guest?.settling);
-    const sent = vm.guest?.tracker.sent;
-    let tracked = 0;
+    const sent = sentOf(vm);
     for (const [index, block] of vm.blocks.entries()) {
       const pages = Number(block.length / BigInt(block.mapping.pageSize));
       const bitmap = native.createBitmap(pages);
       const settles = settling.has(block.name);
       if (!settles) bitmap.setRange(0, pages);
       const counterpart = remote[index] as DestinationBlock;
-      const digests = settles ? undefined : sent?.[tracked++];
+      const digests = sent.get(block.name);
       prepared.push({
         index,
         block,

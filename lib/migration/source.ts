@@ -8,7 +8,7 @@ import {
 import { parseRdmaUri } from '../protocol/uri.ts';
 import { lockable } from '../ram/lockable.ts';
 import { pinGranule } from '../ram/pin-window.ts';
-import type { SourceVm } from '../ram/vm.ts';
+import { type RamBlock, type SourceVm, sentOf } from '../ram/vm.ts';
 import { connect } from '../transport/connect.ts';
 import type { Connection } from '../transport/connection.ts';
 import { type ChosenProvider, chooseProvider } from '../transport/provider.ts';
@@ -195,18 +195,24 @@ export class MigrationSource extends Migration {
   #planPins(provider: ChosenProvider): PinPlan {
     const { blocks } = this.#vm;
     this.#options.hints?.check(blocks);
+    const copied = sentOf(this.#vm);
     const plan = planPins(pinPolicy(this.#options), {
-      ramBytes: ramBytes(this.#vm),
+      ramBytes: totalBytes(blocks.filter(({ name }) => !copied.has(name))),
       granule: this.#granule,
       lockable: provider.name === 'verbs' ? lockable() : undefined,
-      reserve: CONTROL_BUFFER_BYTES + (this.#vm.guest?.tracker.sent ? STAGING_BYTES : 0n),
+      reserve: CONTROL_BUFFER_BYTES + (copied.size > 0 ? STAGING_BYTES : 0n),
     });
     if (plan.notice !== undefined) this.emit('notice', plan.notice);
     return plan;
   }
 
   #offer({ pinAll }: PinPlan): SourceOffer {
-    return { pinAll, commit: this.#options.commit !== 'off', sparse: true, ramBytes: ramBytes(this.#vm) };
+    return {
+      pinAll,
+      commit: this.#options.commit !== 'off',
+      sparse: true,
+      ramBytes: totalBytes(this.#vm.blocks),
+    };
   }
 
   #negotiate(connection: Connection, offer: SourceOffer): Agreed {
@@ -226,4 +232,5 @@ export class MigrationSource extends Migration {
   }
 }
 
-const ramBytes = ({ blocks }: SourceVm): bigint => blocks.reduce((sum, { length }) => sum + length, 0n);
+const totalBytes = (blocks: readonly RamBlock[]): bigint =>
+  blocks.reduce((sum, { length }) => sum + length, 0n);

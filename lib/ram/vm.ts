@@ -1,3 +1,4 @@
+import type { NativePageDigests } from '../native/dirty.ts';
 import type { NativeMapping } from '../native/memory.ts';
 import type { DirtyTracker } from './tracker.ts';
 
@@ -59,6 +60,13 @@ export interface SourceVm {
   readonly before: Uint8Array;
   /** The stream behind the ram section's END: device state, opaque. May be read more than once. */
   after(): AsyncIterable<Uint8Array>;
+}
+
+/** What a tracker that compares content has for each block, by its name: those blocks are sent from copies of their pages. */
+export function sentOf({ guest, blocks }: SourceVm): ReadonlyMap<string, NativePageDigests> {
+  const sent = guest?.tracker.sent ?? [];
+  const tracked = blocks.filter(({ name }) => !guest?.settling?.includes(name));
+  return new Map(tracked.slice(0, sent.length).map(({ name }, i) => [name, sent[i] as NativePageDigests]));
 }
 
 export interface ReceivedVm {

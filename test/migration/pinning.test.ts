@@ -73,6 +73,10 @@ describe('planPins', () => {
     expect(planPins(pinPolicy({}), facts(needed))).toMatchObject({ budget: 2n * MIB });
     expect(() => planPins(pinPolicy({}), facts(needed - 1n))).toThrow(overLimit(needed, needed - 1n));
     expect(() => planPins(pinPolicy({}), facts(0n))).toThrow(overLimit(needed, 0n));
+    const tiny = { ...facts(CONTROL_BUFFER_BYTES), ramBytes: MIB };
+    expect(() => planPins(pinPolicy({}), tiny)).toThrow(
+      overLimit(CONTROL_BUFFER_BYTES + MIB, CONTROL_BUFFER_BYTES),
+    );
     const huge = { ...facts(), granule: GIB };
     expect(() => planPins(pinPolicy({ pinBudget: GIB }), huge)).toThrow(overLimit(2n * GIB, GIB));
   });

@@ -2,7 +2,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { PinnedBlock, SpanKeys } from '../../lib/migration/source-pins.ts';
-import { SpanPins } from '../../lib/migration/source-pins.ts';
+import { SpanPins, WholeBlocks } from '../../lib/migration/source-pins.ts';
+import type { NativePageDigests } from '../../lib/native/dirty.ts';
 import type { NativeMapping } from '../../lib/native/memory.ts';
 import type { NativeMemoryRegion } from '../../lib/native/transport.ts';
 import type { ControlMessage, RegisterCommand } from '../../lib/protocol/control.ts';
@@ -209,6 +210,27 @@ describe('SpanPins', () => {
     expect(message).toMatchObject({
       commands: [{ padding: 1 }, { padding: 1 }, { padding: 1 }, { padding: 1 }],
     });
+  });
+
+  it('registers nothing here of a block that is sent from copies', async () => {
+    const world = new World(true);
+    const copied = { ...block, digests: {} as NativePageDigests };
+    const { pins } = pinsIn(world, 4n * CHUNK_BYTES, true);
+    const covered: Span[] = [];
+    for await (const span of pins.ready(copied, [{ offset: 0n, length: LENGTH }], false)) {
+      covered.push(span);
+      expect(world.local.size).toBe(0);
+      expect(world.remote.has(span.rkey)).toBe(true);
+      span.writtenBy(tick());
+    }
+    expect(uncovered(0n, LENGTH, covered)).toBe(0n);
+    expect(world.peak).toBeLessThanOrEqual(4n * CHUNK_BYTES);
+    await pins.close();
+    const whole = await WholeBlocks.register(world.connection as never, [copied, { ...block, index: 1 }]);
+    expect([...world.local.values()]).toEqual([{ offset: 0n, length: LENGTH }]);
+    expect(whole.peak).toBe(2n * LENGTH);
+    await whole.close();
+    expect(world.local.size).toBe(0);
   });
 
   it.each([
