@@ -1,6 +1,7 @@
+import type { DestinationProcess } from '../destination/process.ts';
 import type { Narrator } from './narrator.ts';
 import type { DemoOptions } from './options.ts';
-import type { StartReceiver } from './receiver-process.ts';
+import type { ReceiverJob } from './receiver.ts';
 import type { Workspace } from './workspace.ts';
 
 /** What both kinds of demo work with. */
@@ -12,5 +13,5 @@ export interface DemoContext {
   readonly workspace: Workspace;
   /** Ends everything. */
   readonly signal: AbortSignal;
-  readonly startReceiver: StartReceiver;
+  readonly startReceiver: (job: ReceiverJob) => Promise<DestinationProcess>;
 }

@@ -1,9 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { type MigrationResult, MigrationSource, openImage } from 'rdma-migrate';
+import type { DestinationProcess } from '../destination/process.ts';
 import type { DemoContext } from './context.ts';
 import { bytes, type Narrator, rate } from './narrator.ts';
-import type { ReceiverJob } from './receiver-messages.ts';
-import type { Receiver } from './receiver-process.ts';
+import type { ReceiverJob } from './receiver.ts';
 
 const PROGRESS_MS = 100;
 /** The end of a process is heard of later than the end of its connection. */
@@ -42,7 +42,7 @@ export async function transfer(
   });
   await watching;
   // The VM is the destination's from here on: what fails now is no reason to let it go on at the source.
-  const received = await receiver.received.catch((error: Error) => error);
+  const received = await receiver.arrived.catch((error: Error) => error);
   tell(narrator, sent);
   return { sent, received, uri: receiver.uri, pid: receiver.pid };
 }
@@ -57,14 +57,14 @@ async function showProgress(source: MigrationSource, narrator: Narrator): Promis
 }
 
 /** When the second process failed first, its reason says more than the connection that broke. */
-async function sayWhyNotReceived({ received }: Receiver, narrator: Narrator): Promise<void> {
+async function sayWhyNotReceived({ arrived }: DestinationProcess, narrator: Narrator): Promise<void> {
   const grace = delay(REASON_MS, undefined, { ref: false });
-  const failed = received.then(
+  const failed = arrived.then(
     () => undefined,
     (error: Error) => error.message,
   );
   const reason = await Promise.race([grace, failed]);
-  if (reason !== undefined) narrator.say(`the second process: ${reason}`);
+  if (reason !== undefined) narrator.say(reason);
 }
 
 /** @throws Error unless both processes have counted the same */

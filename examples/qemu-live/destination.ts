@@ -1,40 +1,27 @@
-/**
- * The second process: what would run on the other host. It gets one {@link DestinationJob} from its parent, receives one running VM into a
- * QEMU that waits, lets the guest go on and tells how it went.
- */
+/** The second process: what would run on the other host. It receives one running VM into a QEMU that waits, and lets the guest go on. */
 import { MigrationDestination, QmpClient } from 'rdma-migrate';
-import type { DestinationJob, DestinationReport } from './destination-messages.ts';
+import { serveParent } from '../destination/serve.ts';
 import { IncomingVm } from './incoming.ts';
+
+/** Take one VM from rdma: into a QEMU that waits, and let it run there. */
+export interface DestinationJob {
+  /** QMP socket of the waiting QEMU. */
+  readonly qmpSocket: string;
+  readonly ramFiles: Readonly<Record<string, string>>;
+  /** An existing folder for a socket. */
+  readonly folder: string;
+  readonly uri: string;
+}
 
 /** `pc.ram` begins at guest-physical address 0. */
 const GUEST_ADDRESSES = { 'pc.ram': 0n } as const;
 
-const abort = new AbortController();
-// Ctrl-C reaches every process of the terminal; the parent decides what it means.
-process.on('SIGINT', () => {});
-process.on('disconnect', () => abort.abort(new Error('the parent process ended')));
-process.once('message', (job: DestinationJob) => void serve(job));
-
-async function serve(job: DestinationJob): Promise<void> {
-  try {
-    await receive(job);
-  } catch (error) {
-    process.exitCode = 1;
-    report({ type: 'failed', message: error instanceof Error ? error.message : String(error) });
-  }
-  if (process.connected) process.disconnect();
-}
-
-async function receive({ qmpSocket, ramFiles, folder, uri }: DestinationJob): Promise<void> {
+serveParent<DestinationJob>(async ({ qmpSocket, ramFiles, folder, uri }, listening, signal) => {
   await using qmp = await QmpClient.connect({ socket: qmpSocket });
   await using vm = await IncomingVm.open({ qmp, ramFiles, guestAddresses: GUEST_ADDRESSES, folder });
   await using destination = await MigrationDestination.listen(uri, vm);
-  report({ type: 'listening', uri: destination.uri });
-  const result = await destination.receive({ signal: abort.signal });
+  listening(destination.uri);
+  const result = await destination.receive({ signal });
   await vm.run();
-  report({ type: 'running', result });
-}
-
-function report(message: DestinationReport): void {
-  if (process.connected) process.send?.(message);
-}
+  return result;
+});

@@ -3,53 +3,17 @@
  * it. `npm run demo:live` starts it. Exit code: 0 everything was verified; 1 it was not; 2 the options are wrong; 130, 143 interrupted.
  */
 import { MigrationError } from 'rdma-migrate';
-import { bytes, Narrator } from '../demo/narrator.ts';
+import { runDemo } from '../demo/command.ts';
+import { bytes, type Narrator } from '../demo/narrator.ts';
 import { openWorkspace } from '../demo/workspace.ts';
 import { qemuMissing } from '../qemu/qemu.ts';
 import { type LiveDemoOptions, parseOptions, USAGE } from './options.ts';
 import { Summary, tellMoved, turnJson, turnLine } from './report.ts';
 import { soak, type Turn } from './soak.ts';
 
-const EXIT = { verified: 0, failed: 1, usage: 2, SIGINT: 130, SIGTERM: 143 } as const;
-
-class Interrupted extends Error {
-  readonly exitCode: number;
-
-  constructor(name: 'SIGINT' | 'SIGTERM') {
-    super(`interrupted by ${name}`);
-    this.exitCode = EXIT[name];
-  }
-}
-
-/** Ctrl-C comes more than once, from the terminal and from npm: only the first one counts. */
-function interruption(): AbortSignal {
-  const controller = new AbortController();
-  for (const name of ['SIGINT', 'SIGTERM'] as const) {
-    process.on(name, () => controller.abort(new Interrupted(name)));
-  }
-  return controller.signal;
-}
-
-async function demo(options: LiveDemoOptions): Promise<number> {
-  const narrator = new Narrator(options.json ? process.stderr : process.stdout);
-  const signal = interruption();
-  try {
-    const missing = qemuMissing();
-    if (missing !== undefined) throw new MigrationError('IO_ERROR', 'configure', missing);
-    await run(options, narrator, signal);
-    narrator.line(`\nVERIFIED in ${narrator.seconds.toFixed(1)} s.`);
-    return EXIT.verified;
-  } catch (error) {
-    if (signal.reason instanceof Interrupted) {
-      narrator.line(`\nCANCELLED: ${signal.reason.message}; everything that the demo started has ended.`);
-      return signal.reason.exitCode;
-    }
-    narrator.line(`\nFAILED: ${describe(error)}`);
-    return EXIT.failed;
-  }
-}
-
-async function run(options: LiveDemoOptions, narrator: Narrator, signal: AbortSignal): Promise<void> {
+async function run(options: LiveDemoOptions, narrator: Narrator, signal: AbortSignal): Promise<string> {
+  const missing = qemuMissing();
+  if (missing !== undefined) throw new MigrationError('IO_ERROR', 'configure', missing);
   await using workspace = await openWorkspace(options.ramBytes);
   const summary = new Summary();
   narrator.step(
@@ -68,6 +32,7 @@ async function run(options: LiveDemoOptions, narrator: Narrator, signal: AbortSi
     },
   );
   for (const line of summary.lines(tally)) narrator.say(line);
+  return 'every page of the guest is right, and it runs on';
 }
 
 function announce(narrator: Narrator, { regionBytes, repeat, chaos, seed }: LiveDemoOptions, pid = 0): void {
@@ -86,20 +51,9 @@ function tell(narrator: Narrator, { json, repeat }: LiveDemoOptions, turn: Turn)
   else tellMoved(narrator, turn.ending);
 }
 
-function describe(error: unknown): string {
-  if (error instanceof MigrationError) return `${error.message} (${error.code}, phase ${error.phase})`;
-  return error instanceof Error ? error.message : String(error);
-}
-
-function options(): LiveDemoOptions | undefined {
-  try {
-    return parseOptions(process.argv.slice(2));
-  } catch (error) {
-    console.error((error as Error).message);
-    return undefined;
-  }
-}
-
-const chosen = options();
-if (chosen?.help) console.log(USAGE);
-process.exitCode = chosen === undefined ? EXIT.usage : chosen.help ? EXIT.verified : await demo(chosen);
+await runDemo({
+  usage: USAGE,
+  parseOptions,
+  output: ({ json }: LiveDemoOptions) => (json ? process.stderr : process.stdout),
+  run,
+});

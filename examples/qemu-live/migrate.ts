@@ -8,9 +8,9 @@ import {
   type Phase,
   type RamBlock,
 } from 'rdma-migrate';
+import type { DestinationProcess } from '../destination/process.ts';
 import type { Bench, Vm } from './bench.ts';
-import type { DestinationJob } from './destination-messages.ts';
-import type { DestinationProcess, StartDestination } from './destination-process.ts';
+import type { DestinationJob } from './destination.ts';
 import { type Observation, Observer } from './observer.ts';
 import { OutgoingVm } from './outgoing.ts';
 
@@ -24,7 +24,7 @@ export interface MoveOptions {
   readonly live: LiveOptions;
   readonly pinAll: boolean;
   readonly maxBandwidth: bigint;
-  readonly startDestination: StartDestination;
+  readonly startDestination: (job: DestinationJob) => Promise<DestinationProcess>;
   /** The compiled worker of {@link Observer}, where this module is not compiled itself. */
   readonly observerModule?: URL;
   readonly onSource?: (source: MigrationSource, destination: DestinationProcess) => void;
@@ -137,7 +137,7 @@ function disturb({ kind }: Disturbance, cancel: AbortController, destination: De
 /** The VM is the destination's. If its process has died meanwhile, QEMU has the VM all the same, and somebody has to let it run. */
 async function goesOn(destination: DestinationProcess, to: Vm): Promise<void> {
   try {
-    await destination.running;
+    await destination.arrived;
   } catch {
     await to.qemu.execute('cont');
   }
@@ -148,7 +148,7 @@ async function goesOn(destination: DestinationProcess, to: Vm): Promise<void> {
  * it any more. It is ended before the guest goes on here, so that a VM never runs twice.
  */
 async function takeOver(bench: Bench, from: Vm, to: Vm, destination: DestinationProcess): Promise<boolean> {
-  const told = await destination.running.then(
+  const told = await destination.arrived.then(
     () => true,
     () => false,
   );
@@ -176,7 +176,7 @@ async function hasLoaded({ qemu }: Vm): Promise<boolean> {
 }
 
 async function reasonOf(destination: DestinationProcess): Promise<string | undefined> {
-  const told = destination.running.then(
+  const told = destination.arrived.then(
     () => undefined,
     (error: Error) => error.message,
   );

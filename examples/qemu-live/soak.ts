@@ -1,8 +1,8 @@
 /** Migrations in a row: the guest moves from one QEMU into the next, and is checked after each, also after those that were made to fail. */
 import { formatRdmaUri } from 'rdma-migrate';
+import { startDestination } from '../destination/process.ts';
 import { Bench, type Vm } from './bench.ts';
 import { checkRunningGuest, requireOneCount, requireSameRest, waitForGuest } from './check.ts';
-import { type StartDestination, startDestination } from './destination-process.ts';
 import { type Disturbance, type Moved, type MoveOptions, move, type Stayed } from './migrate.ts';
 import type { LiveDemoOptions } from './options.ts';
 import { randomNumbers } from './random.ts';
@@ -12,6 +12,8 @@ import { trackerOf } from './trackers.ts';
 const FIRST_GUESS_MS = 400;
 const DISTURBED_SHARE = 0.5;
 const SWITCHOVER_MS = 30;
+/** The compiled module beside this one. */
+const DESTINATION = new URL('./destination.js', import.meta.url);
 
 /** One migration of a run. */
 export interface Turn {
@@ -33,7 +35,6 @@ export interface SoakHooks {
   readonly onStart?: (vm: Vm) => void;
   readonly onSource?: MoveOptions['onSource'];
   readonly onTurn: (turn: Turn) => void;
-  readonly startDestination?: StartDestination;
 }
 
 /** @throws at the first thing that is not as it must be */
@@ -116,12 +117,13 @@ class Soak {
   #moveOptions(): MoveOptions {
     const { tracker, downtimeLimitMs, timeLimitMs, autoConverge, pinAll, maxBandwidth, listen } =
       this.#options;
-    const { onSource, startDestination: start = startDestination } = this.#hooks;
+    const { onSource } = this.#hooks;
     return {
       uri: formatRdmaUri({ host: listen, port: 0 }),
       tracker: (vm, blocks) => trackerOf(tracker, vm, blocks),
       live: { downtimeLimitMs, timeLimitMs, autoConverge },
-      ...{ pinAll, maxBandwidth, startDestination: start },
+      ...{ pinAll, maxBandwidth },
+      startDestination: (job) => startDestination(DESTINATION, job),
       ...(onSource === undefined ? {} : { onSource }),
     };
   }

@@ -10,7 +10,7 @@ import type { DemoContext } from '../../examples/demo/context.ts';
 import { Narrator } from '../../examples/demo/narrator.ts';
 import { parseOptions } from '../../examples/demo/options.ts';
 import { migrateRealVm } from '../../examples/demo/real-vm.ts';
-import type { Receiver } from '../../examples/demo/receiver-process.ts';
+import type { DestinationProcess } from '../../examples/destination/process.ts';
 import { qemuMissing } from '../../examples/qemu/qemu.ts';
 import { MigrationError } from '../../lib/index.ts';
 import { temporaryFolder } from '../support/temp.ts';
@@ -107,13 +107,14 @@ describe('the demo', () => {
 });
 
 /** A destination where nobody listens any more. */
-const gone: Receiver = {
+const gone: DestinationProcess = {
   uri: 'rdma:127.0.0.1:1',
   pid: 0,
-  received: Promise.reject(new Error('it is gone')),
+  arrived: Promise.reject(new Error('the destination: it is gone')),
+  kill: () => {},
   [Symbol.asyncDispose]: async () => {},
 };
-gone.received.catch(() => undefined);
+gone.arrived.catch(() => undefined);
 
 describe('a demo whose migration fails', () => {
   withQemu('lets the VM go on in the first QEMU, and says so', async () => {
@@ -133,7 +134,7 @@ describe('a demo whose migration fails', () => {
     expect(failure).toBeInstanceOf(MigrationError);
     expect(failure).toMatchObject({ code: 'CONNECTION_REFUSED', phase: 'connect' });
     expect(await printed).toMatch(/the first QEMU is running and its guest goes on behind step \d+/);
-    expect(await printed).toMatch(/the second process: it is gone/);
+    expect(await printed).toMatch(/the destination: it is gone/);
   });
 });
 

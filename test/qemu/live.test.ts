@@ -4,6 +4,7 @@ import { chmod, readdir, writeFile } from 'node:fs/promises';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import { afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
+import { type DestinationProcess, startDestination } from '../../examples/destination/process.ts';
 import { Bench, type Vm } from '../../examples/qemu-live/bench.ts';
 import {
   checkRunningGuest,
@@ -12,7 +13,6 @@ import {
   requireSameRest,
   waitForGuest,
 } from '../../examples/qemu-live/check.ts';
-import { type DestinationProcess, startDestination } from '../../examples/qemu-live/destination-process.ts';
 import { describeMachine, parseRamBlocks, streamBeginning } from '../../examples/qemu-live/machine.ts';
 import { type Moved, type MoveOptions, move, type Stayed } from '../../examples/qemu-live/migrate.ts';
 import { OutgoingVm } from '../../examples/qemu-live/outgoing.ts';
@@ -80,7 +80,7 @@ describeWithQemu('a running QEMU', { ramBytes: RAM_BYTES }, () => {
         tracker: (vm, blocks) => trackerOf('hash', vm, blocks),
         live: { downtimeLimitMs: 2_000 },
         ...{ pinAll: false, maxBandwidth: 0n },
-        startDestination: (job) => startDestination(job, compiled('destination')),
+        startDestination: (job) => startDestination(compiled('destination'), job),
         observerModule: compiled('observer-worker'),
         ...options,
       },
