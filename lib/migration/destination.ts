@@ -43,6 +43,8 @@ export class MigrationDestination extends Migration {
   #closed = false;
   #offer: ((incoming: IncomingConnection) => void) | undefined;
   readonly #abort = new AbortController();
+  /** No source can come any more. */
+  readonly #deaf = new AbortController();
   #running: Promise<unknown> = Promise.resolve();
   readonly #refusals = new Set<Promise<void>>();
 
@@ -81,6 +83,7 @@ export class MigrationDestination extends Migration {
       endpoint,
       connectionOptions(options),
       (incoming) => destination.#incoming(incoming),
+      (error) => destination.#deaf.abort(error),
     );
     return destination;
   }
@@ -150,7 +153,7 @@ export class MigrationDestination extends Migration {
   ): Promise<{ connection: Connection; agreed: Agreed }> {
     this.enter('listen');
     for (;;) {
-      const incoming = await this.#nextIncoming(signal);
+      const incoming = await this.#nextIncoming(AbortSignal.any([signal, this.#deaf.signal]));
       try {
         return await this.#accept(incoming, plan, signal);
       } catch (error) {

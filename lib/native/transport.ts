@@ -119,6 +119,8 @@ export interface NativeTransport {
     endpoint: { host: string; port: number },
     options: NativeConnectionOptions,
     onRequest: (request: NativeConnectionRequest) => void,
+    /** It serves nobody any more: LISTEN_FAILED. Once. */
+    onFailed: (error: Error) => void,
   ): Promise<NativeListener>;
   createConnection(
     provider: 'iwarp' | 'verbs',

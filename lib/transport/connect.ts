@@ -1,4 +1,4 @@
-import { toMigrationError } from '../errors.ts';
+import { type MigrationError, toMigrationError } from '../errors.ts';
 import { native } from '../native/index.ts';
 import type {
   NativeConnection,
@@ -105,16 +105,24 @@ export class Listener {
     this.#native = listener;
   }
 
-  /** @throws MigrationError ADDRESS_IN_USE, ADDRESS_NOT_FOUND, PERMISSION_DENIED, LISTEN_FAILED */
+  /**
+   * `onFailed`: it serves nobody any more, for its device is gone (LISTEN_FAILED).
+   * @throws MigrationError ADDRESS_IN_USE, ADDRESS_NOT_FOUND, PERMISSION_DENIED, LISTEN_FAILED
+   */
   static async open(
     provider: ProviderName,
     endpoint: Endpoint,
     options: NativeConnectionOptions,
     onIncoming: (incoming: IncomingConnection) => void,
+    onFailed: (error: MigrationError) => void,
   ): Promise<Listener> {
     try {
-      const listener = await native.listen(provider, endpoint, options, (request) =>
-        onIncoming(new IncomingConnection(request, options)),
+      const listener = await native.listen(
+        provider,
+        endpoint,
+        options,
+        (request) => onIncoming(new IncomingConnection(request, options)),
+        (error) => onFailed(toMigrationError(error, 'listen')),
       );
       return new Listener(listener);
     } catch (error) {

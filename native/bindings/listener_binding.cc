@@ -16,6 +16,10 @@ struct Creation {
   std::unique_ptr<fabric::ConnectionRequest> request;
 };
 
+std::shared_ptr<Napi::FunctionReference> shared_reference(Napi::Function function) {
+  return std::make_shared<Napi::FunctionReference>(Napi::Persistent(function));
+}
+
 }  // namespace
 
 Napi::Function RequestBinding::define(Napi::Env env) {
@@ -85,12 +89,13 @@ Napi::Function ListenerBinding::define(Napi::Env env) {
 Napi::Value ListenerBinding::listen_async(Napi::Env env, SharedTransportClasses classes,
                                           std::shared_ptr<fabric::Provider> provider,
                                           fabric::Endpoint endpoint, fabric::ConnectionOptions options,
-                                          Napi::Function on_request) {
+                                          Napi::Function on_request, Napi::Function on_failed) {
   auto held = std::make_shared<Held>(
       Held{std::make_shared<JsQueue>(env, "rdma-migrate listener"), std::move(provider), nullptr});
-  auto callback = std::make_shared<Napi::FunctionReference>(Napi::Persistent(on_request));
-  const auto forward = [queue = std::weak_ptr<JsQueue>(held->queue), callback,
-                        classes](std::unique_ptr<fabric::ConnectionRequest> request) {
+  fabric::ListenerCallbacks callbacks;
+  const auto queue = std::weak_ptr<JsQueue>(held->queue);
+  callbacks.request = [queue, callback = shared_reference(on_request),
+                       classes](std::unique_ptr<fabric::ConnectionRequest> request) {
     const auto open = queue.lock();
     if (!open) return;
     // std::function wants copies; the request has one owner.
@@ -100,10 +105,18 @@ Napi::Value ListenerBinding::listen_async(Napi::Env env, SharedTransportClasses 
       callback->Call({RequestBinding::create(js, classes, std::move(*shared))});
     });
   };
+  callbacks.failed = [queue, callback = shared_reference(on_failed)](const Error& error) {
+    const auto open = queue.lock();
+    if (!open) return;
+    open->post([error, callback](Napi::Env js) {
+      const Napi::HandleScope scope(js);
+      callback->Call({to_js_error(js, error).Value()});
+    });
+  };
   return run_async(
       env,
-      [held, endpoint, options, forward] {
-        held->listener = held->provider->listen(endpoint, options, forward);
+      [held, endpoint, options, callbacks = std::move(callbacks)] {
+        held->listener = held->provider->listen(endpoint, options, callbacks);
       },
       [held, classes](Napi::Env js) -> Napi::Value {
         return classes->listener.New(

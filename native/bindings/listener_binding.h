@@ -38,7 +38,8 @@ class ListenerBinding final : public Napi::ObjectWrap<ListenerBinding> {
   // Resolves the name and binds on a worker thread.
   static Napi::Value listen_async(Napi::Env env, SharedTransportClasses classes,
                                   std::shared_ptr<fabric::Provider> provider, fabric::Endpoint endpoint,
-                                  fabric::ConnectionOptions options, Napi::Function on_request);
+                                  fabric::ConnectionOptions options, Napi::Function on_request,
+                                  Napi::Function on_failed);
 
   explicit ListenerBinding(const Napi::CallbackInfo& info);
   ~ListenerBinding() override;

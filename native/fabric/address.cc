@@ -82,4 +82,22 @@ std::vector<SocketAddress> resolve(const Endpoint& endpoint, Lookup lookup) {
   return addresses;
 }
 
+Error listen_error(const std::string& address, int error_number, const std::string& otherwise) {
+  switch (error_number) {
+    case EADDRINUSE:
+      return Error("ADDRESS_IN_USE",
+                   "something listens on " + address + " already; choose another port or stop it",
+                   error_number);
+    case EACCES:
+    case EPERM:
+      return Error("PERMISSION_DENIED", "not allowed to listen on " + address + "; choose a port above 1023",
+                   error_number);
+    case EADDRNOTAVAIL:
+      return Error("ADDRESS_NOT_FOUND",
+                   address + " is no address of this host; listen on 0.0.0.0 or [::] for all", error_number);
+    default:
+      return Error("LISTEN_FAILED", otherwise, error_number);
+  }
+}
+
 }  // namespace rdma_migrate::fabric

@@ -3,6 +3,7 @@
 
 #include <sys/socket.h>
 
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -37,5 +38,28 @@ enum class Lookup {
 // All addresses of the endpoint, in getaddrinfo's order. Blocks as long as the system's resolver does, except
 // with kNumericOnly. Throws Error: ADDRESS_NOT_FOUND.
 std::vector<SocketAddress> resolve(const Endpoint& endpoint, Lookup lookup);
+
+// open(address, left) of the first address with which it does not throw an Error; `left` counts the addresses
+// from this one on. Throws the last one's Error.
+template <class Open>
+auto open_first(const std::vector<SocketAddress>& addresses, const Open& open) {
+  for (size_t at = 0;; ++at) {
+    try {
+      return open(addresses[at], addresses.size() - at);
+    } catch (const Error&) {
+      if (at + 1 >= addresses.size()) throw;
+    }
+  }
+}
+
+// Part of the time until `deadline`, so that an address that does not answer leaves some for those after it.
+inline std::chrono::steady_clock::time_point share_of_time(std::chrono::steady_clock::time_point deadline,
+                                                           size_t left) {
+  const auto now = std::chrono::steady_clock::now();
+  return now + (deadline - now) / static_cast<int>(left);
+}
+
+// ADDRESS_IN_USE, PERMISSION_DENIED, ADDRESS_NOT_FOUND, or LISTEN_FAILED with `otherwise`.
+Error listen_error(const std::string& address, int error_number, const std::string& otherwise);
 
 }  // namespace rdma_migrate::fabric

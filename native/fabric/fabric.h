@@ -170,6 +170,13 @@ class Listener {
   virtual void close() = 0;  // idempotent; no callback after it returns
 };
 
+// Called on a provider thread.
+struct ListenerCallbacks {
+  std::function<void(std::unique_ptr<ConnectionRequest>)> request;
+  // The listener serves nobody any more; once, and nothing follows. LISTEN_FAILED: its device is gone.
+  std::function<void(const Error&)> failed = [](const Error&) {};
+};
+
 struct Endpoint {
   std::string host;  // IPv4, IPv6 without brackets, or a name
   uint16_t port = 0;
@@ -179,12 +186,11 @@ class Provider {
  public:
   virtual ~Provider() = default;
   virtual std::string name() const = 0;
-  // on_request is called on a provider thread. Peers that do not complete their request within
+  // Peers that do not complete their request within
   // connect_timeout_ms are dropped; one slow or hostile peer does not hold up another; at most 16 half-open
   // peers at a time. Throws Error: ADDRESS_IN_USE, ADDRESS_NOT_FOUND, PERMISSION_DENIED, LISTEN_FAILED.
-  virtual std::unique_ptr<Listener> listen(
-      const Endpoint& endpoint, const ConnectionOptions& options,
-      std::function<void(std::unique_ptr<ConnectionRequest>)> on_request) = 0;
+  virtual std::unique_ptr<Listener> listen(const Endpoint& endpoint, const ConnectionOptions& options,
+                                           ListenerCallbacks callbacks) = 0;
   // Makes the active connection, unconnected; no network traffic and no name look-up before connect().
   virtual std::unique_ptr<Connection> connect_to(const Endpoint& endpoint, const ConnectionOptions& options,
                                                  ConnectionEvents& events) = 0;

@@ -48,21 +48,7 @@ class IwarpRequest final : public fabric::ConnectionRequest {
 };
 
 Error listen_error(const std::string& address, int error_number) {
-  switch (error_number) {
-    case EADDRINUSE:
-      return Error("ADDRESS_IN_USE",
-                   "something listens on " + address + " already; choose another port or stop it",
-                   error_number);
-    case EACCES:
-    case EPERM:
-      return Error("PERMISSION_DENIED", "not allowed to listen on " + address + "; choose a port above 1023",
-                   error_number);
-    case EADDRNOTAVAIL:
-      return Error("ADDRESS_NOT_FOUND",
-                   address + " is no address of this host; listen on 0.0.0.0 or [::] for all", error_number);
-    default:
-      return Error("LISTEN_FAILED", "cannot listen on " + address, error_number);
-  }
+  return fabric::listen_error(address, error_number, "cannot listen on " + address);
 }
 
 UniqueFd listen_on(const fabric::SocketAddress& address) {
@@ -81,13 +67,7 @@ UniqueFd listen_on(const fabric::SocketAddress& address) {
 }
 
 UniqueFd listen_on_any(const std::vector<fabric::SocketAddress>& addresses) {
-  for (size_t at = 0;; ++at) {
-    try {
-      return listen_on(addresses[at]);
-    } catch (const Error&) {
-      if (at + 1 == addresses.size()) throw;
-    }
-  }
+  return fabric::open_first(addresses, [](const auto& address, size_t) { return listen_on(address); });
 }
 
 }  // namespace

@@ -9,10 +9,10 @@ namespace {
 class IwarpProvider final : public fabric::Provider {
  public:
   std::string name() const override { return "iwarp"; }
-  std::unique_ptr<fabric::Listener> listen(
-      const fabric::Endpoint& endpoint, const fabric::ConnectionOptions& options,
-      std::function<void(std::unique_ptr<fabric::ConnectionRequest>)> on_request) override {
-    return std::make_unique<Listener>(endpoint, options, std::move(on_request));
+  std::unique_ptr<fabric::Listener> listen(const fabric::Endpoint& endpoint,
+                                           const fabric::ConnectionOptions& options,
+                                           fabric::ListenerCallbacks callbacks) override {
+    return std::make_unique<Listener>(endpoint, options, std::move(callbacks.request));
   }
   std::unique_ptr<fabric::Connection> connect_to(const fabric::Endpoint& endpoint,
                                                  const fabric::ConnectionOptions& options,

@@ -100,16 +100,9 @@ bool wait_ready(int socket, short events, const Cancel& cancel) {
 
 UniqueFd connect_tcp(const Endpoint& endpoint, const Cancel& cancel) {
   std::vector<SocketAddress> addresses = resolve_cancellable(endpoint, cancel);
-  for (size_t at = 0;; ++at) {
-    // An address that does not answer must leave time for the ones after it.
-    Clock::time_point now = Clock::now();
-    Clock::time_point share = now + (cancel.deadline - now) / static_cast<int>(addresses.size() - at);
-    try {
-      return connect_one(addresses[at], {cancel.wake, cancel.stopping, share});
-    } catch (const Error&) {
-      if (at + 1 == addresses.size()) throw;
-    }
-  }
+  return fabric::open_first(addresses, [&](const SocketAddress& address, size_t left) {
+    return connect_one(address, {cancel.wake, cancel.stopping, fabric::share_of_time(cancel.deadline, left)});
+  });
 }
 
 void set_socket_options(int socket, std::chrono::milliseconds stall_timeout) {

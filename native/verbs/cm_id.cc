@@ -80,24 +80,25 @@ std::optional<CmEvent> CmId::next_event() {
   return event;
 }
 
-std::unique_ptr<CmId> CmId::next_request(fabric::Bytes& private_data, bool& more) {
+std::optional<CmId::Incoming> CmId::next_incoming() {
   rdma_cm_event* raw = nullptr;
-  more = rdma_get_cm_event(channel_.get(), &raw) == 0;
-  if (!more) return nullptr;
-  rdma_cm_id* incoming = raw->event == RDMA_CM_EVENT_CONNECT_REQUEST ? raw->id : nullptr;
+  if (rdma_get_cm_event(channel_.get(), &raw) != 0) return std::nullopt;
+  Incoming incoming;
+  rdma_cm_id* id = raw->event == RDMA_CM_EVENT_CONNECT_REQUEST ? raw->id : nullptr;
+  incoming.device_removed = raw->event == RDMA_CM_EVENT_DEVICE_REMOVAL;
   const auto* data = static_cast<const uint8_t*>(raw->param.conn.private_data);
-  private_data.clear();
-  if (incoming != nullptr && data != nullptr)
-    private_data.assign(data, data + raw->param.conn.private_data_len);
+  if (id != nullptr && data != nullptr)
+    incoming.private_data.assign(data, data + raw->param.conn.private_data_len);
   // Migrating waits for the acknowledgement of every event.
   rdma_ack_cm_event(raw);
-  if (incoming == nullptr) return nullptr;
+  if (id == nullptr) return incoming;
   try {
-    return std::make_unique<CmId>(incoming);
+    incoming.id = std::make_unique<CmId>(id);
   } catch (...) {
-    rdma_destroy_id(incoming);
+    rdma_destroy_id(id);
     throw;
   }
+  return incoming;
 }
 
 std::string CmId::local_address() const { return text_of(rdma_get_local_addr(id_)); }

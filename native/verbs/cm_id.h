@@ -40,8 +40,9 @@ class CmId {
   int fd() const { return channel_->fd; }
   // Never blocks.
   std::optional<CmEvent> next_event();
-  // The next event that is a CONNECT_REQUEST, as an id with its private data. Never blocks. For listeners.
-  std::unique_ptr<CmId> next_request(fabric::Bytes& private_data, bool& more);
+  // For listeners: the next event, with an id if it is a CONNECT_REQUEST. Never blocks.
+  struct Incoming;
+  std::optional<Incoming> next_incoming();
 
   std::string local_address() const;
   std::string peer_address() const;
@@ -52,6 +53,12 @@ class CmId {
  private:
   EventChannel channel_;
   rdma_cm_id* id_ = nullptr;
+};
+
+struct CmId::Incoming {
+  std::unique_ptr<CmId> id;
+  fabric::Bytes private_data;
+  bool device_removed = false;
 };
 
 // Throws Error PROVIDER_UNAVAILABLE unless there is an RDMA device and rdma_cm can be used.

@@ -82,16 +82,9 @@ void Connection::open_active(Clock::time_point deadline) {
 
 std::unique_ptr<CmId> Connection::resolve(Clock::time_point deadline) {
   const std::vector<fabric::SocketAddress> addresses = look_up(endpoint_, cancel(deadline));
-  for (size_t at = 0;; ++at) {
-    // An address that does not answer must leave time for the ones after it.
-    const Clock::time_point now = Clock::now();
-    const Clock::time_point share = now + (deadline - now) / static_cast<int>(addresses.size() - at);
-    try {
-      return resolve_one(addresses[at], share);
-    } catch (const Error&) {
-      if (at + 1 == addresses.size()) throw;
-    }
-  }
+  return fabric::open_first(addresses, [&](const auto& address, size_t left) {
+    return resolve_one(address, fabric::share_of_time(deadline, left));
+  });
 }
 
 std::unique_ptr<CmId> Connection::resolve_one(const fabric::SocketAddress& address,

@@ -37,37 +37,25 @@ class VerbsRequest final : public fabric::ConnectionRequest {
 };
 
 Error listen_error(const std::string& address, int error_number) {
-  switch (error_number) {
-    case EADDRINUSE:
-      return Error("ADDRESS_IN_USE",
-                   "something listens on " + address + " already; choose another port or stop it",
-                   error_number);
-    case EACCES:
-    case EPERM:
-      return Error("PERMISSION_DENIED", "not allowed to listen on " + address + "; choose a port above 1023",
-                   error_number);
-    case EADDRNOTAVAIL:
-      return Error("ADDRESS_NOT_FOUND",
-                   address + " is no address of this host; listen on 0.0.0.0 or [::] for all", error_number);
-    case ENODEV:
-      return Error("PROVIDER_UNAVAILABLE",
-                   "no RDMA device has the address " + address +
-                       "; listen on an address of a device (rdma-migrate doctor shows them), on 0.0.0.0, or "
-                       "use provider iwarp",
-                   error_number);
-    default:
-      return Error("LISTEN_FAILED", "cannot listen for RDMA on " + address + "; see the kernel's log",
-                   error_number);
-  }
+  return fabric::listen_error(address, error_number,
+                              "cannot listen for RDMA on " + address + "; see the kernel's log");
+}
+
+Error no_device_error(const std::string& address) {
+  return Error("PROVIDER_UNAVAILABLE",
+               "no RDMA device has the address " + address +
+                   "; listen on an address of a device (rdma-migrate doctor shows them), on 0.0.0.0, or "
+                   "use provider iwarp");
 }
 
 std::unique_ptr<CmId> bind_to(const fabric::SocketAddress& address) {
   auto id = std::make_unique<CmId>();
   if (rdma_bind_addr(id->get(), const_cast<sockaddr*>(address.get())) != 0) {
-    throw listen_error(fabric::to_string(address), errno);
+    const std::string name = fabric::to_string(address);
+    throw errno == ENODEV ? no_device_error(name) : listen_error(name, errno);
   }
   // rdma_cm takes a loopback address and finds no device for it.
-  if (id->get()->verbs == nullptr && !is_any(address)) throw listen_error(fabric::to_string(address), ENODEV);
+  if (id->get()->verbs == nullptr && !is_any(address)) throw no_device_error(fabric::to_string(address));
   return id;
 }
 
@@ -82,17 +70,11 @@ bool is_any(const fabric::SocketAddress& address) {
 
 std::unique_ptr<CmId> bind_any(const fabric::Endpoint& endpoint) {
   const std::vector<fabric::SocketAddress> addresses = fabric::resolve(endpoint, fabric::Lookup::kPassive);
-  for (size_t at = 0;; ++at) {
-    try {
-      return bind_to(addresses[at]);
-    } catch (const Error&) {
-      if (at + 1 == addresses.size()) throw;
-    }
-  }
+  return fabric::open_first(addresses, [](const auto& address, size_t) { return bind_to(address); });
 }
 
-Listener::Listener(const fabric::Endpoint& endpoint, OnRequest on_request)
-    : on_request_(std::move(on_request)), id_(bind_any(endpoint)) {
+Listener::Listener(const fabric::Endpoint& endpoint, fabric::ListenerCallbacks callbacks)
+    : callbacks_(std::move(callbacks)), id_(bind_any(endpoint)) {
   port_ = ntohs(rdma_get_src_port(id_->get()));
   address_ = id_->local_address();
   if (rdma_listen(id_->get(), kBacklog) != 0) throw listen_error(address_, errno);
@@ -113,18 +95,34 @@ void Listener::run() noexcept {
     poll(entries.data(), entries.size(), -1);
     if (entries[0].revents != 0) wake_.drain();
     try {
-      take_requests();
+      if (!take_requests()) return give_up();
     } catch (const std::exception&) {
       // Out of memory or descriptors, or the user's callback threw: this peer is lost, the others are served.
     }
   }
 }
 
-void Listener::take_requests() {
-  for (bool more = true; more && !stopping_.load();) {
-    fabric::Bytes data;
-    std::unique_ptr<CmId> incoming = id_->next_request(data, more);
-    if (incoming) on_request_(std::make_unique<VerbsRequest>(std::move(incoming), std::move(data)));
+bool Listener::take_requests() {
+  while (!stopping_.load()) {
+    std::optional<CmId::Incoming> incoming = id_->next_incoming();
+    if (!incoming) return true;
+    if (incoming->device_removed) return false;
+    if (incoming->id)
+      callbacks_.request(
+          std::make_unique<VerbsRequest>(std::move(incoming->id), std::move(incoming->private_data)));
+  }
+  return true;
+}
+
+void Listener::give_up() noexcept {
+  id_.reset();  // the kernel waits for it before it lets the device go
+  try {
+    callbacks_.failed(Error("LISTEN_FAILED",
+                            "the RDMA device of " + address_ +
+                                " was removed or reset while a source was waited for; listen again when it "
+                                "is back (rdma-migrate doctor shows it)"));
+  } catch (const std::exception&) {
+    // The user's callback threw; there is nobody else to tell.
   }
 }
 

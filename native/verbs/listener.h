@@ -2,7 +2,6 @@
 #pragma once
 
 #include <atomic>
-#include <functional>
 #include <mutex>
 #include <thread>
 
@@ -12,10 +11,8 @@ namespace rdma_migrate::verbs {
 
 class Listener final : public fabric::Listener {
  public:
-  using OnRequest = std::function<void(std::unique_ptr<fabric::ConnectionRequest>)>;
-
   // Throws Error: ADDRESS_IN_USE, ADDRESS_NOT_FOUND, PERMISSION_DENIED, LISTEN_FAILED, PROVIDER_UNAVAILABLE.
-  Listener(const fabric::Endpoint& endpoint, OnRequest on_request);
+  Listener(const fabric::Endpoint& endpoint, fabric::ListenerCallbacks callbacks);
   ~Listener() override { close(); }
 
   std::string address() const override { return address_; }
@@ -24,10 +21,12 @@ class Listener final : public fabric::Listener {
 
  private:
   void run() noexcept;
-  void take_requests();
+  // False: the device has gone.
+  bool take_requests();
+  void give_up() noexcept;
 
-  const OnRequest on_request_;
-  std::unique_ptr<CmId> id_;
+  const fabric::ListenerCallbacks callbacks_;
+  std::unique_ptr<CmId> id_;  // the thread's, while that runs
   std::string address_;
   uint16_t port_ = 0;
   WakeEvent wake_;

@@ -53,11 +53,12 @@ class Loopback {
 
   // Throws Error.
   void run(const std::string& host) {
-    const auto listener = provider_.listen({host, 0}, options_, [this](auto request) {
+    const auto take = [this](auto request) {
       const std::lock_guard lock(mutex_);
       if (!request_) request_ = std::move(request);
       changed_.notify_all();
-    });
+    };
+    const auto listener = provider_.listen({host, 0}, options_, {.request = take});
     active_ = provider_.connect_to({host, listener->port()}, options_, active_end_);
     active_->connect({});
     wait("the connection request", [this] { return request_ != nullptr; });

@@ -16,10 +16,9 @@ namespace {
 class VerbsProvider final : public fabric::DeviceProvider {
  public:
   std::string name() const override { return "verbs"; }
-  std::unique_ptr<fabric::Listener> listen(
-      const fabric::Endpoint& endpoint, const fabric::ConnectionOptions&,
-      std::function<void(std::unique_ptr<fabric::ConnectionRequest>)> on_request) override {
-    return std::make_unique<Listener>(endpoint, std::move(on_request));
+  std::unique_ptr<fabric::Listener> listen(const fabric::Endpoint& endpoint, const fabric::ConnectionOptions&,
+                                           fabric::ListenerCallbacks callbacks) override {
+    return std::make_unique<Listener>(endpoint, std::move(callbacks));
   }
   std::unique_ptr<fabric::Connection> connect_to(const fabric::Endpoint& endpoint,
                                                  const fabric::ConnectionOptions& options,

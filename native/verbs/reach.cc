@@ -71,13 +71,8 @@ fabric::Reach connecting(const fabric::Endpoint& endpoint, Clock::time_point dea
   const std::atomic<bool> stopping{false};
   const Cancel cancel{wake, stopping, deadline};
   const auto addresses = look_up(endpoint, cancel);
-  for (size_t at = 0;; ++at) {
-    try {
-      return connecting_to(addresses[at], cancel);
-    } catch (const Error&) {
-      if (at + 1 == addresses.size()) throw;
-    }
-  }
+  return fabric::open_first(addresses,
+                            [&](const auto& address, size_t) { return connecting_to(address, cancel); });
 }
 
 }  // namespace

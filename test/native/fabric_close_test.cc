@@ -269,7 +269,7 @@ TEST_CASE("listening on a taken, unknown or foreign address fails with a typed e
     Acceptor acceptor(*provider);
     auto code_of = [&](const fabric::Endpoint& endpoint) {
       try {
-        provider->listen(endpoint, {}, [](auto) {});
+        provider->listen(endpoint, {}, {.request = [](auto) {}});
       } catch (const Error& error) {
         return error.code();
       }

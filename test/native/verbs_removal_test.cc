@@ -11,7 +11,7 @@
 using namespace rdma_migrate;
 using namespace rdma_migrate::test;
 
-TEST_CASE("a device that is removed ends its connections, and nothing hangs") {
+TEST_CASE("a device that is removed ends its connections and listeners, and nothing hangs") {
   if (unavailable()) return;
   // Once its link was down, as verbs_device_test leaves it, rxe makes no connection until it is made anew.
   if (device_kind() == "rxe") run("rdma link delete rxe0 && rdma link add rxe0 type rxe netdev eth0");
@@ -20,6 +20,7 @@ TEST_CASE("a device that is removed ends its connections, and nothing hangs") {
   for (int attempt = 0; attempt < 10 && !provider->prove(device_kind() + "0", std::chrono::seconds(2)).ok;
        ++attempt)
     sleep(1);
+  Acceptor idle(*provider);
   Pair pair(*provider);
   Buffer inbox(*pair.passive, 64);
   pair.passive->post_recv(recv_of(inbox));
@@ -31,6 +32,7 @@ TEST_CASE("a device that is removed ends its connections, and nothing hangs") {
   CAPTURE(pair.passive_events.reason_text());
   CHECK((pair.active_events.reason_code() == "CONNECTION_LOST" ||
          pair.passive_events.reason_code() == "CONNECTION_LOST"));
+  CHECK(idle.failure().code() == "LISTEN_FAILED");
   pair.close();
   CHECK(pair.active_events.late_events() == 0);
   CHECK(pair.passive_events.late_events() == 0);

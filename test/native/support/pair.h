@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <optional>
 
 #include "support/host.h"
 #include "support/recorder.h"
@@ -14,12 +15,17 @@ class Acceptor {
   explicit Acceptor(fabric::Provider& provider, const fabric::ConnectionOptions& options = {},
                     const std::string& host = test_host())
       : host_(host) {
-    listener_ =
-        provider.listen({host, 0}, options, [this](std::unique_ptr<fabric::ConnectionRequest> request) {
-          std::lock_guard lock(mutex_);
-          requests_.push_back(std::move(request));
-          changed_.notify_all();
-        });
+    const auto take = [this](std::unique_ptr<fabric::ConnectionRequest> request) {
+      std::lock_guard lock(mutex_);
+      requests_.push_back(std::move(request));
+      changed_.notify_all();
+    };
+    const auto fail = [this](const Error& error) {
+      std::lock_guard lock(mutex_);
+      failure_ = error;
+      changed_.notify_all();
+    };
+    listener_ = provider.listen({host, 0}, options, {.request = take, .failed = fail});
   }
   fabric::Endpoint endpoint() const { return {host_, listener_->port()}; }
   fabric::Listener& listener() { return *listener_; }
@@ -32,6 +38,14 @@ class Acceptor {
     requests_.erase(requests_.begin());
     return request;
   }
+  // Why it listens no more.
+  Error failure() {
+    std::unique_lock lock(mutex_);
+    if (!changed_.wait_for(lock, std::chrono::seconds(60), [this] { return failure_.has_value(); })) {
+      throw std::runtime_error("the listener has not failed");
+    }
+    return *failure_;
+  }
   size_t waiting() {
     std::lock_guard lock(mutex_);
     return requests_.size();
@@ -42,6 +56,7 @@ class Acceptor {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<std::unique_ptr<fabric::ConnectionRequest>> requests_;
+  std::optional<Error> failure_;
   std::unique_ptr<fabric::Listener> listener_;  // last: its thread uses the members above
 };
 
