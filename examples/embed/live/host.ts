@@ -1,9 +1,16 @@
 /** One host, as a process of its own: starts a guest or waits for one, runs it, moves it on. Obeys its parent's messages. */
-import { MigrationDestination, MigrationError, MigrationSource, type TrackerChoice } from 'rdma-migrate';
+import {
+  MigrationDestination,
+  MigrationError,
+  MigrationSource,
+  type ProviderChoice,
+  type TrackerChoice,
+} from 'rdma-migrate';
 import { ExampleTarget, ExampleVm } from './vm.ts';
 
 export interface MoveOptions {
   readonly uri: string;
+  readonly provider: ProviderChoice;
   readonly tracker: TrackerChoice;
   readonly downtimeLimitMs: number;
   readonly maxBandwidth: bigint;
@@ -13,7 +20,7 @@ export interface MoveOptions {
 
 export type Command =
   | { readonly do: 'start'; readonly bytes: bigint }
-  | { readonly do: 'listen' }
+  | { readonly do: 'listen'; readonly address: string; readonly provider: ProviderChoice }
   | { readonly do: 'move'; readonly options: MoveOptions }
   | { readonly do: 'cancel' }
   | { readonly do: 'check' }
@@ -56,7 +63,7 @@ class Host {
         this.#vm.run();
         return say({ said: 'ready' });
       case 'listen':
-        return this.#receive();
+        return this.#receive(command.address, command.provider);
       case 'move':
         return this.#move(command.options);
       case 'cancel':
@@ -69,11 +76,9 @@ class Host {
     }
   }
 
-  async #receive(): Promise<void> {
+  async #receive(address: string, provider: ProviderChoice): Promise<void> {
     await using target = new ExampleTarget();
-    await using destination = await MigrationDestination.listen('rdma:127.0.0.1:0', target, {
-      provider: 'iwarp',
-    });
+    await using destination = await MigrationDestination.listen(`rdma:${address}:0`, target, { provider });
     say({ said: 'listening', uri: destination.uri });
     await destination.receive();
     this.#vm = target.take();
@@ -87,15 +92,12 @@ class Host {
     say({ said: 'arrived', firstWrite, pass: this.#vm.state.pass, lastWrite: this.#vm.lastWrite });
   }
 
-  async #move({ uri, tracker, downtimeLimitMs, maxBandwidth, timeLimitMs }: MoveOptions): Promise<void> {
+  async #move(options: MoveOptions): Promise<void> {
+    const { uri, provider, tracker, downtimeLimitMs, maxBandwidth, timeLimitMs } = options;
     const vm = this.#vm as ExampleVm;
     this.#cancel = new AbortController();
     const live = { downtimeLimitMs, timeLimitMs, onTimeLimit: 'stop-and-copy', autoConverge: true } as const;
-    const source = new MigrationSource(await vm.toSource(tracker), uri, {
-      provider: 'iwarp',
-      maxBandwidth,
-      live,
-    });
+    const source = new MigrationSource(await vm.toSource(tracker), uri, { provider, maxBandwidth, live });
     const result = await source.migrate({ signal: this.#cancel.signal });
     say({
       said: 'moved',

@@ -3,6 +3,7 @@
  *
  *     npm run demo:embed -- --moves 10
  *     npm run demo:embed -- --moves 50 --chaos --seed 7 --tracker write-protect
+ *     npm run demo:embed -- --provider verbs --address ADDRESS_OF_AN_RDMA_DEVICE
  *
  * With `--chaos` some migrations are cancelled and some destinations killed, at random moments; the guest must then run on where it
  * was, with right memory. Ends with 1 when a page is wrong, or the guest does not run.
@@ -10,7 +11,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { parseArgs } from 'node:util';
-import type { TrackerChoice } from 'rdma-migrate';
+import type { ProviderChoice, TrackerChoice } from 'rdma-migrate';
 import type { Command, Moved, MoveOptions, Report } from './host.ts';
 
 const ANSWER_MS = 120_000;
@@ -73,6 +74,8 @@ interface Options {
   readonly bytes: bigint;
   readonly chaos: boolean;
   readonly seed: number;
+  /** An address of this machine that all hosts listen on. */
+  readonly address: string;
   readonly move: Omit<MoveOptions, 'uri'>;
 }
 
@@ -122,9 +125,10 @@ class Journey {
 
   /** True: the guest is at `there` now. */
   async #attempt(here: HostProcess, there: HostProcess): Promise<boolean> {
-    there.tell({ do: 'listen' });
+    const { address, move } = this.#options;
+    there.tell({ do: 'listen', address, provider: move.provider });
     const { uri } = await there.expect('listening');
-    here.tell({ do: 'move', options: { uri, ...this.#options.move } });
+    here.tell({ do: 'move', options: { uri, ...move } });
     const broken = this.#breakSometimes(here, there);
     const report = await here.next();
     clearTimeout(broken);
@@ -223,6 +227,8 @@ function options(): Options {
       chaos: { type: 'boolean', default: false },
       seed: { type: 'string', default: '1' },
       tracker: { type: 'string', default: 'auto' },
+      provider: { type: 'string', default: 'iwarp' },
+      address: { type: 'string', default: '127.0.0.1' },
       'downtime-limit': { type: 'string', default: '300' },
       'max-bandwidth': { type: 'string', default: '0' },
       'time-limit': { type: 'string', default: '30000' },
@@ -233,7 +239,9 @@ function options(): Options {
     bytes: BigInt(values.mebibytes) << 20n,
     chaos: values.chaos,
     seed: Number(values.seed),
+    address: values.address,
     move: {
+      provider: values.provider as ProviderChoice,
       tracker: values.tracker as TrackerChoice,
       downtimeLimitMs: Number(values['downtime-limit']),
       maxBandwidth: BigInt(values['max-bandwidth']),

@@ -1,10 +1,13 @@
 /** Our command on a device that works, and on one that goes away. */
+import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import type { Device } from '../arguments.ts';
+import { RdmaMigrate } from '../interop/command.ts';
 import { expectOk, expectTypedError } from '../interop/scene.ts';
 import { GUEST_ADDRESS } from '../job.ts';
 import type { NamedCase } from '../report.ts';
 import { expectProvenDevice, expectText } from './doctor.ts';
+import { liveMoves } from './live.ts';
 import { expectSame, MIB, Pair, run, type Stage, sourceImage } from './pair.ts';
 
 type Case = NamedCase<Stage>['run'];
@@ -52,6 +55,18 @@ const broken =
     return `send: ${sent}, receive: ${received}, ${seconds.toFixed(1)} s later`;
   };
 
+/** A `receive` that waits does not wait for ever, and does not keep the device from going. */
+async function deserted(device: Device, { folder }: Stage): Promise<string> {
+  const target = join(folder, 'target');
+  const way = ['--image', target, '--provider', 'verbs'];
+  await using receiver = new RdmaMigrate(['receive', `rdma:${GUEST_ADDRESS}:0`, ...way]);
+  await receiver.event('listening');
+  await run('rdma', 'link', 'delete', `${device}0`);
+  const outcome = await receiver.outcome();
+  await addDevice(device);
+  return `receive: ${expectTypedError(outcome, ['LISTEN_FAILED'])}: ${outcome.last?.message}`;
+}
+
 /** The port needs a moment. */
 async function untilActive(): Promise<void> {
   const deadline = performance.now() + 30_000;
@@ -94,12 +109,15 @@ export function deviceCases(device: Device): NamedCase<Stage>[] {
     { name: `${both} (verbs), pin-all on`, run: whole(GUEST_ADDRESS, 'verbs', verbs, true) },
     { name: `${both}, auto at the device's address`, run: whole(GUEST_ADDRESS, 'auto', found, false) },
     { name: `${both}, auto at 127.0.0.1`, run: whole('127.0.0.1', 'auto', software, false) },
+    { name: 'a running guest (verbs), write-protect', run: () => liveMoves('write-protect') },
+    { name: 'a running guest (verbs), hash', run: () => liveMoves('hash') },
     { name: `${both} (verbs), pin-all off, the port goes down`, run: broken(false, linkDown, mendLink) },
     { name: `${both} (verbs), pin-all on, the port goes down`, run: broken(true, linkDown, mendLink) },
     {
       name: `${both} (verbs), pin-all on, the device is removed`,
       run: broken(true, remove, () => addDevice(device)),
     },
+    { name: 'receive (verbs) waits, the device is removed', run: (stage) => deserted(device, stage) },
     { name: 'doctor, when the device is there again', run: expectProvenDevice },
   ];
   return cases.map(({ name, run: work }) => ({ name: `${device}: ${name}`, run: work }));

@@ -1,0 +1,17 @@
+/** A guest that runs and writes while it moves between processes on the device; `examples/embed/live` checks every page after each move. */
+import { fileURLToPath } from 'node:url';
+import { GUEST_ADDRESS } from '../job.ts';
+import { expectText } from './doctor.ts';
+import { run } from './pair.ts';
+
+const MAIN = fileURLToPath(new URL('../../../examples/embed/live/main.js', import.meta.url));
+const MOVES = 3;
+
+export async function liveMoves(tracker: 'write-protect' | 'hash'): Promise<string> {
+  const where = ['--provider', 'verbs', '--address', GUEST_ADDRESS];
+  const how = ['--moves', String(MOVES), '--mebibytes', '16', '--tracker', tracker];
+  const said = await run(process.execPath, MAIN, ...where, ...how);
+  const summary = said.trim().split('\n').at(-1) ?? '';
+  expectText(summary, new RegExp(`^${MOVES} moves, 0 broken attempts, no page lost or torn`));
+  return summary;
+}
