@@ -58,6 +58,6 @@ const OUTCOME = {
   },
   received: {
     committed: 'committed: the source knows that the VM is here',
-    unconfirmed: 'complete here; a version 1 source is not told. Do not run the VM there again',
+    unconfirmed: 'complete here; the source was not told. Do not run the VM there again',
   },
 } as const;

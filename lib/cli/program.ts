@@ -15,6 +15,9 @@ export interface EndOptions extends OutputOptions {
   /** Bytes of RAM registered at one time. */
   readonly pinBudget?: bigint;
   readonly onPinLimit?: 'lower' | 'fail';
+  /** Milliseconds. */
+  readonly responseTimeout?: number;
+  readonly commitTimeout?: number;
   /** Absolute paths by block name. */
   readonly ramFile?: Readonly<Record<string, string>>;
 }
@@ -194,6 +197,16 @@ function withEnd(command: Command): Command {
         '--on-pin-limit <what>',
         'where less can be pinned than is wanted: go on with a budget that fits (default), or fail before anything is sent',
       ).choices(['lower', 'fail']),
+    )
+    .option(
+      '--response-timeout <seconds>',
+      'the longest silence of the peer, and of the wire (default 60)',
+      parseSeconds,
+    )
+    .option(
+      '--commit-timeout <seconds>',
+      'the longest wait at the end, while RAM is compared (--verify) and the VM is made durable (default 600)',
+      parseSeconds,
     );
 }
 

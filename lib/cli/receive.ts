@@ -1,7 +1,7 @@
 import { MigrationError } from '../errors.ts';
 import { ImageWriter } from '../image/index.ts';
 import { MigrationDestination } from '../migration/destination.ts';
-import type { DestinationOptions } from '../migration/options.ts';
+import { endOptions } from './end-options.ts';
 import { follow } from './follow.ts';
 import { migrationSummary } from './migration-view.ts';
 import type { ReceiveOptions } from './program.ts';
@@ -13,24 +13,13 @@ export async function receive(context: CommandContext, uri: string, options: Rec
   await using writer = await ImageWriter.open(options.image, { ramFiles: options.ramFile });
   for (const path of writer.removedPartials) reporter.notice(`removed ${path}, left by a receive that died`);
   context.onFailure(`nothing was kept: there is no image ${options.image}`);
-  await using destination = await MigrationDestination.listen(uri, writer, destinationOptions(options));
+  await using destination = await MigrationDestination.listen(uri, writer, endOptions(options));
   reporter.listening(destination.uri);
   const deadline = new SourceDeadline(destination, options.timeout);
   const result = await follow(destination, reporter, () =>
     destination.receive({ signal: AbortSignal.any([signal, deadline.signal]) }),
   );
   reporter.completed({ ...result, image: writer.path }, migrationSummary('received', options.image, result));
-}
-
-function destinationOptions(options: ReceiveOptions): DestinationOptions {
-  const { provider, crc, commit, pinBudget, onPinLimit } = options;
-  return {
-    provider,
-    commit,
-    ...(onPinLimit !== undefined && { onPinLimit }),
-    ...(crc !== undefined && { crc }),
-    ...(pinBudget !== undefined && { pinBudget }),
-  };
 }
 
 /** Ends the wait for a source, not a migration that has begun. */

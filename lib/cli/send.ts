@@ -1,6 +1,7 @@
 import { openImage } from '../image/index.ts';
 import type { SourceOptions } from '../migration/options.ts';
 import { MigrationSource } from '../migration/source.ts';
+import { endOptions } from './end-options.ts';
 import { follow } from './follow.ts';
 import { formatBytes } from './format.ts';
 import { migrationSummary } from './migration-view.ts';
@@ -28,14 +29,10 @@ export async function send(
 }
 
 function sourceOptions(options: SendOptions): SourceOptions {
-  const { provider, crc, commit, pinAll, pinBudget, onPinLimit, maxBandwidth, verify } = options;
+  const { pinAll, maxBandwidth, verify } = options;
   return {
-    provider,
-    commit,
-    ...(onPinLimit !== undefined && { onPinLimit }),
-    ...(crc !== undefined && { crc }),
+    ...endOptions(options),
     ...(pinAll !== undefined && { pinAll }),
-    ...(pinBudget !== undefined && { pinBudget }),
     ...(maxBandwidth !== undefined && { maxBandwidth }),
     ...(verify !== undefined && { verify }),
   };

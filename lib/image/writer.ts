@@ -137,7 +137,8 @@ export class ImageWriter implements DestinationTarget, AsyncDisposable {
   /**
    * Makes everything durable, then gives it its name. The RAM stays mapped until {@link close}: a connection may still have
    * it registered.
-   * @throws MigrationError IMAGE_EXISTS: another writer was first. DISK_FULL, IO_ERROR.
+   * @throws MigrationError IMAGE_EXISTS: another writer was first. DISK_FULL, IO_ERROR. COMMIT_UNKNOWN: the image has its name and may not be
+   *   durable.
    */
   commit(arrival?: Arrival): Promise<void> {
     return this.#step('completing the image', async () => {
@@ -235,7 +236,10 @@ export class ImageWriter implements DestinationTarget, AsyncDisposable {
       await syncDirectory(dirname(this.path));
     } catch (error) {
       // Not durable is not committed: back to a name that abort removes.
-      await rename(this.path, this.#partial);
+      await rename(this.path, this.#partial).catch(() => {
+        this.#ended = 'committed'; // nothing is removed any more
+        throw namedButNotDurable(this.path, error);
+      });
       throw error;
     }
     // Only now: until the rename this file tells whether a partial directory may be removed.
@@ -281,6 +285,14 @@ function exists(path: string): Promise<boolean> {
 function imageExists(path: string, cause?: unknown): MigrationError {
   const message = `${path} exists: an image is never overwritten. Name another path or move it away`;
   return new MigrationError('IMAGE_EXISTS', 'image', message, { cause });
+}
+
+function namedButNotDurable(path: string, cause: unknown): MigrationError {
+  const why = cause instanceof Error ? cause.message : String(cause);
+  const message =
+    `the image ${path} is complete and has its name, but the folder could not be synced (${why}) and the name could not be taken back: it ` +
+    'may be gone after a crash of this host. Look at it, and at the disk, before the VM goes on anywhere';
+  return new MigrationError('COMMIT_UNKNOWN', 'image', message, { cause });
 }
 
 function noParent(path: string): MigrationError {

@@ -8,7 +8,9 @@ import { digestRam } from '../ram/digest.ts';
 import type { Arrival, DestinationTarget, RamBlock, VmLayout } from '../ram/vm.ts';
 import type { Connection } from '../transport/connection.ts';
 import { DestinationTurns, type TurnLimits } from '../transport/turns.ts';
+import { throwIfAborted, unlessAborted } from '../transport/wait.ts';
 import { type AnnouncedBlock, checkRange, checkRegister, checkUnregister, layOut } from './bounds.ts';
+import { commitTarget } from './commit-target.ts';
 import { type DestinationAction, type DestinationState, step } from './destination-machine.ts';
 import { Registrations } from './registrations.ts';
 import { WRITTEN_THROUGHOUT } from './source-pins.ts';
@@ -18,6 +20,7 @@ import type { Statistics } from './statistics.ts';
 export interface ReceivedSummary {
   readonly layout: VmLayout;
   readonly deviceStateBytes: number;
+  /** The source has been told that the VM is here. */
   readonly committed: boolean;
   readonly pinBudget?: bigint;
   readonly registeredPeak: bigint;
@@ -29,6 +32,8 @@ interface Context {
   readonly agreed: Agreed;
   readonly statistics: Statistics;
   readonly limits: TurnLimits;
+  /** The longest wait for COMMIT, and for the target to make the VM durable. */
+  readonly commitTimeoutMs: number;
   readonly populate: boolean;
   /** What may be registered at one time, whoever the source is. */
   readonly pinBudget: bigint | undefined;
@@ -63,7 +68,8 @@ export class DestinationSession {
 
   /**
    * Serves the source until the VM is whole and durable.
-   * @throws MigrationError; the target has then not been committed and is the caller's to abort
+   * @throws MigrationError; the target has then not been committed and is the caller's to abort. COMMIT_UNKNOWN: it was told to abort, and
+   *   nobody knows which it will be: the source must not hear of a failure
    */
   async run(): Promise<ReceivedSummary> {
     const { connection, statistics } = this.#context;
@@ -72,11 +78,11 @@ export class DestinationSession {
     const commit = await this.#serve();
     await this.#registrations?.settled();
     this.#enter('commit');
-    await (commit ? this.#answerCommit(commit) : this.#keep('vmdescription'));
+    const committed = commit ? await this.#answerCommit(commit) : await this.#keep('vmdescription');
     return {
       layout: this.#layout as VmLayout,
       deviceStateBytes: this.#deviceStateBytes,
-      committed: commit !== undefined,
+      committed,
       ...this.#pinFacts(),
     };
   }
@@ -96,7 +102,9 @@ export class DestinationSession {
       if (this.#state.name === 'device' && !this.#state.commit && this.#deviceState.result().complete) {
         return this.#awaitDisconnect();
       }
-      const message = await this.#turns.next();
+      const { limits, commitTimeoutMs } = this.#context;
+      const mayBeCommit = this.#state.name === 'device' && this.#state.commit;
+      const message = await this.#turns.next(mayBeCommit ? commitTimeoutMs : limits.timeoutMs);
       const next = step(this.#state, message);
       this.#state = next.state;
       if (next.action.do === 'commit') return next.action.commit;
@@ -173,11 +181,9 @@ export class DestinationSession {
     statistics.total = blocks.reduce((sum, { length }) => sum + length, 0n);
     statistics.pageSize = this.#layout.pageSize;
     this.#context.checkRam(statistics.total);
-    this.#blocks = await target.allocate({
-      layout: this.#layout,
-      ramSection: section,
-      before: this.#parser.before,
-    });
+    const { before } = this.#parser;
+    const allocated = target.allocate({ layout: this.#layout, ramSection: section, before });
+    this.#blocks = await unlessAborted(allocated, this.#alive, 'setup');
     this.#announced = layOut(blocks);
     this.#registrations = new Registrations(connection, this.#blocks, {
       populate: this.#context.populate,
@@ -243,7 +249,7 @@ export class DestinationSession {
     this.#deviceStateBytes += bytes.length;
     this.#context.statistics.controlBytes += BigInt(bytes.length);
     this.#deviceState.push(bytes);
-    await this.#context.target.append(bytes);
+    await unlessAborted(this.#context.target.append(bytes), this.#context.limits.signal, 'device-state');
   }
 
   /** A v1 source says nothing at the end: it disconnects behind the last bytes. */
@@ -254,7 +260,8 @@ export class DestinationSession {
     return undefined;
   }
 
-  async #answerCommit(sent: Commit): Promise<void> {
+  /** True: the source has been told. */
+  async #answerCommit(sent: Commit): Promise<boolean> {
     const { notice } = this.#context;
     this.#requireWholeStream();
     const status = await this.#compare(sent);
@@ -262,18 +269,32 @@ export class DestinationSession {
       await this.#turns.answer({ type: 'COMMITTED', status });
       throw commitMismatch(status);
     }
+    // A source that has gone knows nothing of a commit that has not begun.
+    throwIfAborted(this.#alive, 'commit');
     await this.#keep('commit');
     // From here on the VM is ours, whether the source hears of it or not.
-    await this.#turns.answer({ type: 'COMMITTED', status }).catch((error: unknown) => {
-      notice(
-        `the VM is complete here, but the source could not be told: ${toMigrationError(error, 'commit').message}`,
-      );
-    });
+    try {
+      await this.#turns.answer({ type: 'COMMITTED', status });
+      return true;
+    } catch (error) {
+      const why = toMigrationError(error, 'commit').message;
+      notice(`the VM is complete here, but the source could not be told: ${why}`);
+      return false;
+    }
   }
 
-  #keep(completeness: Arrival['completeness']): Promise<void> {
-    const { peerAddress, provider } = this.#context.connection.info;
-    return this.#context.target.commit({ peer: peerAddress, provider, completeness });
+  async #keep(completeness: Arrival['completeness']): Promise<false> {
+    const { connection, target, limits, commitTimeoutMs } = this.#context;
+    const { peerAddress: peer, provider } = connection.info;
+    throwIfAborted(limits.signal, 'commit');
+    await commitTarget(target, { peer, provider, completeness }, commitTimeoutMs, limits.signal);
+    return false;
+  }
+
+  /** Aborts when this side gives up or the connection has ended. A version 1 source disconnects behind its device state: not to be used there. */
+  get #alive(): AbortSignal {
+    const { connection, limits } = this.#context;
+    return AbortSignal.any([connection.ended, limits.signal as AbortSignal]);
   }
 
   #requireWholeStream(): void {
@@ -286,7 +307,9 @@ export class DestinationSession {
     const { connection, statistics } = this.#context;
     // A NIC places WRITEs without telling; there the source's own count has to do.
     const placed = connection.info.provider === 'iwarp' ? statistics.normalBytes() : sent.ramBytes;
-    const ramDigest = sent.ramDigest ? await digestRam(this.#blocks) : undefined;
+    const ramDigest = sent.ramDigest
+      ? await unlessAborted(digestRam(this.#blocks), this.#alive, 'commit')
+      : undefined;
     return compareCommits(sent, this.#account.commit(placed, ramDigest));
   }
 

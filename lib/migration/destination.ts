@@ -11,10 +11,10 @@ import type { DestinationTarget } from '../ram/vm.ts';
 import { type IncomingConnection, Listener } from '../transport/connect.ts';
 import type { Connection } from '../transport/connection.ts';
 import { type ChosenProvider, chooseProvider } from '../transport/provider.ts';
-import { cancelledError, throwIfAborted } from '../transport/wait.ts';
+import { cancelledError, throwIfAborted, within } from '../transport/wait.ts';
 import { DestinationSession } from './destination-session.ts';
 import { Migration } from './migration.ts';
-import { connectionOptions, type DestinationOptions, populatesAhead } from './options.ts';
+import { commitTimeoutMs, connectionOptions, type DestinationOptions, populatesAhead } from './options.ts';
 import {
   CONTROL_BUFFER_BYTES,
   checkRamFits,
@@ -24,6 +24,9 @@ import {
   planDestinationPins,
 } from './pinning.ts';
 import { describe, type MigrationFacts, type MigrationResult } from './result.ts';
+
+/** Files of many gigabytes are removed in that time. */
+const ABORT_TIMEOUT_MS = 60_000;
 
 /**
  * Waits on an address for one VM, from QEMU (`migrate rdma:host:port`) or a {@link MigrationSource}, and puts it into a target.
@@ -75,6 +78,7 @@ export class MigrationDestination extends Migration {
     // Bad values are told before anything is opened.
     populatesAhead(options);
     pinPolicy(options);
+    commitTimeoutMs(options);
     const provider = await chooseProvider(options.provider ?? 'auto', endpoint, 'listen');
     const destination = new MigrationDestination(endpoint.host, target, provider, options);
     destination.statistics.phase = 'listen';
@@ -119,12 +123,23 @@ export class MigrationDestination extends Migration {
     } catch (error) {
       const failure = toMigrationError(error, this.statistics.phase);
       this.statistics.status = failure.code === 'CANCELLED' ? 'cancelled' : 'failed';
-      await this.#target.abort();
+      await this.#abortTarget();
       throw failure;
     } finally {
       await this.#listener?.close();
       this.end();
     }
+  }
+
+  /** Not for ever: what hangs in the target would keep the failure from its caller. */
+  async #abortTarget(): Promise<void> {
+    await within(this.#target.abort(), {
+      phase: this.statistics.phase,
+      timeoutMs: ABORT_TIMEOUT_MS,
+      what: 'the target to abort',
+    }).catch((error: unknown) =>
+      this.emit('notice', `what was begun may be there still: ${(error as Error).message}`),
+    );
   }
 
   /** Peers that come while none is waited for are refused. */
@@ -227,6 +242,7 @@ export class MigrationDestination extends Migration {
         target: this.#target,
         statistics: this.statistics,
         limits: { timeoutMs: connectionOptions(this.#options).stallTimeoutMs, signal },
+        commitTimeoutMs: commitTimeoutMs(this.#options),
         populate: populatesAhead(this.#options),
         pinBudget: this.#enforcedBudget(connection, plan),
         checkRam: (ramBytes) => this.#checkRam(connection, agreed, ramBytes),
@@ -238,7 +254,8 @@ export class MigrationDestination extends Migration {
       return describe(connection, agreed, this.#provider, summary.layout.machine, summary);
     } catch (error) {
       const failure = inPhase(toMigrationError(error, this.statistics.phase), this.statistics.phase);
-      await connection.fail();
+      // Told of a failure, the source would let its VM go on.
+      await (failure.code === 'COMMIT_UNKNOWN' ? connection.close() : connection.fail());
       throw failure;
     } finally {
       await connection.close();

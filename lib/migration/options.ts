@@ -20,6 +20,12 @@ export interface MigrationOptions extends PinOptions {
    */
   readonly responseTimeoutMs?: number;
   /**
+   * The longest wait for the commit, milliseconds. At the source: for COMMITTED; then COMMIT_UNKNOWN. At the destination: for COMMIT, while the
+   * source reads its RAM for `verify`, and for its own target to make the VM durable. Default 600 000, or `responseTimeoutMs` if that is more:
+   * a host that has written tens of gigabytes syncs for minutes. A peer that is dead is noticed sooner.
+   */
+  readonly commitTimeoutMs?: number;
+  /**
    * The commit handshake that two rdma-migrate ends agree on. `auto` (default): if the peer has it. `require`: refuse a peer without it.
    * `off`: behave like a version 1 peer.
    */
@@ -119,6 +125,14 @@ export function connectionOptions(options: MigrationOptions): NativeConnectionOp
     connectTimeoutMs: milliseconds('connectTimeoutMs', options.connectTimeoutMs ?? 10_000),
     stallTimeoutMs: milliseconds('responseTimeoutMs', options.responseTimeoutMs ?? 60_000),
   };
+}
+
+const COMMIT_TIMEOUT_MS = 600_000;
+
+/** @throws MigrationError INVALID_ARGUMENT */
+export function commitTimeoutMs(options: MigrationOptions): number {
+  const usual = Math.max(COMMIT_TIMEOUT_MS, connectionOptions(options).stallTimeoutMs);
+  return milliseconds('commitTimeoutMs', options.commitTimeoutMs ?? usual);
 }
 
 /** @throws MigrationError INVALID_ARGUMENT */

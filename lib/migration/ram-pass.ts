@@ -2,6 +2,7 @@
  * One pass over the RAM of the source: every page whose bit is set reaches the destination, zero ranges as COMPRESS, the rest as
  * RDMA WRITEs. JavaScript works per range here, never per page: scanning, merging and writing are native.
  */
+import { MigrationError } from '../errors.ts';
 import type { NativeBitmap, NativeClassification } from '../native/memory.ts';
 import type { MigrationHints, Temperature } from '../ram/hints.ts';
 import { runs, type Span, SpanJoiner } from '../ram/spans.ts';
@@ -42,6 +43,8 @@ export interface RamPassOptions {
   readonly hints?: MigrationHints;
   readonly statistics: Statistics;
   readonly signal: AbortSignal;
+  /** No pass comes behind it, and nobody writes RAM any more: it ends only when nothing is left to be sent. */
+  readonly last: boolean;
 }
 
 /** What one pass has done. */
@@ -57,12 +60,9 @@ export interface RamPassResult {
  */
 export async function sendRam(options: RamPassOptions): Promise<RamPassResult> {
   const pass = new RamPass(options);
-  await pass.clearFreed();
-  for (const temperature of options.hints ? COLD_FIRST : ([undefined] as const)) {
-    for (const block of options.blocks) await pass.sendBlock(block, temperature);
-  }
-  for (const block of options.blocks) block.fresh = false;
-  return pass.finish();
+  do await pass.goOver();
+  while (options.last && pass.isLeft());
+  return pass.result;
 }
 
 /** What is written soon is sent last, when fewer writes to it are still to come. */
@@ -79,11 +79,40 @@ class RamPass {
     this.#options = options;
   }
 
+  get result(): RamPassResult {
+    return { pages: this.#pages, bytes: this.#bytes, zeroBytes: this.#zeroBytes };
+  }
+
+  /** Once over all RAM. The order is fixed before anything is sent: a hint that comes meanwhile takes no page out of it. */
+  async goOver(): Promise<void> {
+    const { hints, blocks, signal } = this.#options;
+    await this.#clearFreed();
+    const order = (hints ? COLD_FIRST : ([undefined] as const)).flatMap((temperature) =>
+      blocks.map((block) => ({ block, windows: this.#windows(block, temperature) })),
+    );
+    for (const { block, windows } of order) await this.#sendBlock(block, windows);
+    for (const block of blocks) block.fresh = false;
+    // Each has the provider's deadline for a wire without progress.
+    await unlessAborted(Promise.all(this.#jobs.splice(0)), signal, 'ram');
+  }
+
+  /**
+   * Whether hints that came meanwhile have left something. Without hints nobody sets bits.
+   * @throws MigrationError INTERNAL: a page would be lost
+   */
+  isLeft(): boolean {
+    const { hints, blocks } = this.#options;
+    const pages = blocks.reduce((sum, { bitmap }) => sum + bitmap.count(), 0);
+    if (pages > 0 && !hints)
+      throw new MigrationError('INTERNAL', 'ram', `the last pass has left ${pages} pages unsent`);
+    return pages > 0 || hints?.hasFreed === true;
+  }
+
   /**
    * What has become free since the last pass. The destination has dealt with it before anything is written: a page that was written
    * again after it was free must not be cleared behind its WRITE.
    */
-  async clearFreed(): Promise<void> {
+  async #clearFreed(): Promise<void> {
     const { hints, blocks, turns } = this.#options;
     let told = false;
     for (const block of hints ? blocks : []) {
@@ -93,9 +122,8 @@ class RamPass {
     if (told) await turns.ready();
   }
 
-  async sendBlock(block: SourceBlock, temperature: Temperature | undefined): Promise<void> {
+  async #sendBlock(block: SourceBlock, windows: readonly Span[]): Promise<void> {
     const zeros = new SpanJoiner();
-    const windows = this.#windows(block, temperature);
     let ahead = windows[0] && this.#classify(block, windows[0]);
     for (let at = 0; ahead !== undefined; at++) {
       const classified: NativeClassification = await ahead;
@@ -119,12 +147,6 @@ class RamPass {
     const whole = [{ offset: 0n, length: block.length }];
     const spans = temperature === undefined ? whole : (hints?.spans(block, temperature) ?? []);
     return spans.flatMap((span) => cut(span, step));
-  }
-
-  async finish(): Promise<RamPassResult> {
-    // Each has the provider's deadline for a wire without progress.
-    await unlessAborted(Promise.all(this.#jobs), this.#options.signal, 'ram');
-    return { pages: this.#pages, bytes: this.#bytes, zeroBytes: this.#zeroBytes };
   }
 
   #classify({ block, bitmap, fresh }: SourceBlock, window: Span): Promise<NativeClassification> {
@@ -164,7 +186,7 @@ class RamPass {
       this.#pages += result.pages;
       this.#bytes += result.bytes;
     });
-    job.catch(() => {}); // finish() reports it
+    job.catch(() => {}); // goOver() reports it
     span.writtenBy(job);
     this.#jobs.push(job);
   }

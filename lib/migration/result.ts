@@ -17,11 +17,12 @@ export interface MigrationFacts {
   readonly crc: boolean;
   /** Bytes of RAM that could be registered at one time. Absent: there was no budget. */
   readonly 'pin-budget'?: number;
-  /** The most bytes of RAM that this side had registered at one time. */
+  /** The most bytes of RAM that were registered at one time. */
   readonly 'registered-peak': number;
   /**
    * Who may run the VM. `committed`: the destination has confirmed that it holds everything, the source's VM must never run again.
-   * `unconfirmed`: a version 1 destination confirms nothing; look at it before you give the source's VM up.
+   * `unconfirmed`, at the source: a version 1 destination confirms nothing; look at it before you give the source's VM up. At the destination:
+   * the VM is complete here, and the source could not be told.
    */
   readonly outcome: 'committed' | 'unconfirmed';
   readonly machine: string;

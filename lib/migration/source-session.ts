@@ -16,6 +16,8 @@ import { PinWindow, pinGranule, spanBytesFor } from '../ram/pin-window.ts';
 import { type SourceVm, sentOf } from '../ram/vm.ts';
 import type { Connection } from '../transport/connection.ts';
 import { SourceTurns, type TurnLimits } from '../transport/turns.ts';
+import { throwIfAborted, unlessAborted } from '../transport/wait.ts';
+import { deviceStateOf } from './device-state.ts';
 import type { GuestControl } from './guest-control.ts';
 import { type LiveControls, preCopy, type RamRound } from './pre-copy.ts';
 import { type RamPassResult, type SourceBlock, sendRam, WINDOW_BYTES } from './ram-pass.ts';
@@ -32,6 +34,8 @@ interface Context {
   readonly statistics: Statistics;
   readonly limits: TurnLimits;
   readonly verify: boolean;
+  /** The longest wait for the destination's word that the VM is durable there. */
+  readonly commitTimeoutMs: number;
   /** Of both ends; absent: none. */
   readonly pinBudget: bigint | undefined;
   readonly hints: MigrationHints | undefined;
@@ -133,7 +137,7 @@ export class SourceSession {
     this.#requireSameBlocks(blocks);
     this.#blocks = this.#prepareBlocks(blocks);
     this.#pins = await this.#preparePins();
-    this.#context.hints?.attach(this.#blocks);
+    this.#context.hints?.attach(this.#blocks, this.#context.verify);
     await this.#turns.send({ type: 'REGISTER_FINISHED' });
     await this.#sendStream(encodeEos());
   }
@@ -208,6 +212,7 @@ export class SourceSession {
       ...(hints && { hints }),
       statistics,
       signal: limits.signal as AbortSignal,
+      last: kind === 'end',
     });
     const dataEnded = performance.now();
     await this.#turns.send({ type: 'REGISTER_FINISHED' });
@@ -216,14 +221,15 @@ export class SourceSession {
   }
 
   async #sendDeviceState(): Promise<number> {
-    const { vm, agreed } = this.#context;
+    const { vm, agreed, limits } = this.#context;
     const most = agreed.extended ? CONTROL_MAX_BYTES - CONTROL_HEADER_BYTES : QEMU_FILE_BYTES;
     let waiting: Uint8Array = encodeFooter(vm.ramSection);
     let total = 0;
-    for await (const piece of vm.after()) {
+    for await (const piece of deviceStateOf(vm, limits)) {
       total += piece.length;
       waiting = Buffer.concat([waiting, piece]);
-      while (waiting.length >= most) {
+      // Something stays for the last message, which says that nothing comes behind it.
+      while (waiting.length > most) {
         await this.#sendStream(waiting.subarray(0, most));
         waiting = waiting.subarray(most);
       }
@@ -236,6 +242,8 @@ export class SourceSession {
   /** With it a version 1 destination has everything, and may start the VM without a word. */
   async #sendLast(bytes: Uint8Array): Promise<void> {
     await this.#turns.ready();
+    // The READY may have waited here for long: until something is sent the VM is certainly the source's.
+    throwIfAborted(this.#context.limits.signal, 'device-state');
     try {
       await this.#sendStream(bytes);
     } catch (error) {
@@ -252,11 +260,17 @@ export class SourceSession {
 
   async #commit(sent: RamPassResult): Promise<void> {
     this.#enter('commit');
-    const ramDigest = this.#context.verify ? await digestRam(this.#context.vm.blocks) : undefined;
+    const { verify, vm, limits, commitTimeoutMs } = this.#context;
+    const ramDigest = verify ? await unlessAborted(digestRam(vm.blocks), limits.signal, 'commit') : undefined;
     await this.#turns.ready();
+    throwIfAborted(limits.signal, 'commit');
     try {
       const commit = this.#account.commit(sent.bytes, ramDigest);
-      const { status } = await this.#turns.request({ type: 'COMMIT', ...commit }, 'COMMITTED');
+      const { status } = await this.#turns.request(
+        { type: 'COMMIT', ...commit },
+        'COMMITTED',
+        commitTimeoutMs,
+      );
       if (status !== 'OK') throw refused(status);
     } catch (error) {
       throw isRefusal(error) ? error : unknownOutcome(error);

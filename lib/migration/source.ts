@@ -17,6 +17,7 @@ import { throwIfAborted } from '../transport/wait.ts';
 import { GuestControl } from './guest-control.ts';
 import { Migration } from './migration.ts';
 import {
+  commitTimeoutMs,
   connectionOptions,
   type LiveOptions,
   type LiveParameters,
@@ -150,6 +151,7 @@ export class MigrationSource extends Migration {
       statistics: this.statistics,
       limits,
       verify: this.#options.verify ?? false,
+      commitTimeoutMs: commitTimeoutMs(this.#options),
       enter: (phase) => this.enter(phase),
       notice: (message) => this.emit('notice', message),
       ...(guest ? { live: { guest, controls } } : {}),
@@ -194,7 +196,7 @@ export class MigrationSource extends Migration {
   /** Before anything is sent: only a device pins. */
   #planPins(provider: ChosenProvider): PinPlan {
     const { blocks } = this.#vm;
-    this.#options.hints?.check(blocks);
+    this.#options.hints?.check(blocks, this.#options.verify ?? false);
     const copied = sentOf(this.#vm);
     const plan = planPins(pinPolicy(this.#options), {
       ramBytes: totalBytes(blocks.filter(({ name }) => !copied.has(name))),

@@ -42,6 +42,7 @@ export class MigrationHints {
   readonly #blocks = new Map<string, BlockHints>();
   readonly #maxRanges: number;
   #sealed: ReadonlySet<string> | undefined;
+  #verify = false;
 
   /** `maxRanges`: how many ranges are remembered at most, neighbours counted as one. Default 4096. */
   constructor({ maxRanges = MAX_RANGES }: { maxRanges?: number } = {}) {
@@ -53,8 +54,8 @@ export class MigrationHints {
   /**
    * Says what is known of a range, in bytes from the start of the block. It replaces what was said of it before. `free` counts for the
    * whole pages within the range.
-   * @throws MigrationError INVALID_ARGUMENT: an unknown block or kind, a range that leaves its block, or more ranges than are remembered;
-   *   nothing has changed then
+   * @throws MigrationError INVALID_ARGUMENT: an unknown block or kind, a range that leaves its block, more ranges than are remembered, or
+   *   `free` in a migration that compares digests of all RAM; nothing has changed then
    */
   hint(block: string, range: Span, kind: HintKind): void {
     const hints = this.#checked(block, range, kind);
@@ -83,10 +84,17 @@ export class MigrationHints {
 
   /**
    * A migration begins: from now on `free` acts on these bitmaps. Called by the migration, before anything is sent.
-   * @throws MigrationError INVALID_ARGUMENT when a hint names no block, or leaves its block
+   * @throws as {@link check}
    */
-  attach(blocks: readonly { readonly block: RamBlock; readonly bitmap: NativeBitmap }[]): void {
-    this.check(blocks.map(({ block }) => block));
+  attach(
+    blocks: readonly { readonly block: RamBlock; readonly bitmap: NativeBitmap }[],
+    verify: boolean,
+  ): void {
+    this.check(
+      blocks.map(({ block }) => block),
+      verify,
+    );
+    this.#verify = verify;
     for (const { block, bitmap } of blocks) {
       const hints = this.#of(block.name);
       hints.attached = { length: block.length, pageSize: BigInt(block.mapping.pageSize), bitmap };
@@ -96,10 +104,14 @@ export class MigrationHints {
     this.#sealed = new Set(blocks.map(({ block }) => block.name));
   }
 
-  /** @throws MigrationError INVALID_ARGUMENT when a hint names none of the blocks, or leaves its block */
-  check(blocks: readonly { readonly name: string; readonly length: bigint }[]): void {
+  /**
+   * `verify`: the migration compares digests of all RAM.
+   * @throws MigrationError INVALID_ARGUMENT when a hint names none of the blocks, leaves its block, or is `free` although `verify`
+   */
+  check(blocks: readonly { readonly name: string; readonly length: bigint }[], verify: boolean): void {
     const lengths = new Map(blocks.map(({ name, length }) => [name, length]));
     for (const [name, { cold, hot, free }] of this.#blocks) {
+      if (verify && free.size > 0) throw freeWithVerify();
       for (const set of [cold, hot, free]) for (const span of set) checkRange(name, span, lengths.get(name));
     }
   }
@@ -107,6 +119,7 @@ export class MigrationHints {
   /** The migration has ended. */
   detach(): void {
     this.#sealed = undefined;
+    this.#verify = false;
     for (const hints of this.#blocks.values()) {
       delete hints.attached;
       hints.toClear.clear();
@@ -119,6 +132,11 @@ export class MigrationHints {
     const spans = [...(hints?.toClear ?? [])];
     hints?.toClear.clear();
     return spans;
+  }
+
+  /** Something has become free that the destination does not know of. */
+  get hasFreed(): boolean {
+    return [...this.#blocks.values()].some(({ toClear }) => toClear.size > 0);
   }
 
   /** The parts of a block with one temperature, ascending, cut at whole pages. All three together are the block. */
@@ -154,6 +172,7 @@ export class MigrationHints {
         `expected a range of bytes as bigint for a hint but received ${range.offset}, ${range.length}`,
       );
     if (this.#sealed && !this.#sealed.has(block)) throw unknownBlock(block);
+    if (kind === 'free' && this.#verify) throw freeWithVerify();
     const hints = this.#of(block);
     if (hints.attached) checkRange(block, range, hints.attached.length);
     return hints;
@@ -236,6 +255,11 @@ function checkRange(block: string, { offset, length }: Span, blockLength: bigint
 
 const unknownBlock = (block: string): MigrationError =>
   invalid(`a hint names the block '${block}', which the VM does not have`);
+
+const freeWithVerify = (): MigrationError =>
+  invalid(
+    'what is free is not sent and differs at the destination, so its RAM cannot be compared: give up the free hints, or verify',
+  );
 
 function invalid(message: string): MigrationError {
   return new MigrationError('INVALID_ARGUMENT', 'configure', message);

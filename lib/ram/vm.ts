@@ -84,7 +84,7 @@ export interface Arrival {
   readonly completeness: 'commit' | 'vmdescription';
 }
 
-/** Where a received VM lands. Calls come in this order; `abort` may come at any time and ends it. */
+/** Where a received VM lands. Calls come in this order; `abort` may come at any time, also while another call is under way, and ends it. */
 export interface DestinationTarget {
   /**
    * True: what `allocate` gives was never written, such as a new memfd or file, so every page of it is zero. A source of ours then leaves out
@@ -95,7 +95,11 @@ export interface DestinationTarget {
   allocate(vm: ReceivedVm): Promise<readonly RamBlock[]>;
   /** A piece of device state, in order. */
   append(bytes: Uint8Array): Promise<void>;
-  /** Everything has arrived: make it durable. When this resolves the VM exists here and nowhere else. */
+  /**
+   * Everything has arrived: make it durable. When this resolves the VM exists here and nowhere else. When it rejects nothing is kept here and
+   * never will be: the source's VM goes on then. Where that cannot be promised reject with COMMIT_UNKNOWN. An `abort` meanwhile asks for an end,
+   * whichever it is.
+   */
   commit(arrival: Arrival): Promise<void>;
   /** Undo everything. Idempotent; never throws. */
   abort(): Promise<void>;

@@ -8,7 +8,7 @@ import type {
   NativeWriteResult,
 } from '../native/transport.ts';
 import { type ControlMessage, decodeControl, encodeControl } from '../protocol/control.ts';
-import { within } from './wait.ts';
+import { throwIfAborted, within } from './wait.ts';
 
 /** A turn-taking peer never has more than an answer, a READY and an ERROR under way. */
 const INBOX_LIMIT = 4;
@@ -157,6 +157,7 @@ export class Connection {
     limits: { timeoutMs: number; signal?: AbortSignal | undefined },
   ): Promise<Uint8Array> {
     if (this.#end) throw this.#end.error;
+    throwIfAborted(limits.signal, this.phase);
     const bytes = encodeControl(message);
     try {
       await within(this.#native.send(bytes), {

@@ -44,15 +44,23 @@ export class SourceTurns {
     if (message.type !== 'COMMIT') this.#account.add(bytes, message);
   }
 
-  /** Sends a request in its turn and takes its answer. */
-  async request<T extends ControlMessage['type']>(message: ControlMessage, answer: T): Promise<MessageOf<T>> {
+  /** Sends a request in its turn and takes its answer, which may take `timeoutMs` instead of what is usual. */
+  async request<T extends ControlMessage['type']>(
+    message: ControlMessage,
+    answer: T,
+    timeoutMs = this.#limits.timeoutMs,
+  ): Promise<MessageOf<T>> {
     await this.send(message);
-    return this.#receive(answer);
+    return this.#receive(answer, timeoutMs);
   }
 
-  async #receive<T extends ControlMessage['type']>(type: T): Promise<MessageOf<T>> {
+  async #receive<T extends ControlMessage['type']>(
+    type: T,
+    timeoutMs = this.#limits.timeoutMs,
+  ): Promise<MessageOf<T>> {
     const { message } = await this.#connection.receive({
       ...this.#limits,
+      timeoutMs,
       what: `the destination's ${type}`,
     });
     return expectType(message, type, this.#connection);
@@ -72,11 +80,12 @@ export class DestinationTurns {
     this.#account = account;
   }
 
-  /** Says READY and takes the message that it allows. */
-  async next(): Promise<ControlMessage> {
+  /** Says READY and takes the message that it allows, which may take `timeoutMs` instead of what is usual. */
+  async next(timeoutMs = this.#limits.timeoutMs): Promise<ControlMessage> {
     await this.#connection.send({ type: 'READY' }, this.#limits);
     const { message, bytes } = await this.#connection.receive({
       ...this.#limits,
+      timeoutMs,
       what: 'the source’s next message',
     });
     if (message.type !== 'COMMIT') this.#account.add(bytes, message);

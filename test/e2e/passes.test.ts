@@ -122,3 +122,41 @@ it('what was free and is taken back arrives as it is', async () => {
   hints.hint('pc.ram', { offset: 4n * MIB, length: 8n * MIB }, 'normal');
   await it.finish();
 });
+
+/** Says something of RAM in the middle of a pass: its order has been fixed, nothing has been written. */
+class FickleHints extends MigrationHints {
+  change = (): void => {};
+
+  override spans(...[block, temperature]: Parameters<MigrationHints['spans']>) {
+    if (temperature === 'cold') setImmediate(() => this.change());
+    return super.spans(block, temperature);
+  }
+}
+
+it.each(['cold', 'hot', 'normal'] as const)(
+  'a hint of %s in the middle of the last pass loses no page',
+  async (kind) => {
+    const hints = new FickleHints();
+    hints.hint('pc.ram', { offset: 2n * MIB, length: 2n * MIB }, 'hot');
+    hints.change = () => hints.hint('pc.ram', { offset: 2n * MIB, length: 8n * MIB }, kind);
+    await using it = await scene({ budget: 2n * MIB, hints });
+    await it.finish();
+  },
+);
+
+it('what stops being free in the last pass, when its turn has gone by, arrives all the same', async () => {
+  const hints = new (class extends MigrationHints {
+    evictions = 0;
+
+    /** Asked for when spans have to go: behind the scan, in the middle of the writing. */
+    override temperature(...args: Parameters<MigrationHints['temperature']>) {
+      this.evictions += 1;
+      if (this.evictions === 1) this.hint('pc.ram', { offset: 4n * MIB, length: 2n * MIB }, 'normal');
+      return super.temperature(...args);
+    }
+  })();
+  hints.hint('pc.ram', { offset: 4n * MIB, length: 2n * MIB }, 'free');
+  await using it = await scene({ budget: 2n * MIB, hints });
+  await it.finish();
+  expect(hints.evictions).toBeGreaterThan(0);
+});

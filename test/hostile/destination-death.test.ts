@@ -62,7 +62,7 @@ describe.each(CASES)('at $stage, pin-all $pinAll, a destination', ({ stage, phas
   });
 
   it('does not wait for a silent source for ever, and says so', async () => {
-    await using received = await receiving({ responseTimeoutMs: 300 });
+    await using received = await receiving({ responseTimeoutMs: 300, commitTimeoutMs: 300 });
     await using source = await ScriptedSource.connect(received.port, options);
     await source.reach(stage);
     let ticks = 0;

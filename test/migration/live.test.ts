@@ -272,7 +272,7 @@ describe('where nobody knows whether the destination has it', () => {
       asked.resolve();
       return commit.promise;
     };
-    await attempt(vm, { onCommit, responseTimeoutMs: 500 }, async ({ sent }) => {
+    await attempt(vm, { onCommit, commitTimeoutMs: 500 }, async ({ sent }) => {
       await asked.promise;
       expect((await failure(sent)).code).toBe('COMMIT_UNKNOWN');
       expect([vm.calls, vm.isRunning]).toEqual([['pause'], false]);

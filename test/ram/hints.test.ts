@@ -30,7 +30,7 @@ function attached(hints = new MigrationHints()) {
     length: BigInt(PAGES) * PAGE,
     mapping: { pageSize: Number(PAGE) },
   } as RamBlock;
-  hints.attach([{ block, bitmap }]);
+  hints.attach([{ block, bitmap }], false);
   return { hints, bitmap, block };
 }
 

@@ -85,7 +85,7 @@ export class PassSource implements AsyncDisposable {
     const { connection, turns } = wire;
     const { signal } = LIMITS;
     this.#pins = new SpanPins({ connection, turns, window: this.window, extended: true, sparse, signal });
-    hints?.attach(this.blocks);
+    hints?.attach(this.blocks, false);
   }
 
   /** Messages of a type so far. */
@@ -104,6 +104,7 @@ export class PassSource implements AsyncDisposable {
       ...(this.#hints && { hints: this.#hints }),
       statistics: new Statistics(),
       signal: LIMITS.signal,
+      last: kind === 'end',
     });
     await this.#turns.send({ type: 'REGISTER_FINISHED' });
     await this.#stream(encodeEos());

@@ -1,0 +1,16 @@
+import type { MigrationOptions } from '../migration/options.ts';
+import type { EndOptions } from './program.ts';
+
+/** What both ends of a migration can be told, as the library takes it. */
+export function endOptions(options: EndOptions): MigrationOptions {
+  const { provider, crc, commit, pinBudget, onPinLimit, responseTimeout, commitTimeout } = options;
+  return {
+    provider,
+    commit,
+    ...(onPinLimit !== undefined && { onPinLimit }),
+    ...(crc !== undefined && { crc }),
+    ...(pinBudget !== undefined && { pinBudget }),
+    ...(responseTimeout !== undefined && { responseTimeoutMs: responseTimeout }),
+    ...(commitTimeout !== undefined && { commitTimeoutMs: commitTimeout }),
+  };
+}
