@@ -34,6 +34,8 @@ export interface PreCopyOptions {
   readonly settling: readonly SourceBlock[];
   /** Sends every page whose bit is set. `end`: the last pass. */
   readonly pass: (kind: 'part' | 'end') => Promise<RamRound>;
+  /** Lifts max-bandwidth for good: a guest that stands still is not kept waiting. */
+  readonly unlimit: () => void;
   readonly statistics: Statistics;
   readonly signal: AbortSignal;
   readonly notice: (message: string) => void;
@@ -79,6 +81,8 @@ class PreCopy {
       if (decision.verdict === 'converged') return;
       await this.#applyThrottle(decision);
       await this.#breathe();
+      // What was collected is sent once the guest stands, with what it has written since.
+      if (this.#options.live.stopNow.aborted) return;
       await this.#round();
     }
   }
@@ -124,7 +128,10 @@ class PreCopy {
   }
 
   async #pause(guest: GuestControl): Promise<void> {
-    if (!guest.isPaused) this.#options.statistics.downtime.begin();
+    if (!guest.isPaused) {
+      this.#options.statistics.downtime.begin();
+      this.#options.unlimit();
+    }
     await guest.pause();
   }
 

@@ -108,7 +108,7 @@ export class SourceSession {
   }
 
   #moveRam(): Promise<RamPassResult> {
-    const { live, vm, statistics, limits, notice } = this.#context;
+    const { live, vm, connection, statistics, limits, notice } = this.#context;
     if (live === undefined) return this.#pass('end');
     const settling = new Set(vm.guest?.settling);
     const blocks = (settles: boolean): SourceBlock[] =>
@@ -119,6 +119,7 @@ export class SourceSession {
       tracked: blocks(false),
       settling: blocks(true),
       pass: (kind) => this.#pass(kind),
+      unlimit: () => connection.setMaxBandwidth(0n),
       statistics,
       signal: limits.signal as AbortSignal,
       notice,
@@ -195,9 +196,7 @@ export class SourceSession {
   }
 
   async #pass(kind: 'part' | 'end'): Promise<RamRound> {
-    const { vm, connection, hints, statistics, limits, live } = this.#context;
-    // A guest that stands still is not kept waiting.
-    if (live && kind === 'end') connection.setMaxBandwidth(0n);
+    const { vm, connection, hints, statistics, limits } = this.#context;
     const { counters } = connection;
     statistics.normalBytes = () => counters[COUNTER.bytesCompleted] as bigint;
     statistics.passes += 1;

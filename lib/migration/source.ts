@@ -51,6 +51,7 @@ export class MigrationSource extends Migration {
   #live: LiveParameters;
   #maxBandwidth: bigint;
   #connection: Connection | undefined;
+  #guest: GuestControl | undefined;
   #begun = false;
 
   /**
@@ -67,10 +68,13 @@ export class MigrationSource extends Migration {
     this.#maxBandwidth = options.maxBandwidth ?? 0n;
   }
 
-  /** QEMU's `max-bandwidth`, bytes per second, 0 for no limit; at any time. The last pass of a live migration is not limited. */
+  /**
+   * QEMU's `max-bandwidth`, bytes per second, 0 for no limit; at any time. It does not limit a live migration any more that has
+   * stopped its guest.
+   */
   setMaxBandwidth(bytesPerSecond: bigint): void {
     this.#maxBandwidth = bytesPerSecond;
-    this.#connection?.setMaxBandwidth(bytesPerSecond);
+    if (!this.#guest?.isPaused) this.#connection?.setMaxBandwidth(bytesPerSecond);
   }
 
   /** Changes what is allowed to a running guest, from the next round on. @throws MigrationError INVALID_ARGUMENT */
@@ -141,6 +145,7 @@ export class MigrationSource extends Migration {
     limits: TurnLimits,
   ): Promise<SentSummary> {
     const guest = this.#vm.guest && new GuestControl(this.#vm.guest, limits);
+    this.#guest = guest;
     const controls = { parameters: () => this.#live, stopNow: this.#stopNow.signal };
     const session = new SourceSession({
       vm: this.#vm,

@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import {
   type LiveOptions,
   MigrationDestination,
@@ -8,6 +8,7 @@ import {
   MigrationSource,
   type SourceOptions,
 } from '../../lib/index.ts';
+import { Connection } from '../../lib/transport/connection.ts';
 import { differences, LiveGuest, MemoryTarget } from '../support/live-guest.ts';
 
 const OPTIONS: SourceOptions = { provider: 'iwarp', responseTimeoutMs: 5_000 };
@@ -141,6 +142,63 @@ describe('a running guest', () => {
       await failure(sent);
       expect(vm.calls.slice(-1)).toEqual(['throttle 0']);
       await expectRunsOn(vm);
+    });
+  });
+});
+
+/** A whole pass of the test's guest takes minutes. */
+const CRAWL = 32n << 10n;
+
+describe('a guest that stands still is not kept waiting by max-bandwidth', () => {
+  afterEach(() => void vi.restoreAllMocks());
+
+  it('stopped in a pass: neither the rest of it nor the last one', async () => {
+    await using vm = await LiveGuest.create();
+    await attempt(vm, { maxBandwidth: CRAWL }, async ({ source, target, sent, received }) => {
+      await expect.poll(() => source.current.ram['dirty-sync-count']).toBe(1);
+      source.stopAndCopy();
+      await Promise.all([sent, received]);
+      expect(await differences(vm, target)).toEqual([]);
+    });
+  });
+
+  it('stopped in a pass by the time limit', async () => {
+    await using vm = await LiveGuest.create();
+    const live: LiveOptions = { timeLimitMs: 300, onTimeLimit: 'stop-and-copy' };
+    await attempt(vm, { maxBandwidth: CRAWL, live }, async ({ target, sent, received }) => {
+      await Promise.all([sent, received]);
+      expect(await differences(vm, target)).toEqual([]);
+    });
+  });
+
+  it('stopped between two passes: the last one is the next', async () => {
+    await using vm = await LiveGuest.create({ switchoverMs: 1_000 });
+    await attempt(vm, {}, async ({ source, target, sent, received }) => {
+      const collect = vm.tracker.collect.bind(vm.tracker);
+      vi.spyOn(vm.tracker, 'collect').mockImplementationOnce(async (bitmaps) => {
+        await expect.poll(() => vm.tracker.written.size, { timeout: 20_000 }).toBeGreaterThan(1_000);
+        source.setMaxBandwidth(CRAWL);
+        source.stopAndCopy();
+        return collect(bitmaps);
+      });
+      const [{ ram }] = await Promise.all([sent, received]);
+      expect(ram['dirty-sync-count']).toBe(2);
+      expect(await differences(vm, target)).toEqual([]);
+    });
+  });
+
+  it('nor by a limit that is set then', async () => {
+    await using vm = await LiveGuest.create({ switchoverMs: 1_000 });
+    await attempt(vm, {}, async ({ source, target, sent, received }) => {
+      const write = Connection.prototype.write;
+      vi.spyOn(Connection.prototype, 'write').mockImplementation(function (this: Connection, job) {
+        if (!vm.isRunning) source.setMaxBandwidth(CRAWL);
+        return write.call(this, job);
+      });
+      await expect.poll(() => source.current.ram['dirty-sync-count']).toBeGreaterThan(1);
+      source.stopAndCopy();
+      await Promise.all([sent, received]);
+      expect(await differences(vm, target)).toEqual([]);
     });
   });
 });
