@@ -111,7 +111,10 @@ class PreCopy {
     let timer: NodeJS.Timeout | undefined;
     let onStop = (): void => {};
     const reached = new Promise<never>((_, reject) => {
-      const stop = (): void => void this.#pause(guest).catch(reject);
+      const stop = (): void => {
+        clearTimeout(timer); // the limit is that of the guest's running
+        void this.#pause(guest).catch(reject);
+      };
       onStop = stop;
       if (live.stopNow.aborted) return stop();
       live.stopNow.addEventListener('abort', stop, { once: true });
@@ -162,7 +165,9 @@ class PreCopy {
 
   /** Between passes nobody watches the clock. */
   #checkTimeLimit(): void {
-    const { timeLimitMs, onTimeLimit } = this.#options.live.parameters();
+    const { parameters, stopNow } = this.#options.live;
+    const { timeLimitMs, onTimeLimit } = parameters();
+    if (stopNow.aborted) return;
     if (timeLimitMs === 0 || onTimeLimit !== 'cancel' || this.#decision?.verdict === 'converged') return;
     if (performance.now() - this.#started >= timeLimitMs) throw this.#notConverged();
   }
