@@ -14,8 +14,9 @@ export class GuestControl {
   #tracking = false;
   #paused: Promise<void> | undefined;
   #throttle = 0;
-  /** The VMM's own promise: it may go on when nobody waits for it any more. */
+  /** The VMM's own promises: they may go on when nobody waits for them any more. */
   #pausing: Promise<void> | undefined;
+  #throttling: Promise<void> | undefined;
 
   constructor(guest: Guest, limits: { timeoutMs: number; signal?: AbortSignal | undefined }) {
     this.#guest = guest;
@@ -45,7 +46,7 @@ export class GuestControl {
   /** Once; who asks again gets the same promise. */
   pause(): Promise<void> {
     this.#paused ??= this.#call('ram', 'pause the guest', () => {
-      this.#pausing = this.#guest.pause();
+      this.#pausing = (async () => this.#guest.pause())();
       return this.#pausing;
     });
     return this.#paused;
@@ -57,12 +58,16 @@ export class GuestControl {
     if (throttle === undefined) return false;
     if (percentage === this.#throttle) return true;
     this.#throttle = percentage;
-    await this.#call('ram', 'throttle the guest', () => throttle.call(this.#guest, percentage));
+    await this.#call('ram', 'throttle the guest', () => {
+      this.#throttling = (async () => throttle.call(this.#guest, percentage))();
+      return this.#throttling;
+    });
     return true;
   }
 
-  /** The guest lives at the destination, or may: it stays paused here. Never throws. */
+  /** The guest lives at the destination, or may: it stays paused here, but is not slowed down or watched any more. Never throws. */
   async leave(): Promise<void> {
+    await this.#unthrottle('commit');
     await this.#stopTracking();
   }
 
@@ -71,26 +76,49 @@ export class GuestControl {
    * @returns undefined, or why the guest could not be given back
    */
   async giveBack(phase: Phase): Promise<unknown> {
-    const failures: unknown[] = [];
-    const attempt = (what: string, call: () => Promise<void>): Promise<void> =>
-      this.#bounded(phase, what, call, undefined).catch((error: unknown) => void failures.push(error));
-    const { throttle } = this.#guest;
-    if (this.#throttle > 0 && throttle) {
-      await attempt('end the throttling of the guest', () => throttle.call(this.#guest, 0));
-    }
-    // A pause that is under way would take hold after the resume.
-    const pausing = this.#pausing;
-    if (pausing) await this.#bounded(phase, 'pause the guest', () => pausing, undefined).catch(() => {});
-    if (this.#paused) await attempt('resume the guest', () => this.#guest.resume());
+    const slow = await this.#unthrottle(phase);
+    const still = await this.#resume(phase);
     await this.#stopTracking();
-    return failures[0];
+    return still ?? slow;
+  }
+
+  async #unthrottle(phase: Phase): Promise<unknown> {
+    const { throttle } = this.#guest;
+    if (this.#throttling === undefined || throttle === undefined) return undefined;
+    const late = await this.#outlast(phase, 'throttle the guest', this.#throttling);
+    const what = 'end the throttling of the guest';
+    return (await this.#attempt(phase, what, () => throttle.call(this.#guest, 0))) ?? late;
+  }
+
+  async #resume(phase: Phase): Promise<unknown> {
+    if (this.#pausing === undefined) return undefined;
+    const late = await this.#outlast(phase, 'pause the guest', this.#pausing);
+    return (await this.#attempt(phase, 'resume the guest', () => this.#guest.resume())) ?? late;
+  }
+
+  /**
+   * Waits for a call that may be under way still, however it ends: it would take hold behind the one that undoes it. Nothing is undone
+   * again when it ends later: the guest may belong to another migration by then.
+   */
+  async #outlast(phase: Phase, what: string, call: Promise<void>): Promise<unknown> {
+    const ended = call.catch(() => {});
+    const late = await this.#attempt(phase, what, () => ended);
+    if (late === undefined) return undefined;
+    const message = `the VMM was told to ${what}, has not answered for ${this.#timeoutMs / 1000} s and more, and may do so still`;
+    return new MigrationError('GUEST_ERROR', phase, message, { cause: late });
+  }
+
+  /** Bounded, whatever the migration's signal says. @returns undefined, or what went wrong */
+  #attempt(phase: Phase, what: string, call: () => Promise<void>): Promise<unknown> {
+    return this.#bounded(phase, what, call, undefined).then(
+      () => undefined,
+      (error: unknown) => error,
+    );
   }
 
   async #stopTracking(): Promise<void> {
     if (!this.#tracking) return;
-    await this.#bounded('ram', 'stop the dirty tracker', () => this.#guest.tracker.stop(), undefined).catch(
-      () => {},
-    );
+    await this.#attempt('ram', 'stop the dirty tracker', () => this.#guest.tracker.stop());
   }
 
   #call<T>(phase: Phase, what: string, call: () => Promise<T>): Promise<T> {

@@ -45,7 +45,10 @@ export interface Guest {
   pause(): Promise<void>;
   /** Lets the guest go on after a migration that failed. Called if `pause` was called, however that ended. */
   resume(): Promise<void>;
-  /** Denies the guest this much of its CPU time, 0 to 99 percent. Without it a guest that writes too fast cannot be slowed down. */
+  /**
+   * Denies the guest this much of its CPU time, 0 to 99 percent. Without it a guest that writes too fast cannot be slowed down. 0 may come
+   * while it is paused, and does not let it run.
+   */
   throttle?(percentage: number): Promise<void>;
 }
 

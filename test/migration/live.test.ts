@@ -294,7 +294,9 @@ describe('after a failure the guest runs on', () => {
     await using vm = await LiveGuest.create({ pause: () => new Promise(() => {}) });
     const options = { responseTimeoutMs: 300, live: { downtimeLimitMs: 60_000 } };
     await attempt(vm, options, async ({ sent }) => {
-      expect((await failure(sent)).code).toBe('TIMEOUT');
+      const error = await failure(sent);
+      expect([error.code, (error.cause as MigrationError).code]).toEqual(['GUEST_ERROR', 'TIMEOUT']);
+      expect(error.message).toContain('could not be given back: the VMM was told to pause the guest');
       expect(vm.calls).toEqual(['pause', 'resume']);
       await expectRunsOn(vm);
     });
@@ -336,6 +338,27 @@ describe('where nobody knows whether the destination has it', () => {
       expect([vm.calls, vm.isRunning]).toEqual([['pause'], false]);
       expect(vm.tracker.stopped).toBe(1);
       commit.resolve();
+    });
+  });
+
+  it('and is not left throttled', async () => {
+    await using vm = await LiveGuest.create({ pages: 4096, speed: 128 });
+    const commit = deferred();
+    const live: LiveOptions = { autoConverge: true, downtimeLimitMs: 150 };
+    const options = {
+      live,
+      maxBandwidth: 64n << 20n,
+      onCommit: () => commit.promise,
+      responseTimeoutMs: 500,
+    };
+    await attempt(vm, options, async ({ source, sent }) => {
+      await expect.poll(() => vm.calls, { timeout: 20_000 }).toContain('throttle 20');
+      source.stopAndCopy();
+      const error = await failure(sent);
+      commit.resolve();
+      expect(error.code).toBe('COMMIT_UNKNOWN');
+      expect(vm.calls.slice(-2)).toEqual(['pause', 'throttle 0']);
+      expect(vm.isRunning).toBe(false);
     });
   });
 });
