@@ -1,7 +1,7 @@
 import { MigrationError, type Phase } from '../errors.ts';
 import type { NativeBitmap } from '../native/memory.ts';
 import type { Guest } from '../ram/vm.ts';
-import { within } from '../transport/wait.ts';
+import { throwIfAborted, within } from '../transport/wait.ts';
 
 /**
  * The guest of a live migration: pauses and slows it down, and gives it back as it was when the migration fails. Calls into the VMM
@@ -131,6 +131,7 @@ export class GuestControl {
     call: () => Promise<T>,
     signal: AbortSignal | undefined,
   ): Promise<T> {
+    throwIfAborted(signal, phase);
     const called = (async () => call())().catch((error: unknown) => {
       throw error instanceof MigrationError ? error : guestError(phase, what, error);
     });

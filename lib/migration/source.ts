@@ -144,7 +144,9 @@ export class MigrationSource extends Migration {
     plan: PinPlan,
     limits: TurnLimits,
   ): Promise<SentSummary> {
-    const guest = this.#vm.guest && new GuestControl(this.#vm.guest, limits);
+    // With the peer lost, the guest does not wait for a call into its VMM.
+    const signal = AbortSignal.any([connection.ended, ...(limits.signal ? [limits.signal] : [])]);
+    const guest = this.#vm.guest && new GuestControl(this.#vm.guest, { ...limits, signal });
     this.#guest = guest;
     const controls = { parameters: () => this.#live, stopNow: this.#stopNow.signal };
     const session = new SourceSession({

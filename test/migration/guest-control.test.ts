@@ -81,6 +81,17 @@ describe('giving a guest back', () => {
   });
 });
 
+describe('a migration that has ended', () => {
+  it('asks the VMM for nothing more, and so has nothing to give back', async () => {
+    const vmm = new Vmm();
+    const control = new GuestControl(vmm, { timeoutMs: TIMEOUT_MS, signal: AbortSignal.abort() });
+    await expect(control.pause()).rejects.toMatchObject({ code: 'CANCELLED' });
+    await expect(control.throttle(20)).rejects.toMatchObject({ code: 'CANCELLED' });
+    expect(await control.giveBack('ram')).toBeUndefined();
+    expect(vmm.log).toEqual([]);
+  });
+});
+
 describe('leaving a guest to the destination', () => {
   it('ends the throttling and the watch, and does not let it run', async () => {
     const vmm = new Vmm();

@@ -1,4 +1,4 @@
-import { setImmediate } from 'node:timers/promises';
+import { setTimeout as delay, setImmediate } from 'node:timers/promises';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import {
   type LiveOptions,
@@ -308,6 +308,46 @@ describe('after a failure the guest runs on', () => {
       await expect.poll(() => source.current.ram['dirty-sync-count']).toBeGreaterThan(2);
       await destination.close();
       expect(['CONNECTION_LOST', 'PEER_ERROR']).toContain((await failure(sent)).code);
+      await expectRunsOn(vm);
+    });
+  });
+
+  it('the destination goes away while the last pages are collected: it does not wait for that', async () => {
+    await using vm = await LiveGuest.create();
+    const collecting = deferred();
+    const collect = vm.tracker.collect.bind(vm.tracker);
+    await attempt(vm, { live: { downtimeLimitMs: 60_000 } }, async ({ sent, destination }) => {
+      vi.spyOn(vm.tracker, 'collect').mockImplementation(async (bitmaps) => {
+        if (!vm.isRunning) {
+          void destination.close();
+          await collecting.promise;
+        }
+        return collect(bitmaps);
+      });
+      const error = await failure(sent);
+      collecting.resolve();
+      expect(['CONNECTION_LOST', 'PEER_ERROR']).toContain(error.code);
+      expect(vm.calls).toEqual(['pause', 'resume']);
+      await expectRunsOn(vm);
+    });
+  });
+
+  it('the destination goes away while the VMM pauses it: the error is the lost peer’s', async () => {
+    const gone = deferred();
+    const asked = deferred();
+    const pause = async (): Promise<void> => {
+      asked.resolve();
+      await gone.promise;
+      await delay(300); // the source has noticed
+      throw new Error('vCPU 3 is stuck');
+    };
+    await using vm = await LiveGuest.create({ pause });
+    await attempt(vm, { live: { downtimeLimitMs: 60_000 } }, async ({ sent, destination }) => {
+      await asked.promise;
+      await destination.close();
+      gone.resolve();
+      expect(['CONNECTION_LOST', 'PEER_ERROR']).toContain((await failure(sent)).code);
+      expect(vm.calls).toEqual(['pause', 'resume']);
       await expectRunsOn(vm);
     });
   });
