@@ -1,6 +1,7 @@
 /**
  * What the guest waits for. `pause`: the VMM stops it. `collect`: what it wrote last is found. `ram`: that is sent. `device-state`: saved by
- * the VMM and sent. `commit`: the destination checks and confirms, or for a version 1 peer, the connection ends in order.
+ * the VMM and sent. `commit`: the destination checks, and its COMMITTED has been read; of a version 1 peer, which says nothing, the connection
+ * has ended.
  */
 export type DowntimePart = 'pause' | 'collect' | 'ram' | 'device-state' | 'commit';
 

@@ -89,9 +89,13 @@ export class SourceSession {
     statistics.ramEnds();
     this.#enter('device-state');
     const deviceStateBytes = await this.#sendDeviceState();
-    if (agreed.commit) await this.#commit(sent);
+    if (agreed.commit) {
+      await this.#commit(sent);
+      statistics.downtime.mark('commit');
+    }
     await this.#disconnect();
-    statistics.downtime.mark('commit');
+    // A version 1 destination's only word.
+    if (!agreed.commit) statistics.downtime.mark('commit');
     return { deviceStateBytes, committed: agreed.commit, ...this.#pinFacts() };
   }
 

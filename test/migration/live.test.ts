@@ -71,6 +71,8 @@ async function expectRunsOn(vm: LiveGuest): Promise<void> {
   expect(vm.tracker.stopped).toBe(vm.tracker.started);
 }
 
+afterEach(() => void vi.restoreAllMocks());
+
 describe('a running guest', () => {
   it('arrives whole, page by page, and is stopped once', async () => {
     await using vm = await LiveGuest.create();
@@ -98,6 +100,34 @@ describe('a running guest', () => {
       expect(rounds[0]?.['dirty-pages']).toBe(2048);
       for (const round of rounds) expect(round['dirty-pages']).toBe(round.normal + round.duplicate);
     });
+  });
+
+  const downtimeAtDisconnect = async (commit: 'auto' | 'off') => {
+    await using vm = await LiveGuest.create();
+    let before: number | undefined;
+    let after: number | undefined;
+    await attempt(vm, { commit }, async ({ source, destination, sent, received }) => {
+      const disconnect = Connection.prototype.disconnect;
+      vi.spyOn(Connection.prototype, 'disconnect').mockImplementation(async function (this: Connection, ms) {
+        const isSource = destination.uri.endsWith(this.info.peerAddress);
+        if (isSource) before = source.current.live?.downtime;
+        await disconnect.call(this, ms);
+        if (isSource) await delay(10);
+      });
+      const [{ live }] = await Promise.all([sent, received]);
+      after = live?.downtime;
+    });
+    return { before: before as number, after: after as number };
+  };
+
+  it('is down until the destination has confirmed, however long the connection takes to end', async () => {
+    const { before, after } = await downtimeAtDisconnect('auto');
+    expect(after).toBe(before);
+  });
+
+  it('is down until the connection has ended, where a version 1 destination confirms nothing', async () => {
+    const { before, after } = await downtimeAtDisconnect('off');
+    expect(after).toBeGreaterThan(before);
   });
 
   it('arrives at a version 1 destination, which confirms nothing', async () => {
@@ -150,8 +180,6 @@ describe('a running guest', () => {
 const CRAWL = 32n << 10n;
 
 describe('a guest that stands still is not kept waiting by max-bandwidth', () => {
-  afterEach(() => void vi.restoreAllMocks());
-
   it('stopped in a pass: neither the rest of it nor the last one', async () => {
     await using vm = await LiveGuest.create();
     await attempt(vm, { maxBandwidth: CRAWL }, async ({ source, target, sent, received }) => {
