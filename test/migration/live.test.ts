@@ -176,6 +176,26 @@ describe('a running guest', () => {
   });
 });
 
+describe('a guest that cannot be slowed down', () => {
+  it('moves with auto-converge all the same, and that is told once', async () => {
+    await using vm = await LiveGuest.create({ pages: 4096, speed: 128, canThrottle: false });
+    const live: LiveOptions = { autoConverge: true, downtimeLimitMs: 150 };
+    await attempt(vm, { live, maxBandwidth: 64n << 20n }, async ({ source, target, sent, received }) => {
+      const notices: string[] = [];
+      source.on('notice', (message) => notices.push(message));
+      // Time for two steps of the throttle, each after two rounds in which it writes too much.
+      await expect.poll(() => source.current.ram['dirty-sync-count'], { timeout: 20_000 }).toBeGreaterThan(5);
+      source.setLive({ downtimeLimitMs: 60_000 });
+      const [result] = await Promise.all([sent, received]);
+      const told = notices.filter((notice) => notice.includes('auto-converge'));
+      expect(told).toEqual(['auto-converge: this VMM offers no way to throttle its guest']);
+      expect(result.live?.['cpu-throttle-percentage']).toBe(0);
+      expect(vm.calls).toEqual(['pause']);
+      expect(await differences(vm, target)).toEqual([]);
+    });
+  });
+});
+
 /** A whole pass of the test's guest takes minutes. */
 const CRAWL = 32n << 10n;
 

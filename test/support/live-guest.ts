@@ -73,6 +73,8 @@ export interface LiveGuestOptions {
   /** Pages written in each turn of the event loop. */
   readonly speed?: number;
   readonly switchoverMs?: number;
+  /** False: the VMM offers no way to throttle its guest. Default true. */
+  readonly canThrottle?: boolean;
   /** Replaces what the VMM does. */
   readonly pause?: () => Promise<void>;
 }
@@ -115,8 +117,12 @@ export class LiveGuest implements SourceVm, AsyncDisposable {
     this.#loop = this.#run();
   }
 
-  #vmm({ pause, switchoverMs = 0 }: LiveGuestOptions): Guest {
+  #vmm({ pause, switchoverMs = 0, canThrottle = true }: LiveGuestOptions): Guest {
     const call = (name: string): void => void this.calls.push(name);
+    const throttle = async (percentage: number): Promise<void> => {
+      call(`throttle ${percentage}`);
+      this.#share = 1 - percentage / 100;
+    };
     return {
       tracker: this.tracker,
       settling: ['rom'],
@@ -132,10 +138,7 @@ export class LiveGuest implements SourceVm, AsyncDisposable {
         this.#running = true;
         this.#loop = this.#run();
       },
-      throttle: async (percentage) => {
-        call(`throttle ${percentage}`);
-        this.#share = 1 - percentage / 100;
-      },
+      ...(canThrottle && { throttle }),
     };
   }
 
