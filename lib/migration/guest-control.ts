@@ -133,13 +133,15 @@ export class GuestControl {
   ): Promise<T> {
     throwIfAborted(signal, phase);
     const called = (async () => call())().catch((error: unknown) => {
-      throw error instanceof MigrationError ? error : guestError(phase, what, error);
+      throw guestError(phase, what, error);
     });
     return within(called, { phase, timeoutMs: this.#timeoutMs, signal, what: `the VMM to ${what}` });
   }
 }
 
-function guestError(phase: Phase, what: string, cause: unknown): MigrationError {
+/** What a call into the VMM threw, as GUEST_ERROR unless it is a MigrationError already. */
+export function guestError(phase: Phase, what: string, cause: unknown): MigrationError {
+  if (cause instanceof MigrationError) return cause;
   const why = cause instanceof Error ? cause.message : String(cause);
   return new MigrationError('GUEST_ERROR', phase, `the VMM could not ${what}: ${why}`, { cause });
 }

@@ -229,8 +229,8 @@ describe('a target that takes its time to make the VM durable', () => {
 
   it('is waited for longer than for any other answer', async () => {
     await using vm = await MemoryVm.create({ 'pc.ram': MIB });
-    await using target = new Committing(() => new Promise((resolve) => setTimeout(resolve, 800)));
-    const short = { responseTimeoutMs: 200 };
+    await using target = new Committing(() => new Promise((resolve) => setTimeout(resolve, 4_000)));
+    const short = { responseTimeoutMs: 2_000 };
     expect(codes(await migrate(vm, target, { source: short, destination: short }))).toEqual([
       'committed',
       'committed',

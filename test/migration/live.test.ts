@@ -437,7 +437,7 @@ describe('where nobody knows whether the destination has it', () => {
       live,
       maxBandwidth: 64n << 20n,
       onCommit: () => commit.promise,
-      responseTimeoutMs: 500,
+      commitTimeoutMs: 500,
     };
     await attempt(vm, options, async ({ source, sent }) => {
       await expect.poll(() => vm.calls, { timeout: 20_000 }).toContain('throttle 20');
