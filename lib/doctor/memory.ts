@@ -1,6 +1,7 @@
 /** Memory of this machine and of this process. */
+import { kilobytesOf, lockedMemory } from '../ram/proc.ts';
 import { type Check, named } from './check.ts';
-import { gib, kilobytesOf, type System } from './system.ts';
+import { gib, type System } from './system.ts';
 
 /** Below this not even the self-test and the programs around it are comfortable. */
 const LITTLE_MEMORY = 512n << 20n;
@@ -21,17 +22,9 @@ export function checkAvailableMemory({ read }: System): Check {
   });
 }
 
-/** linux/capability.h. Most drivers let its holder pin past the limit; siw does not. */
-const CAP_IPC_LOCK = 1n << 14n;
-
 /** What pinning would meet. Only a real RDMA device pins pages: the software RNIC needs no locked memory. */
 export function checkLockedMemory({ read, list }: System): Check {
-  const line = /^Max locked memory\s+(\S+)\s+(\S+)/m.exec(read('/proc/self/limits') ?? '');
-  const [, soft = 'unknown', hard = 'unknown'] = line ?? [];
-  const status = read('/proc/self/status');
-  const pinned = kilobytesOf(status, 'VmPin') ?? 0n;
-  const mask = /^CapEff:\s*([0-9a-f]+)/m.exec(status ?? '')?.[1];
-  const ipcLock = mask !== undefined && (BigInt(`0x${mask}`) & CAP_IPC_LOCK) !== 0n;
+  const { soft = 'unknown', hard = 'unknown', pinned, ipcLock } = lockedMemory(read);
   const details = { soft, hard, pinned, 'cap-ipc-lock': ipcLock };
   const check = named('locked-memory', 'locked memory', { details });
   const shown = `RLIMIT_MEMLOCK ${limitText(soft)}, hard ${limitText(hard)}`;

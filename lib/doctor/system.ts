@@ -1,5 +1,6 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { release } from 'node:os';
+import { readText } from '../ram/proc.ts';
 
 /** What the checks know this machine by. */
 export interface System {
@@ -26,16 +27,16 @@ export function thisSystem(): System {
     arch: process.arch,
     kernel: release(),
     path: (process.env.PATH ?? '').split(':').filter((folder) => folder.startsWith('/')),
-    read: (path) => attempt(() => readFileSync(path, 'utf8')),
-    list: (path) => attempt(() => readdirSync(path).sort()) ?? [],
+    read: readText,
+    list: namesIn,
   };
 }
 
-function attempt<T>(work: () => T): T | undefined {
+function namesIn(path: string): readonly string[] {
   try {
-    return work();
+    return readdirSync(path).sort();
   } catch {
-    return undefined;
+    return [];
   }
 }
 
@@ -44,12 +45,6 @@ export function atLeast(version: string, major: number, minor: number): boolean 
   const [, first, second] = /^v?(\d+)\.(\d+)/.exec(version) ?? [];
   if (first === undefined || second === undefined) return false;
   return Number(first) > major || (Number(first) === major && Number(second) >= minor);
-}
-
-/** The value in bytes of a line such as `MemAvailable:   23862452 kB`. */
-export function kilobytesOf(text: string | undefined, key: string): bigint | undefined {
-  const match = new RegExp(`^${key}:\\s+(\\d+) kB`, 'm').exec(text ?? '');
-  return match?.[1] === undefined ? undefined : BigInt(match[1]) * 1024n;
 }
 
 export function gib(bytes: bigint): string {

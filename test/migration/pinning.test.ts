@@ -183,12 +183,19 @@ describe('lockable', () => {
     });
   });
 
+  const mounted = (root: string) => ({
+    ...host,
+    '/proc/self/limits': limits('unlimited'),
+    '/proc/self/mountinfo': `24 1 0:22 ${root} /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n`,
+    '/sys/fs/cgroup/cgroup.controllers': 'cpu memory pids\n',
+  });
+
   it('is the tightest memory.max from the own cgroup upwards', () => {
     const files = {
-      ...host,
-      '/proc/self/limits': limits('unlimited'),
+      ...mounted('/'),
       '/proc/self/cgroup': '0::/a/b/c\n',
       '/sys/fs/cgroup/a/b/c/memory.max': 'max\n',
+      '/sys/fs/cgroup/a/b/c/memory.high': `${MIB}\n`,
       '/sys/fs/cgroup/a/b/memory.max': `${512n * MIB}\n`,
       '/sys/fs/cgroup/a/memory.max': `${GIB}\n`,
     };
@@ -197,6 +204,38 @@ describe('lockable', () => {
       limit: 512n * MIB,
       source: '/sys/fs/cgroup/a/b/memory.max',
     });
+  });
+
+  it.each([
+    ['with a cgroup namespace', '/', '0::/\n'],
+    ['below the root of a cgroup namespace', '/', '0::/a/b\n'],
+    ['that sees its own part of the tree', '/docker/1234', '0::/docker/1234/a\n'],
+  ])('is the memory.max of a container %s', (_what, root, cgroup) => {
+    const files = {
+      ...mounted(root),
+      '/proc/self/cgroup': cgroup,
+      '/sys/fs/cgroup/a/memory.max': 'max\n',
+      '/sys/fs/cgroup/memory.max': `${256n * MIB}\n`,
+    };
+    expect(lockable(proc(files))).toMatchObject({
+      limit: 256n * MIB,
+      source: '/sys/fs/cgroup/memory.max',
+    });
+  });
+
+  it('is the limit of a cgroup of version 1', () => {
+    const files = (limit: string) => ({
+      ...host,
+      '/proc/self/limits': limits('unlimited'),
+      '/proc/self/cgroup': '4:memory:/job\n0::/\n',
+      '/proc/self/mountinfo': '35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n',
+      '/sys/fs/cgroup/memory/job/memory.stat': `cache 1\nhierarchical_memory_limit ${limit}\n`,
+    });
+    expect(lockable(proc(files(String(GIB))))).toMatchObject({
+      limit: GIB,
+      source: '/sys/fs/cgroup/memory/job/memory.limit_in_bytes',
+    });
+    expect(lockable(proc(files('9223372036854771712')))).toMatchObject({ source: 'RAM' });
   });
 
   it('leaves no room where more is pinned than the limit', () => {

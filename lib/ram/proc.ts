@@ -1,0 +1,46 @@
+/** What /proc tells of this process and machine, where more than one room asks. */
+import { readFileSync } from 'node:fs';
+
+/** The text of a file of /proc or /sys; undefined: it is not there or cannot be read. */
+export type ReadText = (path: string) => string | undefined;
+
+/** Of this machine. */
+export function readText(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return undefined;
+  }
+}
+
+/** The value in bytes of a line such as `MemAvailable:   23862452 kB`. */
+export function kilobytesOf(text: string | undefined, key: string): bigint | undefined {
+  const match = new RegExp(`^${key}:\\s+(\\d+) kB`, 'm').exec(text ?? '');
+  return match?.[1] === undefined ? undefined : BigInt(match[1]) * 1024n;
+}
+
+/** linux/capability.h. */
+const CAP_IPC_LOCK = 1n << 14n;
+
+/** What bounds the memory that this process may lock, and with it what it may pin. */
+export interface LockedMemory {
+  /** RLIMIT_MEMLOCK as /proc/self/limits has it: bytes, or `unlimited`; undefined: it does not tell. */
+  readonly soft: string | undefined;
+  readonly hard: string | undefined;
+  /** Bytes pinned already. */
+  readonly pinned: bigint;
+  /** CAP_IPC_LOCK lets most drivers pin past the limit: `siw` does not care for it. */
+  readonly ipcLock: boolean;
+}
+
+export function lockedMemory(read: ReadText): LockedMemory {
+  const [, soft, hard] = /^Max locked memory\s+(\S+)\s+(\S+)/m.exec(read('/proc/self/limits') ?? '') ?? [];
+  const status = read('/proc/self/status');
+  const capabilities = BigInt(`0x${/^CapEff:\s+([0-9a-f]+)/m.exec(status ?? '')?.[1] ?? '0'}`);
+  return {
+    soft,
+    hard,
+    pinned: kilobytesOf(status, 'VmPin') ?? 0n,
+    ipcLock: (capabilities & CAP_IPC_LOCK) !== 0n,
+  };
+}
