@@ -10,13 +10,6 @@
 namespace rdma_migrate::memory {
 namespace {
 
-// The first number in a file; false if there is none ("max", or no such file).
-bool read_number(const std::string& path, uint64_t* number) {
-  std::ifstream file(path);
-  return static_cast<bool>(file >> *number);
-}
-
-// The cgroup of this process in the unified hierarchy: "/user.slice/...", or "" without one.
 std::string own_cgroup() {
   std::ifstream file("/proc/self/cgroup");
   for (std::string line; std::getline(file, line);) {
@@ -25,8 +18,7 @@ std::string own_cgroup() {
   return "";
 }
 
-void lower_to_cgroup(const std::string& group, MemoryLimit* limit) {
-  const std::string folder = "/sys/fs/cgroup" + group;
+void lower_to_cgroup(const std::string& folder, MemoryLimit* limit) {
   uint64_t memory = 0, swap = 0;
   // Without a swap limit the group may swap as much as there is: then only RAM and swap together bound it.
   if (!read_number(folder + "/memory.max", &memory) || !read_number(folder + "/memory.swap.max", &swap))
@@ -40,10 +32,22 @@ MemoryLimit memory_limit() {
   MemoryLimit limit{UINT64_MAX, "RAM and swap"};
   struct sysinfo info {};
   if (sysinfo(&info) == 0) limit.bytes = (uint64_t{info.totalram} + info.totalswap) * info.mem_unit;
-  for (std::string group = own_cgroup();; group.erase(group.rfind('/'))) {
-    lower_to_cgroup(group, &limit);
-    if (group.empty()) return limit;
-  }
+  for (const std::string& folder : cgroup_folders()) lower_to_cgroup(folder, &limit);
+  return limit;
+}
+
+std::vector<std::string> cgroup_folders() { return cgroup_folders(own_cgroup()); }
+
+std::vector<std::string> cgroup_folders(std::string group) {
+  std::vector<std::string> folders;
+  for (; group.size() > 1; group.erase(group.rfind('/'))) folders.push_back("/sys/fs/cgroup" + group);
+  folders.push_back("/sys/fs/cgroup");
+  return folders;
+}
+
+bool read_number(const std::string& path, uint64_t* number) {
+  std::ifstream file(path);
+  return static_cast<bool>(file >> *number);
 }
 
 std::string format_bytes(uint64_t bytes) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace rdma_migrate::memory {
 
@@ -14,6 +15,15 @@ struct MemoryLimit {
 // The most that this process could ever use: RAM and swap, or less where a cgroup (v2, any level) limits it.
 // UINT64_MAX if the kernel does not tell.
 MemoryLimit memory_limit();
+
+// The folders of this process's cgroup (v2) and of those above it, up to the root of what is mounted at
+// /sys/fs/cgroup, which in a container has the container's limits.
+std::vector<std::string> cgroup_folders();
+// The same for a group as /proc/self/cgroup names it: "/user.slice/...", "/", or "" without one.
+std::vector<std::string> cgroup_folders(std::string group);
+
+// The first number in a file; false if there is none ("max", or no such file).
+bool read_number(const std::string& path, uint64_t* number);
 
 // "8589934592 bytes (8.0 GiB)"
 std::string format_bytes(uint64_t bytes);

@@ -41,29 +41,19 @@ bool may_lock_any() {
   return (capabilities & kCapIpcLock) != 0;
 }
 
-std::string own_cgroup() {
-  std::ifstream file("/proc/self/cgroup");
-  for (std::string line; std::getline(file, line);) {
-    if (line.rfind("0::", 0) == 0) return line.substr(3);
-  }
-  return "";
-}
-
 // Swap is no help here: a pinned page stays in RAM.
 void find_memory(PinLimits& limits) {
   limits.memory = UINT64_MAX;
   limits.memory_source = "RAM";
   struct sysinfo info {};
   if (sysinfo(&info) == 0) limits.memory = uint64_t{info.totalram} * info.mem_unit;
-  for (std::string group = own_cgroup();; group.erase(group.rfind('/'))) {
-    const std::string path = "/sys/fs/cgroup" + group + "/memory.max";
-    std::ifstream file(path);
+  for (const std::string& folder : memory::cgroup_folders()) {
+    const std::string path = folder + "/memory.max";
     uint64_t bytes = 0;
-    if (file >> bytes && bytes < limits.memory) {
+    if (memory::read_number(path, &bytes) && bytes < limits.memory) {
       limits.memory = bytes;
       limits.memory_source = path;
     }
-    if (group.rfind('/') == std::string::npos) return;
   }
 }
 

@@ -66,6 +66,17 @@ TEST_CASE("a memfd larger than this machine names what is needed and what there 
   CHECK(message.find(format_bytes(memory_limit().bytes)) != std::string::npos);
 }
 
+TEST_CASE(
+    "limits are looked for from the own cgroup up to the root that is mounted, which is a container's own") {
+  using rdma_migrate::memory::cgroup_folders;
+  const std::vector<std::string> root = {"/sys/fs/cgroup"};
+  CHECK(cgroup_folders("") == root);
+  CHECK(cgroup_folders("/") == root);
+  CHECK(cgroup_folders("/a/b") ==
+        std::vector<std::string>{"/sys/fs/cgroup/a/b", "/sys/fs/cgroup/a", "/sys/fs/cgroup"});
+  CHECK(cgroup_folders().back() == root.front());
+}
+
 TEST_CASE("huge pages: bad sizes and missing pages are typed errors") {
   CHECK(code_of([] { Mapping::memfd("ram", kMiB, 3000); }) == "INVALID_ARGUMENT");
   CHECK(code_of([] { Mapping::memfd("ram", 512 * kMiB, 1024); }) == "INVALID_ARGUMENT");
