@@ -14,7 +14,7 @@ export async function imageFromQemu(
 ): Promise<void> {
   const { reporter, signal } = context;
   context.onFailure(`nothing of the stream was kept: there is no image ${image}`);
-  const result = await fromQemu(openInput(file), image, {
+  const result = await fromQemu(await openInput(file), image, {
     signal,
     onProgress: imageProgress(reporter),
     acceptUnproven,

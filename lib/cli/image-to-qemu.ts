@@ -15,7 +15,8 @@ export async function imageToQemu(
   const known = Object.entries(ignoreShared).filter(
     (entry): entry is [string, bigint] => entry[1] !== undefined,
   );
-  const result = await withOutputFile(file, (output) =>
+  const onWaiting = (): void => reporter.notice(`${file} has no reader yet: waiting for one`);
+  const result = await withOutputFile(file, { signal, onWaiting }, (output) =>
     toQemu(image, output, {
       signal,
       onProgress: imageProgress(reporter),

@@ -3,26 +3,39 @@ import { createReadStream } from 'node:fs';
 import { type FileHandle, open, rm, stat } from 'node:fs/promises';
 import { type Readable, Writable } from 'node:stream';
 import { MigrationError, type Phase, toMigrationError } from '../errors.ts';
+import { isFifo, readFifo, writeFifo } from './fifo.ts';
 
 const PHASE: Phase = 'image';
 
 /** Large reads: each is a round trip to a thread. */
 const READ_BYTES = 1 << 20;
 
-export function openInput(file: string): Readable {
+export interface OutputWait {
+  readonly signal: AbortSignal;
+  /** A FIFO has no reader yet. */
+  readonly onWaiting: () => void;
+}
+
+type WriteTo<T> = (output: Writable) => Promise<T>;
+
+/** What cannot be opened says so when it is read. */
+export async function openInput(file: string): Promise<Readable> {
   if (file === '-') return process.stdin;
+  if (await isFifo(file)) return readFifo(file);
   return createReadStream(file, { highWaterMark: READ_BYTES });
 }
 
 /**
  * Gives `write` the output. A file must be new, is durable afterwards, and goes again when `write` fails: part of a stream is no VM.
- * @throws MigrationError INVALID_ARGUMENT: the file exists
+ * A FIFO is waited for until it has a reader.
+ * @throws MigrationError INVALID_ARGUMENT: the file exists; CANCELLED
  */
-export async function withOutputFile<T>(file: string, write: (output: Writable) => Promise<T>): Promise<T> {
+export async function withOutputFile<T>(file: string, wait: OutputWait, write: WriteTo<T>): Promise<T> {
   if (file === '-') return write(process.stdout);
+  if (await isFifo(file)) return toFifo(file, wait, write);
   const { handle, isNew } = await openOutput(file);
   try {
-    const result = await writeThrough(handle, write);
+    const result = await writeThrough(writableOf(handle), write);
     if (isNew) await handle.sync();
     return result;
   } catch (error) {
@@ -33,10 +46,28 @@ export async function withOutputFile<T>(file: string, write: (output: Writable) 
   }
 }
 
-async function writeThrough<T>(handle: FileHandle, write: (output: Writable) => Promise<T>): Promise<T> {
-  const output = new Writable({
+async function toFifo<T>(file: string, { signal, onWaiting }: OutputWait, write: WriteTo<T>): Promise<T> {
+  const output = await writeFifo(file, signal, onWaiting).catch((error: unknown) => {
+    if (!signal.aborted) throw cannotOpen(file, error);
+    const message = `waiting for a reader of ${file} was cancelled`;
+    throw new MigrationError('CANCELLED', PHASE, message, { cause: signal.reason });
+  });
+  try {
+    return await writeThrough(output, write);
+  } catch (error) {
+    throw toMigrationError(error, PHASE);
+  } finally {
+    output.destroy();
+  }
+}
+
+function writableOf(handle: FileHandle): Writable {
+  return new Writable({
     write: (chunk: Uint8Array, _encoding, done) => void handle.writeFile(chunk).then(() => done(), done),
   });
+}
+
+async function writeThrough<T>(output: Writable, write: WriteTo<T>): Promise<T> {
   const result = await write(output);
   await new Promise<void>((resolve, reject) => {
     output.once('error', reject);

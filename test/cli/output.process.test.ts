@@ -1,6 +1,7 @@
 /** Commands that move no VM between processes: help, images, doctor; and what happens without the addon. */
 import { execFile } from 'node:child_process';
-import { mkdtemp, readdir, readFile } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { mkdtemp, open as openFile, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { gunzipSync } from 'node:zlib';
@@ -25,6 +26,17 @@ beforeAll(async () => {
 afterAll(() => Promise.all([command[Symbol.asyncDispose](), withoutAddon[Symbol.asyncDispose]()]));
 
 const folder = (): Promise<string> => mkdtemp(join(command.work, 'case-'));
+
+async function fifoIn(at: string, name = 'fifo'): Promise<string> {
+  const fifo = join(at, name);
+  await promisify(execFile)('mkfifo', [fifo]);
+  return fifo;
+}
+
+/** The master of a new pseudo-terminal: whoever reads it waits in the kernel for a slave that nobody opens. */
+const SILENT_DEVICE = '/dev/ptmx';
+const cancelledText = /\(CANCELLED, phase image\)\n/;
+const cancelled = expect.stringMatching(cancelledText);
 
 function imageIsBegun(at: string): Promise<void> {
   const names = expect.poll(() => readdir(at), { timeout: 30_000 });
@@ -212,30 +224,77 @@ describe('image', () => {
     expect(await readdir(at)).toEqual([]);
   });
 
+  it('to-qemu waits for the reader of a FIFO, and from-qemu for the writer', async () => {
+    const at = await folder();
+    const [first, second] = [await fifoIn(at, 'first'), await fifoIn(at, 'second')];
+    const writing = command.start('image', 'to-qemu', image, first);
+    await writing.waitForMessage(/no reader yet/);
+    const reading = command.start('image', 'from-qemu', second, join(at, 'vm'));
+    await imageIsBegun(at);
+    await promisify(execFile)('sh', ['-c', 'cat "$0" > "$1"', first, second]);
+    for (const { ended } of [writing, reading]) expect(await ended).toMatchObject({ code: 0 });
+    expect(await differingFiles(image, join(at, 'vm'))).toEqual([]);
+  });
+
+  it('to-qemu ends with 3 when the reader of a FIFO goes away', async () => {
+    const fifo = await fifoIn(await folder());
+    const writing = command.start('image', 'to-qemu', image, fifo);
+    await promisify(execFile)('sh', ['-c', 'head -c 100000 "$0" > /dev/null', fifo]);
+    const { code, stderr } = await writing.ended;
+    expect([code, stderr]).toEqual([3, expect.stringMatching(/\(CONNECTION_CLOSED, phase image\)\n$/)]);
+  });
+
+  it.each([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const)('%s alone ends with %i who waits for the other end of a FIFO', async (signal, code) => {
+    const at = await folder();
+    const fifo = await fifoIn(at);
+    const reading = command.start('image', 'from-qemu', fifo, join(at, 'vm'));
+    await imageIsBegun(at);
+    reading.kill(signal);
+    expect(await reading.ended).toMatchObject({ code, stderr: cancelled });
+    const writing = command.start('image', 'to-qemu', image, fifo);
+    await writing.waitForMessage(/no reader yet/);
+    writing.kill(signal);
+    expect(await writing.ended).toMatchObject({ code, stderr: cancelled });
+    expect(await readdir(at)).toEqual(['fifo']);
+  });
+
+  it('SIGINT ends to-qemu with 130 when the reader of its FIFO does not read on', async () => {
+    const fifo = await fifoIn(await folder());
+    const writing = command.start('image', 'to-qemu', image, fifo, '--json');
+    await using reader = await openFile(fifo, constants.O_RDONLY | constants.O_NONBLOCK);
+    const some = () =>
+      reader.read(Buffer.alloc(1)).then(
+        ({ bytesRead }) => bytesRead,
+        () => 0,
+      );
+    await expect.poll(some, { timeout: 30_000 }).toBe(1);
+    writing.kill('SIGINT');
+    expect((await writing.ended).code).toBe(130);
+  });
+
   it.each([
     ['SIGINT', 'SIGTERM'],
     ['SIGTERM', 'SIGINT'],
   ] as const)(
-    'from-qemu keeps nothing after %s while it waits for a FIFO that nobody opens, and a second signal ends it',
+    'from-qemu keeps nothing after %s while a device blocks it, and a second signal ends it',
     async (first, second) => {
       const at = await folder();
-      const fifo = join(at, 'fifo');
-      await promisify(execFile)('mkfifo', [fifo]);
-      const waiting = command.start('image', 'from-qemu', fifo, join(at, 'vm'));
+      const waiting = command.start('image', 'from-qemu', SILENT_DEVICE, join(at, 'vm'));
       await imageIsBegun(at);
       waiting.kill(first);
-      await waiting.waitForMessage(/\(CANCELLED, phase image\)\n/);
-      expect(await readdir(at)).toEqual(['fifo']);
+      await waiting.waitForMessage(cancelledText);
+      expect(await readdir(at)).toEqual([]);
       waiting.kill(second);
       expect((await waiting.ended).signal).toBe(second);
     },
   );
 
-  it('from-qemu ends by the first signal alone, too, when a blocked open keeps it', async () => {
+  it('from-qemu ends by the first signal alone, too, when a device blocks it', async () => {
     const at = await folder();
-    const fifo = join(at, 'fifo');
-    await promisify(execFile)('mkfifo', [fifo]);
-    const waiting = command.start('image', 'from-qemu', fifo, join(at, 'vm'));
+    const waiting = command.start('image', 'from-qemu', SILENT_DEVICE, join(at, 'vm'));
     await imageIsBegun(at);
     waiting.kill('SIGINT');
     expect((await waiting.ended).signal).toBe('SIGINT');
