@@ -1,5 +1,6 @@
+import { raceAbort } from '../abort.ts';
 import { MigrationError } from '../errors.ts';
-import { cancelled, codeOf, imageError, throwIfAborted } from './errors.ts';
+import { cancelled, codeOf, imageError } from './errors.ts';
 
 /**
  * A stream that is being read. It asks for the first chunk when it is made: Node throws away what a process wrote to a pipe when
@@ -59,23 +60,12 @@ export class StreamInput {
 }
 
 /** The promise's outcome, or CANCELLED as soon as the signal is aborted; the promise is then left to itself. */
-export async function untilAborted<T>(
+export function untilAborted<T>(
   promise: Promise<T>,
   signal: AbortSignal | undefined,
   action: string,
 ): Promise<T> {
-  throwIfAborted(signal, action);
-  if (signal === undefined) return promise;
-  let onAbort = () => {};
-  const aborted = new Promise<never>((_resolve, reject) => {
-    onAbort = () => reject(cancelled(action, signal));
-    signal.addEventListener('abort', onAbort, { once: true });
-  });
-  try {
-    return await Promise.race([promise, aborted]);
-  } finally {
-    signal.removeEventListener('abort', onAbort);
-  }
+  return raceAbort(promise, signal, () => cancelled(action, signal));
 }
 
 function checkBytes(chunk: unknown): Uint8Array {

@@ -41,8 +41,6 @@ export class StreamOutput {
         reject(this.#outputError(error));
       });
     });
-    // When the signal wins, nobody is left to handle it.
-    taken.catch(() => undefined);
     await untilAborted(taken, this.#signal, this.#action);
     this.#written += BigInt(bytes.length);
   }

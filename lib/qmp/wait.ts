@@ -1,3 +1,4 @@
+import { raceAbort } from '../abort.ts';
 import { MigrationError, type Phase } from '../errors.ts';
 
 /** Bounds of a wait. */
@@ -21,32 +22,27 @@ export interface WaitSubject {
  *
  * @throws MigrationError `TIMEOUT` or `CANCELLED`.
  */
-export function waitFor<T>(
+export async function waitFor<T>(
   subject: WaitSubject,
   start: (resolve: (value: T) => void, reject: (reason: unknown) => void) => void,
 ): Promise<T> {
   const { phase, what, timeoutMs, signal } = subject;
+  if (signal?.aborted) throw cancelled(subject);
   let timer: NodeJS.Timeout | undefined;
-  let onAbort: (() => void) | undefined;
   const settled = new Promise<T>((resolve, reject) => {
-    onAbort = () =>
-      reject(
-        new MigrationError('CANCELLED', phase, `QMP: ${what}: cancelled by the caller`, {
-          cause: signal?.reason,
-        }),
-      );
-    if (signal?.aborted) {
-      onAbort();
-      return;
-    }
-    signal?.addEventListener('abort', onAbort, { once: true });
     timer = setTimeout(() => reject(timeout(phase, what, timeoutMs)), timeoutMs);
     start(resolve, reject);
   });
-  return settled.finally(() => {
+  try {
+    return await raceAbort(settled, signal, () => cancelled(subject));
+  } finally {
     clearTimeout(timer);
-    if (onAbort) signal?.removeEventListener('abort', onAbort);
-  });
+  }
+}
+
+function cancelled({ phase, what, signal }: WaitSubject): MigrationError {
+  const message = `QMP: ${what}: cancelled by the caller`;
+  return new MigrationError('CANCELLED', phase, message, { cause: signal?.reason });
 }
 
 function timeout(phase: Phase, what: string, timeoutMs: number): MigrationError {

@@ -1,3 +1,4 @@
+import { raceAbort } from '../abort.ts';
 import { MigrationError, type Phase } from '../errors.ts';
 
 export interface WaitLimits {
@@ -29,24 +30,12 @@ export async function within<T>(promise: Promise<T>, limits: WaitLimits): Promis
  * The promise, or the error of the signal as soon as it aborts: for what has a deadline of its own. The promise itself is not stopped.
  * @throws as {@link throwIfAborted}
  */
-export async function unlessAborted<T>(
+export function unlessAborted<T>(
   promise: Promise<T>,
   signal: AbortSignal | undefined,
   phase: Phase,
 ): Promise<T> {
-  promise.catch(() => {}); // the loser of the race has nobody left to tell
-  throwIfAborted(signal, phase);
-  if (!signal) return promise;
-  let onAbort = (): void => {};
-  const aborted = new Promise<never>((_, reject) => {
-    onAbort = () => reject(cancelledError(signal, phase));
-    signal.addEventListener('abort', onAbort, { once: true });
-  });
-  try {
-    return await Promise.race([promise, aborted]);
-  } finally {
-    signal.removeEventListener('abort', onAbort);
-  }
+  return raceAbort(promise, signal, () => cancelledError(signal, phase));
 }
 
 function timeoutError({ phase, timeoutMs, what }: WaitLimits): MigrationError {
