@@ -20,8 +20,6 @@ import { Writer } from './writer.ts';
 
 /** The only version of QEMU's protocol. */
 export const PROTOCOL_VERSION = 1;
-/** What InfiniBand leaves for private data of a request. */
-export const PRIVATE_DATA_MAX_BYTES = 56;
 
 const FLAG_PIN_ALL = 0x1;
 

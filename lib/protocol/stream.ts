@@ -54,8 +54,7 @@ export class StreamParser {
   readonly #form: StreamForm;
   readonly #reader = new StreamReader();
   readonly #steps: Events;
-  #configuration: StreamConfiguration | undefined;
-  #before: { normal: Uint8Array; original: Uint8Array } | undefined;
+  #before: Uint8Array | undefined;
   #handingOver = false;
   #finished = false;
   #failure: unknown;
@@ -90,43 +89,11 @@ export class StreamParser {
     return this.#reader.queue.take(this.#reader.queue.length);
   }
 
-  /** `ram-end` has been returned. */
-  get finished(): boolean {
-    return this.#finished;
-  }
-
-  /** The stream is over: throws STREAM_TRUNCATED unless `ram-end` has been returned. */
-  end(): void {
-    if (this.#finished) return;
-    const { phase, position } = this.#reader;
-    throw new MigrationError(
-      'STREAM_TRUNCATED',
-      phase,
-      `The migration stream ends before the end of its ram section, ${this.#reader.queue.length} bytes behind byte ${position}. The source stopped or the copy is cut: migrate again`,
-      { details: { position } },
-    );
-  }
-
   /**
    * The stream before the ram section in its normal form: without the capabilities subsection (a peer that did not set the
    * same ones refuses it; {@link withCapabilities} puts it back) and without COMMAND sections. From `ram-start` on.
    */
   get before(): Uint8Array {
-    return this.#recorded().normal;
-  }
-
-  /** The same as it came. */
-  get originalBefore(): Uint8Array {
-    return this.#recorded().original;
-  }
-
-  /** Bytes. From `configuration` on. */
-  get pageSize(): number {
-    if (this.#configuration === undefined) throw misuse('the page size before the configuration event');
-    return this.#configuration.pageSize;
-  }
-
-  #recorded(): { normal: Uint8Array; original: Uint8Array } {
     if (this.#before === undefined)
       throw misuse('the bytes before the ram section before the ram-start event');
     return this.#before;
@@ -134,12 +101,10 @@ export class StreamParser {
 
   *#parse(): Events {
     const configuration = yield* readConfiguration(this.#reader);
-    this.#configuration = configuration;
     yield { type: 'configuration', ...configuration };
     yield* this.#skipCommands();
     this.#reader.recordingOn = false;
-    const { recording } = this.#reader;
-    this.#before = { normal: recording.normal(), original: recording.original() };
+    this.#before = this.#reader.recording.bytes();
     const section = yield* this.#start(configuration);
     this.#reader.phase = 'ram';
     while ((yield* this.#round(section)) !== 'end');

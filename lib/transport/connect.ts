@@ -130,11 +130,7 @@ export class Listener {
     }
   }
 
-  /** As bound, with the real port. */
-  get address(): string {
-    return this.#native.address;
-  }
-
+  /** The real one. */
   get port(): number {
     return this.#native.port;
   }

@@ -5,7 +5,6 @@ import {
   answerCapabilities,
   decodeCapabilities,
   encodeCapabilities,
-  PRIVATE_DATA_MAX_BYTES,
   rejectionCapabilities,
   requestCapabilities,
 } from '../../lib/protocol/capabilities.ts';
@@ -15,6 +14,8 @@ import { privateData, TRACES } from './traces.ts';
 
 const ALL = { pinAll: true, commit: true };
 const NONE = { pinAll: false, commit: false };
+/** What InfiniBand leaves for private data of a request: more than that a device refuses. */
+const PRIVATE_DATA_MAX_BYTES = 56;
 const U64 = (1n << 64n) - 1n;
 const v1 = (version: number, flags: number) => new Builder().u32(version).u32(flags);
 const tail = (version: number, length: number, flags: number) =>

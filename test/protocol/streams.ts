@@ -128,7 +128,7 @@ export function run(form: 'rdma' | 'pages', pieces: Iterable<Uint8Array>): Run {
   const pages = new PageReader();
   const tail = new Builder();
   for (const piece of pieces) {
-    if (parser.finished) {
+    if (events.at(-1)?.type === 'ram-end') {
       tail.raw(piece);
       continue;
     }
