@@ -1,6 +1,7 @@
 /**
  * The guest: a thread that rewrites its RAM for ever, page after page, in parallel with everything else. It reaches the memory through
- * the kernel, as JavaScript must; for a dirty tracker that is a write like any other.
+ * the kernel, as JavaScript must; for a dirty tracker that is a write like any other, except for write-protection before Linux 6.7, which
+ * the kernel answers with EIO there (a store would wait).
  */
 import { openSync, writeSync } from 'node:fs';
 import { workerData } from 'node:worker_threads';
