@@ -32,13 +32,29 @@ Userfaultfd FaultThreadTracker::open() {
   return Userfaultfd(kAnyone, Userfaultfd::features(kAnyone).value_or(0) & kFeatures);
 }
 
+// A fault of a huge page is answered for all of it, and of a caller's range the size of its pages is not
+// known. The kernel tells it by refusing to do something, here nothing at all, to a part of one.
+void FaultThreadTracker::add(Userfaultfd& protection, const memory::Mapping& mapping) {
+  protection.add(mapping);
+  for (const memory::Vma& vma : mapping.vmas()) {
+    if (protection.unprotect(std::max(vma.start, mapping.address()), mapping.page_size()) || errno != EINVAL)
+      continue;
+    throw Error(
+        "TRACKER_UNAVAILABLE",
+        "cannot track writes to " + mapping.name() +
+            ": it is on huge pages, which this kernel can do only for memory that mapMemfd or mapFile "
+            "made; Linux 6.7 and later can",
+        EINVAL);
+  }
+}
+
 FaultThreadTracker::FaultThreadTracker(Blocks blocks) : Tracker(std::move(blocks)) {}
 
 void FaultThreadTracker::begin() {
   protection_ = std::make_unique<Userfaultfd>(open());
   fills_holes_ = (protection_->granted() & abi::kFeatureWpUnpopulated) == 0;
   pagemap_ = std::make_unique<Pagemap>(UniqueFd(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)));
-  for (const auto& mapping : blocks()) protection_->add(*mapping);
+  for (const auto& mapping : blocks()) add(*protection_, *mapping);
   try {
     thread_ = std::thread([this] { serve_faults(); });
   } catch (const std::system_error& error) {
@@ -113,8 +129,9 @@ void FaultThreadTracker::let_writer_go(uint64_t address) const {
     if (address - mapping->address() >= mapping->length()) continue;
     const uint64_t page = address - (address - mapping->address()) % mapping->page_size();
     if (protection_->unprotect(page, mapping->page_size())) return;
-    // Not watched any more, or unmapped: the writer tries again and finds that out.
-    if (errno == ENOENT || errno == EINVAL || errno == ESRCH) {
+    // Not watched any more, or unmapped: the writer tries again and finds that out. Whatever else there is
+    // would be tried for ever.
+    if (errno == ENOENT || errno == ESRCH) {
       protection_->wake(page, mapping->page_size());
       return;
     }

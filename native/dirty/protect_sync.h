@@ -23,6 +23,8 @@ class FaultThreadTracker final : public Tracker {
 
   // Throws Error("TRACKER_UNAVAILABLE").
   static Userfaultfd open();
+  // Throws Error("TRACKER_UNAVAILABLE"), also for a caller's range of huge pages.
+  static void add(Userfaultfd& protection, const memory::Mapping& mapping);
 
  private:
   void begin() override;

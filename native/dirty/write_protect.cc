@@ -47,7 +47,11 @@ WriteProtectSupport write_protect_support(const Blocks& blocks) {
     for (const auto& mapping : blocks) check_kind(*mapping);
     Userfaultfd trial = asynchronous ? AsyncProtectTracker::open() : FaultThreadTracker::open();
     for (const auto& mapping : blocks) {
-      trial.add(*mapping);
+      if (asynchronous) {
+        trial.add(*mapping);
+      } else {
+        FaultThreadTracker::add(trial, *mapping);
+      }
       trial.remove(*mapping);
     }
   } catch (const Error& error) {

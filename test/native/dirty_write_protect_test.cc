@@ -358,3 +358,28 @@ TEST_CASE("huge pages: written, given back and never touched ones") {
     punch(*mapping, 0, 8);
   });
 }
+
+TEST_CASE("a caller's range of huge pages is tracked, or refused before anybody waits for it") {
+  std::shared_ptr<Mapping> owner;
+  try {
+    owner = Mapping::memfd("wp-huge-caller", 8 * kMiB, 2 * kMiB);
+  } catch (const Error& error) {
+    std::printf("NOT RUN: a caller's range of huge pages: %s\n", error.what());
+    return;
+  }
+  store(owner->data(), 1);
+  const auto caller = Mapping::caller(owner->address(), owner->length());
+  in_each_mode([&](ProtectMode mode) {
+    if (mode == ProtectMode::kFaultThread) {
+      auto tracker = track_by_write_protection({caller}, mode);
+      CHECK(code_of([&] { tracker->start(); }) == "TRACKER_UNAVAILABLE");
+      store(owner->data(), 2);
+      return;
+    }
+    Watch watch({caller}, mode);
+    CHECK(watch.collect().empty());
+    store(owner->data() + 2 * kMiB, 1);
+    CHECK(watch.collect().size() == 512);
+    CHECK(watch.collect().empty());
+  });
+}
