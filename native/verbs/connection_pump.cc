@@ -47,7 +47,12 @@ std::optional<Error> Connection::pump() {
       drain_completions();  // a request that failed says more
       return failure_ ? failure_ : fault;
     }
-    if (peer_gone_) return peer_end();
+    if (peer_gone_) {
+      // A completion that came together with the disconnect, or before it, is still in its queue.
+      while (poll_queues()) {
+      }
+      return failure_ ? failure_ : peer_end();
+    }
     if (flushed_since_ && !disconnect_sent_ && now - *flushed_since_ >= kReasonPatience)
       return queue_pair_failure();
     if (draining_.load() && drained()) return std::nullopt;
