@@ -31,12 +31,14 @@ class Spread {
  private:
   void add_run(uint64_t log_page, uint64_t count) {
     if (dirty_ == nullptr) return;
-    // A page that the run before has touched counts once.
-    const uint64_t begin = std::max(end_, log_page * log_page_size_ / page_size_);
-    end_ = std::min(dirty_->pages(), ((log_page + count) * log_page_size_ - 1) / page_size_ + 1);
-    if (begin >= end_) return;
-    dirty_->set_range(begin, end_ - begin);
-    found_ += end_ - begin;
+    const uint64_t begin = log_page * log_page_size_ / page_size_;
+    const uint64_t end =
+        std::min(dirty_->pages(), ((log_page + count) * log_page_size_ - 1) / page_size_ + 1);
+    if (begin >= end) return;
+    // A page that the run before has touched counts once, but its bit may have been taken since.
+    dirty_->set_range(begin, end - begin);
+    found_ += end - std::max(end_, begin);
+    end_ = end;
   }
 
   const uint64_t log_page_size_;

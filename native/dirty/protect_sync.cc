@@ -139,6 +139,19 @@ void FaultThreadTracker::let_writer_go(uint64_t address) const {
   }
 }
 
+// Protected first and told then: whoever takes the bits meanwhile copies what was written until here, and
+// what is written later shows again.
+void FaultThreadTracker::take(const memory::Mapping& mapping, uint64_t first, uint64_t count,
+                              const Findings& found) {
+  try {
+    protect(mapping, mapping.address() + first * mapping.page_size(), count * mapping.page_size());
+  } catch (...) {
+    found.add(first, count);
+    throw;
+  }
+  found.add(first, count);
+}
+
 // A page that is not protected was written, or has lost its protection with its page table entry. It is
 // protected again AFTER it was found so: a page that a writer takes meanwhile is found by the next call.
 uint64_t FaultThreadTracker::scan(const memory::Mapping& mapping, const Findings& found) {
@@ -147,13 +160,12 @@ uint64_t FaultThreadTracker::scan(const memory::Mapping& mapping, const Findings
     for (size_t at = 0; at < entries.size();) {
       const size_t stop = run_end(entries, at, is_protected);
       if (!is_protected(entries[at])) {
-        const uint64_t from = address + at * pagemap_->page_size();
-        const uint64_t first = (from - mapping.address()) / mapping.page_size();
+        const uint64_t begin = address + at * pagemap_->page_size() - mapping.address();
         const uint64_t end = address + stop * pagemap_->page_size() - mapping.address();
+        const uint64_t first = begin / mapping.page_size();
         const uint64_t count = (end + mapping.page_size() - 1) / mapping.page_size() - first;
-        found.add(first, count);
+        take(mapping, first, count, found);
         pages += count;
-        protect(mapping, mapping.address() + first * mapping.page_size(), count * mapping.page_size());
       }
       at = stop;
     }

@@ -37,6 +37,7 @@ class FaultThreadTracker final : public Tracker {
   void release() noexcept;
 
   uint64_t scan(const memory::Mapping& mapping, const Findings& found);
+  void take(const memory::Mapping& mapping, uint64_t first, uint64_t count, const Findings& found);
   void protect(const memory::Mapping& mapping, uint64_t address, uint64_t length);
 
   bool fills_holes_ = false;  // the kernel cannot protect an anonymous page that is not there

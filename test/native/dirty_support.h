@@ -102,6 +102,17 @@ class Mirror {
       copy();
     }
   }
+  // One collect; meanwhile each page is copied as soon as it shows, the last one first, and written behind
+  // its copy.
+  void follow_closely() {
+    std::atomic<bool> done{false};
+    std::thread copier([&] {
+      while (!done.load()) copy_and_write();
+    });
+    found_ += tracker_.collect(dirty_);
+    done.store(true);
+    copier.join();
+  }
   // With the guest at rest.
   void finish() {
     found_ += tracker_.collect(dirty_);
@@ -126,16 +137,29 @@ class Mirror {
   }
   void copy() {
     for (size_t i = 0; i < blocks_.size(); ++i) {
-      Bitmap& bitmap = *dirty_[i];
+      const Bitmap& bitmap = *dirty_[i];
       for (uint64_t page = bitmap.next_set(0, bitmap.pages()); page < bitmap.pages();
            page = bitmap.next_set(page + 1, bitmap.pages())) {
-        bitmap.clear_range(page, 1);
-        const uint64_t at = page * blocks_[i]->page_size();
-        for (uint64_t byte = at; byte < at + blocks_[i]->page_size(); byte += 8) {
-          const uint64_t word = load(blocks_[i]->data() + byte);
-          std::memcpy(copies_[i].data() + byte, &word, 8);
-        }
+        copy_page(i, page);
       }
+    }
+  }
+  void copy_and_write() {
+    for (size_t i = 0; i < blocks_.size(); ++i) {
+      for (uint64_t page = dirty_[i]->pages(); page-- > 0;) {
+        if (!dirty_[i]->test(page)) continue;
+        copy_page(i, page);
+        uint8_t* at = blocks_[i]->data() + page * blocks_[i]->page_size();
+        store(at, load(at) + 1);
+      }
+    }
+  }
+  void copy_page(size_t block, uint64_t page) {
+    dirty_[block]->clear_range(page, 1);
+    const uint64_t page_size = blocks_[block]->page_size();
+    for (uint64_t byte = page * page_size; byte < (page + 1) * page_size; byte += 8) {
+      const uint64_t word = load(blocks_[block]->data() + byte);
+      std::memcpy(copies_[block].data() + byte, &word, 8);
     }
   }
 

@@ -220,6 +220,29 @@ TEST_CASE("no write is lost: writers at full speed, pages given back, system cal
   });
 }
 
+TEST_CASE("no write is lost when pages are copied while the collect that finds them still runs") {
+  in_each_mode([](ProtectMode mode) {
+    for (int round = 0; round < 40; ++round) {
+      auto mapping = Mapping::memfd("wp-close", 8 * kMiB);
+      const auto write_all = [&] {
+        for (uint64_t page = 0; page < 2048; ++page) store(mapping->data() + page * kPage, 1);
+      };
+      write_all();
+      auto tracker = track_by_write_protection({mapping}, mode);
+      tracker->start();
+      Mirror mirror(*tracker, {mapping});
+      mirror.follow(0);
+      if (round % 2 == 0) {
+        write_all();
+      } else {
+        punch(*mapping, 0, 2048);
+      }
+      mirror.follow_closely();
+      mirror.finish();
+    }
+  });
+}
+
 TEST_CASE("a stop while writers are held and while a collect runs leaves nobody waiting") {
   in_each_mode([](ProtectMode mode) {
     for (int round = 0; round < 20; ++round) {
@@ -367,7 +390,7 @@ TEST_CASE("a caller's range of huge pages is tracked, or refused before anybody 
     std::printf("NOT RUN: a caller's range of huge pages: %s\n", error.what());
     return;
   }
-  store(owner->data(), 1);
+  for (uint64_t page = 0; page < 512; ++page) store(owner->data() + page * kPage, 1);
   const auto caller = Mapping::caller(owner->address(), owner->length());
   in_each_mode([&](ProtectMode mode) {
     if (mode == ProtectMode::kFaultThread) {
