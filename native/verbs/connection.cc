@@ -43,6 +43,7 @@ Connection::Connection(const fabric::Endpoint& endpoint, const fabric::Connectio
                        fabric::ConnectionEvents& events)
     : endpoint_(endpoint),
       passive_(false),
+      request_is_iwarp_(false),
       options_(options),
       events_(events),
       peer_(fabric::to_string(endpoint)),
@@ -55,6 +56,7 @@ Connection::Connection(const fabric::Endpoint& endpoint, const fabric::Connectio
 Connection::Connection(std::unique_ptr<CmId> id, fabric::Bytes request_data,
                        const fabric::ConnectionOptions& options, fabric::ConnectionEvents& events)
     : passive_(true),
+      request_is_iwarp_(id->is_iwarp()),
       options_(options),
       events_(events),
       request_data_(std::move(request_data)),
@@ -80,13 +82,13 @@ void Connection::connect(std::span<const uint8_t> private_data) {
 
 void Connection::accept(std::span<const uint8_t> private_data) {
   if (!passive_) bad_argument("accept() on the active side; use connect()");
-  check_private_data(private_data.size(), queue_pair_->id().is_iwarp() ? kMaxData : kMaxReplyData);
+  check_private_data(private_data.size(), request_is_iwarp_ ? kMaxData : kMaxReplyData);
   start(Opening::kAccept, private_data);
 }
 
 void Connection::reject(std::span<const uint8_t> private_data) {
   if (!passive_) bad_argument("reject() on the active side; use connect()");
-  check_private_data(private_data.size(), queue_pair_->id().is_iwarp() ? kMaxData : kMaxRejectData);
+  check_private_data(private_data.size(), request_is_iwarp_ ? kMaxData : kMaxRejectData);
   start(Opening::kReject, private_data);
 }
 

@@ -92,6 +92,7 @@ class Connection final : public fabric::Connection {
 
   const fabric::Endpoint endpoint_;
   const bool passive_;
+  const bool request_is_iwarp_;  // passive: queue_pair_ is thread_'s to take away
   const fabric::ConnectionOptions options_;
   fabric::ConnectionEvents& events_;
   fabric::Bytes request_data_;  // passive: the peer's
