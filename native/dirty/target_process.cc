@@ -96,14 +96,14 @@ std::vector<TargetArea> TargetProcess::areas() const {
 }
 
 bool TargetProcess::stands() const {
-  const UniqueFd tasks = open("task", O_RDONLY | O_DIRECTORY);
-  const std::unique_ptr<DIR, int (*)(DIR*)> folder(fdopendir(dup(tasks.get())), closedir);
+  UniqueFd owner = open("task", O_RDONLY | O_DIRECTORY);
+  const std::unique_ptr<DIR, int (*)(DIR*)> folder(fdopendir(owner.get()), closedir);
   if (!folder) throw Error("INTERNAL", "cannot list the threads of process " + std::to_string(pid_), errno);
+  const int tasks = owner.release();  // the folder's now
   bool any = false;
   while (const dirent* entry = readdir(folder.get())) {
     if (entry->d_name[0] == '.') continue;
-    const UniqueFd stat(
-        openat(tasks.get(), (std::string(entry->d_name) + "/stat").c_str(), O_RDONLY | O_CLOEXEC));
+    const UniqueFd stat(openat(tasks, (std::string(entry->d_name) + "/stat").c_str(), O_RDONLY | O_CLOEXEC));
     if (!stat) continue;  // the thread has ended
     any = true;
     if (std::strchr("TtZXx", state_of(read_all(stat.get()))) == nullptr) return false;

@@ -1,4 +1,4 @@
-// Another process whose memory is tracked. Everything goes by file descriptors that stand for this very
+// Another process whose memory is tracked. All but touch() goes by file descriptors that stand for this very
 // process: a number that is used again for another one is noticed as the end of this.
 #pragma once
 
@@ -34,7 +34,8 @@ class TargetProcess {
   // Whether no thread of it runs.
   bool stands() const;
   // Makes pages present in its page tables by reading one byte of each, and changes nothing. Pages that
-  // cannot be read are left out.
+  // cannot be read are left out. Goes by the pid, which is another process's only when this one has ended:
+  // then bytes of that one are read and thrown away.
   void touch(const std::vector<uint64_t>& addresses) const;
   // False: it has ended.
   bool signal(int number) const;

@@ -144,7 +144,7 @@ void Connection::call_connect(Clock::time_point deadline) {
   bool returned = false;
   try {
     returned = wait_readable(call->finished.fd(), cancel(deadline));
-  } catch (const Stopped&) {
+  } catch (...) {
     caller.detach();
     throw;
   }

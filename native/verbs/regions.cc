@@ -173,7 +173,6 @@ void Regions::check(uint32_t handle, uint64_t address, uint32_t length, unsigned
 
 void Regions::bind(std::shared_ptr<QueuePair> queue_pair) {
   std::unique_lock device(device_mutex_);
-  if (ended_) return;
   queue_pair_ = std::move(queue_pair);
   std::lock_guard lock(mutex_);
   for (auto& [handle, region] : regions_) register_with_device(region);
