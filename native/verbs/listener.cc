@@ -51,8 +51,9 @@ Error no_device_error(const std::string& address) {
 std::unique_ptr<CmId> bind_to(const fabric::SocketAddress& address) {
   auto id = std::make_unique<CmId>();
   if (rdma_bind_addr(id->get(), const_cast<sockaddr*>(address.get())) != 0) {
+    const int cause = errno;
     const std::string name = fabric::to_string(address);
-    throw errno == ENODEV ? no_device_error(name) : listen_error(name, errno);
+    throw cause == ENODEV ? no_device_error(name) : listen_error(name, cause);
   }
   // rdma_cm takes a loopback address and finds no device for it.
   if (id->get()->verbs == nullptr && !is_any(address)) throw no_device_error(fabric::to_string(address));
@@ -115,7 +116,7 @@ bool Listener::take_requests() {
 }
 
 void Listener::give_up() noexcept {
-  id_.reset();  // the kernel waits for it before it lets the device go
+  id_.reset();  // behind this event it must go (rdma_get_cm_event(3))
   try {
     callbacks_.failed(Error("LISTEN_FAILED",
                             "the RDMA device of " + address_ +

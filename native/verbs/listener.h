@@ -1,4 +1,7 @@
-// Listens on one address, or on every address of every RDMA device.
+// Listens on one address, or on every address of every RDMA device. With one address the listener fails when
+// its device is removed. On 0.0.0.0 or [::] nothing is told of that: rdma_cm lets go of the part of the
+// listener that was the device's, and makes a new one for each device that comes (back), which is served
+// then.
 #pragma once
 
 #include <atomic>
