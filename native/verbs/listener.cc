@@ -69,13 +69,12 @@ bool is_any(const fabric::SocketAddress& address) {
   return IN6_IS_ADDR_UNSPECIFIED(&reinterpret_cast<const sockaddr_in6*>(&address.storage)->sin6_addr) != 0;
 }
 
-std::unique_ptr<CmId> bind_any(const fabric::Endpoint& endpoint) {
-  const std::vector<fabric::SocketAddress> addresses = fabric::resolve(endpoint, fabric::Lookup::kPassive);
+std::unique_ptr<CmId> bind_any(const std::vector<fabric::SocketAddress>& addresses) {
   return fabric::open_first(addresses, [](const auto& address, size_t) { return bind_to(address); });
 }
 
 Listener::Listener(const fabric::Endpoint& endpoint, fabric::ListenerCallbacks callbacks)
-    : callbacks_(std::move(callbacks)), id_(bind_any(endpoint)) {
+    : callbacks_(std::move(callbacks)), id_(bind_any(fabric::resolve(endpoint, fabric::Lookup::kPassive))) {
   port_ = ntohs(rdma_get_src_port(id_->get()));
   address_ = id_->local_address();
   if (rdma_listen(id_->get(), kBacklog) != 0) throw listen_error(address_, errno);

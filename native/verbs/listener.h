@@ -43,7 +43,7 @@ class Listener final : public fabric::Listener {
 // 0.0.0.0 or [::]
 bool is_any(const fabric::SocketAddress& address);
 
-// An id that is bound to the first of the endpoint's addresses that a device has. Throws Error like Listener.
-std::unique_ptr<CmId> bind_any(const fabric::Endpoint& endpoint);
+// An id that is bound to the first of the addresses that a device has. Throws Error like Listener.
+std::unique_ptr<CmId> bind_any(const std::vector<fabric::SocketAddress>& addresses);
 
 }  // namespace rdma_migrate::verbs

@@ -20,12 +20,6 @@ fabric::Reach through(const CmId& id, const std::string& verb, const std::string
   return reach;
 }
 
-bool is_any(const fabric::Endpoint& endpoint) {
-  const auto addresses = fabric::resolve(endpoint, fabric::Lookup::kPassive);
-  return std::all_of(addresses.begin(), addresses.end(),
-                     [](const auto& address) { return verbs::is_any(address); });
-}
-
 fabric::Reach any_active_port() {
   fabric::Reach reach;
   for (const fabric::Device& device : list_devices()) {
@@ -40,11 +34,12 @@ fabric::Reach any_active_port() {
   return reach;
 }
 
-fabric::Reach listening(const fabric::Endpoint& endpoint) {
-  require_devices();
-  if (is_any(endpoint)) return any_active_port();
+fabric::Reach listening(const fabric::Endpoint& endpoint, const Cancel& cancel) {
   // Any port: the address is in question here.
-  return through(*bind_any({endpoint.host, 0}), "has", endpoint.host);
+  const auto addresses = look_up({endpoint.host, 0}, cancel, fabric::Lookup::kPassive);
+  const bool all = std::all_of(addresses.begin(), addresses.end(),
+                               [](const fabric::SocketAddress& address) { return is_any(address); });
+  return all ? any_active_port() : through(*bind_any(addresses), "has", endpoint.host);
 }
 
 // The device that a connection to the address would use. Throws Error.
@@ -65,11 +60,7 @@ fabric::Reach connecting_to(const fabric::SocketAddress& address, const Cancel& 
   return through(id, "leads to", name);
 }
 
-fabric::Reach connecting(const fabric::Endpoint& endpoint, Clock::time_point deadline) {
-  require_devices();
-  WakeEvent wake;
-  const std::atomic<bool> stopping{false};
-  const Cancel cancel{wake, stopping, deadline};
+fabric::Reach connecting(const fabric::Endpoint& endpoint, const Cancel& cancel) {
   const auto addresses = look_up(endpoint, cancel);
   return fabric::open_first(addresses,
                             [&](const auto& address, size_t) { return connecting_to(address, cancel); });
@@ -80,8 +71,12 @@ fabric::Reach connecting(const fabric::Endpoint& endpoint, Clock::time_point dea
 fabric::Reach find_device(const fabric::Endpoint& endpoint, fabric::Direction direction,
                           std::chrono::milliseconds timeout) {
   try {
-    if (direction == fabric::Direction::kListen) return listening(endpoint);
-    return connecting(endpoint, Clock::now() + timeout);
+    require_devices();
+    WakeEvent wake;
+    const std::atomic<bool> stopping{false};
+    const Cancel cancel{wake, stopping, Clock::now() + timeout};
+    return direction == fabric::Direction::kListen ? listening(endpoint, cancel)
+                                                   : connecting(endpoint, cancel);
   } catch (const std::exception& error) {
     fabric::Reach reach;
     // What happened, without the advice to those who asked for a connection.

@@ -15,6 +15,7 @@ using fabric::SocketAddress;
 // A resolver may hang for longer than anybody waits: its thread is left alone with what it needs.
 struct Resolution {
   fabric::Endpoint endpoint;
+  fabric::Lookup lookup = fabric::Lookup::kActive;
   WakeEvent finished;
   std::mutex mutex;
   std::vector<SocketAddress> addresses;
@@ -24,7 +25,7 @@ struct Resolution {
     std::vector<SocketAddress> found;
     std::optional<Error> failure;
     try {
-      found = fabric::resolve(endpoint, fabric::Lookup::kActive);
+      found = fabric::resolve(endpoint, lookup);
     } catch (const Error& caught) {
       failure = caught;
     }
@@ -62,11 +63,14 @@ std::optional<CmEvent> wait_event(CmId& id, const Cancel& cancel) {
   }
 }
 
-std::vector<SocketAddress> look_up(const fabric::Endpoint& endpoint, const Cancel& cancel) {
+std::vector<SocketAddress> look_up(const fabric::Endpoint& endpoint, const Cancel& cancel,
+                                   fabric::Lookup lookup) {
+  if (endpoint.host.empty()) return fabric::resolve(endpoint, lookup);  // nobody has to be asked
   std::vector<SocketAddress> numeric = fabric::resolve(endpoint, fabric::Lookup::kNumericOnly);
   if (!numeric.empty()) return numeric;
   auto resolution = std::make_shared<Resolution>();
   resolution->endpoint = endpoint;
+  resolution->lookup = lookup;
   std::thread([resolution] { resolution->run(); }).detach();
   if (!wait_readable(resolution->finished.fd(), cancel)) {
     throw Error("TIMEOUT",

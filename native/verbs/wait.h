@@ -30,6 +30,7 @@ bool wait_readable(int fd, const Cancel& cancel);
 std::optional<CmEvent> wait_event(CmId& id, const Cancel& cancel);
 
 // Throws Stopped and Error: ADDRESS_NOT_FOUND, TIMEOUT.
-std::vector<fabric::SocketAddress> look_up(const fabric::Endpoint& endpoint, const Cancel& cancel);
+std::vector<fabric::SocketAddress> look_up(const fabric::Endpoint& endpoint, const Cancel& cancel,
+                                           fabric::Lookup lookup = fabric::Lookup::kActive);
 
 }  // namespace rdma_migrate::verbs
