@@ -25,13 +25,18 @@ Error lookup_error(const Endpoint& endpoint, int status) {
 
 }  // namespace
 
-std::string to_string(const SocketAddress& address) {
+std::string host_of(const SocketAddress& address) {
   char host[NI_MAXHOST];
   if (address.length == 0 ||
       getnameinfo(address.get(), address.length, host, sizeof host, nullptr, 0, NI_NUMERICHOST) != 0) {
-    return "unknown";
+    return "";
   }
-  return with_port(host, port_of(address));
+  return host;
+}
+
+std::string to_string(const SocketAddress& address) {
+  const std::string host = host_of(address);
+  return host.empty() ? "unknown" : with_port(host, port_of(address));
 }
 
 std::string to_string(const Endpoint& endpoint) {

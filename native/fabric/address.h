@@ -19,6 +19,9 @@ struct SocketAddress {
   int family() const { return storage.ss_family; }
 };
 
+// As an Endpoint has it: "127.0.0.1", "::1", "fe80::1%eth0". "" where there is no address.
+std::string host_of(const SocketAddress& address);
+
 // "127.0.0.1:4444", "[::1]:4444"
 std::string to_string(const SocketAddress& address);
 std::string to_string(const Endpoint& endpoint);

@@ -39,7 +39,8 @@ struct Device {
   uint32_t max_cqe = 0;
   uint32_t max_qp_rd_atom = 0;
   std::vector<DevicePort> ports;
-  std::vector<std::string> addresses;  // of this host, that connections through this device can use
+  // Of this host, that connections through this device can use, as an Endpoint has them: "::1", no brackets.
+  std::vector<std::string> addresses;
 };
 
 enum class Direction { kConnect, kListen };

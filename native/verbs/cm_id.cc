@@ -23,7 +23,7 @@ EventChannel make_channel() {
   return channel;
 }
 
-std::string text_of(const sockaddr* address) {
+fabric::SocketAddress copy_of(const sockaddr* address) {
   fabric::SocketAddress copy;
   if (address->sa_family == AF_INET) {
     copy.length = sizeof(sockaddr_in);
@@ -31,7 +31,7 @@ std::string text_of(const sockaddr* address) {
     copy.length = sizeof(sockaddr_in6);
   }
   std::memcpy(&copy.storage, address, copy.length);
-  return fabric::to_string(copy);
+  return copy;
 }
 
 }  // namespace
@@ -101,8 +101,9 @@ std::optional<CmId::Incoming> CmId::next_incoming() {
   return incoming;
 }
 
-std::string CmId::local_address() const { return text_of(rdma_get_local_addr(id_)); }
-std::string CmId::peer_address() const { return text_of(rdma_get_peer_addr(id_)); }
+std::string CmId::local_host() const { return fabric::host_of(copy_of(rdma_get_local_addr(id_))); }
+std::string CmId::local_address() const { return fabric::to_string(copy_of(rdma_get_local_addr(id_))); }
+std::string CmId::peer_address() const { return fabric::to_string(copy_of(rdma_get_peer_addr(id_))); }
 std::string CmId::device_name() const {
   return id_->verbs == nullptr ? "" : ibv_get_device_name(id_->verbs->device);
 }

@@ -44,7 +44,8 @@ class CmId {
   struct Incoming;
   std::optional<Incoming> next_incoming();
 
-  std::string local_address() const;
+  std::string local_host() const;     // as an Endpoint has it
+  std::string local_address() const;  // with the port
   std::string peer_address() const;
   // "mlx5_0", or "" while no device is bound.
   std::string device_name() const;

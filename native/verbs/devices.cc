@@ -139,9 +139,8 @@ void find_addresses(std::vector<fabric::Device>& devices) {
       const std::string name = id.device_name();
       auto owner = std::find_if(devices.begin(), devices.end(),
                                 [&](const fabric::Device& d) { return d.name == name; });
-      const std::string address = id.local_address();
       // Without the port, which rdma_cm has chosen.
-      if (owner != devices.end()) owner->addresses.push_back(address.substr(0, address.rfind(':')));
+      if (owner != devices.end()) owner->addresses.push_back(id.local_host());
     } catch (const Error&) {
       break;  // rdma_cm cannot be used at all: the devices are shown without addresses
     }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "fabric/address.h"
 #include "support/providers.h"
 #include "support/rig.h"
 
@@ -170,4 +171,16 @@ TEST_CASE("queues are bounded, and unsignaled requests hold their place until a 
     }
     CHECK(rig.pair.active_events.sends().size() == 49);
   });
+}
+
+TEST_CASE("the host of an address is found again as a host, also of IPv6 and with its interface") {
+  for (const std::string host : {"127.0.0.1", "::1", "fe80::1%lo"}) {
+    CAPTURE(host);
+    const auto found = fabric::resolve({host, 4444}, fabric::Lookup::kNumericOnly);
+    REQUIRE(found.size() == 1);
+    CHECK(fabric::host_of(found[0]) == host);
+    const std::string text = fabric::to_string(found[0]);
+    CHECK(text == (host == "127.0.0.1" ? host : "[" + host + "]") + ":4444");
+  }
+  CHECK(fabric::host_of({}).empty());
 }
