@@ -23,6 +23,15 @@ Napi::Value bytes_to_js(Napi::Env env, const fabric::Bytes& bytes) {
   return Napi::Buffer<uint8_t>::Copy(env, bytes.data(), bytes.size());
 }
 
+Napi::Object counters_to_js(Napi::Env env, std::shared_ptr<engine::WriterCounters> counters) {
+  auto keep = std::make_unique<std::shared_ptr<engine::WriterCounters>>(std::move(counters));
+  const auto buffer = Napi::ArrayBuffer::New(env, keep->get(), sizeof(engine::WriterCounters),
+                                             [held = keep.get()](Napi::Env, void*) { delete held; });
+  keep.release();
+  constexpr size_t kCount = sizeof(engine::WriterCounters) / sizeof(uint64_t);
+  return Napi::BigUint64Array::New(env, kCount, buffer, 0).As<Napi::Object>();
+}
+
 template <typename Map>
 auto take(Map& map, uint64_t id) {
   return map.extract(id);
@@ -66,34 +75,32 @@ ConnectionBinding::ConnectionBinding(const Napi::CallbackInfo& info)
   }
   const auto* creation = info[0].As<Napi::External<Creation>>().Data();
   classes_ = *creation->classes;
-  open(info.Env(), *creation->make_connection, creation->max_send_wr);
+  guarded(info.Env(), [&] { open(info.Env(), *creation->make_connection, creation->max_send_wr); });
 }
 
 ConnectionBinding::~ConnectionBinding() {
   // Only at the environment's end: an open connection holds a reference to itself.
-  if (endpoint_) endpoint_->close();
+  if (!endpoint_) return;
+  endpoint_->close();
+  queue_->abandon();
 }
 
 void ConnectionBinding::open(Napi::Env env, const engine::Endpoint::MakeConnection& make_connection,
                              uint32_t max_send_wr) {
   queue_ = std::make_shared<JsQueue>(env, "rdma-migrate connection");
-  closed_.emplace(env);
-  closed_promise_ = Napi::Persistent(closed_->Promise().As<Napi::Object>());
   try {
     endpoint_ = std::make_shared<engine::Endpoint>(make_connection, max_send_wr,
                                                    static_cast<engine::EndpointObserver&>(*this));
-  } catch (const Error& error) {
-    queue_->release();
-    throw to_js_error(env, error);
+    counters_ = Napi::Persistent(counters_to_js(env, endpoint_->writer().counters()));
+    closed_.emplace(env);
+    closed_promise_ = Napi::Persistent(closed_->Promise().As<Napi::Object>());
+    Ref();
+  } catch (...) {
+    // This object is freed before the next task could run.
+    if (endpoint_) endpoint_->close();
+    queue_->abandon();
+    throw;
   }
-  auto counters = endpoint_->writer().counters();
-  auto* keep = new std::shared_ptr<engine::WriterCounters>(std::move(counters));
-  auto buffer = Napi::ArrayBuffer::New(env, keep->get(), sizeof(engine::WriterCounters),
-                                       [keep](Napi::Env, void*) { delete keep; });
-  counters_ = Napi::Persistent(
-      Napi::BigUint64Array::New(env, sizeof(engine::WriterCounters) / sizeof(uint64_t), buffer, 0)
-          .As<Napi::Object>());
-  Ref();
 }
 
 Napi::Value ConnectionBinding::begin_handshake(Napi::Env env, const std::function<void()>& start) {
@@ -107,8 +114,8 @@ Napi::Value ConnectionBinding::begin_handshake(Napi::Env env, const std::functio
   try {
     start();
     handshake_ = deferred;
-  } catch (const Error& error) {
-    deferred.Reject(to_js_error(env, error).Value());
+  } catch (...) {
+    deferred.Reject(to_js_error(env, current_error()).Value());
   }
   return deferred.Promise();
 }

@@ -32,6 +32,7 @@ Endpoint::Endpoint(const MakeConnection& make_connection, uint32_t max_send_wr, 
   for (uint32_t slot = 0; slot < kRecvSlots; ++slot) post_recv(slot);
   for (uint32_t slot = 0; slot < kSendSlots; ++slot) free_send_slots_.push_back(slot);
   writer_.start(*connection_);
+  ready_ = true;
 }
 
 Endpoint::~Endpoint() { close(); }
@@ -140,6 +141,7 @@ void Endpoint::on_recv(const fabric::Completion& completion) {
 
 void Endpoint::on_closed(const Error* reason) {
   writer_.connection_ended();
+  if (!ready_) return;
   observer_.closed(reason == nullptr ? std::nullopt : std::optional<Error>(*reason));
 }
 

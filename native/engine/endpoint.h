@@ -53,7 +53,7 @@ class Endpoint final : public fabric::ConnectionEvents {
   using MakeConnection = std::function<std::unique_ptr<fabric::Connection>(fabric::ConnectionEvents&)>;
 
   // Makes the connection, registers the control buffers and posts every RECV, so that the peer may speak
-  // first.
+  // first. The observer is told nothing of an endpoint whose constructor throws.
   Endpoint(const MakeConnection& make_connection, uint32_t max_send_wr, EndpointObserver& observer);
   ~Endpoint() override;
 
@@ -84,6 +84,8 @@ class Endpoint final : public fabric::ConnectionEvents {
   std::optional<uint32_t> claim_send_slot(uint64_t token);
 
   EndpointObserver& observer_;
+  bool ready_ =
+      false;          // a connection has no threads before its handshake, so none reads this while it changes
   std::mutex mutex_;  // guards the three members below
   std::deque<Arrived> arrived_;
   std::vector<uint32_t> free_send_slots_;
