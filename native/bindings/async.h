@@ -7,6 +7,7 @@
 #include <exception>
 #include <new>
 #include <optional>
+#include <system_error>
 #include <type_traits>
 #include <utility>
 
@@ -30,6 +31,10 @@ inline Error current_error() {
     return error;
   } catch (const std::bad_alloc&) {
     return Error("OUT_OF_MEMORY", "the process has no memory left for this operation");
+  } catch (const std::system_error& error) {
+    return Error("INTERNAL",
+                 "the system gives this process no further thread; raise its limit (pids.max, ulimit -u)",
+                 error.code().value());
   } catch (const std::exception& error) {
     return Error("INTERNAL", error.what());
   }

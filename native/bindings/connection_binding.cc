@@ -132,11 +132,9 @@ Napi::Value ConnectionBinding::accept(const Napi::CallbackInfo& info) {
 
 Napi::Value ConnectionBinding::reject(const Napi::CallbackInfo& info) {
   const auto data = bytes_argument(info, 0, "privateData");
-  try {
+  guarded(info.Env(), [&] {
     if (!ended_) endpoint_->connection().reject(data);
-  } catch (const Error& error) {
-    throw to_js_error(info.Env(), error);
-  }
+  });
   return closed_promise_.Value();
 }
 
@@ -154,9 +152,9 @@ Napi::Value ConnectionBinding::send(const Napi::CallbackInfo& info) {
     if (!endpoint_->send(message, id)) {
       throw Error("INVALID_ARGUMENT", "too many control messages under way: await each send before the next");
     }
-  } catch (const Error& error) {
+  } catch (...) {
     sends_.erase(id);
-    deferred.Reject(to_js_error(env, error).Value());
+    deferred.Reject(to_js_error(env, current_error()).Value());
   }
   return deferred.Promise();
 }
@@ -333,14 +331,22 @@ void ConnectionBinding::closed(std::optional<Error> reason) {
 
 void ConnectionBinding::settle_receives(Napi::Env env) {
   while (!receives_.empty()) {
-    const auto message = endpoint_ ? endpoint_->take_message() : std::nullopt;
-    if (!message && !ended_) return;
+    std::optional<fabric::Bytes> message;
+    std::optional<Error> failure = reason_;
+    bool answered = ended_;
+    try {
+      if (endpoint_) message = endpoint_->take_message();
+    } catch (...) {
+      failure = current_error();
+      answered = true;
+    }
+    if (!message && !answered) return;
     const Deferred deferred = receives_.front();
     receives_.pop_front();
     if (message) {
       deferred.Resolve(bytes_to_js(env, *message));
-    } else if (reason_) {
-      deferred.Reject(to_js_error(env, *reason_).Value());
+    } else if (failure) {
+      deferred.Reject(to_js_error(env, *failure).Value());
     } else {
       deferred.Resolve(env.Null());
     }
