@@ -119,8 +119,8 @@ Napi::Value ListenerBinding::listen_async(Napi::Env env, SharedTransportClasses 
         held->listener = held->provider->listen(endpoint, options, callbacks);
       },
       [held, classes](Napi::Env js) -> Napi::Value {
-        return classes->listener.New(
-            {Napi::External<std::shared_ptr<Held>>::New(js, new std::shared_ptr<Held>(held))});
+        std::shared_ptr<Held> handed = held;
+        return classes->listener.New({Napi::External<std::shared_ptr<Held>>::New(js, &handed)});
       });
 }
 
@@ -128,9 +128,7 @@ ListenerBinding::ListenerBinding(const Napi::CallbackInfo& info) : Napi::ObjectW
   if (info.Length() != 1 || !info[0].IsExternal()) {
     throw Napi::TypeError::New(info.Env(), "NativeListener cannot be constructed: use listen()");
   }
-  const std::unique_ptr<std::shared_ptr<Held>> handed(
-      info[0].As<Napi::External<std::shared_ptr<Held>>>().Data());
-  held_ = *handed;
+  held_ = *info[0].As<Napi::External<std::shared_ptr<Held>>>().Data();
   address_ = held_->listener->address();
   port_ = held_->listener->port();
 }

@@ -45,8 +45,8 @@ Napi::Value RegionBinding::register_async(Napi::Env env, SharedTransportClasses 
         held->region = register_range(*held->endpoint, *held->mapping, offset, length, access);
       },
       [held, classes](Napi::Env js) -> Napi::Value {
-        return classes->region.New(
-            {Napi::External<std::shared_ptr<Held>>::New(js, new std::shared_ptr<Held>(held))});
+        std::shared_ptr<Held> handed = held;
+        return classes->region.New({Napi::External<std::shared_ptr<Held>>::New(js, &handed)});
       });
 }
 
@@ -54,9 +54,7 @@ RegionBinding::RegionBinding(const Napi::CallbackInfo& info) : Napi::ObjectWrap<
   if (info.Length() != 1 || !info[0].IsExternal()) {
     throw Napi::TypeError::New(info.Env(), "NativeMemoryRegion cannot be constructed: use registerMemory()");
   }
-  const std::unique_ptr<std::shared_ptr<Held>> handed(
-      info[0].As<Napi::External<std::shared_ptr<Held>>>().Data());
-  held_ = *handed;
+  held_ = *info[0].As<Napi::External<std::shared_ptr<Held>>>().Data();
   address_ = held_->region->address();
   length_ = held_->region->length();
   lkey_ = held_->region->lkey();

@@ -4,8 +4,20 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { expect, it } from 'vitest';
 
+async function run(child: string): Promise<string> {
+  const path = fileURLToPath(new URL(`./children/${child}.mjs`, import.meta.url));
+  const { stdout } = await promisify(execFile)(process.execPath, [path], { timeout: 50_000 });
+  return stdout;
+}
+
 it('the process survives workers that are terminated in the middle of a migration', async () => {
-  const child = fileURLToPath(new URL('./children/terminated-worker.mjs', import.meta.url));
-  const { stdout } = await promisify(execFile)(process.execPath, [child], { timeout: 50_000 });
-  expect(stdout).toBe('survived\n');
+  expect(await run('terminated-worker')).toBe('survived\n');
+});
+
+it('a worker that is terminated while it begins to listen leaves the port free', async () => {
+  expect(await run('terminated-listener')).toBe('free\n');
+});
+
+it('a worker that is terminated hangs up on every peer whose request was waiting for it', async () => {
+  expect(await run('terminated-requests')).toBe('2400, then 0\n');
 });
