@@ -15,6 +15,8 @@ constexpr uint64_t kSignalEveryBytes = kMaxWriteBytes;
 // With a bandwidth limit WRITEs shrink to what the limit allows in 10 ms, so that the rate is even.
 constexpr uint64_t kPaceSlicesPerSecond = 100;
 constexpr uint64_t kMinPacedWrite = 16 * 1024;
+// Pages are digested whole, so they must not travel in parts.
+static_assert(dirty::PageDigests::kMaxPageSize <= kMaxWriteBytes);
 
 }  // namespace
 
@@ -75,15 +77,15 @@ std::unique_ptr<BulkWriter::Job> BulkWriter::next_job() {
   return job;
 }
 
-// Posts each extent one step late, so that the last one is known when it is posted and carries the
+// Posts each WRITE one step late, so that the last one is known when it is posted and carries the
 // completion.
 void BulkWriter::transmit(std::unique_ptr<Job> job) {
   if (job->work.digests && !prepare_staging(*job)) return finish(std::move(job), false);
-  uint64_t page = job->work.first_page;
-  auto held = take_extent(job->work, page);
+  Progress progress{job->work.first_page, {}};
+  auto held = take_write(job->work, progress);
   if (!held) return finish(std::move(job), true);
   bool ok = true;
-  while (auto following = take_extent(job->work, page)) {
+  while (auto following = take_write(job->work, progress)) {
     ok = post(job, *held, false);
     if (!ok) break;
     held = following;
@@ -103,6 +105,18 @@ std::optional<BulkWriter::Extent> BulkWriter::take_extent(const WriteJob& work, 
   return Extent{(first - work.first_page) * work.page_size, (stop - first) * work.page_size};
 }
 
+std::optional<BulkWriter::Extent> BulkWriter::take_write(const WriteJob& work, Progress& progress) const {
+  Extent& rest = progress.rest;
+  if (rest.length == 0) {
+    const auto taken = take_extent(work, progress.page);
+    if (!taken) return std::nullopt;
+    rest = *taken;
+  }
+  const Extent write{rest.offset, std::min(rest.length, kMaxWriteBytes)};
+  rest = {rest.offset + write.length, rest.length - write.length};
+  return write;
+}
+
 uint64_t BulkWriter::extent_limit() const {
   const uint64_t rate = max_bandwidth_;
   return rate == 0 ? kMaxWriteBytes : std::clamp(rate / kPaceSlicesPerSecond, kMinPacedWrite, kMaxWriteBytes);
@@ -113,7 +127,9 @@ bool BulkWriter::post(std::unique_ptr<Job>& job, const Extent& extent, bool last
   if (!pace(extent.length)) return false;
   const auto place = wait_for_room(extent.length, staged);
   if (!place) return false;
-  const uint64_t pages = extent.length / job->work.page_size;
+  // A page that travels in parts counts with its last one.
+  const uint64_t page_size = job->work.page_size;
+  const uint64_t pages = (extent.offset + extent.length) / page_size - extent.offset / page_size;
   job->result.pages += pages;
   job->result.bytes += extent.length;
   job->result.writes += 1;
@@ -133,12 +149,16 @@ bool BulkWriter::post(std::unique_ptr<Job>& job, const Extent& extent, bool last
     if (last) finishing_.emplace_back(sequence, std::move(job));
   }
   request.wr_id = make_wr_id(Owner::kBulkWriter, sequence);
+  std::shared_ptr<const Error> refusal;
   try {
     if (connection_->post_send(request)) return true;
-  } catch (const Error&) {
-    // The connection has ended, and its end tells why.
+  } catch (const Error& error) {
+    // Of a connection that has ended, its end tells why.
+    if (error.code() != "CONNECTION_CLOSED") refusal = std::make_shared<const Error>(error);
   }
-  if (last) job = take_back(sequence);
+  auto taken_back = take_back(request);
+  if (last) job = std::move(taken_back);
+  if (job) job->result.error = std::move(refusal);
   return false;
 }
 
@@ -189,9 +209,15 @@ bool BulkWriter::is_signaled(uint64_t bytes) {
   return true;
 }
 
-// Nothing when connection_ended() was quicker.
-std::unique_ptr<BulkWriter::Job> BulkWriter::take_back(uint64_t sequence) {
+// The newest request, which the connection did not take: other jobs go on as if it had never been. Its job if
+// it was handed over with it, unless connection_ended() was quicker.
+std::unique_ptr<BulkWriter::Job> BulkWriter::take_back(const fabric::SendWorkRequest& request) {
   std::lock_guard lock(mutex_);
+  const uint64_t sequence = posted_--;
+  posted_bytes_ -= request.length;
+  if (!marks_.empty() && marks_.back().sequence == sequence) marks_.pop_back();
+  // The next one is signaled, for those before it that this one would have spoken for.
+  unsignaled_ = kSignalEveryWrites;
   if (finishing_.empty() || finishing_.back().first != sequence) return nullptr;
   auto job = std::move(finishing_.back().second);
   finishing_.pop_back();

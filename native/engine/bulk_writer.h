@@ -24,7 +24,8 @@
 
 namespace rdma_migrate::engine {
 
-// Neighbouring pages travel as one WRITE of at most this much (QEMU's RDMA_MERGE_MAX).
+// Neighbouring pages travel as one WRITE of at most this much (QEMU's RDMA_MERGE_MAX), a larger page as
+// several.
 inline constexpr uint64_t kMaxWriteBytes = 2 * 1024 * 1024;
 // Bytes posted and not completed. A control message queues behind them, so this bounds its delay (and a
 // cancel's); it is far above bandwidth times round trip of a 100 Gbit/s link (1.25 MB at 100 us), so the link
@@ -52,7 +53,7 @@ struct WriteResult {
   uint64_t pages = 0;
   uint64_t bytes = 0;
   uint64_t writes = 0;
-  std::shared_ptr<const Error> error;  // why this job could not be begun: staging memory cannot be had
+  std::shared_ptr<const Error> error;  // staging memory cannot be had, or the connection refused a WRITE
 };
 
 // Read by JavaScript while the writer runs: the order is that of lib/native/transport.ts.
@@ -100,6 +101,11 @@ class BulkWriter {
     uint64_t offset = 0;
     uint64_t length = 0;
   };
+  // How far a job has come: `rest` was taken from the bitmap, `page` and what follows was not.
+  struct Progress {
+    uint64_t page = 0;
+    Extent rest;
+  };
   // A WRITE that was posted signaled: everything up to it is complete when it is.
   struct Mark {
     uint64_t sequence = 0;
@@ -111,13 +117,14 @@ class BulkWriter {
   std::unique_ptr<Job> next_job();
   void transmit(std::unique_ptr<Job> job);
   std::optional<Extent> take_extent(const WriteJob& work, uint64_t& page) const;
+  std::optional<Extent> take_write(const WriteJob& work, Progress& progress) const;
   // False: not posted. With `last` the job is handed over, and handed back if it was not posted.
   bool post(std::unique_ptr<Job>& job, const Extent& extent, bool last);
   static fabric::SendWorkRequest write_request(const WriteJob& work, const Extent& extent);
   bool prepare_staging(Job& job);
   void stage(const WriteJob& work, const Extent& extent, uint64_t place, fabric::SendWorkRequest& request);
   bool is_signaled(uint64_t bytes);
-  std::unique_ptr<Job> take_back(uint64_t sequence);
+  std::unique_ptr<Job> take_back(const fabric::SendWorkRequest& request);
   // staged: takes a place in staging memory too. Nothing: cancelled or ended.
   std::optional<uint64_t> wait_for_room(uint64_t bytes, bool staged);
   bool pace(uint64_t bytes);

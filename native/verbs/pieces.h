@@ -7,8 +7,8 @@
 
 namespace rdma_migrate::verbs {
 
-// The least that is worth a registration of its own. A request is at most as long, so that it lies in two
-// neighbouring pieces at most.
+// The least that is worth a registration of its own. No request is longer (engine::kMaxWriteBytes), so that
+// it lies in two neighbouring pieces at most.
 inline constexpr uint64_t kLeastPiece = 64 << 20;
 // Enough to share out; devices count registrations.
 inline constexpr uint64_t kMostPieces = 64;

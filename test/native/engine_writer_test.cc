@@ -46,7 +46,7 @@ class ScriptedConnection final : public fabric::Connection {
   bool post_send(const SendWorkRequest& request) override {
     {
       std::lock_guard lock(mutex_);
-      if (refuse_) throw Error("CONNECTION_CLOSED", "scripted");
+      if (refusal_ != nullptr) throw Error(refusal_, "scripted");
       posted_.push_back(request);
     }
     changed_.notify_all();
@@ -64,9 +64,10 @@ class ScriptedConnection final : public fabric::Connection {
     std::unique_lock lock(mutex_);
     REQUIRE(changed_.wait_for(lock, std::chrono::seconds(30), [&] { return posted_.size() >= count; }));
   }
-  void refuse() {
+  // With this code; nullptr: no more.
+  void refuse(const char* code) {
     std::lock_guard lock(mutex_);
-    refuse_ = true;
+    refusal_ = code;
   }
 
   std::unique_ptr<fabric::MemoryRegion> register_memory(uint64_t address, uint64_t length,
@@ -94,7 +95,7 @@ class ScriptedConnection final : public fabric::Connection {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<SendWorkRequest> posted_;
-  bool refuse_ = false;
+  const char* refusal_ = nullptr;
   fabric::Counters counters_;
 };
 
@@ -175,6 +176,55 @@ TEST_CASE("neighbouring pages travel as one WRITE of at most 2 MiB, and their bi
   CHECK(posted[2].lkey == 11);
   CHECK(posted[2].rkey == 22);
   CHECK(posted[2].signaled);
+}
+
+TEST_CASE("pages of 1 GiB travel as WRITEs of 2 MiB, and count once") {
+  constexpr uint64_t kHuge = uint64_t{1} << 30;
+  Bench bench;
+  bench.connection.complete_at_once = true;
+  auto bitmap = std::make_shared<memory::Bitmap>(4);
+  bitmap->set_range(1, 2);
+  WriteJob work = bench.job(bitmap, 0, 4);
+  work.page_size = kHuge;
+  work.length = 4 * kHuge;
+  Outcome outcome;
+  bench.writer.submit(std::move(work), outcome.done());
+  const WriteResult result = outcome.wait();
+  CHECK(result.ok);
+  CHECK(result.pages == 2);
+  CHECK(result.bytes == 2 * kHuge);
+  CHECK(bench.writer.counters()->pages_posted == 2);
+  const auto posted = bench.connection.posted();
+  REQUIRE(posted.size() == 2 * kHuge / kMaxWriteBytes);
+  CHECK(result.writes == posted.size());
+  for (size_t i = 0; i < posted.size(); ++i) {
+    const uint64_t offset = kHuge + i * kMaxWriteBytes;
+    CHECK(posted[i].length == kMaxWriteBytes);
+    CHECK(posted[i].address == kLocal + offset);
+    CHECK(posted[i].remote_address == kRemote + offset);
+  }
+  CHECK(posted.back().signaled);
+}
+
+TEST_CASE("a WRITE that a living connection refuses fails its job with the reason, and others go on") {
+  for (const uint64_t pages : {1, 3}) {  // the refused one is the job's last, or not
+    Bench bench(1);
+    bench.connection.complete_at_once = true;
+    auto bitmap = std::make_shared<memory::Bitmap>(64);
+    for (uint64_t i = 0; i < pages; ++i) bitmap->set_range(2 * i, 1);
+    bench.connection.refuse("INVALID_ARGUMENT");
+    Outcome refused, next;
+    bench.writer.submit(bench.job(bitmap, 0, 64), refused.done());
+    const WriteResult result = refused.wait();
+    CHECK_FALSE(result.ok);
+    REQUIRE(result.error);
+    CHECK(result.error->code() == "INVALID_ARGUMENT");
+    bench.connection.refuse(nullptr);
+    bitmap->set_range(0, 64);
+    bench.writer.submit(bench.job(bitmap, 0, 64), next.done());
+    CHECK(next.wait().ok);
+    CHECK(bench.writer.counters()->bytes_completed == 64 * kPage);
+  }
 }
 
 TEST_CASE("a job writes the pages of its span and no others") {
@@ -283,7 +333,7 @@ TEST_CASE("the end of the connection fails what is queued and what is under way,
 TEST_CASE(
     "a connection that refuses fails the job, and the memory is held until the connection has been closed") {
   Bench bench;
-  bench.connection.refuse();
+  bench.connection.refuse("CONNECTION_CLOSED");
   auto bitmap = std::make_shared<memory::Bitmap>(64);
   bitmap->set_range(0, 64);
   auto owner = std::make_shared<int>(1);
@@ -292,7 +342,9 @@ TEST_CASE(
   work.keep_alive = std::move(owner);
   Outcome outcome;
   bench.writer.submit(std::move(work), outcome.done());
-  CHECK_FALSE(outcome.wait().ok);
+  const WriteResult result = outcome.wait();
+  CHECK_FALSE(result.ok);
+  CHECK_FALSE(result.error);  // the connection's end tells why
   CHECK_FALSE(watch.expired());
   bench.writer.cancel();
   bench.writer.connection_ended();
