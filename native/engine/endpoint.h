@@ -84,8 +84,8 @@ class Endpoint final : public fabric::ConnectionEvents {
   std::optional<uint32_t> claim_send_slot(uint64_t token);
 
   EndpointObserver& observer_;
-  bool ready_ =
-      false;          // a connection has no threads before its handshake, so none reads this while it changes
+  // A connection has no threads before its handshake, so none reads this while it changes.
+  bool ready_ = false;
   std::mutex mutex_;  // guards the three members below
   std::deque<Arrived> arrived_;
   std::vector<uint32_t> free_send_slots_;
