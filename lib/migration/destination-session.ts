@@ -78,7 +78,8 @@ export class DestinationSession {
     const commit = await this.#serve();
     await this.#registrations?.settled();
     this.#enter('commit');
-    const committed = commit ? await this.#answerCommit(commit) : await this.#keep('vmdescription');
+    const committed = commit !== undefined && (await this.#answerCommit(commit));
+    if (!commit) await this.#keep('vmdescription');
     return {
       layout: this.#layout as VmLayout,
       deviceStateBytes: this.#deviceStateBytes,
@@ -175,7 +176,7 @@ export class DestinationSession {
   }
 
   async #allocate(event: Extract<StreamEvent, { type: 'ram-start' }>): Promise<void> {
-    const { statistics, target, connection } = this.#context;
+    const { statistics, target, connection, limits } = this.#context;
     const { blocks, section } = event;
     this.#layout = { machine: this.#machine, pageSize: this.#pageSize, blocks };
     statistics.total = blocks.reduce((sum, { length }) => sum + length, 0n);
@@ -183,7 +184,8 @@ export class DestinationSession {
     this.#context.checkRam(statistics.total);
     const { before } = this.#parser;
     const allocated = target.allocate({ layout: this.#layout, ramSection: section, before });
-    this.#blocks = await unlessAborted(allocated, this.#alive, 'setup');
+    const alive = AbortSignal.any([connection.ended, limits.signal as AbortSignal]);
+    this.#blocks = await unlessAborted(allocated, alive, 'setup');
     this.#announced = layOut(blocks);
     this.#registrations = new Registrations(connection, this.#blocks, {
       populate: this.#context.populate,
@@ -269,8 +271,7 @@ export class DestinationSession {
       await this.#turns.answer({ type: 'COMMITTED', status });
       throw commitMismatch(status);
     }
-    // A source that has gone knows nothing of a commit that has not begun.
-    throwIfAborted(this.#alive, 'commit');
+    // Also for a source that has died meanwhile: this may be all that is left of the VM.
     await this.#keep('commit');
     // From here on the VM is ours, whether the source hears of it or not.
     try {
@@ -283,18 +284,11 @@ export class DestinationSession {
     }
   }
 
-  async #keep(completeness: Arrival['completeness']): Promise<false> {
+  async #keep(completeness: Arrival['completeness']): Promise<void> {
     const { connection, target, limits, commitTimeoutMs } = this.#context;
     const { peerAddress: peer, provider } = connection.info;
     throwIfAborted(limits.signal, 'commit');
     await commitTarget(target, { peer, provider, completeness }, commitTimeoutMs, limits.signal);
-    return false;
-  }
-
-  /** Aborts when this side gives up or the connection has ended. A version 1 source disconnects behind its device state: not to be used there. */
-  get #alive(): AbortSignal {
-    const { connection, limits } = this.#context;
-    return AbortSignal.any([connection.ended, limits.signal as AbortSignal]);
   }
 
   #requireWholeStream(): void {
@@ -304,11 +298,11 @@ export class DestinationSession {
   }
 
   async #compare(sent: Commit): Promise<CommitStatus> {
-    const { connection, statistics } = this.#context;
+    const { connection, statistics, limits } = this.#context;
     // A NIC places WRITEs without telling; there the source's own count has to do.
     const placed = connection.info.provider === 'iwarp' ? statistics.normalBytes() : sent.ramBytes;
     const ramDigest = sent.ramDigest
-      ? await unlessAborted(digestRam(this.#blocks), this.#alive, 'commit')
+      ? await unlessAborted(digestRam(this.#blocks), limits.signal, 'commit')
       : undefined;
     return compareCommits(sent, this.#account.commit(placed, ramDigest));
   }

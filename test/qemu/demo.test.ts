@@ -1,7 +1,5 @@
 /** The demo as users run it, and what it does when a migration fails. */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { PassThrough } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
@@ -13,46 +11,19 @@ import { migrateRealVm } from '../../examples/demo/real-vm.ts';
 import type { DestinationProcess } from '../../examples/destination/process.ts';
 import { qemuMissing } from '../../examples/qemu/qemu.ts';
 import { MigrationError } from '../../lib/index.ts';
+import { DEMO_TIMEOUT_MS, type Ended, runDemo, traces } from '../support/demo-run.ts';
 import { temporaryFolder } from '../support/temp.ts';
 
 const RUN = fileURLToPath(new URL('../../examples/demo/run.mjs', import.meta.url));
 const MIB = 2 ** 20;
-const DEMO_TIMEOUT_MS = 180_000;
 
-interface Ended {
-  readonly code: number | null;
-  readonly output: string;
-}
+/** Its files are in a folder of the test's. */
+const demo = (folder: string, args: readonly string[], interruptAt?: string): Promise<Ended> =>
+  runDemo(RUN, args, { env: { TMPDIR: folder }, ...(interruptAt !== undefined && { interruptAt }) });
 
-/** Runs the demo with its files in a folder of the test's. `interruptAt`: it gets one SIGTERM when it has printed that. */
-async function demo(folder: string, args: readonly string[], interruptAt?: string): Promise<Ended> {
-  const child = spawn(process.execPath, [RUN, ...args], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-    env: { ...process.env, TMPDIR: folder },
-    timeout: DEMO_TIMEOUT_MS,
-  });
-  let output = '';
-  let interrupted = interruptAt === undefined;
-  child.stdout.setEncoding('utf8').on('data', (part: string) => {
-    output += part;
-    if (interrupted || !output.includes(interruptAt ?? '')) return;
-    interrupted = true;
-    child.kill('SIGTERM');
-  });
-  const [code] = (await once(child, 'close')) as [number | null];
-  return { code, output };
-}
-
-/** Command lines of living processes that name files of the demo. */
-async function leftovers(output: string): Promise<string[]> {
-  const folder = /\S*\/(rdma-migrate-demo-\w+)\//.exec(output)?.[1] ?? 'no folder was printed';
-  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
-  const lines = await Promise.all(
-    pids.map((pid) => readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')),
-  );
-  const names = [...(await readdir('/dev/shm').catch(() => [])), ...lines];
-  return names.filter((name) => name.includes(folder));
-}
+/** What names files of this run. */
+const leftovers = (output: string): Promise<string[]> =>
+  traces(/\S*\/(rdma-migrate-demo-\w+)\//.exec(output)?.[1] ?? 'no folder was printed');
 
 /** Where QEMU is missing the reason is printed and part of the report. */
 function withQemu(title: string, test: () => Promise<void>): void {

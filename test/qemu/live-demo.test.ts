@@ -1,51 +1,22 @@
 /** `npm run demo:live` as users run it. */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { readdir, readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { parseOptions } from '../../examples/qemu-live/options.ts';
 import { randomNumbers } from '../../examples/qemu-live/random.ts';
+import { DEMO_TIMEOUT_MS, type Ended, runDemo, traces } from '../support/demo-run.ts';
 import { describeWithQemu, MIB } from '../support/qemu-test.ts';
 
 const RUN = fileURLToPath(new URL('../../examples/qemu-live/run.mjs', import.meta.url));
-const TIMEOUT_MS = 180_000;
 
-interface Ended {
-  readonly code: number | null;
-  readonly output: string;
-  readonly left: readonly string[];
-}
-
-/** `interruptAt`: it gets one SIGTERM when it has printed that. `left`: what names this run and is there at its end. */
-async function demo(args: readonly string[], interruptAt?: string): Promise<Ended> {
-  const before = new Set(await traces());
-  const child = spawn(process.execPath, [RUN, ...args], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-    timeout: TIMEOUT_MS,
-  });
-  let output = '';
-  let interrupted = interruptAt === undefined;
-  child.stdout.setEncoding('utf8').on('data', (part: string) => {
-    output += part;
-    if (interrupted || !output.includes(interruptAt ?? '')) return;
-    interrupted = true;
-    child.kill('SIGTERM');
-  });
-  const [code] = (await once(child, 'close')) as [number | null];
-  return { code, output, left: (await traces()).filter((trace) => !before.has(trace)) };
-}
-
-/** Files of demos in shared memory, and processes that know them. */
-async function traces(): Promise<string[]> {
-  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
-  const lines = await Promise.all(
-    pids.map((pid) => readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')),
-  );
-  const names = [...(await readdir('/dev/shm').catch(() => [])), ...lines];
-  return names.filter(
-    (name) => name.includes('rdma-migrate-demo-') || name.includes('qemu-live/destination'),
-  );
+/** `left`: what names this run and is there at its end. */
+async function demo(
+  args: readonly string[],
+  interruptAt?: string,
+): Promise<Ended & { left: readonly string[] }> {
+  const found = () => traces('rdma-migrate-demo-', 'qemu-live/destination');
+  const before = new Set(await found());
+  const ended = await runDemo(RUN, args, interruptAt === undefined ? {} : { interruptAt });
+  return { ...ended, left: (await found()).filter((trace) => !before.has(trace)) };
 }
 
 describeWithQemu('npm run demo:live', { ramBytes: 64 * MIB }, () => {
@@ -59,7 +30,7 @@ describeWithQemu('npm run demo:live', { ramBytes: 64 * MIB }, () => {
       expect(code).toBe(0);
       expect(left).toEqual([]);
     },
-    TIMEOUT_MS,
+    DEMO_TIMEOUT_MS,
   );
 
   it(
@@ -70,7 +41,7 @@ describeWithQemu('npm run demo:live', { ramBytes: 64 * MIB }, () => {
       expect(code).toBe(143);
       expect(left).toEqual([]);
     },
-    TIMEOUT_MS,
+    DEMO_TIMEOUT_MS,
   );
 });
 
