@@ -106,7 +106,7 @@ describe('device state', () => {
       yield SMALL_DEVICE_STATE.subarray(0, 10);
       await new Promise(() => {});
     };
-    const ended = await migrate(vm, target, { source: { responseTimeoutMs: 400 } });
+    const ended = await migrate(vm, target, { source: { responseTimeoutMs: 2_000 } });
     expect(codes(ended)[0]).toBe('TIMEOUT');
     expect(String(ended.sent)).toContain('the VMM to save its device state');
     expect([vm.calls, vm.isRunning]).toEqual([['pause', 'resume'], true]);
@@ -192,7 +192,7 @@ describe('a cancel before the commit', () => {
 });
 
 describe('a target that takes its time to make the VM durable', () => {
-  const limits = { destination: { commitTimeoutMs: 300 } };
+  const limits = { destination: { commitTimeoutMs: 1_500 } };
 
   it('and does not answer: nobody knows who has the VM, and neither end says otherwise', async () => {
     await using vm = await LiveGuest.create();
@@ -250,7 +250,7 @@ it('a target that hangs while it makes room ends with its migration', async () =
   await using vm = await MemoryVm.create({ 'pc.ram': MIB });
   await using target = new MemoryTarget();
   target.allocate = () => new Promise(() => {});
-  const ended = await migrate(vm, target, { source: { responseTimeoutMs: 300 } });
+  const ended = await migrate(vm, target, { source: { responseTimeoutMs: 2_000 } });
   expect(codes(ended)).toEqual(['TIMEOUT', 'PEER_ERROR']);
 });
 

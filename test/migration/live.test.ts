@@ -340,7 +340,7 @@ describe('after a failure the guest runs on', () => {
 
   it('the VMM does not answer', async () => {
     await using vm = await LiveGuest.create({ pause: () => new Promise(() => {}) });
-    const options = { responseTimeoutMs: 300, live: { downtimeLimitMs: 60_000 } };
+    const options = { responseTimeoutMs: 1_500, live: { downtimeLimitMs: 60_000 } };
     await attempt(vm, options, async ({ sent }) => {
       const error = await failure(sent);
       expect([error.code, (error.cause as MigrationError).code]).toEqual(['GUEST_ERROR', 'TIMEOUT']);
