@@ -42,9 +42,9 @@ export interface ReadySpan extends Span {
 export interface SourcePins {
   /**
    * Makes runs of data ready to be written, in their order but for spans that are registered already. Spans may be longer than the runs. `dense`:
-   * the runs have no gaps. Not for concurrent callers: it sends messages.
+   * every page of the runs will be written. Not for concurrent callers: it sends messages.
    */
-  ready(block: PinnedBlock, data: Iterable<Span>, dense: boolean): AsyncIterable<ReadySpan>;
+  ready(block: PinnedBlock, data: readonly Span[], dense: boolean): AsyncIterable<ReadySpan>;
   /** The most bytes of RAM that were registered at one time, at the end where they were more. */
   readonly peak: bigint;
   /** Deregisters what is left at this side. Idempotent. */
@@ -77,7 +77,7 @@ export class WholeBlocks implements SourcePins {
     return new WholeBlocks(connection, regions, blocks);
   }
 
-  async *ready({ index, remote }: PinnedBlock, data: Iterable<Span>): AsyncGenerator<ReadySpan> {
+  async *ready({ index, remote }: PinnedBlock, data: readonly Span[]): AsyncGenerator<ReadySpan> {
     const lkey = this.#regions.get(index)?.lkey ?? KEY_OF_COPIES;
     for (const span of data) yield { ...span, lkey, rkey: remote.rkey, writtenBy: () => {} };
   }
@@ -124,7 +124,8 @@ export class SpanPins implements SourcePins {
     return this.#window.peak;
   }
 
-  async *ready(block: PinnedBlock, data: Iterable<Span>, dense: boolean): AsyncGenerator<ReadySpan> {
+  async *ready(block: PinnedBlock, data: readonly Span[], dense: boolean): AsyncGenerator<ReadySpan> {
+    const written = dense ? data : [];
     const window = this.#window;
     let batch: ChunkSpan[] = [];
     let [bytes, most] = [0n, 0n];
@@ -138,7 +139,7 @@ export class SpanPins implements SourcePins {
           continue;
         }
         if (batch.length > 0 && (bytes + head.span.length > most || batch.length >= this.#maxBatch)) {
-          yield* await this.#admit(block, batch, dense);
+          yield* await this.#admit(block, batch, written);
           [batch, bytes] = [[], 0n];
         }
         if (batch.length === 0) most = await this.#awaitRoom(head.span.length);
@@ -146,7 +147,7 @@ export class SpanPins implements SourcePins {
         bytes += head.span.length;
       }
     }
-    yield* await this.#admit(block, batch, dense);
+    yield* await this.#admit(block, batch, written);
   }
 
   get #maxBatch(): number {
@@ -172,14 +173,18 @@ export class SpanPins implements SourcePins {
     };
   }
 
-  async #admit(block: PinnedBlock, spans: readonly ChunkSpan[], dense: boolean): Promise<ReadySpan[]> {
+  async #admit(
+    block: PinnedBlock,
+    spans: readonly ChunkSpan[],
+    written: readonly Span[],
+  ): Promise<ReadySpan[]> {
     if (spans.length === 0) return [];
     const bytes = spans.reduce((sum, { length }) => sum + length, 0n);
     // There was room when they were picked; spans that were used again since then have taken of it.
     await this.#awaitRoom(bytes);
     await this.#evict(this.#window.victims(bytes) as readonly Pin<SpanKeys>[]);
     const [rkeys, regions] = await Promise.all([
-      this.#registerRemote(block, spans, dense),
+      this.#registerRemote(block, spans, written),
       this.#registerLocal(block, spans),
     ]);
     return spans.map((span, i) => {
@@ -244,14 +249,13 @@ export class SpanPins implements SourcePins {
   async #registerRemote(
     block: PinnedBlock,
     spans: readonly ChunkSpan[],
-    dense: boolean,
+    written: readonly Span[],
   ): Promise<readonly number[]> {
-    const mark = this.#options.sparse && dense ? { padding: WRITTEN_THROUGHOUT } : {};
-    const commands: RegisterCommand[] = spans.map(({ offset, moreChunks }) => ({
-      key: block.remote.offset + offset,
+    const commands: RegisterCommand[] = spans.map((span) => ({
+      key: block.remote.offset + span.offset,
       blockIndex: block.index,
-      chunks: moreChunks,
-      ...mark,
+      chunks: span.moreChunks,
+      ...(this.#options.sparse && covers(written, span) && { padding: WRITTEN_THROUGHOUT }),
     }));
     const { results } = await this.#options.turns.request(
       { type: 'REGISTER_REQUEST', commands },
@@ -267,6 +271,10 @@ export class SpanPins implements SourcePins {
     await this.#deregister(this.#window.pins());
   }
 }
+
+/** Whether runs without neighbours hold all of a span: whole chunks are registered for runs that are shorter. */
+const covers = (runs: readonly Span[], { offset, length }: Span): boolean =>
+  runs.some((run) => run.offset <= offset && offset + length <= run.offset + run.length);
 
 /** What is left of a range when its beginning has been taken. */
 function behind(range: ChunkSpan, head: ChunkSpan, blockLength: bigint): ChunkSpan | undefined {

@@ -59,6 +59,18 @@ describe.each(KINDS)('pages never touched, in %s,', (_, map) => {
   });
 });
 
+it('memory that is touched ahead is what will be written, not the chunks that it lies in', async () => {
+  await using vm = await MemoryVm.create({ 'pc.ram': 48n * MIB });
+  const [block] = vm.blocks;
+  if (!block) throw new Error('a block');
+  for (let at = 0n; at < block.length; at += 4n * MIB) await poke(block, at, noise(16n * PAGE));
+  await using target = new MemoryTarget();
+  await migrateMemory(vm, target, {}, { populate: 'always' });
+  const arrived = target.blocks[0]?.mapping as (typeof block)['mapping'];
+  expect(await touchedPages(arrived)).toBe(12 * 16);
+  expect(await arrived.digest()).toBe(await block.mapping.digest());
+});
+
 function countCompress(): () => number {
   const sent: ControlMessage[] = [];
   const send = SourceTurns.prototype.send;

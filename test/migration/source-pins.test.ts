@@ -233,6 +233,20 @@ describe('SpanPins', () => {
     expect(world.local.size).toBe(0);
   });
 
+  it('marks no chunk of which only a part is written', async () => {
+    const world = new World(true);
+    const { pins } = pinsIn(world, undefined, true);
+    const data = [
+      { offset: 0n, length: 16n * PAGE },
+      { offset: 4n * CHUNK_BYTES, length: 2n * CHUNK_BYTES },
+      { offset: 8n * CHUNK_BYTES + PAGE, length: 2n * CHUNK_BYTES },
+    ];
+    for await (const span of pins.ready(block, data, true)) span.writtenBy(world.write(span, 0));
+    const [message] = world.messages;
+    if (message?.type !== 'REGISTER_REQUEST') throw new Error('a REGISTER_REQUEST');
+    expect(message.commands.map(({ padding }) => padding)).toEqual([undefined, 1, undefined]);
+  });
+
   it.each([
     ['too few results', { type: 'REGISTER_RESULT', results: [] }],
     ['another address', { type: 'REGISTER_RESULT', results: [{ rkey: 1, hostAddress: ADDRESS + PAGE }] }],
