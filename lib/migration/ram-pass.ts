@@ -28,7 +28,10 @@ const MAX_QUEUED_JOBS = 64;
 
 /** A block of the source, its counterpart at the destination, and what is still to be sent of it. */
 export interface SourceBlock extends PinnedBlock {
-  /** Bits are set between passes, never while one runs: {@link sendRam} sends zero ranges behind the data. */
+  /**
+   * Bits are set between passes: {@link sendRam} sends zero ranges behind the data. While one runs only a hint sets any, of pages that were
+   * free; what a guest writes there meanwhile is the tracker's, and goes with the next pass.
+   */
   readonly bitmap: NativeBitmap;
   /** The destination's is zero throughout still: no pass has gone over it. Kept by {@link sendRam}; false where that is not known. */
   fresh: boolean;
