@@ -14,14 +14,22 @@ export const EXIT = {
   commitUnknown: 8,
   /** The guest wrote faster than its RAM could be sent; it runs on. */
   notConverged: 9,
-  /** 128 + SIGINT, as a shell reports it. */
+  /** 128 + SIGHUP, as a shell reports it. */
+  hungUp: 129,
+  /** 128 + SIGINT. */
   interrupted: 130,
   /** 128 + SIGTERM. */
   terminated: 143,
 } as const;
 
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
-export type StopSignal = 'SIGINT' | 'SIGTERM';
+export type StopSignal = 'SIGINT' | 'SIGTERM' | 'SIGHUP';
+
+const EXIT_CODE_OF_SIGNAL: Readonly<Record<StopSignal, ExitCode>> = {
+  SIGHUP: EXIT.hungUp,
+  SIGINT: EXIT.interrupted,
+  SIGTERM: EXIT.terminated,
+};
 
 const EXIT_CODE_OF: Readonly<Record<ErrorCode, ExitCode>> = {
   INVALID_ARGUMENT: EXIT.usage,
@@ -68,7 +76,7 @@ const EXIT_CODE_OF: Readonly<Record<ErrorCode, ExitCode>> = {
 
 /** `signal`: the one that cancelled the work, if one did. */
 export function exitCodeOf(code: ErrorCode, signal?: StopSignal): ExitCode {
-  if (code === 'CANCELLED' && signal === 'SIGTERM') return EXIT.terminated;
+  if (code === 'CANCELLED' && signal !== undefined) return EXIT_CODE_OF_SIGNAL[signal];
   return EXIT_CODE_OF[code];
 }
 
@@ -85,5 +93,5 @@ Exit codes:
   7    this machine: limits, memory, permissions, provider
   8    unknown whether the destination has the VM: look there before it goes on here
   9    the guest wrote faster than its RAM could be sent; it runs on at the source
-  130  cancelled by SIGINT (Ctrl-C); 143: by SIGTERM
+  130  cancelled by SIGINT (Ctrl-C); 143: by SIGTERM; 129: by SIGHUP (the terminal went away)
 docs/errors.md lists every error code.`;

@@ -1,19 +1,23 @@
 import type { StopSignal } from './exit-codes.ts';
+import { outlivesTerminal } from './hangup.ts';
 
-const SIGNALS: readonly StopSignal[] = ['SIGINT', 'SIGTERM'];
+const SIGNALS: readonly StopSignal[] = ['SIGINT', 'SIGTERM', 'SIGHUP'];
 
 /**
- * Makes SIGINT and SIGTERM an AbortSignal. The first one cancels: whoever works has the time to tell its peer and to clean up. The
- * second one ends the process at once, by the signal itself: `process.exit` waits for threads, and one may be in a blocked system call.
+ * Makes SIGINT, SIGTERM and SIGHUP an AbortSignal. The first one cancels: whoever works has the time to tell its peer and to clean up. A
+ * second SIGINT or SIGTERM ends the process at once, by the signal itself: `process.exit` waits for threads, and one may be in a blocked
+ * system call. A second SIGHUP does not: when a terminal closes, the kernel sends one and the shell another.
  */
 export class Interrupt {
   readonly #controller = new AbortController();
   readonly #onFirst: (signal: StopSignal) => void;
+  readonly #ignoreHangup: boolean;
   #received: StopSignal | undefined;
 
-  /** `onFirst` tells the user. */
-  constructor(onFirst: (signal: StopSignal) => void) {
+  /** `onFirst` tells the user. `ignoreHangup`: SIGHUP means nothing, as with nohup. */
+  constructor(onFirst: (signal: StopSignal) => void, ignoreHangup = outlivesTerminal()) {
     this.#onFirst = onFirst;
+    this.#ignoreHangup = ignoreHangup;
     for (const name of SIGNALS) process.on(name, this.#onSignal);
   }
 
@@ -33,6 +37,7 @@ export class Interrupt {
   }
 
   readonly #onSignal = (name: NodeJS.Signals): void => {
+    if (name === 'SIGHUP' && (this.#ignoreHangup || this.#received !== undefined)) return;
     if (this.#received !== undefined) {
       this.die(name);
       return;

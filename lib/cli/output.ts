@@ -30,12 +30,12 @@ export function createReporter(options: OutputOptions, stdoutIsData = false): Re
 
 /**
  * A reader of stdout or stderr that goes away is no reason to fail: `rdma-migrate receive ... | head -1` still receives its VM. What
- * must arrive at a reader (image to-qemu) notices by its own writes.
+ * must arrive at a reader (image to-qemu) notices by its own writes. EIO: the terminal has closed.
  */
 export function survivesClosedOutput(): void {
   for (const stream of [process.stdout, process.stderr]) {
     stream.on('error', (error: NodeJS.ErrnoException) => {
-      if (error.code !== 'EPIPE') process.exitCode ??= 1;
+      if (error.code !== 'EPIPE' && error.code !== 'EIO') process.exitCode ??= 1;
     });
   }
 }

@@ -1,5 +1,5 @@
 import { type ErrorCode, MigrationError, toMigrationError } from '../errors.ts';
-import { exitCodeOf } from './exit-codes.ts';
+import { exitCodeOf, type StopSignal } from './exit-codes.ts';
 import { Interrupt } from './interrupt.ts';
 import { createReporter, type OutputOptions } from './output.ts';
 import type { Reporter } from './reporter.ts';
@@ -17,7 +17,7 @@ const SAYS_IT_ITSELF: ReadonlySet<ErrorCode> = new Set([
 /** What a command works with. */
 export interface CommandContext {
   readonly reporter: Reporter;
-  /** Aborts on the first SIGINT or SIGTERM. */
+  /** Aborts on the first SIGINT, SIGTERM or SIGHUP. */
   readonly signal: AbortSignal;
   /** From here on a failure leaves this behind: a sentence for the user. */
   onFailure(left: string): void;
@@ -29,7 +29,7 @@ export async function runCommand(
   command: (context: CommandContext) => Promise<void>,
 ): Promise<void> {
   const reporter = createReporter(options, options.stdoutIsData);
-  const interrupt = new Interrupt((name) => reporter.notice(`${name}: cancelling; once more ends at once`));
+  const interrupt = new Interrupt((name) => reporter.notice(cancelling(name)));
   const onDrained = (): void => fail(reporter, drained(), undefined, interrupt);
   process.once('beforeExit', onDrained);
   let left: string | undefined;
@@ -44,6 +44,10 @@ export async function runCommand(
     process.off('beforeExit', onDrained);
   }
   endSoon(interrupt);
+}
+
+function cancelling(name: StopSignal): string {
+  return `${name}: cancelling; ${name === 'SIGHUP' ? 'SIGTERM' : 'once more'} ends at once`;
 }
 
 /** The process ends when nothing is left to do; a blocked system call of a library must not keep it for ever. */

@@ -34,7 +34,7 @@ describe('docs/errors.md', () => {
   it('says the exit code that the command ends with', () => {
     const said = Object.fromEntries(codes.map(([code = '', , , exit]) => [code.slice(1, -1), exit]));
     const mapped = ERROR_CODES.map((code) => [code, String(exitCodeOf(code))]);
-    expect(said).toEqual({ ...Object.fromEntries(mapped), CANCELLED: '130 or 143' });
+    expect(said).toEqual({ ...Object.fromEntries(mapped), CANCELLED: '129, 130 or 143' });
   });
 
   it('lists every exit code, as --help does', () => {
@@ -49,6 +49,7 @@ describe('exitCodeOf', () => {
     expect(exitCodeOf('CANCELLED')).toBe(130);
     expect(exitCodeOf('CANCELLED', 'SIGINT')).toBe(130);
     expect(exitCodeOf('CANCELLED', 'SIGTERM')).toBe(143);
+    expect(exitCodeOf('CANCELLED', 'SIGHUP')).toBe(129);
     expect(exitCodeOf('DISK_FULL', 'SIGTERM')).toBe(EXIT.image);
   });
 
