@@ -1,5 +1,6 @@
 import { fromQemu } from '../image/index.ts';
 import { formatBytes } from './format.ts';
+import { noticeLeftovers } from './image-clean.ts';
 import { imageProgress } from './image-view.ts';
 import type { FromQemuOptions } from './program.ts';
 import type { CommandContext } from './run.ts';
@@ -14,6 +15,7 @@ export async function imageFromQemu(
 ): Promise<void> {
   const { reporter, signal } = context;
   context.onFailure(`nothing of the stream was kept: there is no image ${image}`);
+  await noticeLeftovers(reporter, image);
   const result = await fromQemu(await openInput(file), image, {
     signal,
     onProgress: imageProgress(reporter),

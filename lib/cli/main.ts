@@ -31,6 +31,10 @@ const actions: Actions = {
     runCommand(options, async (context) => {
       await (await import('./image-from-qemu.ts')).imageFromQemu(context, file, image, options);
     }),
+  clean: (folder, options) =>
+    runCommand(options, async (context) => {
+      await (await import('./image-clean.ts')).imageClean(context, folder, options);
+    }),
   doctor: (options) =>
     runCommand(options, async (context) => (await import('./doctor.ts')).doctor(context, options)),
 };

@@ -47,6 +47,11 @@ export interface FromQemuOptions extends OutputOptions {
   readonly acceptUnproven?: boolean;
 }
 
+export interface CleanOptions extends OutputOptions {
+  readonly yes?: boolean;
+  readonly dryRun?: boolean;
+}
+
 /** What the commands do. */
 export interface Actions {
   receive(uri: string, options: ReceiveOptions): Promise<void>;
@@ -54,6 +59,7 @@ export interface Actions {
   inspect(image: string, options: OutputOptions): Promise<void>;
   toQemu(image: string, file: string, options: ToQemuOptions): Promise<void>;
   fromQemu(file: string, image: string, options: FromQemuOptions): Promise<void>;
+  clean(folder: string, options: CleanOptions): Promise<void>;
   doctor(options: OutputOptions): Promise<void>;
 }
 
@@ -121,8 +127,8 @@ function addSend(program: Command, actions: Actions): void {
 function addImage(program: Command, actions: Actions): void {
   const image = program
     .command('image')
-    .summary('look at images and convert them')
-    .description('Looks at images and converts them.');
+    .summary('look at images, convert them, clear away unfinished ones')
+    .description('Looks at images, converts them, and clears away unfinished ones.');
   const inspect = image
     .command('inspect')
     .description('Shows what an image holds.')
@@ -153,7 +159,15 @@ function addImage(program: Command, actions: Actions): void {
     .option('--ram-file <block=path>', 'keep a RAM block in a new file of its own (repeatable)', collectPath)
     .option('--accept-unproven', 'take a stream that nothing proves to be whole (suppress-vmdesc=on)')
     .action((file: string, path: string, options: FromQemuOptions) => actions.fromQemu(file, path, options));
-  for (const command of [inspect, toQemu, fromQemu]) withOutput(command).addHelpText('after', EXIT_CODE_HELP);
+  const clean = image
+    .command('clean')
+    .description('Removes what killed receives and conversions left in a folder. Asks first.')
+    .argument('[dir]', 'the folder that images are made in', '.')
+    .addOption(new Option('-y, --yes', 'remove without asking').conflicts('dryRun'))
+    .option('-n, --dry-run', 'only show what is there')
+    .action((folder: string, options: CleanOptions) => actions.clean(folder, options));
+  for (const command of [inspect, toQemu, fromQemu, clean])
+    withOutput(command).addHelpText('after', EXIT_CODE_HELP);
 }
 
 function addDoctor(program: Command, actions: Actions): void {

@@ -3,6 +3,7 @@ import { ImageWriter } from '../image/index.ts';
 import { MigrationDestination } from '../migration/destination.ts';
 import { endOptions } from './end-options.ts';
 import { follow } from './follow.ts';
+import { noticeLeftovers } from './image-clean.ts';
 import { migrationSummary } from './migration-view.ts';
 import type { ReceiveOptions } from './program.ts';
 import type { CommandContext } from './run.ts';
@@ -12,6 +13,7 @@ export async function receive(context: CommandContext, uri: string, options: Rec
   const { reporter, signal } = context;
   await using writer = await ImageWriter.open(options.image, { ramFiles: options.ramFile });
   for (const path of writer.removedPartials) reporter.notice(`removed ${path}, left by a receive that died`);
+  await noticeLeftovers(reporter, options.image);
   context.onFailure(`nothing was kept: there is no image ${options.image}`);
   await using destination = await MigrationDestination.listen(uri, writer, endOptions(options));
   reporter.listening(destination.uri);

@@ -1,8 +1,9 @@
 /** The FILE of `image to-qemu` and `image from-qemu`: a file, a FIFO or device, or `-`. */
 import { createReadStream } from 'node:fs';
-import { type FileHandle, open, rm, stat } from 'node:fs/promises';
+import { type FileHandle, lstat, open, stat } from 'node:fs/promises';
 import { type Readable, Writable } from 'node:stream';
 import { MigrationError, type Phase, toMigrationError } from '../errors.ts';
+import { fileExists, PartialFile } from '../image/partial-file.ts';
 import { isFifo, readFifo, writeFifo } from './fifo.ts';
 
 const PHASE: Phase = 'image';
@@ -26,22 +27,22 @@ export async function openInput(file: string): Promise<Readable> {
 }
 
 /**
- * Gives `write` the output. A file must be new, is durable afterwards, and goes again when `write` fails: part of a stream is no VM.
+ * Gives `write` the output. A file must be new, and gets its name when it is complete and durable: part of a stream is no VM.
  * A FIFO is waited for until it has a reader.
  * @throws MigrationError INVALID_ARGUMENT: the file exists; CANCELLED
  */
 export async function withOutputFile<T>(file: string, wait: OutputWait, write: WriteTo<T>): Promise<T> {
   if (file === '-') return write(process.stdout);
   if (await isFifo(file)) return toFifo(file, wait, write);
-  const { handle, isNew } = await openOutput(file);
+  const { handle, partial } = await openOutput(file);
   try {
     const result = await writeThrough(writableOf(handle), write);
-    if (isNew) await handle.sync();
+    await partial?.publish();
     return result;
   } catch (error) {
-    if (isNew) await rm(file, { force: true }).catch(() => undefined);
     throw toMigrationError(error, PHASE);
   } finally {
+    await partial?.discard();
     await handle.close().catch(() => undefined);
   }
 }
@@ -76,22 +77,23 @@ async function writeThrough<T>(output: Writable, write: WriteTo<T>): Promise<T> 
   return result;
 }
 
-async function openOutput(file: string): Promise<{ handle: FileHandle; isNew: boolean }> {
+/** `partial`: a new file. Without it a device or the like, which is there already. */
+async function openOutput(file: string): Promise<{ handle: FileHandle; partial?: PartialFile }> {
   try {
-    return { handle: await open(file, 'wx', 0o600), isNew: true };
+    // lstat: a link that leads nowhere is something that exists, too.
+    if (await lstat(file).catch(unlessMissing)) {
+      if ((await stat(file)).isFile()) throw fileExists(file);
+      return { handle: await open(file, 'w') };
+    }
+    const partial = await PartialFile.create(file);
+    return { handle: partial.handle, partial };
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw cannotOpen(file, error);
+    throw error instanceof MigrationError ? error : cannotOpen(file, error);
   }
-  try {
-    if (!(await stat(file)).isFile()) return { handle: await open(file, 'w'), isNew: false };
-  } catch (error) {
-    throw cannotOpen(file, error);
-  }
-  throw new MigrationError(
-    'INVALID_ARGUMENT',
-    PHASE,
-    `${file} exists and is not overwritten: remove it or name another file`,
-  );
+}
+
+function unlessMissing(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== 'ENOENT') throw error;
 }
 
 function cannotOpen(file: string, cause: unknown): MigrationError {

@@ -1,6 +1,7 @@
 /** A VM on disk: a directory with a manifest, one sparse file per RAM block, and the QEMU stream before and after RAM. */
 export { type FromQemuOptions, type FromQemuResult, fromQemu } from './from-qemu.ts';
 export { type BlockInspection, type ImageInspection, inspect, inspectionToJson } from './inspect.ts';
+export { findLeftovers, type Leftover, removeLeftover } from './leftovers.ts';
 export type { Completeness, Manifest, ManifestBlock, Provenance } from './manifest.ts';
 export { findPartials, type PartialImage, removeDeadPartials } from './partial.ts';
 export type { ImageProgress, OnProgress } from './progress.ts';

@@ -1,33 +1,29 @@
 import { randomBytes } from 'node:crypto';
-import { lstat, mkdir, readdir, readFile, readlink, rm, statfs } from 'node:fs/promises';
+import { lstat, mkdir, readdir, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { z } from 'zod';
 import { createDurable, DIRECTORY_MODE, openRegular, readBounded } from './files.ts';
+import { outsideFilesOf } from './outside-files.ts';
+import { describeSelf, type Owner, type OwnerState, ownerSchema, stateOf } from './owner.ts';
 
 /** Says which process fills a partial directory. */
 export const OWNER_FILE = 'owner.json';
 
-const ownerSchema = z.strictObject({
-  pid: z.int().positive(),
-  /** Field 22 of /proc/PID/stat: tells a process from a later one with the same pid. */
-  startTime: z.string(),
-  pidNamespace: z.string(),
-  bootId: z.string(),
-});
-type Owner = z.output<typeof ownerSchema>;
-
-/** A directory that an unfinished receive left behind or is filling right now. */
+/** A directory that an unfinished receive or conversion left behind or is filling right now. */
 export interface PartialImage {
   readonly path: string;
   /** `dead`: its process is surely gone. `unknown`: another host, container or boot may still be at it. */
-  readonly owner: 'alive' | 'dead' | 'unknown';
+  readonly owner: OwnerState;
   readonly pid?: number;
 }
 
 /** Every partial directory of `image` starts with this name, next to it: rename(2) needs the same file system. */
 const prefixOf = (image: string): string => `.${basename(image)}.partial-`;
+const PARTIAL_NAME = /^\.(.+)\.partial-[0-9a-f]{16}$/s;
 
-/** Makes a fresh partial directory for `image` and says in it who fills it. */
+/** The name that the image or file was to have. undefined: this is the name of no partial directory. */
+export const nameOfPartial = (name: string): string | undefined => PARTIAL_NAME.exec(name)?.[1];
+
+/** Makes a fresh partial directory for `image`, a directory or a file, and says in it who fills it. */
 export async function createPartial(image: string): Promise<string> {
   const path = join(dirname(image), prefixOf(image) + randomBytes(8).toString('hex'));
   await mkdir(path, { mode: DIRECTORY_MODE });
@@ -44,12 +40,19 @@ export async function removePartial(path: string): Promise<void> {
   await rm(path, { recursive: true, force: true });
 }
 
+/** Removes a partial directory with what it has outside. The caller knows that nobody is at it. */
+export async function removeWithOutside(path: string): Promise<void> {
+  // The record goes last: what could not be removed is still in it.
+  for (const file of await outsideFilesOf(path)) await rm(file, { force: true });
+  await removePartial(path);
+}
+
 /** The partial directories of `image`, whoever made them. */
 export async function findPartials(image: string): Promise<PartialImage[]> {
   const parent = dirname(image);
   const names = await readdir(parent);
   const found = names.filter((name) => name.startsWith(prefixOf(image))).map((name) => join(parent, name));
-  return Promise.all(found.map(examine));
+  return Promise.all(found.map(examinePartial));
 }
 
 /**
@@ -60,7 +63,7 @@ export async function removeDeadPartials(image: string): Promise<string[]> {
   const removed: string[] = [];
   for (const partial of await findPartials(image)) {
     if (partial.owner !== 'dead') continue;
-    const gone = await removePartial(partial.path).then(
+    const gone = await removeWithOutside(partial.path).then(
       () => true,
       () => false,
     );
@@ -69,7 +72,8 @@ export async function removeDeadPartials(image: string): Promise<string[]> {
   return removed;
 }
 
-async function examine(path: string): Promise<PartialImage> {
+/** Who is at a partial directory. */
+export async function examinePartial(path: string): Promise<PartialImage> {
   const owner = await readOwner(path).catch(() => undefined);
   if (owner === undefined) return { path, owner: 'unknown' };
   return { path, owner: await stateOf(owner, path).catch(() => 'unknown' as const), pid: owner.pid };
@@ -84,39 +88,4 @@ async function readOwner(path: string): Promise<Owner | undefined> {
   } finally {
     await handle.close();
   }
-}
-
-async function stateOf(owner: Owner, path: string): Promise<PartialImage['owner']> {
-  const self = await describeSelf();
-  if (owner.bootId !== self.bootId) return (await isLocal(path)) ? 'dead' : 'unknown';
-  if (owner.pidNamespace !== self.pidNamespace) return 'unknown';
-  return (await startTimeOf(owner.pid)) === owner.startTime ? 'alive' : 'dead';
-}
-
-async function describeSelf(): Promise<Owner> {
-  const startTime = await startTimeOf(process.pid);
-  return {
-    pid: process.pid,
-    startTime: startTime ?? 'unknown',
-    pidNamespace: await readlink('/proc/self/ns/pid'),
-    bootId: (await readFile('/proc/sys/kernel/random/boot_id', 'latin1')).trim(),
-  };
-}
-
-/** undefined: there is no such process, or a zombie that holds nothing open any more. */
-async function startTimeOf(pid: number): Promise<string | undefined> {
-  const stat = await readFile(`/proc/${pid}/stat`, 'latin1').catch(() => undefined);
-  // The second field is the command's name in parentheses and may hold spaces and parentheses itself.
-  const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ');
-  return fields === undefined || fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19];
-}
-
-/** ext2-4, XFS, btrfs, F2FS, tmpfs: only one kernel mounts them, so another boot id means that the writer's kernel is gone. */
-const LOCAL_FILE_SYSTEMS: ReadonlySet<number> = new Set([
-  0xef53, 0x58465342, 0x9123683e, 0xf2f52010, 0x01021994,
-]);
-
-async function isLocal(path: string): Promise<boolean> {
-  // f_type is a signed word on some architectures.
-  return LOCAL_FILE_SYSTEMS.has((await statfs(path)).type >>> 0);
 }

@@ -6,6 +6,7 @@ import type { RamBlock, RamBlockLayout } from '../ram/vm.ts';
 import { during } from './errors.ts';
 import { descriptorPath, openRegular, ramFileName, syncDirectory } from './files.ts';
 import type { ManifestBlock } from './manifest.ts';
+import { recordOutsideFiles } from './outside-files.ts';
 import { checkRamFits } from './space.ts';
 
 /** Paths by block name. */
@@ -110,6 +111,7 @@ export class RamStore {
       if (file === undefined) this.#created.push(path);
       const where = file === undefined ? { external: { path, inode: await inodeOf(path) } } : { file };
       this.#stored.push({ ...layout, mapping, where });
+      if (file === undefined) await recordOutsideFiles(this.#directory, this.#created);
     });
   }
 

@@ -23,6 +23,7 @@ import {
   type Provenance,
   serializeManifest,
 } from './manifest.ts';
+import { OUTSIDE_FILE } from './outside-files.ts';
 import { createPartial, OWNER_FILE, removeDeadPartials, removePartial } from './partial.ts';
 import { type RamPlacement, RamStore } from './ram-store.ts';
 import { toolVersion } from './tool.ts';
@@ -242,8 +243,9 @@ export class ImageWriter implements DestinationTarget, AsyncDisposable {
       });
       throw error;
     }
-    // Only now: until the rename this file tells whether a partial directory may be removed.
-    await rm(join(this.path, OWNER_FILE), { force: true }).catch(() => undefined);
+    // Only now: until the rename these tell whether a partial directory may be removed, and what goes with it.
+    for (const file of [OWNER_FILE, OUTSIDE_FILE])
+      await rm(join(this.path, file), { force: true }).catch(() => undefined);
   }
 
   /** Removes what was written. Never throws; does nothing to a committed image. */

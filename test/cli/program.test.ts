@@ -16,6 +16,7 @@ async function parse(...line: readonly string[]): Promise<unknown[]> {
     inspect: record('inspect'),
     toQemu: record('toQemu'),
     fromQemu: record('fromQemu'),
+    clean: record('clean'),
     doctor: record('doctor'),
   };
   await buildProgram(actions, '1.2.3').parseAsync([...line], { from: 'user' });

@@ -1,0 +1,63 @@
+/** What unfinished receives and conversions left in a folder, whatever name they were for. */
+import { lstat, readdir } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { MigrationError } from '../errors.ts';
+import { codeOf, during, imageError } from './errors.ts';
+import { outsideFilesOf } from './outside-files.ts';
+import { examinePartial, nameOfPartial, type PartialImage, removeWithOutside } from './partial.ts';
+
+export interface Leftover extends PartialImage {
+  /** The path that the image or file was to have. */
+  readonly image: string;
+  /** Bytes that it takes on disks. */
+  readonly bytes: bigint;
+  /** When something was last written to it, as far as it can be told. */
+  readonly modified: Date;
+  /** Its files elsewhere (`ramFiles`), which go with it. */
+  readonly outside: readonly string[];
+}
+
+/**
+ * All partial directories in `folder`, those of living processes too, sorted by path.
+ * @throws MigrationError INVALID_ARGUMENT: there is no such folder. PERMISSION_DENIED, IO_ERROR.
+ */
+export async function findLeftovers(folder: string): Promise<Leftover[]> {
+  const at = resolve(folder);
+  const names = await readdir(at).catch((error: unknown) => {
+    throw noFolder(error, at);
+  });
+  const found = names.toSorted().map((name) => describe(at, name));
+  return (await Promise.all(found)).filter((leftover) => leftover !== undefined);
+}
+
+/**
+ * Removes it, if its process is surely dead and it is this user's. false: it is not, and stays.
+ * @throws MigrationError PERMISSION_DENIED, IO_ERROR.
+ */
+export async function removeLeftover({ path }: Leftover): Promise<boolean> {
+  if ((await examinePartial(path)).owner !== 'dead') return false;
+  await during(`removing ${path}`, () => removeWithOutside(path));
+  return true;
+}
+
+async function describe(folder: string, name: string): Promise<Leftover | undefined> {
+  const wanted = nameOfPartial(name);
+  const path = join(folder, name);
+  const stats = wanted === undefined ? undefined : await lstat(path).catch(() => undefined);
+  if (wanted === undefined || !stats?.isDirectory()) return undefined;
+  const outside = await outsideFilesOf(path);
+  const inside = await readdir(path).catch(() => []);
+  const files = [...inside.map((file) => join(path, file)), ...outside];
+  const all = (await Promise.all(files.map((file) => lstat(file).catch(() => undefined)))).filter(
+    (file) => file !== undefined,
+  );
+  const modified = new Date(Math.max(stats.mtimeMs, ...all.map(({ mtimeMs }) => mtimeMs)));
+  const bytes = all.reduce((sum, { blocks }) => sum + BigInt(blocks) * 512n, 0n);
+  return { ...(await examinePartial(path)), image: join(folder, wanted), bytes, modified, outside };
+}
+
+function noFolder(error: unknown, folder: string): MigrationError {
+  const problem = { ENOENT: 'there is no folder', ENOTDIR: 'this is no folder:' }[codeOf(error) ?? ''];
+  if (problem === undefined) return imageError(error, `looking into ${folder}`);
+  return new MigrationError('INVALID_ARGUMENT', 'image', `${problem} ${folder}`, { cause: error });
+}

@@ -1,0 +1,51 @@
+/** Which process fills a partial directory, and whether it still lives. */
+import { readFile, readlink, statfs } from 'node:fs/promises';
+import { z } from 'zod';
+
+export const ownerSchema = z.strictObject({
+  pid: z.int().positive(),
+  /** Field 22 of /proc/PID/stat: tells a process from a later one with the same pid. */
+  startTime: z.string(),
+  pidNamespace: z.string(),
+  bootId: z.string(),
+});
+export type Owner = z.output<typeof ownerSchema>;
+
+/** `dead`: surely gone. `unknown`: another host, container or boot may still be at it. */
+export type OwnerState = 'alive' | 'dead' | 'unknown';
+
+/** `path`: what it fills, on whose file system it depends whether another boot can be another host. */
+export async function stateOf(owner: Owner, path: string): Promise<OwnerState> {
+  const self = await describeSelf();
+  if (owner.bootId !== self.bootId) return (await isLocal(path)) ? 'dead' : 'unknown';
+  if (owner.pidNamespace !== self.pidNamespace) return 'unknown';
+  return (await startTimeOf(owner.pid)) === owner.startTime ? 'alive' : 'dead';
+}
+
+export async function describeSelf(): Promise<Owner> {
+  const startTime = await startTimeOf(process.pid);
+  return {
+    pid: process.pid,
+    startTime: startTime ?? 'unknown',
+    pidNamespace: await readlink('/proc/self/ns/pid'),
+    bootId: (await readFile('/proc/sys/kernel/random/boot_id', 'latin1')).trim(),
+  };
+}
+
+/** undefined: there is no such process, or a zombie that holds nothing open any more. */
+async function startTimeOf(pid: number): Promise<string | undefined> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'latin1').catch(() => undefined);
+  // The second field is the command's name in parentheses and may hold spaces and parentheses itself.
+  const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return fields === undefined || fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19];
+}
+
+/** ext2-4, XFS, btrfs, F2FS, tmpfs: only one kernel mounts them, so another boot id means that the writer's kernel is gone. */
+const LOCAL_FILE_SYSTEMS: ReadonlySet<number> = new Set([
+  0xef53, 0x58465342, 0x9123683e, 0xf2f52010, 0x01021994,
+]);
+
+async function isLocal(path: string): Promise<boolean> {
+  // f_type is a signed word on some architectures.
+  return LOCAL_FILE_SYSTEMS.has((await statfs(path)).type >>> 0);
+}
