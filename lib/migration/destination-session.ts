@@ -192,6 +192,7 @@ export class DestinationSession {
       budget: this.#budget(),
       budgetAgreed: this.#context.agreed.pinBudget !== undefined,
       onFailure: (error) => this.#failure.abort(toMigrationError(error, 'ram')),
+      signal: limits.signal as AbortSignal,
     });
   }
 

@@ -3,6 +3,7 @@ import { ACCESS, type NativeMemoryRegion } from '../native/transport.ts';
 import { type ChunkSpan, chunkCount } from '../ram/spans.ts';
 import type { RamBlock } from '../ram/vm.ts';
 import type { Connection } from '../transport/connection.ts';
+import { PopulateAhead } from './populate-ahead.ts';
 
 const REMOTE_WRITE = ACCESS.localWrite | ACCESS.remoteWrite;
 
@@ -16,6 +17,8 @@ export interface RegistrationsOptions {
   readonly populate: boolean;
   /** Hears of memory that cannot be had, such as on a full disk. */
   readonly onFailure: (error: unknown) => void;
+  /** Ends what is done in the background. */
+  readonly signal: AbortSignal;
   /** Bytes that may be registered at one time. */
   readonly budget?: bigint | undefined;
   /** The source knows the budget: to pass it is against the protocol. */
@@ -28,9 +31,9 @@ export interface RegistrationsOptions {
 export class Registrations {
   readonly #connection: Connection;
   readonly #blocks: readonly RamBlock[];
-  readonly #populates: boolean;
   readonly #registered = new Map<string, Registration[]>();
-  readonly #populating = new Set<Promise<void>>();
+  /** undefined: nothing is touched ahead. */
+  readonly #ahead: PopulateAhead | undefined;
   readonly #limit: bigint;
   readonly #options: RegistrationsOptions;
   #count = 0n;
@@ -42,7 +45,10 @@ export class Registrations {
     this.#connection = connection;
     this.#blocks = blocks;
     // What a NIC pins it has touched.
-    this.#populates = options.populate && !connection.info.pinsMemory;
+    const populates = options.populate && !connection.info.pinsMemory;
+    const placed = (): bigint => connection.stats().writeBytesPlaced;
+    const signal = AbortSignal.any([options.signal, connection.ended]);
+    this.#ahead = populates ? new PopulateAhead({ placed, onFailure: options.onFailure, signal }) : undefined;
     // A source registers no chunk more than once; twice that is a peer that means harm.
     this.#limit = 2n * blocks.reduce((sum, { length }) => sum + chunkCount(length), 0n);
   }
@@ -79,7 +85,7 @@ export class Registrations {
     there.push({ span, region });
     this.#registered.set(key, there);
     const { rkey } = await region;
-    if (this.#populates && populate) this.#populate(mapping.populate(span.offset, span.length));
+    if (populate) this.#ahead?.add(mapping, span);
     return rkey;
   }
 
@@ -88,16 +94,18 @@ export class Registrations {
     const key = `${index}:${firstChunk}`;
     const there = this.#registered.get(key) ?? [];
     this.#registered.delete(key);
+    const { mapping } = this.#blocks[index] as RamBlock;
     for (const { region, span } of there) {
+      this.#ahead?.drop(mapping, span);
       await this.#connection.deregister(await region);
       this.#count -= 1n;
       this.#bytes -= span.length;
     }
   }
 
-  /** Waits until nothing populates any more. */
+  /** All WRITEs have come: touches nothing more, and waits until nothing is being touched. */
   async settled(): Promise<void> {
-    await Promise.allSettled([...this.#populating]);
+    await this.#ahead?.end();
   }
 
   #take(length: bigint): void {
@@ -106,11 +114,6 @@ export class Registrations {
     if (budget !== undefined && needed > budget) throw this.#overBudget(needed, budget);
     this.#bytes = needed;
     if (needed > this.#peak) this.#peak = needed;
-  }
-
-  #populate(populated: Promise<void>): void {
-    const watched = populated.catch(this.#options.onFailure).finally(() => this.#populating.delete(watched));
-    this.#populating.add(watched);
   }
 
   #overBudget(needed: bigint, budget: bigint): MigrationError {

@@ -39,10 +39,11 @@ export interface NativeMapping {
   readonly length: bigint;
   readonly pageSize: number;
   /**
-   * Touches pages ahead of use so that receiving into them does not fault. Changes no byte.
+   * Touches pages ahead of use so that receiving into them does not fault. Changes no byte. keepFree (default false): ends early, and
+   * without an error, where more than a quarter of what its file system has free would be taken at once.
    * DISK_FULL, OUT_OF_MEMORY, IO_ERROR, CANCELLED (closed meanwhile).
    */
-  populate(offset: bigint, length: bigint): Promise<void>;
+  populate(offset: bigint, length: bigint, keepFree?: boolean): Promise<void>;
   /**
    * Makes a range zero, of any alignment, without touching what is zero already; mayPunch: the pages may be given back (never
    * while a NIC pins them). DISK_FULL, IO_ERROR, CANCELLED.

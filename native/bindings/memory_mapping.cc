@@ -92,10 +92,14 @@ Napi::Value MappingBinding::populate(const Napi::CallbackInfo& info) {
   return guarded_promise(info.Env(), [&] {
     const uint64_t offset = u64_argument(info, 0, "offset");
     const uint64_t length = u64_argument(info, 1, "length");
+    if (!info[2].IsUndefined() && !info[2].IsBoolean())
+      throw bad_argument(info.Env(), "keepFree", "a boolean");
+    const bool keep = info[2].IsBoolean() && info[2].As<Napi::Boolean>().Value();
+    const auto free_space = keep ? memory::FreeSpace::kKeep : memory::FreeSpace::kUse;
     return run_on_mapping(
         info.Env(), owner(),
         [=](const Mapping& mapping, const CancelFlag* cancel) {
-          memory::populate(mapping, offset, length, cancel);
+          memory::populate(mapping, offset, length, cancel, free_space);
         },
         undefined);
   });

@@ -1,6 +1,7 @@
 #include "memory/populate.h"
 
 #include <fcntl.h>
+#include <sys/statvfs.h>
 
 #include <algorithm>
 #include <atomic>
@@ -12,6 +13,7 @@ namespace rdma_migrate::memory {
 namespace {
 
 constexpr const char* kOperation = "populating";
+constexpr uint64_t kFreeSpaceParts = 4;
 
 Range page_range(const Mapping& mapping, uint64_t offset, uint64_t length) {
   const uint64_t page = mapping.page_size();
@@ -45,6 +47,14 @@ bool reserve(const Mapping& mapping, const Range& range) {
   return true;
 }
 
+// What a memfd or a caller's range takes is memory, which has limits of its own.
+bool leaves_room(const Mapping& mapping, uint64_t length) {
+  struct statvfs system {};
+  if (mapping.kind() != Mapping::Kind::kFile || fstatvfs(mapping.fd(), &system) != 0) return true;
+  if (system.f_blocks == 0) return true;  // a file system without a size
+  return length <= uint64_t{system.f_bavail} * system.f_frsize / kFreeSpaceParts;
+}
+
 }  // namespace
 
 namespace internal {
@@ -58,7 +68,8 @@ void populate_by_touch(const Mapping& mapping, const Range& range) {
 
 }  // namespace internal
 
-void populate(const Mapping& mapping, uint64_t offset, uint64_t length, const CancelFlag* cancel) {
+void populate(const Mapping& mapping, uint64_t offset, uint64_t length, const CancelFlag* cancel,
+              FreeSpace free_space) {
   mapping.check_writable(offset, length, kOperation);
   const Range all = page_range(mapping, offset, length);
   if (mapping.kind() == Mapping::Kind::kMemfd && !mapping.is_hugetlb()) {
@@ -68,6 +79,7 @@ void populate(const Mapping& mapping, uint64_t offset, uint64_t length, const Ca
   for (uint64_t at = all.offset; at < all.end();) {
     throw_if_cancelled(cancel, kOperation);
     const Range step = {at, std::min(std::max(kStepBytes, mapping.page_size()), all.end() - at)};
+    if (free_space == FreeSpace::kKeep && !leaves_room(mapping, step.length)) return;
     advised = advised && populate_by_advice(mapping, step, all.end());
     if (!advised) internal::populate_by_touch(mapping, step);
     at = step.end();

@@ -115,3 +115,16 @@ TEST_CASE("a file cut short while mapped is IO_ERROR, not a signal") {
   CHECK(code_of([&] { populate(*mapping, 0, 8 * kMiB); }) == "IO_ERROR");
   CHECK(code_of([&] { zero_range(*mapping, 0, 8 * kMiB, false); }) == "IO_ERROR");
 }
+
+TEST_CASE("keeps most of a file system free when it is told to") {
+  TemporaryFolder folder;
+  if (!folder.mount_tmpfs(64 * kMiB)) {
+    MESSAGE("skipped: this user may not mount a small tmpfs (", std::string(std::strerror(errno)), ")");
+    return;
+  }
+  const auto mapping = Mapping::file(folder.file("ram"), 60 * kMiB, FileMode::kCreate);
+  populate(*mapping, 0, 60 * kMiB, nullptr, FreeSpace::kKeep);
+  CHECK(allocated_bytes(*mapping) == 16 * kMiB);
+  populate(*mapping, 0, 60 * kMiB);
+  CHECK(allocated_bytes(*mapping) == 60 * kMiB);
+}

@@ -19,6 +19,8 @@ export interface ScriptOptions extends RawOptions {
   readonly pinAll?: boolean;
   /** As a source of ours that keeps to a budget: the bytes of RAM that it says it has. */
   readonly pinBudget?: bigint;
+  /** What stands for {@link PIECE.start}: a VM with other blocks. */
+  readonly start?: Buffer;
 }
 
 /** Where a migration stands; at each the destination has said READY and waits. */
@@ -48,16 +50,18 @@ export class ScriptedSource implements AsyncDisposable {
   #at = -1;
 
   readonly peer: RawPeer;
+  readonly #start: Buffer;
 
-  private constructor(peer: RawPeer) {
+  private constructor(peer: RawPeer, start: Buffer) {
     this.peer = peer;
+    this.#start = start;
   }
 
   static async connect(port: number, options: ScriptOptions = {}): Promise<ScriptedSource> {
     const peer = await RawPeer.tcp(port, options.host === undefined ? {} : { host: options.host });
     const reply = await peer.request(privateData(options), options);
     if (reply.flags & 0x20) throw new Error('the destination rejected the connection');
-    return new ScriptedSource(peer);
+    return new ScriptedSource(peer, options.start ?? PIECE.start);
   }
 
   async expect(type: TypeName): Promise<Message> {
@@ -109,7 +113,7 @@ export class ScriptedSource implements AsyncDisposable {
       case 'connected':
         return;
       case 'start-hook':
-        return this.say('QEMU_FILE', PIECE.start);
+        return this.say('QEMU_FILE', this.#start);
       case 'announced':
         await this.say('RAM_BLOCKS_REQUEST');
         this.blocks = parseBlocks((await this.expect('RAM_BLOCKS_RESULT')).data);
@@ -140,8 +144,9 @@ export class ScriptedSource implements AsyncDisposable {
     return block;
   }
 
-  async register(): Promise<void> {
-    const command = registerCommand({ key: this.block(0).offset, index: 0, chunks: 1n });
+  /** `chunks`: beside the first one. */
+  async register(chunks = 1n): Promise<void> {
+    const command = registerCommand({ key: this.block(0).offset, index: 0, chunks });
     await this.say('REGISTER_REQUEST', command);
     this.rkey = (await this.expect('REGISTER_RESULT')).data.readUInt32BE(0);
   }

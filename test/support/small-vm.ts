@@ -27,9 +27,13 @@ export const SMALL_DEVICE_STATE = Buffer.concat([
   ]),
 ]);
 
+/** START up to its HOOK of a VM with these blocks. */
+export const startOf = (blocks: readonly { readonly name: string; readonly length: bigint }[]): Buffer =>
+  Buffer.from(upToBlocks(beginning().bytes(), blocks).raw(hook()).bytes());
+
 /** START up to its HOOK, and what follows on each REGISTER_FINISHED. */
 export const PIECE = {
-  start: Buffer.from(upToBlocks(beginning().bytes(), SMALL_BLOCKS).raw(hook()).bytes()),
+  start: startOf(SMALL_BLOCKS),
   eos: Buffer.from(eos()),
   end: Buffer.concat([footer(), header(3), hook()]),
   part: Buffer.concat([footer(), header(2), hook()]),
