@@ -4,7 +4,7 @@ import { noticeLeftovers } from './image-clean.ts';
 import { imageProgress } from './image-view.ts';
 import type { FromQemuOptions } from './program.ts';
 import type { CommandContext } from './run.ts';
-import { openInput } from './stream-file.ts';
+import { lengthOf, openInput } from './stream-file.ts';
 
 /** `rdma-migrate image from-qemu`: reads a plain QEMU stream into a new image. */
 export async function imageFromQemu(
@@ -16,8 +16,10 @@ export async function imageFromQemu(
   const { reporter, signal } = context;
   context.onFailure(`nothing of the stream was kept: there is no image ${image}`);
   await noticeLeftovers(reporter, image);
+  const length = await lengthOf(file);
   const result = await fromQemu(await openInput(file), image, {
     signal,
+    ...(length !== undefined && { streamBytes: length }),
     onProgress: imageProgress(reporter),
     acceptUnproven,
     ...(ramFile && { ramFiles: ramFile }),

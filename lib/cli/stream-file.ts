@@ -19,6 +19,12 @@ export interface OutputWait {
 
 type WriteTo<T> = (output: Writable) => Promise<T>;
 
+/** undefined: no file, but something that does not tell how much comes out of it. */
+export async function lengthOf(file: string): Promise<bigint | undefined> {
+  const found = file === '-' ? undefined : await stat(file, { bigint: true }).catch(() => undefined);
+  return found?.isFile() ? found.size : undefined;
+}
+
 /** What cannot be opened says so when it is read. */
 export async function openInput(file: string): Promise<Readable> {
   if (file === '-') return process.stdin;

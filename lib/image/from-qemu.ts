@@ -14,6 +14,8 @@ export interface FromQemuOptions {
   readonly ramFiles?: RamPaths;
   /** For a stream made with x-ignore-shared: the existing files of the blocks whose pages are not in it. Mapped in place. */
   readonly sharedRam?: RamPaths;
+  /** How long the stream is, where that is known: what there is no room for is refused before any page is read. */
+  readonly streamBytes?: bigint;
   /** Takes a stream that nothing proves to be whole: without the VMDESCRIPTION at its end. Default false. */
   readonly acceptUnproven?: boolean;
   /** Records a digest of each RAM block. Default false. */
@@ -59,13 +61,14 @@ async function importStream(
   imagePath: string,
   options: FromQemuOptions & { readonly native: NativeMemory },
 ): Promise<FromQemuResult> {
-  const { native, ramFiles, sharedRam, digests = false } = options;
+  const { native, ramFiles, sharedRam, streamBytes, digests = false } = options;
   const provenance = { origin: 'qemu-stream' } as const;
   await using writer = await ImageWriter.open(imagePath, {
     native,
     digests,
     ramFiles,
     sharedRam,
+    streamBytes,
     provenance,
   });
   const stream = new QemuStreamImport(writer, native, {

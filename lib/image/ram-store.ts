@@ -7,7 +7,7 @@ import { during } from './errors.ts';
 import { descriptorPath, openRegular, ramFileName, syncDirectory } from './files.ts';
 import type { ManifestBlock } from './manifest.ts';
 import { recordOutsideFiles } from './outside-files.ts';
-import { checkRamFits } from './space.ts';
+import { checkRamFits, contentOfStream } from './space.ts';
 
 /** Paths by block name. */
 export type RamPaths = Readonly<Record<string, string>>;
@@ -17,6 +17,8 @@ export interface RamPlacement {
   readonly ramFiles?: RamPaths | undefined;
   /** Blocks that live in an existing file of that length (x-ignore-shared): mapped in place, never written or removed. */
   readonly sharedRam?: RamPaths | undefined;
+  /** Length of the plain QEMU stream that it comes in, where that is known: more than there is room for is refused at once. */
+  readonly streamBytes?: bigint | undefined;
 }
 
 /** `file`: the name in the image of a path inside it. */
@@ -93,14 +95,18 @@ export class RamStore {
   }
 
   async #checkSpace(layouts: readonly RamBlockLayout[]): Promise<void> {
-    const { ramFiles, sharedRam } = this.#placement;
-    let inside = 0n;
-    for (const { name, length } of layouts) {
-      const outside = pathOf(ramFiles, name);
-      if (outside !== undefined) await checkRamFits(dirname(outside), length);
-      else if (pathOf(sharedRam, name) === undefined) inside += length;
-    }
-    await checkRamFits(this.#directory, inside);
+    const { ramFiles, sharedRam, streamBytes } = this.#placement;
+    const shares = layouts
+      .filter(({ name }) => pathOf(sharedRam, name) === undefined)
+      .map(({ name, length }) => {
+        const outside = pathOf(ramFiles, name);
+        return { directory: outside === undefined ? this.#directory : dirname(outside), ramBytes: length };
+      });
+    const ramBytes = shares.reduce((sum, share) => sum + share.ramBytes, 0n);
+    await checkRamFits(
+      shares,
+      streamBytes === undefined ? undefined : contentOfStream(streamBytes, ramBytes),
+    );
   }
 
   async #create(layout: RamBlockLayout, { path, file }: Place): Promise<void> {

@@ -94,7 +94,7 @@ export class ImageWriter implements DestinationTarget, AsyncDisposable {
   }
 
   /**
-   * @throws MigrationError DISK_FULL, OUT_OF_MEMORY: the RAM cannot fit here (`needed`, `limit` in bytes). IMAGE_EXISTS: a
+   * @throws MigrationError DISK_FULL, OUT_OF_MEMORY: the RAM cannot fit here (`needed`, and `free` or `limit`, in bytes). IMAGE_EXISTS: a
    *   path of `ramFiles` is taken. INVALID_ARGUMENT: `ramFiles` or `sharedRam` name a block that the VM does not have.
    */
   allocate(vm: ReceivedVm): Promise<readonly RamBlock[]> {

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { statfs, writeFile } from 'node:fs/promises';
+import { rm, statfs, writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { fromQemu, ImageWriter } from '../../lib/image/index.ts';
 import { chunks, contentOf, RAM, smallStream } from './stream.ts';
@@ -54,12 +54,38 @@ describe.skipIf(missing !== undefined)(
       return smallStream({ blocks: [[RAM, count]], pages });
     }
 
-    it('is told before anything is received when all of the disk is too small', async () => {
+    it('is told before any page is read when it is known how long the stream is', async () => {
+      await writeFile(folder.at('ballast'), Buffer.alloc(6 * MIB, 1));
       const before = await free();
-      const stream = fullStream(DISK_MIB + 1);
-      const error = await expectError(fromQemu(chunks(stream), folder.at('vm')), 'DISK_FULL', 'in all');
-      expect(error.details).toEqual({ needed: BigInt((DISK_MIB + 1) * MIB), limit: BigInt(DISK_MIB * MIB) });
+      const stream = fullStream(4);
+      const known = { streamBytes: BigInt(stream.length) };
+      let read = 0n;
+      const onProgress = ({ done }: { done: bigint }): void => {
+        read = done;
+      };
+      const error = await expectError(
+        fromQemu(chunks(stream), folder.at('vm'), { ...known, onProgress }),
+        'DISK_FULL',
+        'can take',
+      );
+      const { needed, free: room } = error.details;
+      expect([Number(needed), read]).toEqual([4 * MIB, 0n]);
+      expect(Number(room)).toBeLessThanOrEqual(2 * MIB);
       await expectClean(before);
+      await rm(folder.at('ballast'));
+    });
+
+    it('is none for a VM that has more RAM than the whole disk, and less content than is free', async () => {
+      const count = (32 * MIB) / PAGE;
+      const pages = Array.from({ length: count }, (_value, page) => ({
+        block: RAM,
+        page,
+        ...(page < 1024 && { fill: 1 }),
+      }));
+      const stream = smallStream({ blocks: [[RAM, count]], pages });
+      const known = { streamBytes: BigInt(stream.length) };
+      await fromQemu(chunks(stream), folder.at('large'), known);
+      await rm(folder.at('large'), { recursive: true });
     });
 
     it('ends a stream whose pages do not fit, with an error and not with a signal', async () => {
