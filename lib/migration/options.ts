@@ -37,7 +37,10 @@ export interface SourceOptions extends MigrationOptions {
   readonly pinAll?: boolean;
   /** QEMU's `max-bandwidth`: bytes per second, 0 for no limit. Default 0. */
   readonly maxBandwidth?: bigint;
-  /** Compare a digest of all RAM on both sides before the commit. Reads all RAM once more. Default false. */
+  /**
+   * Compare a digest of all RAM on both sides as a part of the commit. Reads all RAM once more. Default false. Not with `commit: 'off'`; a
+   * destination without the handshake is refused before anything moves (VERSION_MISMATCH).
+   */
   readonly verify?: boolean;
   /** What the embedder knows of its guest's memory; may be added to while the migration runs. */
   readonly hints?: MigrationHints;

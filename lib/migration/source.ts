@@ -227,18 +227,25 @@ export class MigrationSource extends Migration {
   #negotiate(connection: Connection, offer: SourceOffer): Agreed {
     this.enter('negotiate');
     const agreed = acceptCapabilities(connection.privateData, offer);
-    if (this.#options.commit === 'require' && !agreed.commit) {
-      throw new MigrationError(
-        'VERSION_MISMATCH',
-        'negotiate',
-        'the destination has no commit handshake (a stock QEMU has none) and commit is required: allow commit auto to send to it',
-      );
-    }
+    requireCommit(this.#options, agreed);
     if (offer.pinAll && !agreed.pinAll) {
       this.emit('notice', 'the destination declined pin-all: registering dynamically');
     }
     return agreed;
   }
+}
+
+/** What the caller asked for and cannot have without the handshake is an error before anything moves. */
+function requireCommit({ commit, verify }: SourceOptions, agreed: Agreed): void {
+  if (agreed.commit || (commit !== 'require' && verify !== true)) return;
+  const what = verify
+    ? 'RAM is compared (verify) as a part of it: migrate without verify, or to an rdma-migrate with commit auto'
+    : 'commit is required: allow commit auto to send to it';
+  throw new MigrationError(
+    'VERSION_MISMATCH',
+    'negotiate',
+    `the destination has no commit handshake (a stock QEMU has none, an rdma-migrate with commit off neither), and ${what}`,
+  );
 }
 
 const totalBytes = (blocks: readonly RamBlock[]): bigint =>

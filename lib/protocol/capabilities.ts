@@ -2,13 +2,13 @@
  * Private data of the connection request and reply.
  *
  *     version u32 | flags u32                                       QEMU's, 8 bytes
- *     magic u32 | version u16 | length u16 | flags u32              ours behind it, 12 bytes
- *     bytes u64                                                     with the flag PIN_BUDGET, 8 bytes more
+ *     our tail (extension.ts)                                       behind it, 24 bytes
  *
- * `bytes` is what the source has of RAM, in a request, and in a reply what the destination may have registered of it at one time.
+ * The tail's `bytes` are what the source has of RAM, in a request, and in a reply what the destination may have registered of it at one
+ * time.
  *
- * QEMU reads the first 8 bytes and answers with 8; who sends the tail and gets none back has a QEMU (or another v1 peer). `length`
- * is that of the whole tail: a newer release may append fields, an older one ignores them. Providers may append zeros.
+ * QEMU reads the first 8 bytes and answers with 8; who sends the tail and gets none back has a QEMU (or another v1 peer). Providers may
+ * append zeros. Anything else is damage, and an error: it must not turn an end of ours into a v1 peer.
  *
  * Versions. There is one version of QEMU's protocol, 1, and ours always asks for it: what is new in ours hangs on a flag of
  * the tail and each flag works alone. So no source of ours ever has to fall back by connecting again. A destination refuses
@@ -16,6 +16,7 @@
  */
 import { MigrationError } from '../errors.ts';
 import { Cursor } from './cursor.ts';
+import { appendExtension, type Extension, readExtension, V1_BYTES } from './extension.ts';
 import { Writer } from './writer.ts';
 
 /** The only version of QEMU's protocol. */
@@ -23,23 +24,11 @@ export const PROTOCOL_VERSION = 1;
 
 const FLAG_PIN_ALL = 0x1;
 
-const EXTENSION_MAGIC = 0x52444d67; // "RDMg"
 const EXTENSION_VERSION = 1;
-const EXTENSION_BYTES = 12;
-/** With the field behind the flags. */
-const EXTENSION_BUDGET_BYTES = 20;
 const FLAG_COMMIT = 0x1;
 const FLAG_PIN_BUDGET = 0x2;
 const FLAG_SPARSE = 0x4;
 const U64_MAX = (1n << 64n) - 1n;
-
-/** The tail of ours. `flags` are raw, so that unknown ones are seen. */
-export interface Extension {
-  readonly version: number;
-  readonly flags: number;
-  /** Of the tail with PIN_BUDGET; a request of an older release has none. */
-  readonly bytes?: bigint;
-}
 
 export interface Capabilities {
   readonly version: number;
@@ -85,40 +74,18 @@ export interface Agreed {
   readonly extended: boolean;
 }
 
-/** Private data as bytes: 8, 20 with an extension, 28 if that has a number of bytes. */
-export function encodeCapabilities(capabilities: Capabilities): Uint8Array {
-  const writer = new Writer(8 + EXTENSION_BUDGET_BYTES).u32(capabilities.version).u32(capabilities.flags);
-  const { extension } = capabilities;
-  if (extension === undefined) return writer.finish();
-  const { version, flags, bytes } = extension;
-  writer.u32(EXTENSION_MAGIC).u16(version);
-  if (bytes === undefined) return writer.u16(EXTENSION_BYTES).u32(flags).finish();
-  return writer.u16(EXTENSION_BUDGET_BYTES).u32(flags).u64(bytes).finish();
+/** Private data as bytes: 8, and the tail's. */
+export function encodeCapabilities({ version, flags, extension }: Capabilities): Uint8Array {
+  const v1 = new Writer(V1_BYTES).u32(version).u32(flags).finish();
+  return extension === undefined ? v1 : appendExtension(v1, extension);
 }
 
-/**
- * Reads private data. What is longer than expected is ignored, zeros or not, unless it starts with our magic. Throws
- * PROTOCOL_ERROR for fewer than 8 bytes, or a tail of ours with an impossible version or length.
- */
+/** Reads private data. Throws PROTOCOL_ERROR for fewer than 8 bytes, and for what {@link readExtension} finds damaged. */
 export function decodeCapabilities(privateData: Uint8Array): Capabilities {
   const cursor = new Cursor(privateData, 'Private data', 'negotiate');
   const [version, flags] = [cursor.u32(), cursor.u32()];
-  if (cursor.remaining < EXTENSION_BYTES || cursor.u32() !== EXTENSION_MAGIC) return { version, flags };
-  const extensionVersion = cursor.u16();
-  const length = cursor.u16();
-  const available = privateData.length - 8;
-  if (extensionVersion < 1 || length < EXTENSION_BYTES || length > available) {
-    throw new MigrationError(
-      'PROTOCOL_ERROR',
-      'negotiate',
-      `Extension of version ${extensionVersion} says ${length} bytes, expected ${EXTENSION_BYTES} to ${available}. The peer's private data was damaged`,
-      { details: { version: extensionVersion, length, available } },
-    );
-  }
-  const extensionFlags = cursor.u32();
-  const hasBytes = (extensionFlags & FLAG_PIN_BUDGET) !== 0 && length >= EXTENSION_BUDGET_BYTES;
-  const bytes = hasBytes ? { bytes: cursor.u64() } : {};
-  return { version, flags, extension: { version: extensionVersion, flags: extensionFlags, ...bytes } };
+  const extension = readExtension(privateData);
+  return { version, flags, ...(extension && { extension }) };
 }
 
 /** Source: the private data of its connection request. It always has the tail: QEMU ignores it. */
@@ -126,7 +93,7 @@ export function requestCapabilities(offer: SourceOffer): Uint8Array {
   return encodeCapabilities({
     version: PROTOCOL_VERSION,
     flags: offer.pinAll ? FLAG_PIN_ALL : 0,
-    extension: extensionOf(offer, offer.ramBytes),
+    extension: extensionOf(offer, offer.ramBytes, true),
   });
 }
 
@@ -141,12 +108,13 @@ export function answerCapabilities(
   const asked = decodeCapabilities(request);
   checkVersion(asked.version, 'source asks for');
   const pinBudget = hasFlag(asked, FLAG_PIN_BUDGET) ? offer.pinBudget : undefined;
-  const fits = (asked.extension?.bytes ?? 0n) <= (offer.pinAllLimit ?? U64_MAX);
+  const fits = (bytesOf(asked) ?? 0n) <= (offer.pinAllLimit ?? U64_MAX);
   const agreed = agree(asked, { ...offer, pinAll: offer.pinAll && fits }, pinBudget);
   const reply = encodeCapabilities({
     version: PROTOCOL_VERSION,
     flags: agreed.pinAll ? FLAG_PIN_ALL : 0,
-    ...(agreed.extended ? { extension: extensionOf(agreed, pinBudget) } : {}),
+    // An older source gets the tail that it knows.
+    ...(asked.extension && { extension: extensionOf(agreed, pinBudget, asked.extension.checked) }),
   });
   return { reply, agreed };
 }
@@ -169,8 +137,8 @@ export function acceptCapabilities(reply: Uint8Array, offer: SourceOffer): Agree
 
 /** A destination that grants the flag says how much. */
 function budgetOf(granted: Capabilities): bigint | undefined {
-  if (!hasFlag(granted, FLAG_PIN_BUDGET) || granted.extension?.bytes !== undefined)
-    return granted.extension?.bytes;
+  const bytes = bytesOf(granted);
+  if (!hasFlag(granted, FLAG_PIN_BUDGET) || bytes !== undefined) return bytes;
   throw new MigrationError(
     'PROTOCOL_ERROR',
     'negotiate',
@@ -178,11 +146,23 @@ function budgetOf(granted: Capabilities): bigint | undefined {
   );
 }
 
-function extensionOf(uses: { commit: boolean; sparse?: boolean }, bytes: bigint | undefined): Extension {
+const bytesOf = (peer: Capabilities): bigint | undefined =>
+  hasFlag(peer, FLAG_PIN_BUDGET) ? peer.extension?.bytes : undefined;
+
+function extensionOf(
+  uses: { commit: boolean; sparse?: boolean },
+  bytes: bigint | undefined,
+  checked: boolean,
+): Extension {
   const commit = uses.commit ? FLAG_COMMIT : 0;
   const sparse = uses.sparse ? FLAG_SPARSE : 0;
-  if (bytes === undefined) return { version: EXTENSION_VERSION, flags: commit | sparse };
-  return { version: EXTENSION_VERSION, flags: commit | sparse | FLAG_PIN_BUDGET, bytes };
+  const budget = bytes === undefined ? 0 : FLAG_PIN_BUDGET;
+  return {
+    version: EXTENSION_VERSION,
+    flags: commit | sparse | budget,
+    ...(bytes !== undefined && { bytes }),
+    checked,
+  };
 }
 
 function hasFlag({ extension }: Capabilities, flag: number): boolean {

@@ -26,6 +26,10 @@ const REFUSED = [
     data: Buffer.concat([privateData(), Buffer.from('52444d670001000000000001', 'hex')]),
   },
   {
+    name: 'bytes where our tail is due',
+    data: Buffer.concat([privateData(), Buffer.from('12444d670001000c00000001', 'hex')]),
+  },
+  {
     name: 'a tail of 64 KiB in 12 bytes',
     data: Buffer.concat([privateData(), Buffer.from('52444d670001ffff00000001', 'hex')]),
   },

@@ -85,6 +85,17 @@ const REPLIES: readonly { name: string; data: Buffer; code: ErrorCode; options?:
     code: 'VERSION_MISMATCH',
     options: { commit: 'require' },
   },
+  {
+    name: 'no commit where RAM is to be compared',
+    data: privateData(),
+    code: 'VERSION_MISMATCH',
+    options: { verify: true },
+  },
+  {
+    name: 'bytes where our tail is due',
+    data: Buffer.concat([privateData(), Buffer.from('52444d66000100180000000d', 'hex')]),
+    code: 'PROTOCOL_ERROR',
+  },
 ];
 
 describe('a source refuses a reply with', () => {

@@ -8,6 +8,7 @@ import {
   rejectionCapabilities,
   requestCapabilities,
 } from '../../lib/protocol/capabilities.ts';
+import { crc32c } from '../support/raw-crc32c.ts';
 import { Builder, hex } from './builder.ts';
 import { failure, orMigrationError } from './errors.ts';
 import { privateData, TRACES } from './traces.ts';
@@ -20,6 +21,16 @@ const U64 = (1n << 64n) - 1n;
 const v1 = (version: number, flags: number) => new Builder().u32(version).u32(flags);
 const tail = (version: number, length: number, flags: number) =>
   new Builder().text('RDMg').u16(version).u16(length).u32(flags).bytes();
+/** QEMU's 8 bytes and a whole tail with its check value. */
+function checked(pinAll: boolean, flags: number, bytes = 0n): Uint8Array {
+  const all = (check: number) =>
+    v1(1, pinAll ? 1 : 0)
+      .raw(tail(1, 24, flags))
+      .u64(bytes)
+      .u32(check)
+      .bytes();
+  return all(crc32c(all(0)));
+}
 
 describe('captured private data', () => {
   it.each(TRACES)('of %s is read, and answered as QEMU answers', (name) => {
@@ -40,20 +51,8 @@ describe('captured private data', () => {
 
 describe('requestCapabilities', () => {
   it('is QEMU’s 8 bytes with our tail behind them, within what InfiniBand leaves', () => {
-    expect(hex(requestCapabilities(ALL))).toBe(
-      hex(
-        v1(1, 1)
-          .raw(tail(1, 12, 1))
-          .bytes(),
-      ),
-    );
-    expect(hex(requestCapabilities(NONE))).toBe(
-      hex(
-        v1(1, 0)
-          .raw(tail(1, 12, 0))
-          .bytes(),
-      ),
-    );
+    expect(hex(requestCapabilities(ALL))).toBe(hex(checked(true, 1)));
+    expect(hex(requestCapabilities(NONE))).toBe(hex(checked(false, 0)));
     expect(requestCapabilities(ALL).length).toBeLessThanOrEqual(PRIVATE_DATA_MAX_BYTES);
   });
 });
@@ -116,8 +115,14 @@ describe('answerCapabilities', () => {
     expect(agreed.commit).toBe(true);
   });
 
-  it('takes longer private data without our magic for a v1 peer’s', () => {
-    const { reply, agreed } = answerCapabilities(v1(1, 0).raw(new Uint8Array(48).fill(3)).bytes(), ALL);
+  it.each([1, 12, 48])('refuses %i bytes behind QEMU’s that are neither zeros nor ours', (length) => {
+    const data = v1(1, 0).raw(new Uint8Array(length).fill(3)).bytes();
+    failure(() => answerCapabilities(data, ALL), 'PROTOCOL_ERROR');
+    failure(() => acceptCapabilities(data, ALL), 'PROTOCOL_ERROR');
+  });
+
+  it.each([0, 12, 48])('takes QEMU’s bytes with %i zeros behind them for a v1 peer’s', (length) => {
+    const { reply, agreed } = answerCapabilities(v1(1, 0).raw(new Uint8Array(length)).bytes(), ALL);
     expect(reply).toHaveLength(8);
     expect(agreed.extended).toBe(false);
   });
@@ -129,26 +134,12 @@ describe('answerCapabilities', () => {
 });
 
 describe('a pin budget', () => {
-  const tail20 = (flags: number, bytes: bigint) =>
-    new Builder().text('RDMg').u16(1).u16(20).u32(flags).u64(bytes).bytes();
   const request = requestCapabilities({ ...ALL, ramBytes: 1n << 30n });
 
   it('travels behind the flags, with the RAM of the source on the way there', () => {
-    expect(hex(request)).toBe(
-      hex(
-        v1(1, 1)
-          .raw(tail20(3, 1n << 30n))
-          .bytes(),
-      ),
-    );
+    expect(hex(request)).toBe(hex(checked(true, 3, 1n << 30n)));
     const { reply } = answerCapabilities(request, { ...ALL, pinAll: false, pinBudget: 64n << 20n });
-    expect(hex(reply)).toBe(
-      hex(
-        v1(1, 0)
-          .raw(tail20(3, 64n << 20n))
-          .bytes(),
-      ),
-    );
+    expect(hex(reply)).toBe(hex(checked(false, 3, 64n << 20n)));
     expect(acceptCapabilities(reply, { ...ALL, ramBytes: 1n << 30n })).toMatchObject({
       pinAll: false,
       pinBudget: 64n << 20n,
@@ -196,6 +187,93 @@ describe('a pin budget', () => {
       .raw(tail(1, 12, 2))
       .bytes();
     failure(() => acceptCapabilities(reply, { ...ALL, ramBytes: 1n }), 'PROTOCOL_ERROR');
+  });
+});
+
+describe('an older release, which has no check value', () => {
+  const OLDER = [
+    v1(1, 1).raw(tail(1, 12, 5)),
+    v1(1, 1)
+      .raw(tail(1, 20, 7))
+      .u64(1n << 21n),
+  ];
+  it.each(OLDER.map((builder) => builder.bytes()))('agrees with this one: %#', (bytes) => {
+    const offer = { ...ALL, sparse: true, ramBytes: 1n };
+    expect(acceptCapabilities(bytes, offer)).toMatchObject({ pinAll: true, commit: true, sparse: true });
+    const { reply, agreed } = answerCapabilities(bytes, { ...ALL, sparse: true, pinBudget: 1n << 21n });
+    expect(agreed).toMatchObject({ pinAll: true, commit: true, sparse: true });
+    expect(reply).toHaveLength(bytes.length);
+  });
+});
+
+/** Both ends as they would go on; undefined: one of them refuses. */
+function negotiated(damageRequest: (bytes: Uint8Array) => Uint8Array, damageReply: typeof damageRequest) {
+  const offer = { ...ALL, sparse: true };
+  return orMigrationError(() => {
+    const request = damageRequest(requestCapabilities({ ...offer, ramBytes: 1n << 30n }));
+    const { reply, agreed } = answerCapabilities(request, { ...offer, pinBudget: 64n << 20n });
+    return { source: acceptCapabilities(damageReply(reply), { ...offer, ramBytes: 1n << 30n }), agreed };
+  });
+}
+
+const intact = (bytes: Uint8Array): Uint8Array => bytes;
+const flipped =
+  (...bits: number[]) =>
+  (bytes: Uint8Array): Uint8Array => {
+    const copy = bytes.slice();
+    for (const bit of bits) copy[bit >> 3] = (copy[bit >> 3] as number) ^ (1 << (bit & 7));
+    return copy;
+  };
+/** What InfiniBand makes of it. */
+const padded =
+  (damage: typeof intact) =>
+  (bytes: Uint8Array): Uint8Array =>
+    damage(
+      new Builder()
+        .raw(bytes)
+        .raw(new Uint8Array(PRIVATE_DATA_MAX_BYTES - bytes.length))
+        .bytes(),
+    );
+
+describe('damage between two ends of ours', () => {
+  const BITS = 8 * 32;
+  const PADDED_BITS = 8 * PRIVATE_DATA_MAX_BYTES;
+
+  it('of any one bit of request or reply makes an end refuse', () => {
+    expect(negotiated(intact, intact)).toBeDefined();
+    for (let bit = 0; bit < BITS; bit++) {
+      expect(negotiated(flipped(bit), intact), `bit ${bit} of the request`).toBeUndefined();
+      expect(negotiated(intact, flipped(bit)), `bit ${bit} of the reply`).toBeUndefined();
+    }
+  });
+
+  it('of any one bit is found with a provider’s zeros behind it too', () => {
+    expect(negotiated(padded(intact), padded(intact))).toBeDefined();
+    for (let bit = 0; bit < PADDED_BITS; bit++) {
+      expect(negotiated(padded(flipped(bit)), padded(intact)), `bit ${bit}`).toBeUndefined();
+      expect(negotiated(padded(intact), padded(flipped(bit))), `bit ${bit}`).toBeUndefined();
+    }
+  });
+
+  it('of up to five bits makes an end refuse', () => {
+    const bits = fc.uniqueArray(fc.nat(BITS - 1), { minLength: 1, maxLength: 5 });
+    fc.assert(
+      fc.property(bits, fc.boolean(), (some, inRequest) => {
+        const damage = flipped(...some);
+        expect(negotiated(inRequest ? damage : intact, inRequest ? intact : damage)).toBeUndefined();
+      }),
+      { numRuns: 2000 },
+    );
+  });
+
+  it('that cuts private data short makes an end refuse', () => {
+    for (let length = 0; length < 32; length++) {
+      // Cut there it is a v1 peer's, and what was cut off comes as the first bytes behind the handshake, which no stream begins with.
+      if (length === 8) continue;
+      const cut = (bytes: Uint8Array): Uint8Array => bytes.subarray(0, length);
+      expect(negotiated(cut, intact), `${length} bytes of the request`).toBeUndefined();
+      expect(negotiated(intact, cut), `${length} bytes of the reply`).toBeUndefined();
+    }
   });
 });
 
