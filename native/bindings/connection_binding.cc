@@ -325,6 +325,13 @@ void ConnectionBinding::message_sent(uint64_t token, bool ok) {
   });
 }
 
+void ConnectionBinding::receive_failed(Error reason) {
+  queue_->post([this, reason = std::move(reason)](Napi::Env env) {
+    receive_failure_ = reason;
+    settle_receives(env);
+  });
+}
+
 void ConnectionBinding::closed(std::optional<Error> reason) {
   queue_->post([this, reason = std::move(reason)](Napi::Env env) { handle_closed(env, reason); });
 }
@@ -332,8 +339,8 @@ void ConnectionBinding::closed(std::optional<Error> reason) {
 void ConnectionBinding::settle_receives(Napi::Env env) {
   while (!receives_.empty()) {
     std::optional<fabric::Bytes> message;
-    std::optional<Error> failure = reason_;
-    bool answered = ended_;
+    std::optional<Error> failure = ended_ ? reason_ : receive_failure_;
+    bool answered = ended_ || receive_failure_;
     try {
       if (endpoint_) message = endpoint_->take_message();
     } catch (...) {

@@ -56,6 +56,7 @@ class ConnectionBinding final : public Napi::ObjectWrap<ConnectionBinding>, priv
   void established(fabric::Bytes private_data) override;
   void message_arrived() override;
   void message_sent(uint64_t token, bool ok) override;
+  void receive_failed(Error reason) override;
   void closed(std::optional<Error> reason) override;
 
   // JavaScript thread.
@@ -85,6 +86,8 @@ class ConnectionBinding final : public Napi::ObjectWrap<ConnectionBinding>, priv
   fabric::ConnectionInfo last_info_;
   Stats last_stats_;
   std::optional<Error> reason_;
+  // Known before the end is: messages may still be sent.
+  std::optional<Error> receive_failure_;
   Napi::ObjectReference counters_;
   Napi::ObjectReference close_promise_;
 };

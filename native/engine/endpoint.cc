@@ -139,6 +139,8 @@ void Endpoint::on_recv(const fabric::Completion& completion) {
   observer_.message_arrived();
 }
 
+void Endpoint::on_receive_failed(const Error& reason) { observer_.receive_failed(reason); }
+
 void Endpoint::on_closed(const Error* reason) {
   writer_.connection_ended();
   if (!ready_) return;

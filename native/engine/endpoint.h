@@ -23,6 +23,8 @@ class EndpointObserver {
   virtual void established(fabric::Bytes private_data) = 0;
   virtual void message_arrived() = 0;
   virtual void message_sent(uint64_t token, bool ok) = 0;
+  // Nothing more will arrive; what is sent still may reach the peer. closed() follows.
+  virtual void receive_failed(Error reason) { (void)reason; }
   virtual void closed(std::optional<Error> reason) = 0;
 };
 
@@ -71,6 +73,7 @@ class Endpoint final : public fabric::ConnectionEvents {
   void on_established(std::span<const uint8_t> private_data) override;
   void on_send(const fabric::Completion& completion) override;
   void on_recv(const fabric::Completion& completion) override;
+  void on_receive_failed(const Error& reason) override;
   void on_closed(const Error* reason) override;
 
  private:

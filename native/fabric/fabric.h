@@ -81,6 +81,9 @@ class ConnectionEvents {
   virtual void on_established(std::span<const uint8_t> private_data) = 0;
   virtual void on_send(const Completion& completion) = 0;
   virtual void on_recv(const Completion& completion) = 0;
+  // What the peer wrote cannot be kept here (DISK_FULL, IO_ERROR), and nothing more is received. For some
+  // seconds a message may be sent still, and disconnect() be called; on_closed with the same reason follows.
+  virtual void on_receive_failed(const Error& reason) { (void)reason; }
   // The last event, exactly once, after the completions of everything that was posted (flushed ones
   // included). nullptr: an orderly end (the peer disconnected between messages, or this side called
   // disconnect or close).

@@ -47,6 +47,7 @@ class Connection final : public fabric::Connection {
   void establish(const fabric::Bytes& private_data);
   void begin_sending();
   void terminate(Receiver& receiver, const WireFault& fault);
+  void leave_a_word(Receiver& receiver, const Error& error);
   void end_sending(std::optional<Error>& reason);
   void finish(const std::optional<Error>& reason);
   void check_local(uint32_t lkey, uint64_t address, uint32_t length, unsigned right) const;

@@ -2,6 +2,7 @@
 // take-down.
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "fabric/address.h"
@@ -16,6 +17,9 @@ namespace {
 // siw gives up a connection whose first message comes together with the MPA reply, so it must not catch up
 // with the reply, on busy hosts and through proxies either.
 constexpr std::chrono::milliseconds kFirstSendPause{200};
+
+// For the user of a connection that can receive no more to tell the peer why.
+constexpr std::chrono::seconds kLastWord{5};
 
 constexpr std::chrono::seconds kLinger{1};  // for a peer to take the last message before the socket goes
 
@@ -53,6 +57,9 @@ std::optional<Error> Connection::live() {
   } catch (const WireFault& fault) {
     terminate(receiver, fault);
     return fault.error();
+  } catch (const PlacementFault& fault) {
+    leave_a_word(receiver, fault.error);
+    return fault.error;
   }
   return std::nullopt;
 }
@@ -102,6 +109,18 @@ void Connection::terminate(Receiver& receiver, const WireFault& fault) {
     }
   } catch (const Stopped&) {
     // close() was called meanwhile; the fault is still the reason of the end.
+  }
+}
+
+// A reset would only tell the peer that we are gone, not that our disk is full. It may have much on its way,
+// which is thrown away.
+void Connection::leave_a_word(Receiver& receiver, const Error& error) {
+  begin_sending();
+  events_.on_receive_failed(error);
+  try {
+    receiver.discard_until(Clock::now() + std::min<Clock::duration>(kLastWord, link_.stall_timeout()));
+  } catch (const Stopped&) {
+    // close() was called meanwhile.
   }
 }
 

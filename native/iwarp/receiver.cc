@@ -175,7 +175,12 @@ Target Receiver::local_target(uint32_t stag, uint64_t address, uint64_t length) 
 // kind.
 void Receiver::place(const Target& target) {
   size_t next_header_size = kFpduLengthSize + ddp_header_size(header_.tagged);
-  stream_.place(target, payload_, fpdu_pad(ulpdu_) + kCrcSize + next_header_size);
+  try {
+    stream_.place(target, payload_, fpdu_pad(ulpdu_) + kCrcSize + next_header_size);
+  } catch (const Error& error) {
+    if (error.code() == "DISK_FULL" || error.code() == "IO_ERROR") throw PlacementFault{error};
+    throw;
+  }
 }
 
 void Receiver::expect_queue(DdpQueue queue) const {

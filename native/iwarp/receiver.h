@@ -10,6 +10,11 @@
 
 namespace rdma_migrate::iwarp {
 
+// This side has no room for what the peer wrote, or cannot reach it: the peer did nothing wrong.
+struct PlacementFault {
+  Error error;
+};
+
 class Receiver {
  public:
   Receiver(Link& link, fabric::ConnectionEvents& events) : link_(link), events_(events), stream_(link) {}

@@ -202,6 +202,14 @@ TEST_CASE("registered memory whose file was cut ends the connection with IO_ERRO
           victim.connection->register_memory(reinterpret_cast<uintptr_t>(memory), kFile, kRemoteAll);
       REQUIRE(ftruncate(file, 0) == 0);
       victim.peer.send(fpdu(write_header(region->rkey(), region->address()), pattern(size, 1)));
+      victim.events.wait_receive_failed();
+      // Why can be told to the peer still, however much of its own is on the way.
+      victim.peer.send(fpdu(write_header(region->rkey(), region->address()), pattern(size, 2)));
+      victim.connection->post_send(send_of(*victim.inbox, 8));
+      victim.connection->disconnect();
+      CHECK(victim.peer.receive_fpdu().payload == Bytes(8, 0xee));
+      CHECK(victim.peer.at_end());
+      victim.peer.close();
       victim.events.wait_closed();
       CHECK(victim.events.reason_code() == "IO_ERROR");
       CHECK(victim.events.reason_text().find("memfd:cut") != std::string::npos);

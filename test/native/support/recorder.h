@@ -49,6 +49,11 @@ class Recorder : public fabric::ConnectionEvents {
     }
     if (hook) hook(completion);
   }
+  void on_receive_failed(const Error&) override {
+    std::lock_guard lock(mutex_);
+    receive_failed_ = true;
+    event();
+  }
   void on_closed(const Error* reason) override {
     std::lock_guard lock(mutex_);
     ++closed_;
@@ -65,6 +70,9 @@ class Recorder : public fabric::ConnectionEvents {
   }
   void wait_recvs(size_t count) {
     wait("on_recv", [&] { return recvs_.size() >= count; });
+  }
+  void wait_receive_failed() {
+    wait("on_receive_failed", [this] { return receive_failed_; });
   }
   void wait_closed() {
     wait("on_closed", [this] { return closed_ != 0; });
@@ -117,6 +125,7 @@ class Recorder : public fabric::ConnectionEvents {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   bool established_ = false;
+  bool receive_failed_ = false;
   bool seen_closed_ = false;
   int closed_ = 0;
   int late_ = 0;
