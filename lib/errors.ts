@@ -1,15 +1,18 @@
+export const PHASES = [
+  'configure',
+  'listen',
+  'connect',
+  'negotiate',
+  'setup',
+  'ram',
+  'device-state',
+  'commit',
+  'close',
+  'image',
+] as const;
+
 /** Where in a migration an error happened. */
-export type Phase =
-  | 'configure'
-  | 'listen'
-  | 'connect'
-  | 'negotiate'
-  | 'setup'
-  | 'ram'
-  | 'device-state'
-  | 'commit'
-  | 'close'
-  | 'image';
+export type Phase = (typeof PHASES)[number];
 
 /**
  * Every code that a {@link MigrationError} can carry. Codes are stable: programs may rely on them.

@@ -235,6 +235,7 @@ export class MigrationDestination extends Migration {
     signal: AbortSignal,
   ): Promise<MigrationFacts> {
     this.enter('negotiate');
+    connection.tellsReasons = agreed.reasons;
     try {
       const session = new DestinationSession({
         connection,
@@ -255,7 +256,7 @@ export class MigrationDestination extends Migration {
     } catch (error) {
       const failure = inPhase(toMigrationError(error, this.statistics.phase), this.statistics.phase);
       // Told of a failure, the source would let its VM go on.
-      await (failure.code === 'COMMIT_UNKNOWN' ? connection.close() : connection.fail());
+      await (failure.code === 'COMMIT_UNKNOWN' ? connection.close() : connection.fail(failure));
       throw failure;
     } finally {
       await connection.close();

@@ -130,7 +130,7 @@ export class MigrationSource extends Migration {
       return describe(connection, agreed, provider, this.#vm.layout.machine, summary);
     } catch (error) {
       const failure = toMigrationError(error, this.statistics.phase);
-      await connection.fail();
+      await connection.fail(failure);
       throw failure;
     } finally {
       this.#connection = undefined;
@@ -171,7 +171,7 @@ export class MigrationSource extends Migration {
       const failure = toMigrationError(error, this.statistics.phase);
       // The guest first: the peer may be told a moment later.
       const outcome = await this.#giveBack(guest, failure);
-      await connection.fail();
+      await connection.fail(failure);
       throw outcome;
     } finally {
       await session.close();
@@ -227,6 +227,7 @@ export class MigrationSource extends Migration {
   #negotiate(connection: Connection, offer: SourceOffer): Agreed {
     this.enter('negotiate');
     const agreed = acceptCapabilities(connection.privateData, offer);
+    connection.tellsReasons = agreed.reasons;
     requireCommit(this.#options, agreed);
     if (offer.pinAll && !agreed.pinAll) {
       this.emit('notice', 'the destination declined pin-all: registering dynamically');

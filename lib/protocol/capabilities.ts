@@ -28,6 +28,7 @@ const EXTENSION_VERSION = 1;
 const FLAG_COMMIT = 0x1;
 const FLAG_PIN_BUDGET = 0x2;
 const FLAG_SPARSE = 0x4;
+const FLAG_REASON = 0x8;
 const U64_MAX = (1n << 64n) - 1n;
 
 export interface Capabilities {
@@ -68,6 +69,8 @@ export interface Agreed {
   readonly pinAll: boolean;
   readonly commit: boolean;
   readonly sparse: boolean;
+  /** An ERROR may say why (reason.ts). */
+  readonly reasons: boolean;
   /** The destination's budget, which the source keeps to. Absent: it has none, or the source knows nothing of budgets. */
   readonly pinBudget?: bigint;
   /** The peer sent our tail: it is one of ours, not QEMU. */
@@ -93,7 +96,7 @@ export function requestCapabilities(offer: SourceOffer): Uint8Array {
   return encodeCapabilities({
     version: PROTOCOL_VERSION,
     flags: offer.pinAll ? FLAG_PIN_ALL : 0,
-    extension: extensionOf(offer, offer.ramBytes, true),
+    extension: extensionOf({ ...offer, reasons: true }, offer.ramBytes, true),
   });
 }
 
@@ -150,16 +153,17 @@ const bytesOf = (peer: Capabilities): bigint | undefined =>
   hasFlag(peer, FLAG_PIN_BUDGET) ? peer.extension?.bytes : undefined;
 
 function extensionOf(
-  uses: { commit: boolean; sparse?: boolean },
+  uses: { commit: boolean; sparse?: boolean; reasons: boolean },
   bytes: bigint | undefined,
   checked: boolean,
 ): Extension {
   const commit = uses.commit ? FLAG_COMMIT : 0;
   const sparse = uses.sparse ? FLAG_SPARSE : 0;
+  const reason = uses.reasons ? FLAG_REASON : 0;
   const budget = bytes === undefined ? 0 : FLAG_PIN_BUDGET;
   return {
     version: EXTENSION_VERSION,
-    flags: commit | sparse | budget,
+    flags: commit | sparse | reason | budget,
     ...(bytes !== undefined && { bytes }),
     checked,
   };
@@ -175,6 +179,7 @@ function agree(peer: Capabilities, offer: Offer, pinBudget: bigint | undefined):
     pinAll: offer.pinAll && (peer.flags & FLAG_PIN_ALL) !== 0,
     commit: offer.commit && hasFlag(peer, FLAG_COMMIT),
     sparse: offer.sparse === true && hasFlag(peer, FLAG_SPARSE),
+    reasons: hasFlag(peer, FLAG_REASON),
     ...(pinBudget === undefined ? {} : { pinBudget }),
     extended: peer.extension !== undefined,
   };

@@ -63,6 +63,9 @@ function withRest(message: ControlMessage, header: Header): ControlMessage {
 function decodeData(header: Header, data: Uint8Array): ControlMessage {
   const { type, phase } = header;
   switch (type) {
+    case 'ERROR':
+      // Whatever it carries, it says that the peer has failed.
+      return data.length === 0 ? { type } : { type, reason: data };
     case 'QEMU_FILE':
       if (data.length === 0) throw malformed(phase, 'QEMU_FILE carries no bytes');
       return { type, bytes: data };

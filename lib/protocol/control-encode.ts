@@ -46,6 +46,8 @@ export function canonicalRepeat(message: ControlMessage): number {
 
 function encodeData(message: ControlMessage): Uint8Array {
   switch (message.type) {
+    case 'ERROR':
+      return message.reason ?? new Uint8Array(0);
     case 'QEMU_FILE':
       if (message.bytes.length === 0) throw unsendable(message, 'it has no bytes');
       return message.bytes;

@@ -39,12 +39,7 @@ export const CONTROL_TYPE = {
 export type ControlType = keyof typeof CONTROL_TYPE;
 
 /** Types whose data portion is empty. */
-export type EmptyType =
-  | 'ERROR'
-  | 'READY'
-  | 'RAM_BLOCKS_REQUEST'
-  | 'REGISTER_FINISHED'
-  | 'UNREGISTER_FINISHED';
+export type EmptyType = 'READY' | 'RAM_BLOCKS_REQUEST' | 'REGISTER_FINISHED' | 'UNREGISTER_FINISHED';
 
 /**
  * A command to register or to unregister (24 bytes). REGISTER: `key` is an address in the destination's ram_addr space and the
@@ -94,6 +89,8 @@ interface HeaderRest {
 export type ControlMessage = HeaderRest &
   (
     | { readonly type: EmptyType }
+    /** `reason` (reason.ts) only between two ends that have agreed on it; QEMU's ERROR has no data. */
+    | { readonly type: 'ERROR'; readonly reason?: Uint8Array }
     | { readonly type: 'QEMU_FILE'; readonly bytes: Uint8Array }
     | { readonly type: 'RAM_BLOCKS_RESULT'; readonly blocks: readonly DestinationBlock[] }
     | ({ readonly type: 'COMPRESS' } & CompressCommand)

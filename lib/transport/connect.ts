@@ -6,7 +6,7 @@ import type {
   NativeConnectionRequest,
   NativeListener,
 } from '../native/transport.ts';
-import { Connection } from './connection.ts';
+import { Connection, type PeerRole } from './connection.ts';
 import type { ProviderName } from './provider.ts';
 import { throwIfAborted, within } from './wait.ts';
 
@@ -32,12 +32,13 @@ export async function connect(
 ): Promise<Connection> {
   throwIfAborted(signal, 'connect');
   const connection = native.createConnection(provider, endpoint, options);
-  return handshake(connection, connection.connect(privateData), options, signal);
+  return handshake(connection, connection.connect(privateData), 'destination', options, signal);
 }
 
 async function handshake(
   connection: NativeConnection,
   established: Promise<Uint8Array | undefined>,
+  peer: PeerRole,
   options: NativeConnectionOptions,
   signal?: AbortSignal,
 ): Promise<Connection> {
@@ -49,7 +50,7 @@ async function handshake(
       signal,
       what: 'the connection to be established',
     });
-    return new Connection(connection, data ?? new Uint8Array());
+    return new Connection(connection, data ?? new Uint8Array(), peer);
   } catch (error) {
     await connection.close().catch(() => {});
     throw toMigrationError(error, 'connect');
@@ -80,6 +81,7 @@ export class IncomingConnection {
     return handshake(
       connection,
       connection.accept(privateData).then(() => this.privateData),
+      'source',
       this.#options,
       signal,
     );

@@ -1,4 +1,4 @@
-import { MigrationError, type Phase, toMigrationError } from '../errors.ts';
+import { type ErrorCode, MigrationError, type Phase, toMigrationError } from '../errors.ts';
 import type { NativeMapping } from '../native/memory.ts';
 import type {
   NativeConnection,
@@ -8,12 +8,14 @@ import type {
   NativeWriteResult,
 } from '../native/transport.ts';
 import { type ControlMessage, decodeControl, encodeControl } from '../protocol/control.ts';
+import { decodeReason, encodeReason, type PeerReason } from '../protocol/reason.ts';
 import { throwIfAborted, within } from './wait.ts';
 
 /** A turn-taking peer never has more than an answer, a READY and an ERROR under way. */
 const INBOX_LIMIT = 4;
-/** How long a failing side tries to tell its peer. */
+/** How long a failing side waits for the wire to move before it gives up telling its peer, and how often it looks. */
 const ERROR_NOTICE_MS = 1_000;
+const ERROR_NOTICE_LOOKS = 10;
 /** A provider that refuses a peer's message lingers for a second before it reports the end. */
 const END_REASON_MS = 2_000;
 
@@ -22,6 +24,12 @@ export interface Received {
   readonly message: ControlMessage;
   readonly bytes: Uint8Array;
 }
+
+/** Which end of the migration the peer is. */
+export type PeerRole = 'source' | 'destination';
+
+/** Codes of a call that failed because the connection ends, which may have a better reason. */
+const ENDS: ReadonlySet<string> = new Set<ErrorCode>(['CONNECTION_CLOSED', 'CONNECTION_LOST']);
 
 /** How a connection ended. */
 export interface ConnectionEnd {
@@ -37,23 +45,25 @@ export interface ConnectionEnd {
 export class Connection {
   /** Labels this connection's errors; the migration sets it as it goes. */
   phase: Phase = 'negotiate';
+  /** The peer understands an ERROR that says why; set when that has been agreed. */
+  tellsReasons = false;
   readonly info: NativeConnectionInfo;
   /** The peer's private data. */
   readonly privateData: Uint8Array;
 
   readonly #native: NativeConnection;
+  readonly #peer: PeerRole;
   readonly #regions = new Set<NativeMemoryRegion>();
   readonly #inbox: Received[] = [];
   readonly #ended = new AbortController();
   #end: ConnectionEnd | undefined;
-  /** The connection itself has ended; `#end` may also be that this side gave it up. */
-  #gone = false;
   #wake: (() => void) | undefined;
   #closing: Promise<void> | undefined;
 
   /** `native` is established; this object owns it from now on. */
-  constructor(native: NativeConnection, privateData: Uint8Array) {
+  constructor(native: NativeConnection, privateData: Uint8Array, peer: PeerRole) {
     this.#native = native;
+    this.#peer = peer;
     this.info = native.info;
     this.privateData = privateData;
     void this.#pump();
@@ -75,7 +85,9 @@ export class Connection {
 
   async #pump(): Promise<void> {
     try {
-      for (let bytes = await this.#take(); bytes !== null; bytes = await this.#take()) {
+      for (;;) {
+        const bytes = await this.#native.receive();
+        if (bytes === null) break;
         this.#deliver({ message: decodeControl(bytes), bytes });
       }
       this.#finish(true, this.#orderlyEnd());
@@ -84,20 +96,9 @@ export class Connection {
     }
   }
 
-  async #take(): Promise<Uint8Array | null> {
-    try {
-      const bytes = await this.#native.receive();
-      this.#gone = bytes === null;
-      return bytes;
-    } catch (error) {
-      this.#gone = true;
-      throw error;
-    }
-  }
-
   #deliver(received: Received): void {
     const { message } = received;
-    if (message.type === 'ERROR') throw this.#peerError();
+    if (message.type === 'ERROR') throw this.#peerError(message.reason);
     if (this.#inbox.length >= INBOX_LIMIT) {
       throw new MigrationError(
         'PROTOCOL_ERROR',
@@ -109,12 +110,16 @@ export class Connection {
     this.#wake?.();
   }
 
-  #peerError(): MigrationError {
-    return new MigrationError(
-      'PEER_ERROR',
-      this.phase,
-      `the peer (${this.info.peerAddress}) reported that the migration failed on its side: its own log says why`,
-    );
+  #peerError(data: Uint8Array | undefined): MigrationError {
+    const reason = data && decodeReason(data);
+    const { code, phase, message } = reason ?? { message: '' };
+    const details = {
+      ...(code && { peerCode: code }),
+      ...(phase && { peerPhase: phase }),
+      ...(message !== '' && { peerMessage: message }),
+    };
+    const who = `the ${this.#peer} (${this.info.peerAddress})`;
+    return new MigrationError('PEER_ERROR', this.phase, peerSays(who, reason), { details });
   }
 
   #orderlyEnd(): MigrationError {
@@ -136,7 +141,7 @@ export class Connection {
   /** Why the connection ended says more than that a call on it failed, and may be known a moment later. */
   async #endError(error: unknown): Promise<MigrationError> {
     const failure = this.#labelled(error);
-    if (!this.#end && failure.code === 'CONNECTION_CLOSED') {
+    if (!this.#end && ENDS.has(failure.code)) {
       await this.waitForEnd({ timeoutMs: END_REASON_MS }).catch(() => {});
     }
     return this.#end?.error ?? failure;
@@ -250,19 +255,33 @@ export class Connection {
     this.#native.setMaxBandwidth(bytesPerSecond);
   }
 
-  /** Stops writing, tells the peer that the migration failed, as far as it still can be told, and disconnects. Never throws. */
-  async fail(): Promise<void> {
+  /** Stops writing, tells the peer that the migration failed and why, as far as it still can be told, and disconnects. Never throws. */
+  async fail(failure: MigrationError): Promise<void> {
     this.#native.cancelWrites();
-    // A peer that sent something wrong is still there and is told; one that has failed itself knows.
-    if (!this.#gone && this.#end?.error.code !== 'PEER_ERROR') {
-      await within(this.#native.send(encodeControl({ type: 'ERROR' })), {
-        phase: 'close',
-        timeoutMs: ERROR_NOTICE_MS,
-        what: 'the network to take an ERROR',
-      }).catch(() => {});
+    // A peer that sent something wrong is still there and is told, as is one whose bytes find no room here; one that has failed itself knows.
+    if (this.#end?.error.code !== 'PEER_ERROR') {
+      const reason = this.tellsReasons ? { reason: encodeReason(failure) } : {};
+      await this.#whileItMoves(this.#native.send(encodeControl({ type: 'ERROR', ...reason })));
       await this.disconnect(ERROR_NOTICE_MS);
     }
     await this.close();
+  }
+
+  /** An ERROR stands behind the WRITEs that are on their way, and a slow network takes its time for those. */
+  async #whileItMoves(sending: Promise<void>): Promise<void> {
+    const limits = {
+      phase: 'close',
+      timeoutMs: ERROR_NOTICE_MS,
+      what: 'the network to take an ERROR',
+    } as const;
+    for (let look = 0; look < ERROR_NOTICE_LOOKS; look++) {
+      const before = this.stats().bytesSent;
+      const late = await within(sending, limits).then(
+        () => false,
+        (error: unknown) => error instanceof MigrationError && error.code === 'TIMEOUT',
+      );
+      if (!late || this.stats().bytesSent === before) return;
+    }
   }
 
   /** Sends what is queued and ends the connection, within `timeoutMs`. Never throws. */
@@ -290,4 +309,13 @@ export class Connection {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+function peerSays(who: string, reason: PeerReason | undefined): string {
+  if (reason === undefined)
+    return `${who} reported that the migration failed on its side: its own log says why`;
+  const { code, phase, message } = reason;
+  if (code === 'CANCELLED') return `the migration was cancelled at ${who}`;
+  const where = [code, phase && `phase ${phase}`].filter((part) => part !== undefined).join(', ');
+  return `the migration failed at ${who}: ${message || 'it does not say why'}${where && ` (there ${where})`}`;
 }

@@ -42,6 +42,7 @@ describe('captured private data', () => {
       pinAll: name === 'pin-all',
       commit: false,
       sparse: false,
+      reasons: false,
       extended: false,
     });
     expect(acceptCapabilities(reply, ALL)).toEqual(answered.agreed);
@@ -51,8 +52,8 @@ describe('captured private data', () => {
 
 describe('requestCapabilities', () => {
   it('is QEMU’s 8 bytes with our tail behind them, within what InfiniBand leaves', () => {
-    expect(hex(requestCapabilities(ALL))).toBe(hex(checked(true, 1)));
-    expect(hex(requestCapabilities(NONE))).toBe(hex(checked(false, 0)));
+    expect(hex(requestCapabilities(ALL))).toBe(hex(checked(true, 9)));
+    expect(hex(requestCapabilities(NONE))).toBe(hex(checked(false, 8)));
     expect(requestCapabilities(ALL).length).toBeLessThanOrEqual(PRIVATE_DATA_MAX_BYTES);
   });
 });
@@ -75,6 +76,7 @@ describe('two ends of ours', () => {
           pinAll: source.pinAll && destination.pinAll,
           commit: source.commit && destination.commit,
           sparse: source.sparse && destination.sparse,
+          reasons: true,
           ...(source.ramBytes !== undefined && destination.pinBudget !== undefined
             ? { pinBudget: destination.pinBudget }
             : {}),
@@ -93,7 +95,7 @@ describe('answerCapabilities', () => {
     expect(hex(answerCapabilities(request, ALL).reply)).toBe(
       hex(
         v1(1, 1)
-          .raw(tail(1, 12, 1))
+          .raw(tail(1, 12, 9))
           .bytes(),
       ),
     );
@@ -137,9 +139,9 @@ describe('a pin budget', () => {
   const request = requestCapabilities({ ...ALL, ramBytes: 1n << 30n });
 
   it('travels behind the flags, with the RAM of the source on the way there', () => {
-    expect(hex(request)).toBe(hex(checked(true, 3, 1n << 30n)));
+    expect(hex(request)).toBe(hex(checked(true, 11, 1n << 30n)));
     const { reply } = answerCapabilities(request, { ...ALL, pinAll: false, pinBudget: 64n << 20n });
-    expect(hex(reply)).toBe(hex(checked(false, 3, 64n << 20n)));
+    expect(hex(reply)).toBe(hex(checked(false, 11, 64n << 20n)));
     expect(acceptCapabilities(reply, { ...ALL, ramBytes: 1n << 30n })).toMatchObject({
       pinAll: false,
       pinBudget: 64n << 20n,
@@ -173,7 +175,14 @@ describe('a pin budget', () => {
       .raw(tail(1, 12, 1))
       .bytes();
     const agreed = acceptCapabilities(reply, { ...ALL, sparse: true, ramBytes: 1n });
-    expect(agreed).toEqual({ version: 1, pinAll: true, commit: true, sparse: false, extended: true });
+    expect(agreed).toEqual({
+      version: 1,
+      pinAll: true,
+      commit: true,
+      sparse: false,
+      reasons: false,
+      extended: true,
+    });
   });
 
   it('decides whether a source of that size gets pin-all', () => {
@@ -287,6 +296,7 @@ describe('acceptCapabilities', () => {
       pinAll: false,
       commit: false,
       sparse: false,
+      reasons: false,
       extended: true,
     });
   });
