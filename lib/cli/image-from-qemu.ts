@@ -1,4 +1,5 @@
 import { fromQemu } from '../image/index.ts';
+import { coverageLine } from './coverage-view.ts';
 import { formatBytes } from './format.ts';
 import { noticeLeftovers } from './image-clean.ts';
 import { imageProgress } from './image-view.ts';
@@ -26,15 +27,16 @@ export async function imageFromQemu(
     ...(sharedRam && { sharedRam }),
   });
   for (const path of result.removedPartials) reporter.notice(`removed ${path}, left by a receive that died`);
-  const { machine, ramBytes, streamBytes, completeness } = result;
+  const { machine, ramBytes, streamBytes, completeness, coverage } = result;
   reporter.completed(result, [
     `made ${image}: ${machine}, ${formatBytes(ramBytes)} of RAM out of a stream of ${formatBytes(streamBytes)}`,
+    coverageLine(coverage, 'the stream'),
     COMPLETENESS[completeness],
   ]);
 }
 
 const COMPLETENESS = {
   commit: 'the source confirmed what it sent',
-  vmdescription: 'the description of the VM at the end of the stream says that it is whole',
+  vmdescription: 'its device state is whole by the description of the VM at the end of the stream',
   none: 'nothing proves that the stream was whole: it was taken because of --accept-unproven',
 } as const;

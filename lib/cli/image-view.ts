@@ -37,15 +37,18 @@ export function imageBar({ phase, done, total }: ImageProgress, seconds: number)
   };
 }
 
+const COVERAGE = { 'with-gaps': 'with gaps', unknown: 'perhaps with gaps' } as const;
+
 export function inspectionLines(image: ImageInspection): readonly string[] {
   const { provenance, devices } = image;
   const from = provenance.peer === undefined ? '' : ` from ${provenance.peer}`;
   const by = provenance.provider === undefined ? '' : ` over ${provenance.provider}`;
+  const coverage = provenance.coverage === undefined ? '' : `, RAM ${COVERAGE[provenance.coverage]}`;
   return [
     `image         ${image.path}`,
     `machine       ${image.machine}, pages of ${image.pageSize} bytes`,
     `made          ${image.created} by ${image.tool}`,
-    `origin        ${provenance.origin}${from}${by}, completeness: ${provenance.completeness}`,
+    `origin        ${provenance.origin}${from}${by}, completeness: ${provenance.completeness}${coverage}`,
     `RAM           ${formatBytes(image.ramBytes)}, ${formatBytes(image.allocatedBytes)} on disk`,
     ...image.blocks.map(blockLine),
     `device state  ${formatBytes(image.deviceStateBytes)}, ${devices === undefined ? 'without a description' : `${devices.length} devices`}`,

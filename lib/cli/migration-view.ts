@@ -1,6 +1,7 @@
 /** A migration's progress and result as people read them. */
 import type { MigrationResult } from '../migration/result.ts';
 import type { MigrationProgress } from '../migration/statistics.ts';
+import { coverageLine } from './coverage-view.ts';
 import { formatBytes, formatDuration, formatRate } from './format.ts';
 import type { BarState } from './reporter.ts';
 
@@ -36,6 +37,7 @@ export function migrationSummary(
     `${verb} ${what} ${direction} ${result.peer}: ${result.machine}, ${formatBytes(ram.total)} of RAM in ${ramSeconds}` +
       `${content}, ${formatBytes(result['device-state-bytes'])} of device state`,
     `provider ${result.provider}: ${result['provider-reason']}; ${pinning(result)}, CRC ${onOff(result.crc)}`,
+    ...(result.coverage ? [coverageLine(result.coverage, 'the source')] : []),
     OUTCOME[verb][result.outcome],
   ];
 }
@@ -58,6 +60,6 @@ const OUTCOME = {
   },
   received: {
     committed: 'committed: the source knows that the VM is here',
-    unconfirmed: 'complete here; the source was not told. Do not run the VM there again',
+    unconfirmed: 'the VM is here; the source was not told. Do not run it there again',
   },
 } as const;

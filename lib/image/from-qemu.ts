@@ -34,8 +34,8 @@ export interface FromQemuResult extends QemuStreamFacts {
 /**
  * Reads a plain QEMU stream (QMP `migrate exec:cat>FILE`) into a new image at `imagePath`. The input may be a pipe; memory used
  * beyond the mapped RAM is a few chunks of it. When it fails, nothing is left behind and a Readable is destroyed.
- * @throws MigrationError IMAGE_EXISTS; STREAM_ERROR: not a stream that can be read; STREAM_TRUNCATED: it ends too early, or has no
- *   VMDESCRIPTION (see `acceptUnproven`); INVALID_ARGUMENT: `sharedRam` is missing or does not fit; BLOCK_MISMATCH; DISK_FULL,
+ * @throws MigrationError IMAGE_EXISTS; STREAM_ERROR: not a stream that can be read; STREAM_TRUNCATED: it ends too early, lacks pages that
+ *   nothing allows to be left out, or has no VMDESCRIPTION (see `acceptUnproven`); INVALID_ARGUMENT: `sharedRam` is missing or does not fit; BLOCK_MISMATCH; DISK_FULL,
  *   OUT_OF_MEMORY, PERMISSION_DENIED, IO_ERROR; CANCELLED.
  */
 export async function fromQemu(
@@ -79,6 +79,7 @@ async function importStream(
   });
   for await (const chunk of chunks) await stream.push(chunk);
   const facts = stream.finish();
+  if (facts.coverage.state !== 'whole') writer.setProvenance({ coverage: facts.coverage.state });
   await commit(writer, options.signal);
   return { ...facts, path: writer.path, removedPartials: writer.removedPartials };
 }

@@ -67,6 +67,8 @@ const provenance = z.strictObject({
   provider: text(64).optional(),
   /** What proved that the VM is whole: the commit handshake, the VMDESCRIPTION behind the device state, or nothing. */
   completeness: z.enum(['commit', 'vmdescription', 'none']),
+  /** Absent: every page of RAM was told. See Coverage of lib/ram/coverage.ts. */
+  coverage: z.enum(['with-gaps', 'unknown']).optional(),
 });
 
 const manifestSchema = z.strictObject({

@@ -3,6 +3,7 @@ import type { NativeMemory, NativePageReader } from '../native/memory.ts';
 import { type StreamEvent, StreamParser } from '../protocol/stream.ts';
 import { CAPABILITY_IGNORE_SHARED } from '../protocol/stream-format.ts';
 import type { DeviceStateResult } from '../protocol/tail.ts';
+import { type Coverage, type MissingPages, missingPagesError, WHOLE, withGaps } from '../ram/coverage.ts';
 import type { DestinationTarget, RamBlockLayout } from '../ram/vm.ts';
 import type { Completeness } from './manifest.ts';
 import { STREAM_PAGE_SIZE } from './page-size.ts';
@@ -27,6 +28,8 @@ export interface QemuStreamFacts {
   readonly ramBytes: bigint;
   readonly streamBytes: bigint;
   readonly completeness: Completeness;
+  /** Whether the stream told of every page that it has to bring; `whole` or `with-gaps`. */
+  readonly coverage: Coverage;
 }
 
 type Configuration = Extract<StreamEvent, { type: 'configuration' }>;
@@ -67,12 +70,14 @@ export class QemuStreamImport {
     if (this.#mode !== 'device-state') throw this.#truncated();
     const state = this.#options.deviceState();
     if (!state.complete && !this.#options.acceptUnproven) throw unproven(state.reason);
+    const coverage = this.#coverage(state);
     this.#report('commit');
     return {
       machine: this.#configuration?.machine ?? '',
       ramBytes: this.#ramBytes(),
       streamBytes: this.#streamBytes,
       completeness: state.complete ? 'vmdescription' : 'none',
+      coverage,
     };
   }
 
@@ -84,7 +89,7 @@ export class QemuStreamImport {
       if (event.type === 'ram-start') await this.#allocate(event);
       if (event.type === 'pages') return this.#handOver('pages');
       if (event.type === 'ram-end') {
-        this.#checkCoverage();
+        this.#checkShared();
         return this.#handOver('device-state');
       }
     }
@@ -121,12 +126,40 @@ export class QemuStreamImport {
     return bytes.subarray(bytes.length);
   }
 
-  /** With x-ignore-shared the stream does not say whose pages are left out: too few pages tell that some are. */
-  #checkCoverage(): void {
+  /** With x-ignore-shared the stream does not say whose pages are left out: a block without any tells it. */
+  #checkShared(): void {
     if (!this.#configuration?.capabilities.includes(CAPABILITY_IGNORE_SHARED)) return;
-    const expected = this.#ramBytes() / BigInt(this.#configuration.pageSize);
-    const found = this.#pages?.pagesRead ?? 0n;
-    if (found < expected) throw this.#missingPages(found, expected);
+    const shared = this.#missing().filter(({ pages, of }) => pages === of);
+    if (shared.length > 0) throw this.#notShared(shared);
+  }
+
+  /** @throws MigrationError STREAM_TRUNCATED: pages are missing, and nothing says that they may be */
+  #coverage(state: DeviceStateResult): Coverage {
+    const missing = this.#missing();
+    if (missing.length === 0) return WHOLE;
+    const causes = (state.complete && state.mayLeaveOut) || [];
+    // A guest that tells its free pages has others too.
+    if (causes.length > 0 && this.#contentPages() > 0n) return withGaps(bytesOf(missing), causes);
+    throw missingPagesError('image', 'the QEMU stream', missing, this.#advice());
+  }
+
+  #advice(): string {
+    const many =
+      'Migrate again with the capability multifd off: with it pages travel on channels of their own, which are not in the stream';
+    return this.#contentPages() === 0n ? `It has no page with content at all. ${many}` : many;
+  }
+
+  #contentPages(): bigint {
+    return (this.#pages?.pagesRead ?? 0n) - (this.#pages?.zeroPages ?? 0n);
+  }
+
+  #missing(): MissingPages[] {
+    const brought = this.#brought();
+    const pageSize = BigInt(this.#configuration?.pageSize ?? 1);
+    return (this.#pages?.missing() ?? []).map(({ block, pages, first }) => {
+      const { name = '', length = 0n } = brought[block] ?? {};
+      return { name, pages, first, of: length / pageSize };
+    });
   }
 
   #brought(): RamBlockLayout[] {
@@ -158,15 +191,17 @@ export class QemuStreamImport {
     return new MigrationError('STREAM_TRUNCATED', 'image', message, { details });
   }
 
-  #missingPages(found: bigint, expected: bigint): MigrationError {
-    const names = this.#brought().map(({ name }) => name);
+  #notShared(blocks: readonly MissingPages[]): MigrationError {
+    const names = blocks.map(({ name }) => name).join(', ');
     const message =
-      `the QEMU stream holds ${found} of the ${expected} pages of ${names.join(', ')}: QEMU left out ` +
-      'RAM that is shared (x-ignore-shared). Name the file of each such block in sharedRam (--shared-ram BLOCK=FILE), ' +
-      'or migrate with that capability off';
-    return new MigrationError('INVALID_ARGUMENT', 'image', message, { details: { found, expected } });
+      `the QEMU stream holds no page of ${names}: QEMU left out RAM that is shared (x-ignore-shared). Name the file of each such block in ` +
+      'sharedRam (--shared-ram BLOCK=FILE), or migrate with that capability off';
+    return new MigrationError('INVALID_ARGUMENT', 'image', message, { details: { blocks: names } });
   }
 }
+
+const bytesOf = (missing: readonly MissingPages[]): bigint =>
+  missing.reduce((sum, { pages }) => sum + pages, 0n) * BigInt(STREAM_PAGE_SIZE);
 
 function checkPageSize(event: Configuration): Configuration {
   if (event.pageSize === STREAM_PAGE_SIZE) return event;

@@ -16,7 +16,7 @@ export interface ReadQemuStreamOptions {
 /**
  * Reads a plain QEMU stream (QMP `migrate`) into memory that the caller has: `allocate` gives the blocks, `append` gets the device
  * state. It ends with the input, which is destroyed when it fails and is a Readable.
- * @throws MigrationError STREAM_ERROR: not a stream that can be read; STREAM_TRUNCATED: it ends too early; INVALID_ARGUMENT: `shared` does
+ * @throws MigrationError STREAM_ERROR: not a stream that can be read; STREAM_TRUNCATED: it ends too early or lacks pages; INVALID_ARGUMENT: `shared` does
  *   not fit; CANCELLED, IO_ERROR; what the target throws.
  */
 export async function readQemuStream(

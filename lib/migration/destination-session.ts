@@ -4,6 +4,7 @@ import { type Commit, type CommitStatus, compareCommits, SentDigest } from '../p
 import type { CompressCommand, DestinationBlock, RegisterCommand } from '../protocol/control.ts';
 import { type StreamEvent, StreamParser } from '../protocol/stream.ts';
 import { DeviceStateCheck } from '../protocol/tail.ts';
+import { type Coverage, WHOLE } from '../ram/coverage.ts';
 import { digestRam } from '../ram/digest.ts';
 import type { Arrival, DestinationTarget, RamBlock, VmLayout } from '../ram/vm.ts';
 import type { Connection } from '../transport/connection.ts';
@@ -15,6 +16,7 @@ import { type DestinationAction, type DestinationState, step } from './destinati
 import { Registrations } from './registrations.ts';
 import { WRITTEN_THROUGHOUT } from './source-pins.ts';
 import type { Statistics } from './statistics.ts';
+import { ToldPages } from './told-pages.ts';
 
 /** What a session reports when the VM is whole. */
 export interface ReceivedSummary {
@@ -22,6 +24,7 @@ export interface ReceivedSummary {
   readonly deviceStateBytes: number;
   /** The source has been told that the VM is here. */
   readonly committed: boolean;
+  readonly coverage: Coverage;
   readonly pinBudget?: bigint;
   readonly registeredPeak: bigint;
 }
@@ -58,6 +61,9 @@ export class DestinationSession {
   #blocks: readonly RamBlock[] = [];
   #announced: readonly AnnouncedBlock[] = [];
   #registrations: Registrations | undefined;
+  /** Of a source that confirms nothing. The commit handshake says itself what was sent. */
+  #told: ToldPages | undefined;
+  #coverage = WHOLE;
   #deviceStateBytes = 0;
 
   constructor(context: Context) {
@@ -84,6 +90,7 @@ export class DestinationSession {
       layout: this.#layout as VmLayout,
       deviceStateBytes: this.#deviceStateBytes,
       committed,
+      coverage: this.#coverage,
       ...this.#pinFacts(),
     };
   }
@@ -101,6 +108,7 @@ export class DestinationSession {
   async #serve(): Promise<Commit | undefined> {
     for (;;) {
       if (this.#state.name === 'device' && !this.#state.commit && this.#deviceState.result().complete) {
+        this.#coverage = this.#told?.coverage(this.#deviceState.result()) ?? WHOLE;
         return this.#awaitDisconnect();
       }
       const { limits, commitTimeoutMs } = this.#context;
@@ -197,7 +205,9 @@ export class DestinationSession {
   }
 
   async #announceBlocks(): Promise<void> {
-    const regions = this.#context.agreed.pinAll ? await this.#registered().registerAll() : [];
+    const { connection, agreed } = this.#context;
+    if (!agreed.commit) this.#told = new ToldPages(connection, this.#blocks, agreed, this.#pageSize);
+    const regions = agreed.pinAll ? await this.#registered().registerAll() : [];
     const blocks: DestinationBlock[] = this.#blocks.map(({ mapping, length }, index) => ({
       hostAddress: mapping.address,
       offset: (this.#announced[index] as AnnouncedBlock).offset,
@@ -222,6 +232,7 @@ export class DestinationSession {
     const { index, span } = checkRange(this.#announced, command, 'COMPRESS');
     const { mapping } = this.#blocks[index] as RamBlock;
     await mapping.zero(span.offset, span.length, !this.#context.connection.info.pinsMemory);
+    this.#told?.zeros(index, span);
     this.#context.statistics.zeroBytes += span.length;
   }
 
@@ -232,6 +243,7 @@ export class DestinationSession {
       // Sparse RAM stays untouched where nothing will be written.
       populate: !this.#context.agreed.sparse || command.padding === WRITTEN_THROUGHOUT,
     }));
+    for (const { index, span } of spans) this.#told?.registered(index, span);
     const results = await allOf(
       spans.map(async ({ index, span, populate }) => ({
         rkey: await this.#registered().register(index, span, populate),
@@ -289,7 +301,9 @@ export class DestinationSession {
     const { connection, target, limits, commitTimeoutMs } = this.#context;
     const { peerAddress: peer, provider } = connection.info;
     throwIfAborted(limits.signal, 'commit');
-    await commitTarget(target, { peer, provider, completeness }, commitTimeoutMs, limits.signal);
+    const { state } = this.#coverage;
+    const arrival = { peer, provider, completeness, ...(state !== 'whole' && { coverage: state }) };
+    await commitTarget(target, arrival, commitTimeoutMs, limits.signal);
   }
 
   #requireWholeStream(): void {

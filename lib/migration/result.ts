@@ -1,4 +1,5 @@
 import type { Agreed } from '../protocol/capabilities.ts';
+import type { Coverage } from '../ram/coverage.ts';
 import type { Connection } from '../transport/connection.ts';
 import type { ChosenProvider, ProviderName } from '../transport/provider.ts';
 import type { MigrationProgress } from './statistics.ts';
@@ -25,6 +26,8 @@ export interface MigrationFacts {
    * the VM is complete here, and the source could not be told.
    */
   readonly outcome: 'committed' | 'unconfirmed';
+  /** At the destination: whether the source has told of every page of RAM. */
+  readonly coverage?: Coverage;
   readonly machine: string;
   /** Bytes of the stream behind RAM. */
   readonly 'device-state-bytes': number;
@@ -40,7 +43,13 @@ export function describe(
   agreed: Agreed,
   provider: ChosenProvider,
   machine: string,
-  summary: { deviceStateBytes: number; committed: boolean; pinBudget?: bigint; registeredPeak: bigint },
+  summary: {
+    deviceStateBytes: number;
+    committed: boolean;
+    coverage?: Coverage;
+    pinBudget?: bigint;
+    registeredPeak: bigint;
+  },
 ): MigrationFacts {
   const { info } = connection;
   return {
@@ -54,6 +63,7 @@ export function describe(
     ...(summary.pinBudget === undefined ? {} : { 'pin-budget': Number(summary.pinBudget) }),
     'registered-peak': Number(summary.registeredPeak),
     outcome: summary.committed ? 'committed' : 'unconfirmed',
+    ...(summary.coverage && { coverage: summary.coverage }),
     machine,
     'device-state-bytes': summary.deviceStateBytes,
   };

@@ -69,6 +69,21 @@ export interface NativeMapping {
   close(): Promise<void>;
 }
 
+/** A block with pages that were not told of: its index, how many, and the offset in bytes of the first. */
+export interface NativeMissing {
+  readonly block: number;
+  readonly pages: bigint;
+  readonly first: bigint;
+}
+
+/** Which pages of some blocks have been told of. Shared with native threads. */
+export interface NativeCoverage {
+  /** The whole pages of a range of a block; a page that is told in part is not told. */
+  add(block: number, offset: bigint, length: bigint): void;
+  /** The blocks with pages that were not told, in order. */
+  missing(): readonly NativeMissing[];
+}
+
 /** Reads the page records of a plain QEMU stream's ram sections into mapped blocks. */
 export interface NativePageReader {
   /**
@@ -78,6 +93,8 @@ export interface NativePageReader {
   push(bytes: Uint8Array, offset: number): Promise<{ consumed: number; done: boolean }>;
   // After EOS a new section may begin; the last block stays known as QEMU's CONTINUE flag demands. One push at a time. After a
   // STREAM_ERROR the reader cannot go on.
+  /** The blocks with pages that no record was about, in order. */
+  missing(): readonly NativeMissing[];
   /** All pages so far, zero ones included. */
   readonly pagesRead: bigint;
   readonly zeroPages: bigint;
@@ -110,6 +127,8 @@ export interface NativeMemory {
    */
   mapCaller(options: { address: bigint; length: bigint; fd?: number }): Promise<NativeMapping>;
   createBitmap(pages: number): NativeBitmap;
+  /** `lengths` of the blocks, in bytes; `pageSize` a power of two. */
+  createCoverage(lengths: readonly bigint[], pageSize: number): NativeCoverage;
   createPageReader(blocks: readonly { name: string; mapping: NativeMapping }[]): NativePageReader;
   createPageWriter(blocks: readonly { name: string; mapping: NativeMapping }[]): NativePageWriter;
 }

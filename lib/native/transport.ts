@@ -3,7 +3,7 @@
  * `code` of lib/errors.ts.
  */
 import type { NativePageDigests } from './dirty.ts';
-import type { NativeBitmap, NativeMapping } from './memory.ts';
+import type { NativeBitmap, NativeCoverage, NativeMapping } from './memory.ts';
 
 export interface NativeConnectionOptions {
   /** Offer or demand MPA CRC32C (software iWARP). */
@@ -78,6 +78,11 @@ export interface NativeConnection {
     length: bigint,
     access: number,
   ): Promise<NativeMemoryRegion>;
+  /**
+   * From here on what the peer's WRITEs place is added to the coverage, whose blocks the mappings are; before a message behind it is received.
+   * Once, before the peer has a key. False: this provider does not learn of it.
+   */
+  observePlacement(coverage: NativeCoverage, mappings: readonly NativeMapping[]): boolean;
   /** Resolves when every WRITE of the job has completed locally. */
   write(job: NativeWriteJob): Promise<NativeWriteResult>;
   /** Fails every write job that is queued, and the running one at its next WRITE. Final. */

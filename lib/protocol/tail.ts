@@ -6,6 +6,8 @@
  *
  * The JSON lists the devices in the order of their FULL sections.
  */
+import type { GapCause } from '../ram/coverage.ts';
+import { ByteSearch } from './byte-search.ts';
 import { RollingWindow } from './rolling-window.ts';
 import { type DeviceName, SectionScan } from './section-scan.ts';
 import { SECTION } from './stream-format.ts';
@@ -15,6 +17,13 @@ import { SECTION } from './stream-format.ts';
  * far beyond its largest VMs, and small beside RAM.
  */
 const DESCRIPTION_MAX_BYTES = 16 * 1024 * 1024;
+/**
+ * The subsection that QEMU's balloon writes once its guest tells it of free pages (type, length, name). It stands within the device's body
+ * only, which the description leaves out.
+ */
+const FREE_PAGE_HINT = Buffer.from('\x05\x26virtio-balloon-device/free-page-report', 'latin1');
+/** The name of a virtio-mem device ends with it, behind the device's path. */
+const VIRTIO_MEM = /(^|\/)virtio-mem$/;
 /** Section type and length, u32, before the JSON. */
 const PREFIX_BYTES = 5;
 const JSON_END = '}'.charCodeAt(0);
@@ -31,7 +40,13 @@ export interface VmDescription {
 }
 
 export type DeviceStateResult =
-  | { readonly complete: true; readonly description: VmDescription; readonly reason?: never }
+  | {
+      readonly complete: true;
+      readonly description: VmDescription;
+      /** What this VM has that lets QEMU leave pages out of its stream. Absent: nothing. */
+      readonly mayLeaveOut?: readonly GapCause[];
+      readonly reason?: never;
+    }
   /** `reason` completes "The device state is not whole: ...". */
   | { readonly complete: false; readonly reason: string };
 
@@ -43,12 +58,14 @@ export class DeviceStateCheck {
   readonly #scan = new SectionScan();
   /** Where the description may begin, the last first. */
   #candidates: readonly number[] = [];
+  readonly #hints = new ByteSearch(FREE_PAGE_HINT);
   readonly #window = new RollingWindow(DESCRIPTION_MAX_BYTES, (block) => this.#scan.push(block));
 
   push(bytes: Uint8Array): void {
     const found = lastPlaces(bytes, SECTION.VMDESCRIPTION, CANDIDATES).map((at) => this.#window.end + at);
     this.#candidates = [...found, ...this.#candidates].slice(0, CANDIDATES);
     this.#window.push(bytes);
+    this.#hints.push(bytes);
   }
 
   /**
@@ -67,7 +84,15 @@ export class DeviceStateCheck {
     if (this.#scan.contains(description.devices, this.#window.unfinished) === false) {
       return incomplete('devices that the description of the VM lists are missing or in another order');
     }
-    return { complete: true, description };
+    const mayLeaveOut = this.#gapCauses(description);
+    return { complete: true, description, ...(mayLeaveOut.length > 0 && { mayLeaveOut }) };
+  }
+
+  #gapCauses({ devices }: VmDescription): GapCause[] {
+    const causes: GapCause[] = [];
+    if (this.#hints.found) causes.push('free-page-hint');
+    if (devices.some(({ name }) => VIRTIO_MEM.test(name))) causes.push('virtio-mem');
+    return causes;
   }
 
   /** The JSON's bytes: they reach exactly to the end, and the prefix gives their length. */

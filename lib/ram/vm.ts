@@ -1,5 +1,6 @@
 import type { NativePageDigests } from '../native/dirty.ts';
 import type { NativeMapping } from '../native/memory.ts';
+import type { Coverage } from './coverage.ts';
 import type { DirtyTracker } from './tracker.ts';
 
 /** A RAM block as QEMU's stream names it. `length` in bytes. */
@@ -85,6 +86,8 @@ export interface Arrival {
   readonly provider: 'iwarp' | 'verbs';
   /** How it is known to be whole: the commit handshake, or QEMU's description at the end of the device state. */
   readonly completeness: 'commit' | 'vmdescription';
+  /** Absent: the source has told of every page. See {@link Coverage}. */
+  readonly coverage?: Exclude<Coverage['state'], 'whole'>;
 }
 
 /** Where a received VM lands. Calls come in this order; `abort` may come at any time, also while another call is under way, and ends it. */

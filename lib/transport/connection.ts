@@ -1,5 +1,5 @@
 import { type ErrorCode, MigrationError, type Phase, toMigrationError } from '../errors.ts';
-import type { NativeMapping } from '../native/memory.ts';
+import type { NativeCoverage, NativeMapping } from '../native/memory.ts';
 import type {
   NativeConnection,
   NativeConnectionInfo,
@@ -235,6 +235,11 @@ export class Connection {
     } catch (error) {
       throw this.#labelled(error);
     }
+  }
+
+  /** From here on the coverage learns what the peer's WRITEs place. False: the provider does not. See {@link NativeConnection}. */
+  observePlacement(coverage: NativeCoverage, mappings: readonly NativeMapping[]): boolean {
+    return this.#native.observePlacement(coverage, mappings);
   }
 
   async deregister(region: NativeMemoryRegion): Promise<void> {

@@ -7,7 +7,9 @@
 #include "bindings/async.h"
 #include "bindings/dirty_bindings.h"
 #include "bindings/memory_bindings.h"
+#include "bindings/memory_coverage.h"
 #include "bindings/region_binding.h"
+#include "engine/placed_pages.h"
 
 namespace rdma_migrate::bindings {
 namespace {
@@ -48,6 +50,7 @@ Napi::Function ConnectionBinding::define(Napi::Env env) {
                          InstanceMethod<&ConnectionBinding::send>("send"),
                          InstanceMethod<&ConnectionBinding::receive>("receive"),
                          InstanceMethod<&ConnectionBinding::register_memory>("registerMemory"),
+                         InstanceMethod<&ConnectionBinding::observe_placement>("observePlacement"),
                          InstanceMethod<&ConnectionBinding::write>("write"),
                          InstanceMethod<&ConnectionBinding::cancel_writes>("cancelWrites"),
                          InstanceMethod<&ConnectionBinding::set_max_bandwidth>("setMaxBandwidth"),
@@ -176,6 +179,20 @@ Napi::Value ConnectionBinding::register_memory(const Napi::CallbackInfo& info) {
   }
   if (!endpoint_) throw end_error(info.Env());
   return RegionBinding::register_async(info.Env(), classes_, endpoint_, mapping, offset, length, access);
+}
+
+Napi::Value ConnectionBinding::observe_placement(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&]() -> Napi::Value {
+    auto coverage = coverage_from_js(info[0]);
+    if (!info[1].IsArray()) throw bad_argument(env, "mappings", "an array of mappings");
+    const auto list = info[1].As<Napi::Array>();
+    std::vector<uint64_t> addresses;
+    for (uint32_t i = 0; i < list.Length(); ++i) addresses.push_back(mapping_from_js(list.Get(i))->address());
+    if (!endpoint_) throw end_error(env);
+    auto observer = std::make_shared<engine::PlacedPages>(std::move(coverage), addresses);
+    return Napi::Boolean::New(env, endpoint_->connection().observe_placement(std::move(observer)));
+  });
 }
 
 Napi::Value ConnectionBinding::write(const Napi::CallbackInfo& info) {

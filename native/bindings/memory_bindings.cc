@@ -6,6 +6,7 @@
 #include "bindings/arguments.h"
 #include "bindings/async.h"
 #include "bindings/memory_bitmap.h"
+#include "bindings/memory_coverage.h"
 #include "bindings/memory_mapping.h"
 #include "bindings/memory_pages.h"
 
@@ -17,6 +18,7 @@ namespace {
 struct Classes {
   Napi::FunctionReference mapping;
   Napi::FunctionReference bitmap;
+  Napi::FunctionReference coverage;
   Napi::FunctionReference page_reader;
   Napi::FunctionReference page_writer;
 };
@@ -94,6 +96,7 @@ void init_memory(Napi::Env env, Napi::Object exports) {
   const auto classes = std::make_shared<Classes>();
   classes->mapping = Napi::Persistent(MappingBinding::define(env));
   classes->bitmap = Napi::Persistent(BitmapBinding::define(env));
+  classes->coverage = Napi::Persistent(CoverageBinding::define(env));
   classes->page_reader = Napi::Persistent(PageReaderBinding::define(env));
   classes->page_writer = Napi::Persistent(PageWriterBinding::define(env));
   export_async(exports, classes, "mapMemfd", map_memfd);
@@ -102,6 +105,10 @@ void init_memory(Napi::Env env, Napi::Object exports) {
   export_function(exports, classes, "createBitmap",
                   [](const Napi::CallbackInfo& info, const SharedClasses& own) {
                     return BitmapBinding::create(own->bitmap.Value(), info[0]);
+                  });
+  export_function(exports, classes, "createCoverage",
+                  [](const Napi::CallbackInfo& info, const SharedClasses& own) {
+                    return CoverageBinding::create(own->coverage.Value(), info[0], info[1]);
                   });
   export_function(exports, classes, "createPageReader",
                   [](const Napi::CallbackInfo& info, const SharedClasses& own) {

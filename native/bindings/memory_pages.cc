@@ -5,6 +5,7 @@
 
 #include "bindings/arguments.h"
 #include "bindings/async.h"
+#include "bindings/memory_coverage.h"
 #include "bindings/memory_mapping.h"
 
 namespace rdma_migrate::bindings {
@@ -77,6 +78,7 @@ Napi::Function PageReaderBinding::define(Napi::Env env) {
   return DefineClass(env, "NativePageReader",
                      {
                          InstanceMethod<&PageReaderBinding::push>("push"),
+                         InstanceMethod<&PageReaderBinding::missing>("missing"),
                          InstanceAccessor<&PageReaderBinding::get_pages_read>("pagesRead"),
                          InstanceAccessor<&PageReaderBinding::get_zero_pages>("zeroPages"),
                      });
@@ -106,6 +108,13 @@ Napi::Value PageReaderBinding::push(const Napi::CallbackInfo& info) {
           value.Set("done", Napi::Boolean::New(env, progress.done));
           return value;
         });
+  });
+}
+
+Napi::Value PageReaderBinding::missing(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    require(job_);
+    return missing_to_js(info.Env(), job_->native.missing());
   });
 }
 

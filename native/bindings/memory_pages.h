@@ -33,6 +33,7 @@ class PageReaderBinding final : public Napi::ObjectWrap<PageReaderBinding> {
 
  private:
   Napi::Value push(const Napi::CallbackInfo& info);
+  Napi::Value missing(const Napi::CallbackInfo& info);
   Napi::Value get_pages_read(const Napi::CallbackInfo& info);
   Napi::Value get_zero_pages(const Napi::CallbackInfo& info);
 

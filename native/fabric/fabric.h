@@ -117,6 +117,14 @@ struct ConnectionInfo {
   bool crc = false;
 };
 
+// Told of every range that a WRITE of the peer has filled, in the order of arrival and before the completion
+// of a message behind it. On the receiving thread; must not block.
+class PlacementObserver {
+ public:
+  virtual ~PlacementObserver() = default;
+  virtual void placed(uint64_t address, uint64_t length) = 0;
+};
+
 class Connection {
  public:
   // Same as close(), then frees.
@@ -130,6 +138,10 @@ class Connection {
   // True: this provider holds the physical pages of registered ranges, so they must not be punched out or
   // remapped.
   virtual bool pins_memory() const = 0;
+
+  // Tells the observer of what the peer's WRITEs place from here on. Once, before the peer has a key. False:
+  // this provider does not learn of it, as a device that writes without a word.
+  virtual bool observe_placement(std::shared_ptr<PlacementObserver>) { return false; }
 
   // Active side: starts the handshake; the outcome is on_established or on_closed. private_data: at most 508
   // bytes (iwarp) or 56 (InfiniBand).

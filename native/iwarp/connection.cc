@@ -48,6 +48,11 @@ Connection::Connection(UniqueFd socket, MpaFrame request, const fabric::Connecti
 
 Connection::~Connection() { close(); }
 
+bool Connection::observe_placement(std::shared_ptr<fabric::PlacementObserver> observer) {
+  link_.observe_placement(std::move(observer));
+  return true;
+}
+
 std::unique_ptr<fabric::MemoryRegion> Connection::register_memory(uint64_t address, uint64_t length,
                                                                   unsigned access) {
   uint32_t stag = link_.stags->add(address, length, access);

@@ -39,6 +39,14 @@ struct Link {
   explicit Link(const fabric::ConnectionOptions& given)
       : options(given), send_queue(given.max_send_wr), recv_queue(given.max_recv_wr) {}
 
+  // Once. The receiver reads the pointer while this is called.
+  void observe_placement(std::shared_ptr<fabric::PlacementObserver> observer) {
+    if (placement_owner)
+      throw Error("INVALID_ARGUMENT", "the placement of this connection is observed already");
+    placement_owner = std::move(observer);
+    placement.store(placement_owner.get(), std::memory_order_release);
+  }
+
   std::chrono::milliseconds stall_timeout() const {
     return std::chrono::milliseconds(options.stall_timeout_ms);
   }
@@ -98,6 +106,7 @@ struct Link {
   std::atomic<bool> fin_sent{false};         // the sender has ended the stream
   std::atomic<bool> sender_finished{false};  // the sender's thread sends nothing any more
   std::atomic<bool> local_fault{false};      // the oldest send request failed for a reason of this side
+  std::atomic<fabric::PlacementObserver*> placement{nullptr};
 
   // Set before the I/O threads start.
   UniqueFd socket;
@@ -106,6 +115,7 @@ struct Link {
   std::string peer;
 
  private:
+  std::shared_ptr<fabric::PlacementObserver> placement_owner;
   std::mutex error_mutex;
   std::optional<Error> sender_error;
   fabric::Bytes terminate_payload;

@@ -130,6 +130,8 @@ void Receiver::on_write() {
   if (payload_ != 0) place(write_target());
   finish();
   link_.counters.write_bytes_placed.fetch_add(payload_, std::memory_order_relaxed);
+  auto* observer = link_.placement.load(std::memory_order_acquire);
+  if (observer != nullptr && payload_ != 0) observer->placed(header_.target_offset, payload_);
 }
 
 Target Receiver::write_target() {

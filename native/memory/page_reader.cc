@@ -16,7 +16,16 @@ uint64_t read_be64(const uint8_t* bytes) {
 
 bool contains(const Range& range, uint64_t offset) { return offset >= range.offset && offset < range.end(); }
 
+std::vector<uint64_t> lengths_of(const std::vector<PageBlock>& blocks) {
+  std::vector<uint64_t> lengths;
+  for (const PageBlock& block : blocks) lengths.push_back(block.length);
+  return lengths;
+}
+
 }  // namespace
+
+PageReader::PageReader(std::vector<PageBlock> blocks)
+    : blocks_(std::move(blocks)), told_(lengths_of(blocks_), kTargetPageSize) {}
 
 PageReader::Progress PageReader::push(std::span<const uint8_t> bytes) {
   if (failed_) fail("an earlier error ended it");
@@ -89,8 +98,6 @@ void PageReader::begin_record(bool* done) {
     case kFlagEos:
       *done = true;
       return;
-    case kFlagMultifdFlush:
-      return;
     case kFlagZero:
     case kFlagPage:
       break;
@@ -113,6 +120,12 @@ void PageReader::refuse_flags() const {
     fail(
         "a hook record, whose pages went over RDMA and are not in the stream: save the VM with migrate exec: "
         "or file:");
+  }
+  if ((flags_ & kFlagMultifdFlush) != 0) {
+    fail(
+        "a mark of multifd, whose pages travel on other channels and are not in the stream: switch the "
+        "multifd "
+        "capability off at the source");
   }
   if ((flags_ & kFlagMemSize) != 0) fail("a second block list behind the section's start");
   fail("a page record with unknown flags " + std::to_string(flags_) +
@@ -197,6 +210,7 @@ PageReader::Target& PageReader::target() {
 }
 
 void PageReader::page_finished() {
+  told_.add(*block_, address_, kTargetPageSize);
   pages_.fetch_add(1, std::memory_order_relaxed);
   state_ = State::kWord;
 }

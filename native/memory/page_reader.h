@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "memory/coverage.h"
 #include "memory/extents.h"
 #include "memory/page_record.h"
 #include "memory/store.h"
@@ -24,7 +25,7 @@ class PageReader {
     bool done = false;      // EOS was consumed: this ram section has ended
   };
 
-  explicit PageReader(std::vector<PageBlock> blocks) : blocks_(std::move(blocks)) {}
+  explicit PageReader(std::vector<PageBlock> blocks);
 
   // Consumes bytes up to and including EOS, or all. Records may be split anywhere between calls. After EOS
   // the next call begins the next section, in which CONTINUE still means the last block. Everything consumed
@@ -34,6 +35,8 @@ class PageReader {
 
   uint64_t pages_read() const { return pages_.load(std::memory_order_relaxed); }  // data and zero
   uint64_t zero_pages() const { return zero_pages_.load(std::memory_order_relaxed); }
+  // The blocks with pages that no record was about. Any thread.
+  std::vector<Coverage::Missing> missing() const { return told_.missing(); }
 
  private:
   enum class State { kWord, kNameLength, kName, kPage, kFill };
@@ -61,6 +64,7 @@ class PageReader {
   [[noreturn]] void fail(const std::string& what) const;
 
   const std::vector<PageBlock> blocks_;
+  Coverage told_;
   std::atomic<uint64_t> pages_{0};
   std::atomic<uint64_t> zero_pages_{0};
 

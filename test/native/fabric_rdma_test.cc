@@ -32,6 +32,45 @@ TEST_CASE("WRITE places bytes at any offset and of any size, and nothing beside 
   });
 }
 
+namespace {
+
+// What was placed, one range behind the other.
+struct Placed final : fabric::PlacementObserver {
+  void placed(uint64_t address, uint64_t length) override {
+    if (bytes == 0) first = address;
+    in_order = in_order && address == first + bytes;
+    bytes += length;
+  }
+  uint64_t first = 0;
+  uint64_t bytes = 0;
+  bool in_order = true;
+};
+
+}  // namespace
+
+TEST_CASE("tells of what WRITEs place before the message behind them, or says that it cannot") {
+  for_each_provider([](fabric::Provider& provider, const fabric::ConnectionOptions& options) {
+    constexpr size_t kSize = 1 << 20;
+    Rig rig(provider, options, kSize);
+    const auto observer = std::make_shared<Placed>();
+    const bool told = rig.pair.passive->observe_placement(observer);
+    CHECK(told == is_software(provider));
+    Buffer source(*rig.pair.active, kSize);
+    source.fill(pattern(kSize, 3));
+    for (size_t at = 100; at < kSize; at += 200'000) {
+      const size_t size = std::min<size_t>(200'000, kSize - at);
+      REQUIRE(rig.pair.active->post_send(rdma_of(Opcode::kRdmaWrite, source, at, rig.remote->address(at),
+                                                 rig.remote->region->rkey(), size, at)));
+    }
+    rig.sync();
+    if (!told) return;
+    CHECK(observer->first == rig.remote->address(100));
+    CHECK(observer->bytes == kSize - 100);
+    CHECK(observer->in_order);
+    CHECK_THROWS_AS(rig.pair.passive->observe_placement(observer), Error);
+  });
+}
+
 TEST_CASE("a SEND is delivered after every WRITE before it") {
   for_each_provider([](fabric::Provider& provider, const fabric::ConnectionOptions& options) {
     constexpr size_t kSize = 1 << 20;

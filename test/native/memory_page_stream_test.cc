@@ -54,7 +54,6 @@ Stream sample() {
   stream.word(0 * kPage | 0x08).name("pc.ram").fill(0x11, kPage);
   stream.word(1 * kPage | 0x28).fill(0x22, kPage);
   stream.word(2 * kPage | 0x22).fill(0);
-  stream.word(0x200);
   stream.word(7 * kPage | 0x08).name("vga.vram").fill(0x33, kPage);
   stream.word(6 * kPage | 0x22).fill(0x44);
   stream.word(5 * kPage | 0x02).name("pc.ram").fill(0);
@@ -114,6 +113,31 @@ TEST_CASE("the stream may be split at any byte") {
   for (const uint8_t byte : stream.bytes) reader.push({&byte, 1});
   check_sample(blocks);
   CHECK(reader.pages_read() == 6);
+}
+
+TEST_CASE("knows the pages that no record was about") {
+  const auto blocks = two_blocks();
+  PageReader reader(make_page_blocks(blocks, true));
+  reader.push(sample().bytes);
+  auto missing = reader.missing();
+  REQUIRE(missing.size() == 2);
+  CHECK(missing[0].block == 0);
+  CHECK(missing[0].pages == 4);
+  CHECK(missing[0].first == 3 * kPage);
+  CHECK(missing[1].block == 1);
+  CHECK(missing[1].pages == 6);
+  CHECK(missing[1].first == 0);
+  Stream rest;
+  for (const uint64_t page : {3, 4, 6, 7}) rest.word(page * kPage | 0x02).name("pc.ram").fill(0);
+  reader.push(rest.bytes);
+  missing = reader.missing();
+  REQUIRE(missing.size() == 1);
+  CHECK(missing[0].block == 1);
+}
+
+TEST_CASE("refuses a mark of multifd by that name") {
+  CHECK(read_code(two_blocks(), Stream().word(0x200)) == "STREAM_ERROR");
+  CHECK(read_message(two_blocks(), Stream().word(0x200)).find("multifd") != std::string::npos);
 }
 
 TEST_CASE("works on files and on memory of the caller") {

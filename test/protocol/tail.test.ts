@@ -50,6 +50,28 @@ describe('device state', () => {
     expect(state.result().complete).toBe(true);
   });
 
+  it('tells, split anywhere, that its guest tells free pages, so that some may be left out', () => {
+    const name = 'virtio-balloon-device/free-page-report';
+    const hint = Buffer.concat([Buffer.of(0x05, name.length), Buffer.from(name), Buffer.alloc(12)]);
+    const balloon = { name: '0000:00:02.0/virtio-balloon', instance_id: 0 };
+    const state = join(device(3, balloon.name, hint), description([balloon]));
+    for (let at = 0; at <= state.length; at++) {
+      const result = check([state.subarray(0, at), state.subarray(at)]);
+      expect(result).toMatchObject({ complete: true, mayLeaveOut: ['free-page-hint'] });
+    }
+    expect(check(Array.from(state, (byte) => Uint8Array.of(byte)))).toMatchObject({
+      mayLeaveOut: ['free-page-hint'],
+    });
+    const without = join(device(3, balloon.name, hint.subarray(0, 39)), description([balloon]));
+    expect(check([without])).not.toHaveProperty('mayLeaveOut');
+  });
+
+  it('tells that it has a virtio-mem device, whose unplugged memory is left out', () => {
+    const name = '0000:00:02.0/virtio-mem';
+    const state = join(device(3, name, Buffer.alloc(4)), description([{ name, instance_id: 0 }]));
+    expect(check([state])).toMatchObject({ mayLeaveOut: ['virtio-mem'] });
+  });
+
   it('is not whole any more when bytes follow', () => {
     expect(check([whole, Uint8Array.of(0)]).complete).toBe(false);
     expect(check([whole, Uint8Array.of(0x7d)]).complete).toBe(false);

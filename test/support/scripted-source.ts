@@ -126,6 +126,9 @@ export class ScriptedSource implements AsyncDisposable {
       case 'registered':
         return this.register();
       case 'written':
+        // Every page is told: as zero first, then some with content.
+        await this.say('COMPRESS', compressCommand(0, 0, this.block(0).offset, this.block(0).length));
+        await this.ready();
         this.write(this.rkey, this.block(0).address + 4096n, Buffer.alloc(100_000, 0x5a));
         return this.say('COMPRESS', compressCommand(0, 1, this.block(1).offset, 0x3000n));
       case 'ram-done':

@@ -35,8 +35,12 @@ export interface PlainVm {
 export function* plainStream({ before, blocks, deviceState, content }: PlainVm): Generator<Buffer> {
   const start = [before, startHeader().bytes(), blockList(blocks), eos(), footer(), header(3)];
   yield Buffer.concat(start);
-  for (const { block, pages } of content) {
-    for (const page of pages) yield pageRecord(block, page);
+  for (const { name, length } of blocks) {
+    const written = new Set(content.filter(({ block }) => block === name).flatMap(({ pages }) => [...pages]));
+    const records = Array.from({ length: Number(length) / PAGE }, (_, page) =>
+      written.has(page) ? pageRecord(name, page) : zeroRecord(name, page),
+    );
+    yield Buffer.concat(records);
   }
   yield Buffer.concat([eos(), footer(), deviceState]);
 }
@@ -45,6 +49,11 @@ function pageRecord(block: string, page: number): Buffer {
   const bytes = Buffer.alloc(PAGE, 1 + ((page * 7) % 255));
   bytes.writeUInt32BE(page, 0);
   return Buffer.concat([u64s(BigInt(page * PAGE) | 8n), Buffer.of(block.length), Buffer.from(block), bytes]);
+}
+
+function zeroRecord(block: string, page: number): Buffer {
+  const word = u64s(BigInt(page * PAGE) | 2n);
+  return Buffer.concat([word, Buffer.of(block.length), Buffer.from(block), Buffer.of(0)]);
 }
 
 /** The small VM: the first half of its RAM has content, and the ROM. */
