@@ -16,9 +16,7 @@ import type { Span } from '../ram/spans.ts';
 import type { RamBlock } from '../ram/vm.ts';
 import type { Connection } from '../transport/connection.ts';
 
-const DEVICE =
-  'an RDMA device places what the source writes and does not say which pages that were; no part of RAM was left out that the source ' +
-  'would have had to ask for';
+const DEVICE = 'an RDMA device places what the source writes and does not say which pages that were';
 const ADVICE =
   'The source stopped early, or has a capability on that sends pages another way: migrate again with only those that docs/qemu.md lists';
 

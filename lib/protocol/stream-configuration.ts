@@ -8,6 +8,7 @@ import {
   STREAM_VERSION,
   SUBSECTION_CAPABILITIES,
   SUBSECTION_PAGE_BITS,
+  SUBSECTION_UUID,
 } from './stream-format.ts';
 import { type Step, StreamReader } from './stream-reader.ts';
 
@@ -27,7 +28,9 @@ export interface StreamConfiguration {
   readonly pageSize: number;
 }
 
-type Subsections = { capabilities?: readonly string[]; pageSize?: number };
+type Subsections = { capabilities?: readonly string[]; pageSize?: number; uuid?: Uint8Array };
+
+const UUID_BYTES = 16;
 
 /** Reads up to the next section's type byte, which it leaves. */
 export function* readConfiguration(reader: StreamReader): Step<StreamConfiguration> {
@@ -66,7 +69,8 @@ function finish<T>(step: Step<T>, length: number): T {
 }
 
 function configuration(machine: string, found: Subsections): StreamConfiguration {
-  return { machine, capabilities: [], pageSize: DEFAULT_PAGE_SIZE, ...found };
+  const { capabilities = [], pageSize = DEFAULT_PAGE_SIZE } = found;
+  return { machine, capabilities, pageSize };
 }
 
 /** Magic, version, and CONFIGURATION without its subsections. */
@@ -97,6 +101,10 @@ function* readSubsection(reader: StreamReader, found: Subsections): Step<void> {
   if (name === SUBSECTION_CAPABILITIES && found.capabilities === undefined) {
     found.capabilities = yield* readCapabilities(reader);
     reader.recording.omitSince(mark);
+  } else if (name === SUBSECTION_UUID && found.uuid === undefined) {
+    // For a destination that was told which VM to expect (validate-uuid); another one would refuse it.
+    found.uuid = yield* reader.bytes(UUID_BYTES);
+    reader.recording.omitSince(mark);
   } else if (name === SUBSECTION_PAGE_BITS && found.pageSize === undefined) {
     found.pageSize = yield* readPageSize(reader);
   } else {
@@ -111,9 +119,7 @@ function* readCapabilities(reader: StreamReader): Step<readonly string[]> {
     const name = yield* reader.countedName('capability');
     // Others, such as mapped-ram, change the form of the ram section. With one left, this also bounds the list.
     if (name !== CAPABILITY_IGNORE_SHARED || names.includes(name)) {
-      reader.fail(
-        `the capability ${name}, expected at most ${CAPABILITY_IGNORE_SHARED}, once; switch it off`,
-      );
+      reader.fail(`the capability ${name}, which is not supported here or came twice: switch it off`);
     }
     names.push(name);
   }

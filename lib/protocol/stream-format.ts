@@ -35,6 +35,8 @@ export const RAM_SECTION_NAME = 'ram';
 export const RAM_SECTION_VERSION = 4;
 
 export const SUBSECTION_CAPABILITIES = 'configuration/capabilities';
+/** Of the capability validate-uuid. */
+export const SUBSECTION_UUID = 'configuration/uuid';
 export const SUBSECTION_PAGE_BITS = 'configuration/target-page-bits';
 /** The capability that puts a guest-physical address behind the length of every block. */
 export const CAPABILITY_IGNORE_SHARED = 'x-ignore-shared';

@@ -51,6 +51,12 @@ function* readBlock(reader: StreamReader, form: BlockListForm, left: bigint): St
 export function* readFlag(reader: StreamReader, expected: 'HOOK' | 'EOS'): Step<void> {
   const word = yield* reader.u64();
   if (word === RAM_FLAG[expected]) return;
+  if ((word & RAM_FLAG.MULTIFD_FLUSH) !== 0n) {
+    reader.fail(
+      'a mark of multifd (MULTIFD_FLUSH), whose pages travel on other channels: switch the capability multifd off',
+      { word },
+    );
+  }
   reader.fail(`0x${word.toString(16)} (${flagNames(word)}) in its ram section, expected ${expected}`, {
     word,
   });

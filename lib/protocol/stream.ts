@@ -4,10 +4,11 @@
  *     QEVM 3 | CONFIGURATION | START ram ... | PART ram ... (any number) | END ram ... | device state
  *
  * A section other than ram before the END of ram is refused: its body has no length and only QEMU can read it. COMMAND
- * sections are refused too, but for the one that announces the switch-over, which is skipped.
+ * sections are refused too, but for the one that announces the switch-over, which is skipped (stream-commands.ts).
  */
 import { MigrationError } from '../errors.ts';
 import type { RamBlockLayout, RamSection } from '../ram/vm.ts';
+import { skipCommands } from './stream-commands.ts';
 import { readConfiguration, type StreamConfiguration } from './stream-configuration.ts';
 import {
   CAPABILITY_IGNORE_SHARED,
@@ -38,13 +39,11 @@ export type StreamEvent =
 
 type Events = Step<void, StreamEvent>;
 
-/** Says that the source stops its VM now; device state in other channels waits for it, and there is none here. No data. */
-const COMMAND_SWITCHOVER_START = 11;
-/**
- * Refused: a QEMU that opens a return path waits there for the outcome. Nothing of ours answers on one, so it may take the
- * migration for failed and resume its VM, which would then run here and there.
- */
-const COMMAND_OPEN_RETURN_PATH = 1;
+/** Sections that a capability adds. */
+const CAPABILITY_OF_SECTION = new Map([
+  ['block', 'block'],
+  ['dirty-bitmap', 'dirty-bitmaps'],
+]);
 
 /**
  * Pull parser: `push()` bytes as they arrive, call `next()` until it returns `undefined` (more bytes are needed). It holds what
@@ -102,7 +101,7 @@ export class StreamParser {
   *#parse(): Events {
     const configuration = yield* readConfiguration(this.#reader);
     yield { type: 'configuration', ...configuration };
-    yield* this.#skipCommands();
+    yield* skipCommands(this.#reader);
     this.#reader.recordingOn = false;
     this.#before = this.#reader.recording.bytes();
     const section = yield* this.#start(configuration);
@@ -111,24 +110,6 @@ export class StreamParser {
     this.#finished = true;
     this.#handingOver = true;
     yield { type: 'ram-end' };
-  }
-
-  *#skipCommands(): Step<void> {
-    while ((yield* this.#reader.peek()) === SECTION.COMMAND) {
-      const mark = this.#reader.recording.mark();
-      yield* this.#reader.u8();
-      const command = yield* this.#reader.u16();
-      const length = yield* this.#reader.u16();
-      if (command === COMMAND_OPEN_RETURN_PATH) {
-        this.#reader.fail('a command to open a return path. Switch the capability return-path off');
-      }
-      if (command !== COMMAND_SWITCHOVER_START || length !== 0) {
-        this.#reader.fail(
-          `the command ${command} with ${length} bytes. Switch postcopy-ram, x-colo and multifd off`,
-        );
-      }
-      this.#reader.recording.omitSince(mark);
-    }
   }
 
   *#start(configuration: StreamConfiguration): Step<RamSection, StreamEvent> {
@@ -158,11 +139,12 @@ export class StreamParser {
   }
 
   *#round(section: RamSection): Step<'part' | 'end', StreamEvent> {
-    yield* this.#skipCommands();
+    yield* skipCommands(this.#reader);
     const type = yield* this.#reader.u8();
     if (type === SECTION.START || type === SECTION.FULL) {
       yield* this.#reader.u32();
-      return this.#foreign(yield* this.#reader.countedName('section name'));
+      const name = yield* this.#reader.countedName('section name');
+      return type === SECTION.FULL ? this.#early(name) : this.#foreign(name);
     }
     if (type !== SECTION.PART && type !== SECTION.END) return this.#unexpected(type);
     const id = yield* this.#reader.u32();
@@ -206,8 +188,21 @@ export class StreamParser {
   }
 
   #foreign(name: string): never {
+    const capability = CAPABILITY_OF_SECTION.get(name);
+    const remedy =
+      capability === undefined
+        ? 'remove that device, or stop that feature, before migrating'
+        : `switch the capability ${capability} off`;
     return this.#reader.fail(
-      `the section ${name} before the end of its ram section. Only QEMU can read it: remove that device, or stop that feature, before migrating`,
+      `the section ${name} before the end of its ram section. Only QEMU can read it: ${remedy}`,
+      { section: name },
+    );
+  }
+
+  /** Devices come behind RAM, unless the guest ran on while its RAM was saved. */
+  #early(name: string): never {
+    return this.#reader.fail(
+      `the device ${name} before the end of its ram section, as a snapshot of a running guest has it: switch the capability background-snapshot off`,
       { section: name },
     );
   }

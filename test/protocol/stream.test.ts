@@ -109,6 +109,16 @@ describe('a plain stream', () => {
   });
 });
 
+describe('a UUID for the destination to compare', () => {
+  it('is skipped and left out of before', () => {
+    const uuid = new Builder().u8(5).counted('configuration/uuid').u32(1).raw(new Uint8Array(16).fill(0x11));
+    const stream = rdmaStream(TAIL, beginning().raw(uuid.bytes()).bytes());
+    const { parser, events } = run('rdma', split(stream, 5));
+    expect(events.at(-1)).toEqual({ type: 'ram-end' });
+    expect(hex(parser.before)).toBe(hex(beginning().bytes()));
+  });
+});
+
 describe('the command to switch over', () => {
   const command = new Builder().u8(8).u16(11).u16(0).bytes();
   it('is skipped before START, before END, and left out of before', () => {
@@ -136,6 +146,8 @@ describe('refused with STREAM_ERROR', () => {
   const ram = () => beginning().raw(startHeader().bytes());
   const behindStart = (bytes: Uint8Array) => new Builder().raw(inRam).raw(bytes).bytes();
   const block = (name: string, length: bigint) => blockList([{ name, length }]);
+  /** OPEN_RETURN_PATH and PING. */
+  const returnPath = () => new Builder().u8(8).u16(1).u16(0).u8(8).u16(2).u16(4).u32(1);
   const many = Array.from({ length: 4097 }, (_, i) => ({ name: `b${i}`, length: 4096n }));
   const section = (type: number, name: string) =>
     new Builder().u8(type).u32(9).counted(name).u32(0).u32(1).bytes();
@@ -148,7 +160,7 @@ describe('refused with STREAM_ERROR', () => {
     ['a machine name of 4 GiB', new Builder().text('QEVM').u32(3).u8(7).u32(0xffffffff).bytes(), 'machine'],
     ['an empty machine name', new Builder().text('QEVM').u32(3).u8(7).u32(0).bytes(), 'empty'],
     ['a machine name with a NUL', beginning('pc\0').u8(1).bytes(), 'unprintable'],
-    ['another subsection', begin().u8(5).counted('configuration/uuid').u32(1).bytes(), 'uuid'],
+    ['another subsection', begin().u8(5).counted('configuration/else').u32(1).bytes(), 'else'],
     [
       'a subsection of version 2',
       begin().u8(5).counted('configuration/capabilities').u32(2).bytes(),
@@ -156,7 +168,7 @@ describe('refused with STREAM_ERROR', () => {
     ],
     ['capabilities twice', begin().raw(capabilities()).raw(capabilities()).bytes(), 'twice'],
     ['another capability', begin().raw(capabilities('mapped-ram')).bytes(), 'mapped-ram'],
-    ['a capability twice', begin().raw(capabilities('x-ignore-shared', 'x-ignore-shared')).bytes(), 'once'],
+    ['a capability twice', begin().raw(capabilities('x-ignore-shared', 'x-ignore-shared')).bytes(), 'twice'],
     ['page bits of 9', begin().raw(pageBits(9)).bytes(), '2^9'],
     ['page bits of 17', begin().raw(pageBits(17)).bytes(), '2^17'],
     ['page bits twice', begin().raw(pageBits(12)).raw(pageBits(12)).bytes(), 'twice'],
@@ -167,8 +179,18 @@ describe('refused with STREAM_ERROR', () => {
     ['EOF before ram', begin().u8(0).bytes(), 'EOF'],
     ['an unknown section type', begin().u8(99).bytes(), '99'],
     ['ram version 3', begin().raw(startHeader('ram', 3).bytes()).bytes(), 'version 3'],
-    ['a return path', begin().u8(8).u16(1).u16(0).bytes(), 'return-path'],
-    ['postcopy', begin().u8(8).u16(3).u16(16).bytes(), 'postcopy'],
+    ['a return path', begin().raw(returnPath().u8(1).bytes()).bytes(), 'capability return-path'],
+    ['a return path with data', begin().u8(8).u16(1).u16(1).bytes(), 'command 1'],
+    [
+      'a return path that postcopy opens',
+      begin().raw(returnPath().bytes()).u8(8).u16(3).u16(16).bytes(),
+      'capability postcopy-ram',
+    ],
+    ['advice for bitmaps of disks', begin().u8(8).u16(3).u16(0).bytes(), 'capability dirty-bitmaps'],
+    ['COLO', begin().u8(8).u16(8).u16(0).bytes(), 'capability x-colo'],
+    ['a command that nobody knows', begin().u8(8).u16(77).u16(9).bytes(), 'command 77'],
+    ['disks', begin().raw(section(1, 'block')).bytes(), 'capability block'],
+    ['bitmaps of disks', begin().raw(section(1, 'dirty-bitmap')).bytes(), 'capability dirty-bitmaps'],
     ['a switch-over with data', begin().u8(8).u16(11).u16(1).bytes(), 'command 11'],
     ['a total without MEM_SIZE', ram().u64(0x4000n).bytes(), 'total'],
     ['a total of nothing', ram().u64(4n).bytes(), 'total'],
@@ -220,7 +242,8 @@ describe('refused with STREAM_ERROR', () => {
     ['no footer', new Builder().raw(start.bytes()).u8(2).bytes(), 'footer'],
     ['another footer', new Builder().raw(start.bytes()).raw(footer(3)).bytes(), 'section 3'],
     ['a part of another section', behindStart(header(2, 3)), 'section 3'],
-    ['a device between the parts', behindStart(section(4, 'timer')), 'timer'],
+    ['a device between the parts', behindStart(section(4, 'timer')), 'background-snapshot'],
+    ['a return path between the parts', behindStart(returnPath().u8(2).bytes()), 'return-path'],
     ['a second START', behindStart(startHeader().bytes()), 'ram'],
     ['EOF between the parts', behindStart(Uint8Array.of(0)), 'EOF'],
   ])('%s', (_name, bytes, why) => {
