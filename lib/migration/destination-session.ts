@@ -42,6 +42,8 @@ interface Context {
   readonly pinBudget: bigint | undefined;
   /** Room for RAM that is pinned, if there is a limit; asked for when the RAM's size is known. */
   readonly checkRam: (ramBytes: bigint) => void;
+  /** The source has sent its first message. */
+  readonly heard: () => void;
   readonly enter: (phase: Phase) => void;
   readonly notice: (message: string) => void;
 }
@@ -114,6 +116,7 @@ export class DestinationSession {
       const { limits, commitTimeoutMs } = this.#context;
       const mayBeCommit = this.#state.name === 'device' && this.#state.commit;
       const message = await this.#turns.next(mayBeCommit ? commitTimeoutMs : limits.timeoutMs);
+      this.#context.heard();
       const next = step(this.#state, message);
       this.#state = next.state;
       if (next.action.do === 'commit') return next.action.commit;

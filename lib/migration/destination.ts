@@ -24,6 +24,7 @@ import {
   planDestinationPins,
 } from './pinning.ts';
 import { describe, type MigrationFacts, type MigrationResult } from './result.ts';
+import { SecondConnection } from './second-connection.ts';
 
 /** Files of many gigabytes are removed in that time. */
 const ABORT_TIMEOUT_MS = 60_000;
@@ -42,6 +43,7 @@ export class MigrationDestination extends Migration {
   readonly #policy: PinPolicy;
   readonly #host: string;
   #listener: Listener | undefined;
+  #second: SecondConnection | undefined;
   #begun = false;
   #closed = false;
   #offer: ((incoming: IncomingConnection) => void) | undefined;
@@ -116,7 +118,6 @@ export class MigrationDestination extends Migration {
     try {
       const plan = this.#planPins();
       const { connection, agreed } = await this.#awaitSource(plan, signal);
-      await this.#listener?.close();
       const result = await this.#serve(connection, agreed, plan, signal);
       this.statistics.status = 'completed';
       return { ...result, ...this.current, status: 'completed' };
@@ -144,8 +145,9 @@ export class MigrationDestination extends Migration {
 
   /** Peers that come while none is waited for are refused. */
   #incoming(incoming: IncomingConnection): void {
-    if (this.#offer) this.#offer(incoming);
-    else this.#refuse(incoming);
+    if (this.#offer) return this.#offer(incoming);
+    this.#second?.saw(incoming.peerAddress);
+    this.#refuse(incoming);
   }
 
   /** Nobody waits for a peer to take its refusal, or it would keep the next source out for that time. */
@@ -236,6 +238,8 @@ export class MigrationDestination extends Migration {
   ): Promise<MigrationFacts> {
     this.enter('negotiate');
     connection.tellsReasons = agreed.reasons;
+    const second = new SecondConnection(connection.info.peerAddress);
+    this.#second = second;
     try {
       const session = new DestinationSession({
         connection,
@@ -247,6 +251,9 @@ export class MigrationDestination extends Migration {
         populate: populatesAhead(this.#options),
         pinBudget: this.#enforcedBudget(connection, plan),
         checkRam: (ramBytes) => this.#checkRam(connection, agreed, ramBytes),
+        heard: () => {
+          if (second.end()) void this.#listener?.close();
+        },
         enter: (phase) => this.enter(phase),
         notice: (message) => this.emit('notice', message),
       });
@@ -254,7 +261,8 @@ export class MigrationDestination extends Migration {
       await connection.disconnect(2_000);
       return describe(connection, agreed, this.#provider, summary.layout.machine, summary);
     } catch (error) {
-      const failure = inPhase(toMigrationError(error, this.statistics.phase), this.statistics.phase);
+      const known = toMigrationError(error, this.statistics.phase);
+      const failure = second.explains(known) ?? inPhase(known, this.statistics.phase);
       // Told of a failure, the source would let its VM go on.
       await (failure.code === 'COMMIT_UNKNOWN' ? connection.close() : connection.fail(failure));
       throw failure;

@@ -99,6 +99,11 @@ export class ScriptedSource implements AsyncDisposable {
     }
   }
 
+  /** What `device` has left to be said. */
+  restOfDeviceState(): Buffer {
+    return PIECE.device.subarray(HALF);
+  }
+
   /** What the destination says when it gives up: everything up to the end, READYs left out. */
   async farewell(): Promise<string[]> {
     return (await this.peer.untilEnd()).map(nameOf).filter((name) => name !== 'READY');

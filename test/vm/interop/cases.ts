@@ -128,6 +128,27 @@ export const brokenReceive =
       return `receive: ${here}; QEMU: ${status}, its guest runs on`;
     });
 
+/** A QEMU with a return path, which is refused by that name; its guest goes on there. */
+export const returnPath =
+  (ours: OurEnd): Case =>
+  (scene) =>
+    withSource(scene, async (source) => {
+      const image = unique('return-path');
+      const uri = await ours.receive(image);
+      const capabilities = [{ capability: 'return-path', state: true }];
+      await source.execute('migrate-set-capabilities', { capabilities });
+      await startLiveMigration(source, uri, false);
+      const outcome = await ours.received(image);
+      const here = expectTypedError(outcome, ['STREAM_ERROR']);
+      const message = String(outcome.last?.message);
+      if (!message.includes('return-path'))
+        throw new Error(`the error does not name return-path: ${message}`);
+      await expectNothingKept(ours, image);
+      const { status } = await waitForOutcome(source);
+      await proveRunning(source);
+      return `receive: ${here}; QEMU: ${status}, its guest runs on`;
+    });
+
 /** QEMU is killed while we send to it. */
 export const killedTarget =
   (ours: OurEnd, image: string): Case =>

@@ -2,7 +2,15 @@
 import type { Device } from '../arguments.ts';
 import type { NamedCase } from '../report.ts';
 import { evenOnSiw } from './again.ts';
-import { brokenReceive, killedTarget, mismatch, oursToQemu, qemuToOurs, qemuToQemu } from './cases.ts';
+import {
+  brokenReceive,
+  killedTarget,
+  mismatch,
+  oursToQemu,
+  qemuToOurs,
+  qemuToQemu,
+  returnPath,
+} from './cases.ts';
 import type { OurEnd } from './our-end.ts';
 import type { Case, Scene } from './scene.ts';
 import { spanTimes } from './spans.ts';
@@ -37,6 +45,7 @@ function withOurs({ name, end }: Place): NamedCase<Scene>[] {
     { name: `${ours} → QEMU, time without and with pin-all`, run: spanTimes(end) },
     { name: `${ours} → QEMU with more RAM`, run: toQemu(mismatch(end, image(false))) },
     { name: `${ours} → QEMU that is killed`, run: toQemu(killedTarget(end, image(false))) },
+    { name: `QEMU → ${ours}, return-path on`, run: returnPath(end) },
     { name: `QEMU → ${ours}, migrate_cancel`, run: brokenReceive(end, 'migrate_cancel') },
     { name: `QEMU → ${ours}, QEMU is killed`, run: brokenReceive(end, 'kill QEMU') },
     { name: `QEMU → ${ours}, ours is killed`, run: brokenReceive(end, 'kill ours') },

@@ -1,0 +1,53 @@
+/** A source that opens another connection before it says anything, as a QEMU with a return path does. */
+import { expect, it } from 'vitest';
+import { privateData } from '../support/raw-control.ts';
+import { RawPeer, withDeadline } from '../support/raw-iwarp.ts';
+import { type Receiving, receiving } from '../support/receiving.ts';
+import { ScriptedSource } from '../support/scripted-source.ts';
+
+/** Asks for a connection, which must be refused. */
+async function second({ port }: Receiving): Promise<void> {
+  await using peer = await RawPeer.tcp(port);
+  const { flags } = await peer.request(privateData({}), {});
+  expect(flags & 0x20).toBe(0x20);
+}
+
+it('is told apart by its capability when it gives up without it', async () => {
+  await using received = await receiving();
+  await using source = await ScriptedSource.connect(received.port);
+  await source.ready();
+  await second(received);
+  source.peer.finish();
+  const error = await received.fails('STREAM_ERROR', 'negotiate');
+  expect(error.message).toContain('the capability return-path on');
+});
+
+it('is received all the same when it goes on', async () => {
+  await using received = await receiving();
+  await using source = await ScriptedSource.connect(received.port);
+  await source.ready();
+  await second(received);
+  await source.reach('device');
+  await source.say('QEMU_FILE', source.restOfDeviceState());
+  source.peer.finish();
+  const result = await withDeadline(received.result, 'the result');
+  expect(result).toMatchObject({ outcome: 'unconfirmed', coverage: { state: 'whole' } });
+});
+
+it('is not blamed for a second connection when it fails later', async () => {
+  await using received = await receiving();
+  await using source = await ScriptedSource.connect(received.port);
+  await source.ready();
+  await second(received);
+  await source.reach('start-hook');
+  source.peer.finish();
+  await received.fails('CONNECTION_LOST', 'setup');
+});
+
+it('without one fails as before when it gives up', async () => {
+  await using received = await receiving();
+  await using source = await ScriptedSource.connect(received.port);
+  await source.ready();
+  source.peer.finish();
+  await received.fails('CONNECTION_LOST', 'setup');
+});
