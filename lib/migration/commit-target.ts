@@ -1,6 +1,7 @@
 import { MigrationError } from '../errors.ts';
 import type { Arrival, DestinationTarget } from '../ram/vm.ts';
 import { within } from '../transport/wait.ts';
+import { call } from './embedder.ts';
 
 /** What a target that was told to abort its commit gets at most to say how that ended. */
 const GRACE_MS = 10_000;
@@ -17,13 +18,13 @@ export async function commitTarget(
   timeoutMs: number,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const outcome = target.commit(arrival).then(
+  const outcome = call(() => target.commit(arrival)).then(
     () => undefined,
     (error: unknown) => ({ error }),
   );
   const limits = { phase: 'commit', what: 'the target to make the VM durable' } as const;
   const failure = await within(outcome, { ...limits, timeoutMs, signal }).catch(async (reason: unknown) => {
-    target.abort().catch(() => {}); // whoever owns the target waits for that
+    call(() => target.abort()).catch(() => {}); // whoever owns the target waits for that
     const late = within(outcome, { ...limits, timeoutMs: Math.min(GRACE_MS, timeoutMs) });
     const ended = await late.catch(() => Promise.reject(unknownOutcome(reason)));
     return ended && { error: isUnknown(ended.error) ? ended.error : reason };

@@ -13,6 +13,7 @@ import { throwIfAborted, unlessAborted } from '../transport/wait.ts';
 import { type AnnouncedBlock, checkRange, checkRegister, checkUnregister, layOut } from './bounds.ts';
 import { commitTarget } from './commit-target.ts';
 import { type DestinationAction, type DestinationState, step } from './destination-machine.ts';
+import { call } from './embedder.ts';
 import { Registrations } from './registrations.ts';
 import { WRITTEN_THROUGHOUT } from './source-pins.ts';
 import type { Statistics } from './statistics.ts';
@@ -194,7 +195,8 @@ export class DestinationSession {
     statistics.pageSize = this.#layout.pageSize;
     this.#context.checkRam(statistics.total);
     const { before } = this.#parser;
-    const allocated = target.allocate({ layout: this.#layout, ramSection: section, before });
+    const vm = { layout: this.#layout, ramSection: section, before };
+    const allocated = call(() => target.allocate(vm));
     const alive = AbortSignal.any([connection.ended, limits.signal as AbortSignal]);
     this.#blocks = await unlessAborted(allocated, alive, 'setup');
     this.#announced = layOut(blocks);
@@ -267,7 +269,12 @@ export class DestinationSession {
     this.#deviceStateBytes += bytes.length;
     this.#context.statistics.controlBytes += BigInt(bytes.length);
     this.#deviceState.push(bytes);
-    await unlessAborted(this.#context.target.append(bytes), this.#context.limits.signal, 'device-state');
+    const { target, limits } = this.#context;
+    await unlessAborted(
+      call(() => target.append(bytes)),
+      limits.signal,
+      'device-state',
+    );
   }
 
   /** A v1 source says nothing at the end: it disconnects behind the last bytes. */

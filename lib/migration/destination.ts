@@ -13,6 +13,7 @@ import type { Connection } from '../transport/connection.ts';
 import { type ChosenProvider, chooseProvider } from '../transport/provider.ts';
 import { cancelledError, throwIfAborted, within } from '../transport/wait.ts';
 import { DestinationSession } from './destination-session.ts';
+import { call } from './embedder.ts';
 import { Migration } from './migration.ts';
 import { commitTimeoutMs, connectionOptions, type DestinationOptions, populatesAhead } from './options.ts';
 import {
@@ -134,12 +135,15 @@ export class MigrationDestination extends Migration {
 
   /** Not for ever: what hangs in the target would keep the failure from its caller. */
   async #abortTarget(): Promise<void> {
-    await within(this.#target.abort(), {
-      phase: this.statistics.phase,
-      timeoutMs: ABORT_TIMEOUT_MS,
-      what: 'the target to abort',
-    }).catch((error: unknown) =>
-      this.emit('notice', `what was begun may be there still: ${(error as Error).message}`),
+    await within(
+      call(() => this.#target.abort()),
+      {
+        phase: this.statistics.phase,
+        timeoutMs: ABORT_TIMEOUT_MS,
+        what: 'the target to abort',
+      },
+    ).catch((error: unknown) =>
+      this.emit('notice', `what was begun may be there still: ${toMigrationError(error, 'close').message}`),
     );
   }
 

@@ -2,6 +2,7 @@
 import type { SourceVm } from '../ram/vm.ts';
 import type { TurnLimits } from '../transport/turns.ts';
 import { within } from '../transport/wait.ts';
+import { call } from './embedder.ts';
 import { guestError } from './guest-control.ts';
 
 /**
@@ -9,12 +10,14 @@ import { guestError } from './guest-control.ts';
  *   VMM of a running guest threw
  */
 export async function* deviceStateOf(vm: SourceVm, limits: TurnLimits): AsyncGenerator<Uint8Array> {
-  const pieces = vm.after()[Symbol.asyncIterator]();
+  const asked = <T>(work: () => T | PromiseLike<T>): Promise<T> =>
+    call(work).catch((error: unknown) => {
+      throw vm.guest ? guestError('device-state', 'save its device state', error) : error;
+    });
+  const pieces = await asked(() => vm.after()[Symbol.asyncIterator]());
   try {
     for (;;) {
-      const next = pieces.next().catch((error: unknown) => {
-        throw vm.guest ? guestError('device-state', 'save its device state', error) : error;
-      });
+      const next = asked(() => pieces.next());
       const what = 'the VMM to save its device state';
       const { done, value } = await within(next, { ...limits, phase: 'device-state', what });
       if (done) return;
@@ -22,6 +25,6 @@ export async function* deviceStateOf(vm: SourceVm, limits: TurnLimits): AsyncGen
     }
   } finally {
     // Nobody waits for one that hangs.
-    pieces.return?.().catch(() => {});
+    call(() => pieces.return?.()).catch(() => {});
   }
 }

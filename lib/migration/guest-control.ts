@@ -2,6 +2,7 @@ import { MigrationError, type Phase } from '../errors.ts';
 import type { NativeBitmap } from '../native/memory.ts';
 import type { Guest } from '../ram/vm.ts';
 import { throwIfAborted, within } from '../transport/wait.ts';
+import { call } from './embedder.ts';
 
 /**
  * The guest of a live migration: pauses and slows it down, and gives it back as it was when the migration fails. Calls into the VMM
@@ -46,7 +47,7 @@ export class GuestControl {
   /** Once; who asks again gets the same promise. */
   pause(): Promise<void> {
     this.#paused ??= this.#call('ram', 'pause the guest', () => {
-      this.#pausing = (async () => this.#guest.pause())();
+      this.#pausing = call(() => this.#guest.pause());
       return this.#pausing;
     });
     return this.#paused;
@@ -59,7 +60,7 @@ export class GuestControl {
     if (percentage === this.#throttle) return true;
     this.#throttle = percentage;
     await this.#call('ram', 'throttle the guest', () => {
-      this.#throttling = (async () => throttle.call(this.#guest, percentage))();
+      this.#throttling = call(() => throttle.call(this.#guest, percentage));
       return this.#throttling;
     });
     return true;
@@ -100,8 +101,8 @@ export class GuestControl {
    * Waits for a call that may be under way still, however it ends: it would take hold behind the one that undoes it. Nothing is undone
    * again when it ends later: the guest may belong to another migration by then.
    */
-  async #outlast(phase: Phase, what: string, call: Promise<void>): Promise<unknown> {
-    const ended = call.catch(() => {});
+  async #outlast(phase: Phase, what: string, begun: Promise<void>): Promise<unknown> {
+    const ended = begun.catch(() => {});
     const late = await this.#attempt(phase, what, () => ended);
     if (late === undefined) return undefined;
     const message = `the VMM was told to ${what}, has not answered for ${this.#timeoutMs / 1000} s and more, and may do so still`;
@@ -109,8 +110,8 @@ export class GuestControl {
   }
 
   /** Bounded, whatever the migration's signal says. @returns undefined, or what went wrong */
-  #attempt(phase: Phase, what: string, call: () => Promise<void>): Promise<unknown> {
-    return this.#bounded(phase, what, call, undefined).then(
+  #attempt(phase: Phase, what: string, work: () => Promise<void>): Promise<unknown> {
+    return this.#bounded(phase, what, work, undefined).then(
       () => undefined,
       (error: unknown) => error,
     );
@@ -121,18 +122,18 @@ export class GuestControl {
     await this.#attempt('ram', 'stop the dirty tracker', () => this.#guest.tracker.stop());
   }
 
-  #call<T>(phase: Phase, what: string, call: () => Promise<T>): Promise<T> {
-    return this.#bounded(phase, what, call, this.#signal);
+  #call<T>(phase: Phase, what: string, work: () => Promise<T>): Promise<T> {
+    return this.#bounded(phase, what, work, this.#signal);
   }
 
   async #bounded<T>(
     phase: Phase,
     what: string,
-    call: () => Promise<T>,
+    work: () => Promise<T>,
     signal: AbortSignal | undefined,
   ): Promise<T> {
     throwIfAborted(signal, phase);
-    const called = (async () => call())().catch((error: unknown) => {
+    const called = call(work).catch((error: unknown) => {
       throw guestError(phase, what, error);
     });
     return within(called, { phase, timeoutMs: this.#timeoutMs, signal, what: `the VMM to ${what}` });

@@ -1,5 +1,6 @@
 import { EventEmitter } from 'node:events';
 import type { Phase } from '../errors.ts';
+import { tell } from './embedder.ts';
 import { type MigrationProgress, Statistics } from './statistics.ts';
 
 /** Events of both ends. */
@@ -16,6 +17,33 @@ export interface MigrationEvents {
 export abstract class Migration extends EventEmitter<MigrationEvents> {
   protected readonly statistics = new Statistics();
   #ended = false;
+  #warned = false;
+
+  /**
+   * Tells every listener. What one throws, or rejects with later, is told once as a warning of the process and changes nothing: neither the
+   * migration's outcome nor what the other listeners hear.
+   */
+  override emit<K>(
+    event: K | keyof MigrationEvents,
+    ...details: K extends keyof MigrationEvents ? MigrationEvents[K] : never
+  ): boolean {
+    const listeners = this.rawListeners(event);
+    for (const listener of listeners) {
+      tell(
+        () => Reflect.apply(listener, this, details),
+        (error) => this.#warn(String(event), error),
+      );
+    }
+    return listeners.length > 0;
+  }
+
+  #warn(event: string, error: unknown): void {
+    if (this.#warned) return;
+    this.#warned = true;
+    const why = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    const message = `a listener to '${event}' of a migration failed, which the migration takes no notice of: ${why}`;
+    process.emitWarning(message, { code: 'RDMA_MIGRATE_LISTENER' });
+  }
 
   protected enter(phase: Phase): void {
     this.statistics.phase = phase;

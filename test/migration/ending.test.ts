@@ -1,84 +1,15 @@
 /** The end of a migration: device state, commit, and what becomes of the VM when either end gives up there. */
 import { describe, expect, it } from 'vitest';
-import {
-  type MigrationDestination as Destination,
-  type DestinationOptions,
-  type DestinationTarget,
-  MigrationDestination,
-  MigrationError,
-  MigrationHints,
-  type MigrationResult,
-  MigrationSource,
-  type SourceOptions,
-  type SourceVm,
-} from '../../lib/index.ts';
+import { MigrationError, MigrationHints, MigrationSource } from '../../lib/index.ts';
 import { CONTROL_HEADER_BYTES, CONTROL_MAX_BYTES } from '../../lib/protocol/control.ts';
 import { description, device } from '../protocol/streams.ts';
+import { Committing, codes, migrate } from '../support/endings.ts';
 import { LiveGuest } from '../support/live-guest.ts';
 import { MemoryTarget, MemoryVm, migrateMemory } from '../support/memory-vm.ts';
 import { SMALL_DEVICE_STATE } from '../support/small-vm.ts';
 
 const MIB = 1n << 20n;
 const FOOTER_BYTES = 5;
-
-interface Ended {
-  readonly sent: MigrationResult | MigrationError;
-  readonly received: MigrationResult | MigrationError;
-}
-
-interface Settings {
-  readonly source?: SourceOptions;
-  readonly destination?: DestinationOptions;
-  /** Called with both ends before the source begins. */
-  readonly watch?: (source: MigrationSource, destination: Destination, cancel: AbortController) => void;
-}
-
-/** One migration to its end, whatever that is. */
-async function migrate(vm: SourceVm, target: DestinationTarget, settings: Settings = {}): Promise<Ended> {
-  const limits = { provider: 'iwarp', responseTimeoutMs: 5_000 } as const;
-  const cancel = new AbortController();
-  await using destination = await MigrationDestination.listen('rdma:127.0.0.1:0', target, {
-    ...limits,
-    ...settings.destination,
-  });
-  const source = new MigrationSource(vm, destination.uri, { ...limits, ...settings.source });
-  settings.watch?.(source, destination, cancel);
-  const receiving = outcome(destination.receive());
-  return { sent: await outcome(source.migrate({ signal: cancel.signal })), received: await receiving };
-}
-
-async function outcome(result: Promise<MigrationResult>): Promise<MigrationResult | MigrationError> {
-  return result.catch((error: unknown) => {
-    if (error instanceof MigrationError) return error;
-    throw error;
-  });
-}
-
-const codes = ({ sent, received }: Ended): string[] =>
-  [sent, received].map((end) => (end instanceof MigrationError ? end.code : end.outcome));
-
-/** A target whose commit does as it is told. */
-class Committing extends MemoryTarget {
-  readonly commits: (() => Promise<void>)[] = [];
-  aborts = 0;
-  readonly #commit: (target: Committing) => Promise<void>;
-
-  constructor(commit: (target: Committing) => Promise<void>) {
-    super();
-    this.#commit = commit;
-  }
-
-  override commit(): Promise<void> {
-    return this.#commit(this);
-  }
-
-  override async abort(): Promise<void> {
-    this.aborts += 1;
-    this.onAbort();
-  }
-
-  onAbort = (): void => {};
-}
 
 describe('device state', () => {
   const most = CONTROL_MAX_BYTES - CONTROL_HEADER_BYTES;
