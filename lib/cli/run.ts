@@ -53,7 +53,8 @@ function cancelling(name: StopSignal): string {
 /** The process ends when nothing is left to do; a blocked system call of a library must not keep it for ever. */
 function endSoon(interrupt: Interrupt): void {
   setTimeout(() => {
-    if (interrupt.received !== undefined) interrupt.die(interrupt.received);
+    // A migration that was too late to be cancelled has been completed, and must not look cancelled.
+    if (interrupt.received !== undefined && process.exitCode !== undefined) interrupt.die(interrupt.received);
     else process.exit();
   }, LEFTOVERS_MS).unref();
 }

@@ -298,7 +298,7 @@ export class DestinationSession {
     await this.#keep('commit');
     // From here on the VM is ours, whether the source hears of it or not.
     try {
-      await this.#turns.answer({ type: 'COMMITTED', status });
+      await this.#turns.answerAnyway({ type: 'COMMITTED', status });
       return true;
     } catch (error) {
       const why = toMigrationError(error, 'commit').message;

@@ -68,6 +68,7 @@ export class SourceSession {
   readonly #context: Context;
   readonly #turns: SourceTurns;
   readonly #account = new SentDigest();
+  readonly #cancel: AbortSignal | undefined;
   #blocks: SourceBlock[] = [];
   #pins: SourcePins | undefined;
 
@@ -77,6 +78,7 @@ export class SourceSession {
     const signal = AbortSignal.any([connection.ended, ...(limits.signal ? [limits.signal] : [])]);
     this.#context = { ...context, limits: { ...limits, signal } };
     this.#turns = new SourceTurns(connection, limits, this.#account);
+    this.#cancel = limits.signal;
   }
 
   /** @throws MigrationError; COMMIT_UNKNOWN when the destination may have the VM and could not say so */
@@ -247,10 +249,27 @@ export class SourceSession {
     await this.#turns.ready();
     // The READY may have waited here for long: until something is sent the VM is certainly the source's.
     throwIfAborted(this.#context.limits.signal, 'device-state');
+    if (this.#context.agreed.commit) return this.#sendStream(bytes);
     try {
-      await this.#sendStream(bytes);
+      const { timeoutMs } = this.#context.limits;
+      await this.#pastCancel(this.#sendStream(bytes, { timeoutMs }), timeoutMs);
     } catch (error) {
-      throw this.#context.agreed.commit || isRefusal(error) ? error : unconfirmedEnd(error);
+      throw isRefusal(error) ? error : unconfirmedEnd(error);
+    }
+  }
+
+  /** What the destination has been asked cannot be taken back: a cancel is answered with a notice, and the outcome counts. */
+  async #pastCancel<T>(asked: Promise<T>, timeoutMs: number): Promise<T> {
+    const { notice } = this.#context;
+    const tooLate = (): void =>
+      notice(
+        `too late to be cancelled: the destination has been asked to take the VM over. Its answer is waited for, ${timeoutMs / 1000} s at most`,
+      );
+    this.#cancel?.addEventListener('abort', tooLate, { once: true });
+    try {
+      return await asked;
+    } finally {
+      this.#cancel?.removeEventListener('abort', tooLate);
     }
   }
 
@@ -269,20 +288,19 @@ export class SourceSession {
     throwIfAborted(limits.signal, 'commit');
     try {
       const commit = this.#account.commit(sent.bytes, ramDigest);
-      const { status } = await this.#turns.request(
-        { type: 'COMMIT', ...commit },
-        'COMMITTED',
-        commitTimeoutMs,
-      );
+      const asked = this.#turns.request({ type: 'COMMIT', ...commit }, 'COMMITTED', {
+        timeoutMs: commitTimeoutMs,
+      });
+      const { status } = await this.#pastCancel(asked, commitTimeoutMs);
       if (status !== 'OK') throw refused(status);
     } catch (error) {
       throw isRefusal(error) ? error : unknownOutcome(error);
     }
   }
 
-  async #sendStream(bytes: Uint8Array): Promise<void> {
+  async #sendStream(bytes: Uint8Array, limits?: TurnLimits): Promise<void> {
     this.#context.statistics.controlBytes += BigInt(bytes.length);
-    await this.#turns.send({ type: 'QEMU_FILE', bytes });
+    await this.#turns.send({ type: 'QEMU_FILE', bytes }, limits);
   }
 
   #enter(phase: Phase): void {

@@ -163,10 +163,9 @@ export class MigrationSource extends Migration {
       notice: (message) => this.emit('notice', message),
       ...(guest ? { live: { guest, controls } } : {}),
     });
+    let summary: SentSummary;
     try {
-      const summary = await session.run();
-      await guest?.leave();
-      return summary;
+      summary = await session.run();
     } catch (error) {
       const failure = toMigrationError(error, this.statistics.phase);
       // The guest first: the peer may be told a moment later.
@@ -174,8 +173,10 @@ export class MigrationSource extends Migration {
       await connection.fail(failure);
       throw outcome;
     } finally {
-      await session.close();
+      await session.close().catch(() => {}); // the connection's close() frees what is left
     }
+    await guest?.leave();
+    return summary;
   }
 
   /** The error to report: the failure, or that the guest could not be given back after it. */

@@ -37,30 +37,26 @@ export class SourceTurns {
   }
 
   /** Sends one message in its turn. */
-  async send(message: ControlMessage): Promise<void> {
+  async send(message: ControlMessage, limits = this.#limits): Promise<void> {
     await this.ready();
     this.#ready = false;
-    const bytes = await this.#connection.send(message, this.#limits);
+    const bytes = await this.#connection.send(message, limits);
     if (message.type !== 'COMMIT') this.#account.add(bytes, message);
   }
 
-  /** Sends a request in its turn and takes its answer, which may take `timeoutMs` instead of what is usual. */
+  /** Sends a request in its turn and takes its answer, within other limits than the usual ones where these are given. */
   async request<T extends ControlMessage['type']>(
     message: ControlMessage,
     answer: T,
-    timeoutMs = this.#limits.timeoutMs,
+    limits = this.#limits,
   ): Promise<MessageOf<T>> {
-    await this.send(message);
-    return this.#receive(answer, timeoutMs);
+    await this.send(message, limits);
+    return this.#receive(answer, limits);
   }
 
-  async #receive<T extends ControlMessage['type']>(
-    type: T,
-    timeoutMs = this.#limits.timeoutMs,
-  ): Promise<MessageOf<T>> {
+  async #receive<T extends ControlMessage['type']>(type: T, limits = this.#limits): Promise<MessageOf<T>> {
     const { message } = await this.#connection.receive({
-      ...this.#limits,
-      timeoutMs,
+      ...limits,
       what: `the destination's ${type}`,
     });
     return expectType(message, type, this.#connection);
@@ -95,6 +91,12 @@ export class DestinationTurns {
   /** Answers a request. */
   async answer(message: ControlMessage): Promise<void> {
     await this.#connection.send(message, this.#limits);
+  }
+
+  /** Answers also when the migration has been cancelled meanwhile: what was decided before is told all the same, within the usual time. */
+  async answerAnyway(message: ControlMessage): Promise<void> {
+    const { timeoutMs } = this.#limits;
+    await this.#connection.send(message, { timeoutMs });
   }
 }
 

@@ -1,4 +1,5 @@
 /** The end of a migration: device state, commit, and what becomes of the VM when either end gives up there. */
+import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { MigrationError, MigrationHints, MigrationSource } from '../../lib/index.ts';
 import { CONTROL_HEADER_BYTES, CONTROL_MAX_BYTES } from '../../lib/protocol/control.ts';
@@ -119,6 +120,78 @@ describe('a cancel before the commit', () => {
     });
     expect(codes(ended)).toEqual(['PEER_ERROR', 'CANCELLED']);
     expect([begun, target.aborts, vm.isRunning]).toEqual([0, 1, true]);
+  });
+});
+
+describe('a cancel while the VM is made durable', () => {
+  it('at the destination comes too late when the commit succeeds, and the source hears of that', async () => {
+    await using vm = await LiveGuest.create();
+    let close = (): void => {};
+    await using target = new Committing(async () => {
+      close();
+      await delay(100);
+    });
+    const ended = await migrate(vm, target, {
+      watch: (_, destination) => {
+        close = () => void destination.close();
+      },
+    });
+    expect(codes(ended)).toEqual(['committed', 'committed']);
+    expect(vm.isRunning).toBe(false);
+  });
+
+  it('at the source waits for the answer, which says that the VM has moved', async () => {
+    await using vm = await LiveGuest.create();
+    let cancel = (): void => {};
+    const notices: string[] = [];
+    await using target = new Committing(async () => {
+      cancel();
+      await delay(500);
+    });
+    const ended = await migrate(vm, target, {
+      watch: (source, _, controller) => {
+        cancel = () => controller.abort();
+        source.on('notice', (notice) => notices.push(notice));
+      },
+    });
+    expect(codes(ended)).toEqual(['committed', 'committed']);
+    expect(vm.isRunning).toBe(false);
+    expect(notices.join()).toContain('too late to be cancelled');
+  });
+
+  it('at the source waits for the answer, which says that the VM is the source’s', async () => {
+    await using vm = await LiveGuest.create();
+    let cancel = (): void => {};
+    await using target = new Committing(async () => {
+      cancel();
+      await delay(500);
+      throw new Error('the disk is gone');
+    });
+    const ended = await migrate(vm, target, {
+      watch: (_, __, controller) => {
+        cancel = () => controller.abort();
+      },
+    });
+    expect(codes(ended)[0]).toBe('PEER_ERROR');
+    expect(vm.isRunning).toBe(true);
+  });
+
+  it('at the source waits no longer than for any answer', async () => {
+    await using vm = await LiveGuest.create();
+    let cancel = (): void => {};
+    await using target = new Committing(() => {
+      cancel();
+      return new Promise(() => {});
+    });
+    const ended = await migrate(vm, target, {
+      source: { commitTimeoutMs: 1_000 },
+      destination: { commitTimeoutMs: 2_000 },
+      watch: (_, __, controller) => {
+        cancel = () => controller.abort();
+      },
+    });
+    expect(codes(ended)).toEqual(['COMMIT_UNKNOWN', 'COMMIT_UNKNOWN']);
+    expect(String(ended.sent)).toContain('waited 1 s');
   });
 });
 
