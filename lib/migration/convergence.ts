@@ -8,8 +8,12 @@
 export interface ConvergenceLimits {
   /** QEMU's `downtime-limit`: how long the guest may stand still. */
   readonly downtimeLimitMs: number;
-  /** Of it, what pausing, saving the device state and the destination's commit take. */
+  /** Of it, what the VMM takes: {@link Guest.switchoverMs}. */
   readonly switchoverMs: number;
+  /**
+   * QEMU's `avail-switchover-bandwidth`: bytes per second to reckon with once the guest stands; 0: what passes have shown of the link.
+   */
+  readonly availSwitchoverBandwidth: number;
   /** QEMU's `auto-converge` and its parameters, in percent. */
   readonly autoConverge: boolean;
   readonly cpuThrottleInitial: number;
@@ -31,7 +35,9 @@ export interface RoundFacts {
   readonly collectMs: number;
   /** How long the control messages of a round take, beside its data. The last pass with device state and commit has twice as many. */
   readonly controlMs: number;
-  /** Bytes per second that passes reach; 0: nothing has been sent yet. */
+  /** How long the wire waited in the last round for what belongs to its pages, such as scanning: {@link PassCosts}. */
+  readonly overheadMs: number;
+  /** Bytes per second that the link takes, whatever max-bandwidth allows; 0: nothing has been sent yet. */
   readonly bandwidth: number;
 }
 
@@ -44,15 +50,19 @@ export interface ThrottleState {
 }
 
 /**
- * `converged`: stop the VM now. `converging`: the next round will have less to send. `dirty-rate`: the guest writes as fast as the link
- * sends, or faster. `fixed-costs`: switch-over and collecting alone take as long as the limit allows, whatever the guest does.
+ * `converged`: stop the VM now. `converging`: the next round will have less to send. `dirty-rate`: the guest has written as much as the last
+ * round has moved, or more. `fixed-costs`: switch-over, collecting and messages alone take as long as the limit allows, whatever the guest does.
  */
 export type Verdict = 'converged' | 'converging' | 'dirty-rate' | 'fixed-costs';
 
 export interface Decision {
   readonly verdict: Verdict;
-  /** Milliseconds of downtime if the VM stopped now. */
+  /** Milliseconds of downtime if the VM stopped now; what counts as such: {@link DowntimePart}. */
   readonly expectedDowntimeMs: number;
+  /** Of those, what does not hang on how much the guest has written. */
+  readonly fixedMs: number;
+  /** Bytes per second that it reckons with. */
+  readonly bandwidth: number;
   /** Bytes per second that the guest wrote during the last round. */
   readonly dirtyRate: number;
   readonly throttle: ThrottleState;
@@ -65,16 +75,22 @@ const HANDOVER_ROUNDS = 2;
 
 export function decide(limits: ConvergenceLimits, facts: RoundFacts, throttle: ThrottleState): Decision {
   const fixedMs = limits.switchoverMs + facts.collectMs + HANDOVER_ROUNDS * facts.controlMs;
-  const expectedDowntimeMs = fixedMs + sendingMs(facts);
+  const bandwidth = limits.availSwitchoverBandwidth > 0 ? limits.availSwitchoverBandwidth : facts.bandwidth;
+  const expectedDowntimeMs = fixedMs + overheadMs(facts) + sendingMs(facts.pendingBytes, bandwidth);
   const dirtyRate = facts.roundMs > 0 ? (facts.dirtiedBytes * 1000) / facts.roundMs : 0;
-  const decision = { expectedDowntimeMs, dirtyRate };
+  const decision = { expectedDowntimeMs, fixedMs, bandwidth, dirtyRate };
   if (expectedDowntimeMs <= limits.downtimeLimitMs) return { ...decision, verdict: 'converged', throttle };
   if (fixedMs >= limits.downtimeLimitMs) return { ...decision, verdict: 'fixed-costs', throttle };
-  const verdict = dirtyRate >= facts.bandwidth ? 'dirty-rate' : 'converging';
+  const verdict = facts.dirtiedBytes >= facts.movedBytes ? 'dirty-rate' : 'converging';
   return { ...decision, verdict, throttle: nextThrottle(limits, facts, throttle) };
 }
 
-function sendingMs({ pendingBytes, bandwidth }: RoundFacts): number {
+/** Scanning and registering are done for so much less as less is to be sent. */
+function overheadMs({ overheadMs: ms, pendingBytes, movedBytes }: RoundFacts): number {
+  return movedBytes > 0 ? ms * Math.min(1, pendingBytes / movedBytes) : 0;
+}
+
+function sendingMs(pendingBytes: number, bandwidth: number): number {
   if (pendingBytes === 0) return 0;
   return bandwidth > 0 ? (pendingBytes * 1000) / bandwidth : Number.POSITIVE_INFINITY;
 }
@@ -88,13 +104,25 @@ function nextThrottle(limits: ConvergenceLimits, facts: RoundFacts, before: Thro
   return { percentage: Math.min(wanted, limits.maxCpuThrottle), highRounds: 0 };
 }
 
-/** A pass that moves less tells more of its round trips than of the link. */
-const TELLING_BYTES = 4 << 20;
+/** What passes have shown of the link: the later ones, so far as they moved enough to tell. */
+export interface LinkSeen {
+  readonly bytes: number;
+  /** Milliseconds on the wire. */
+  readonly ms: number;
+}
 
-/** The bandwidth to reckon with after a pass: passes that moved little change it only where there is nothing better. */
-export function estimateBandwidth(before: number, bytes: number, ms: number): number {
-  if (bytes === 0 || ms <= 0) return before;
-  const seen = (bytes * 1000) / ms;
-  if (bytes < TELLING_BYTES) return before === 0 ? seen : Math.max(before, seen);
-  return before === 0 ? seen : (before + seen) / 2;
+export const NOTHING_SEEN: LinkSeen = { bytes: 0, ms: 0 };
+/** After so much has been sent, what was seen before counts half: one pass of a few pages tells next to nothing, many of them do. */
+const HALF_BYTES = 16 << 20;
+
+/** A pass has sent so many bytes in so much time on the wire. */
+export function seeLink(before: LinkSeen, bytes: number, ms: number): LinkSeen {
+  if (bytes <= 0 || ms <= 0) return before;
+  const keep = 0.5 ** (bytes / HALF_BYTES);
+  return { bytes: before.bytes * keep + bytes, ms: before.ms * keep + ms };
+}
+
+/** Bytes per second; 0: nothing has been sent yet. */
+export function bandwidthOf({ bytes, ms }: LinkSeen): number {
+  return ms > 0 ? (bytes * 1000) / ms : 0;
 }

@@ -45,7 +45,6 @@ export class MigrationDestination extends Migration {
   readonly #host: string;
   #listener: Listener | undefined;
   #second: SecondConnection | undefined;
-  #begun = false;
   #closed = false;
   #offer: ((incoming: IncomingConnection) => void) | undefined;
   readonly #abort = new AbortController();
@@ -106,9 +105,7 @@ export class MigrationDestination extends Migration {
    * @throws MigrationError with the phase it failed in
    */
   async receive({ signal }: { signal?: AbortSignal } = {}): Promise<MigrationResult> {
-    if (this.#begun)
-      throw new MigrationError('INVALID_ARGUMENT', 'configure', 'this destination has received already');
-    this.#begun = true;
+    this.begin('this destination has received already');
     const signals = signal ? [signal, this.#abort.signal] : [this.#abort.signal];
     const run = this.#run(AbortSignal.any(signals));
     this.#running = run.catch(() => {});
@@ -294,6 +291,7 @@ export class MigrationDestination extends Migration {
     await this.#running;
     await this.#listener?.close();
     await Promise.all(this.#refusals);
+    this.abandon();
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -1,4 +1,8 @@
 /**
+ * Downtime, wherever it is expected, measured or limited: from the moment the VMM is asked to pause its guest until the source knows that the
+ * destination has the VM. What comes after that, such as starting the vCPUs there, is no part of it. The switch-over is what of it is the VMM's
+ * ({@link Guest.switchoverMs}): `pause`, and of `device-state` and `commit` all but messages.
+ *
  * What the guest waits for. `pause`: the VMM stops it. `collect`: what it wrote last is found. `ram`: that is sent. `device-state`: saved by
  * the VMM and sent. `commit`: the destination checks, and its COMMITTED has been read; of a version 1 peer, which says nothing, the connection
  * has ended.

@@ -3,6 +3,7 @@ import type { NativeBitmap } from '../native/memory.ts';
 import type { Guest } from '../ram/vm.ts';
 import { throwIfAborted, within } from '../transport/wait.ts';
 import { call } from './embedder.ts';
+import { isSwitchover } from './options.ts';
 
 /**
  * The guest of a live migration: pauses and slows it down, and gives it back as it was when the migration fails. Calls into the VMM
@@ -25,9 +26,15 @@ export class GuestControl {
     this.#signal = limits.signal;
   }
 
-  /** What the VMM says of the downtime beside RAM, milliseconds. */
+  /** What the VMM says of the downtime beside RAM, milliseconds; it may change. @throws MigrationError GUEST_ERROR: it says nonsense */
   get switchoverMs(): number {
-    return this.#guest.switchoverMs ?? 0;
+    const said: unknown = this.#guest.switchoverMs ?? 0;
+    if (isSwitchover(said)) return said;
+    throw guestError(
+      'ram',
+      'say its switchoverMs',
+      `expected milliseconds, 0 or more, but received ${String(said)}`,
+    );
   }
 
   get isPaused(): boolean {

@@ -1,5 +1,5 @@
 import { EventEmitter } from 'node:events';
-import type { Phase } from '../errors.ts';
+import { MigrationError, type Phase } from '../errors.ts';
 import { tell } from './embedder.ts';
 import { type MigrationProgress, Statistics } from './statistics.ts';
 
@@ -16,6 +16,7 @@ export interface MigrationEvents {
 /** What a source and a destination have in common: statistics, events, progress. */
 export abstract class Migration extends EventEmitter<MigrationEvents> {
   protected readonly statistics = new Statistics();
+  #begun = false;
   #ended = false;
   #warned = false;
 
@@ -50,9 +51,23 @@ export abstract class Migration extends EventEmitter<MigrationEvents> {
     this.emit('phase', phase);
   }
 
+  /** Once. @throws MigrationError INVALID_ARGUMENT: it has begun before */
+  protected begin(otherwise: string): void {
+    if (this.#begun) throw new MigrationError('INVALID_ARGUMENT', 'configure', otherwise);
+    this.#begun = true;
+  }
+
   protected end(): void {
+    if (this.#ended) return;
     this.#ended = true;
     this.emit('end');
+  }
+
+  /** It was closed: if it has not begun it never will, and who follows it hears of that. */
+  protected abandon(): void {
+    if (this.#begun || this.#ended) return;
+    this.statistics.status = 'cancelled';
+    this.end();
   }
 
   /** Where the migration stands now. */
@@ -61,8 +76,8 @@ export abstract class Migration extends EventEmitter<MigrationEvents> {
   }
 
   /**
-   * Yields where the migration stands, at every change of phase and every `intervalMs` milliseconds, until it has ended; the last
-   * one yielded is final.
+   * Yields where the migration stands, at every change of phase and every `intervalMs` milliseconds, until it has ended or was closed; the
+   * last one yielded is final. Before it begins this keeps no process alive that has nothing else to do.
    */
   async *progress(intervalMs = 500): AsyncGenerator<MigrationProgress, void, undefined> {
     while (!this.#ended) {
@@ -82,6 +97,7 @@ export abstract class Migration extends EventEmitter<MigrationEvents> {
         resolve();
       };
       const timer = setTimeout(finish, intervalMs);
+      if (!this.#begun) timer.unref();
       this.on('phase', finish);
       this.on('end', finish);
     });

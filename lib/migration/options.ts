@@ -52,6 +52,11 @@ export interface SourceOptions extends MigrationOptions {
 export interface LiveOptions {
   /** `downtime-limit`: how long the guest may stand still, milliseconds. Default 300. */
   readonly downtimeLimitMs?: number;
+  /**
+   * `avail-switchover-bandwidth`: bytes per second to reckon with when it is decided whether the guest can be stopped; nothing is limited by it.
+   * 0 (default): what passes have shown of the link, whatever max-bandwidth allowed them.
+   */
+  readonly availSwitchoverBandwidth?: bigint;
   /** The longest time from the start to the stop of the guest, milliseconds. Default: none, as in QEMU. */
   readonly timeLimitMs?: number;
   /**
@@ -111,6 +116,10 @@ export function liveParameters(options: LiveOptions = {}): LiveParameters {
   }
   return {
     downtimeLimitMs: milliseconds('downtimeLimitMs', options.downtimeLimitMs ?? 300),
+    availSwitchoverBandwidth: bytesPerSecond(
+      'availSwitchoverBandwidth',
+      options.availSwitchoverBandwidth ?? 0n,
+    ),
     timeLimitMs: timeLimitMs === undefined ? 0 : milliseconds('timeLimitMs', timeLimitMs),
     onTimeLimit,
     autoConverge: options.autoConverge ?? false,
@@ -142,6 +151,39 @@ export function commitTimeoutMs(options: MigrationOptions): number {
 export function milliseconds(name: string, value: number): number {
   return integer(name, value, { least: 1, most: 2 ** 31 - 1, unit: 'milliseconds' });
 }
+
+const U64_MAX = (1n << 64n) - 1n;
+
+function bytesPerSecond(name: string, value: bigint): number {
+  if (typeof value === 'bigint' && value >= 0n && value <= U64_MAX) return Number(value);
+  const received = `${String(value)} (${typeof value})`;
+  throw invalid(
+    `expected a bigint from 0 to ${U64_MAX} bytes per second for ${name} but received ${received}`,
+  );
+}
+
+/**
+ * Refuses what can never converge, and what a VMM cannot mean.
+ * @param switchoverMs of the VMM: {@link Guest.switchoverMs}
+ * @throws MigrationError INVALID_ARGUMENT
+ */
+export function checkSwitchover(switchoverMs: number, { downtimeLimitMs }: LiveParameters): void {
+  if (!isSwitchover(switchoverMs))
+    throw invalid(
+      `expected milliseconds, 0 or more, for the guest's switchoverMs but received ${String(switchoverMs)}`,
+    );
+  if (switchoverMs < downtimeLimitMs) return;
+  throw new MigrationError(
+    'INVALID_ARGUMENT',
+    'configure',
+    `the guest's switchoverMs (${switchoverMs} ms) takes all of downtimeLimitMs (${downtimeLimitMs} ms): it could never be stopped for so short a ` +
+      'time. Allow more downtime than the VMM takes for itself',
+    { details: { switchoverMs, downtimeLimitMs } },
+  );
+}
+
+export const isSwitchover = (switchoverMs: unknown): switchoverMs is number =>
+  typeof switchoverMs === 'number' && switchoverMs >= 0 && Number.isFinite(switchoverMs);
 
 function integer(
   name: string,

@@ -5,11 +5,23 @@
 import { MigrationError } from '../errors.ts';
 import type { NativeBitmap } from '../native/memory.ts';
 import { throwIfAborted } from '../transport/wait.ts';
-import { type Decision, decide, estimateBandwidth, NO_THROTTLE, type ThrottleState } from './convergence.ts';
+import {
+  bandwidthOf,
+  type ConvergenceLimits,
+  type Decision,
+  decide,
+  type LinkSeen,
+  NO_THROTTLE,
+  NOTHING_SEEN,
+  type RoundFacts,
+  seeLink,
+  type ThrottleState,
+} from './convergence.ts';
 import type { GuestControl } from './guest-control.ts';
 import type { LiveParameters } from './options.ts';
 import type { RamPassResult, SourceBlock } from './ram-pass.ts';
 import type { Statistics } from './statistics.ts';
+import type { PassCosts } from './wire-time.ts';
 
 /** A round that nothing was written in costs scanning and messages all the same: not more often than this. */
 const IDLE_ROUND_MS = 20;
@@ -22,7 +34,7 @@ export interface LiveControls {
 }
 
 /** A pass, and how long its control messages took beside the data. */
-export interface RamRound extends RamPassResult {
+export interface RamRound extends RamPassResult, PassCosts {
   readonly controlMs: number;
 }
 
@@ -55,12 +67,15 @@ class PreCopy {
   readonly #options: PreCopyOptions;
   readonly #started = performance.now();
   moved: RamPassResult = { pages: 0n, bytes: 0n, zeroBytes: 0n };
-  #bandwidth = 0;
+  #link: LinkSeen = NOTHING_SEEN;
   #lastMs = 0;
   #lastMoved = 0n;
   #controlMs = 0;
+  #overheadMs = 0;
   #throttle: ThrottleState = NO_THROTTLE;
   #decision: Decision | undefined;
+  /** The limit that no round can meet, once that was told. */
+  #hopelessMs = 0;
 
   constructor(options: PreCopyOptions) {
     this.#options = options;
@@ -154,13 +169,28 @@ class PreCopy {
       roundMs: this.#lastMs + collectMs,
       collectMs,
       controlMs: this.#controlMs,
-      bandwidth: this.#bandwidth,
+      overheadMs: this.#overheadMs,
+      bandwidth: bandwidthOf(this.#link),
     };
     const decision = decide(limits, facts, this.#throttle);
+    this.#tellHopeless(decision, limits, facts);
     this.#decision = decision;
     statistics.decided(decision, collectMs);
     this.#checkTimeLimit();
     return decision;
+  }
+
+  /** Once for a limit, and not for one slow round: without a time limit nothing else would ever be heard of it. */
+  #tellHopeless({ verdict, fixedMs }: Decision, limits: ConvergenceLimits, facts: RoundFacts): void {
+    const { downtimeLimitMs, switchoverMs } = limits;
+    const again = this.#decision?.verdict === 'fixed-costs';
+    if (verdict !== 'fixed-costs' || !again || this.#hopelessMs === downtimeLimitMs) return;
+    this.#hopelessMs = downtimeLimitMs;
+    this.#options.notice(
+      `the guest cannot be stopped for only ${downtimeLimitMs} ms, however little it writes: ${describeMs(fixedMs)} go to the VMM's switch-over ` +
+        `(${describeMs(switchoverMs)}), to finding what was written last (${describeMs(facts.collectMs)}) and to messages. Allow more downtime ` +
+        '(downtimeLimitMs), take a cheaper dirty tracker, or have it stopped all the same (stopAndCopy)',
+    );
   }
 
   /** Between passes nobody watches the clock. */
@@ -220,8 +250,9 @@ class PreCopy {
     };
     this.#lastMs = ms;
     this.#controlMs = passed.controlMs;
+    this.#overheadMs = passed.overheadMs;
     this.#lastMoved = passed.bytes + passed.zeroBytes;
-    this.#bandwidth = estimateBandwidth(this.#bandwidth, Number(passed.bytes), ms);
+    this.#link = seeLink(this.#link, Number(passed.bytes), passed.wireMs);
   }
 
   get #bitmaps(): readonly NativeBitmap[] {
@@ -236,14 +267,24 @@ class PreCopy {
     const { timeLimitMs, downtimeLimitMs } = this.#options.live.parameters();
     const expected = this.#decision?.expectedDowntimeMs ?? Number.POSITIVE_INFINITY;
     const dirtyRate = Math.round(this.#decision?.dirtyRate ?? 0);
-    const bandwidth = Math.round(this.#bandwidth);
+    const bandwidth = Math.round(this.#decision?.bandwidth ?? bandwidthOf(this.#link));
+    const sentRate = this.#lastMs > 0 ? Math.round((Number(this.#lastMoved) * 1000) / this.#lastMs) : 0;
     return new MigrationError(
       'NOT_CONVERGED',
       'ram',
       `after ${timeLimitMs / 1000} s the guest cannot be stopped for only ${downtimeLimitMs} ms (${describeMs(expected)} would be needed): it writes ` +
-        `${mib(dirtyRate)} MiB/s and ${mib(bandwidth)} MiB/s can be sent. It runs on here. Allow more downtime or time, let it be throttled ` +
-        '(autoConverge), or stop it at the limit (onTimeLimit stop-and-copy)',
-      { details: { timeLimitMs, downtimeLimitMs, expectedDowntimeMs: expected, dirtyRate, bandwidth } },
+        `${mib(dirtyRate)} MiB/s, the last round has moved ${mib(sentRate)} MiB/s, and ${mib(bandwidth)} MiB/s are reckoned with once it ` +
+        'stands. It runs on here. Allow more downtime or time, let it be throttled (autoConverge), or stop it at the limit (onTimeLimit stop-and-copy)',
+      {
+        details: {
+          timeLimitMs,
+          downtimeLimitMs,
+          expectedDowntimeMs: expected,
+          dirtyRate,
+          sentRate,
+          bandwidth,
+        },
+      },
     );
   }
 }

@@ -23,6 +23,7 @@ import { type LiveControls, preCopy, type RamRound } from './pre-copy.ts';
 import { type RamPassResult, type SourceBlock, sendRam, WINDOW_BYTES } from './ram-pass.ts';
 import { type SourcePins, type SpanKeys, SpanPins, WholeBlocks } from './source-pins.ts';
 import type { Statistics } from './statistics.ts';
+import { passCosts, wireTimeOf } from './wire-time.ts';
 
 /** How long a disconnect may take once everything has been said. */
 const DISCONNECT_MS = 5_000;
@@ -209,6 +210,7 @@ export class SourceSession {
     const began = performance.now();
     await this.#sendStream(Buffer.concat([encodeFooter(vm.ramSection), encodeRamRound(vm.ramSection, kind)]));
     const dataBegan = performance.now();
+    const wireBefore = wireTimeOf(connection);
     const sent = await sendRam({
       connection,
       turns: this.#turns,
@@ -221,8 +223,10 @@ export class SourceSession {
     });
     const dataEnded = performance.now();
     await this.#turns.send({ type: 'REGISTER_FINISHED' });
+    await this.#turns.ready(); // everything has arrived
+    const costs = passCosts(wireBefore, wireTimeOf(connection), dataEnded - dataBegan);
     await this.#sendStream(encodeEos());
-    return { ...sent, controlMs: dataBegan - began + performance.now() - dataEnded };
+    return { ...sent, ...costs, controlMs: dataBegan - began + performance.now() - dataEnded };
   }
 
   async #sendDeviceState(): Promise<number> {

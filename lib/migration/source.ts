@@ -17,6 +17,7 @@ import { throwIfAborted } from '../transport/wait.ts';
 import { GuestControl } from './guest-control.ts';
 import { Migration } from './migration.ts';
 import {
+  checkSwitchover,
   commitTimeoutMs,
   connectionOptions,
   type LiveOptions,
@@ -52,11 +53,12 @@ export class MigrationSource extends Migration {
   #maxBandwidth: bigint;
   #connection: Connection | undefined;
   #guest: GuestControl | undefined;
-  #begun = false;
+  readonly #abort = new AbortController();
+  #running: Promise<unknown> = Promise.resolve();
 
   /**
    * The VM stays the caller's: it is read, never changed, and the caller closes it. One with a `guest` is moved while it runs.
-   * @throws MigrationError INVALID_ARGUMENT
+   * @throws MigrationError INVALID_ARGUMENT; also for a `guest` that could never be stopped within `live.downtimeLimitMs`
    */
   constructor(vm: SourceVm, uri: string, options: SourceOptions = {}) {
     super();
@@ -65,6 +67,7 @@ export class MigrationSource extends Migration {
     this.#options = options;
     this.#liveOptions = options.live ?? {};
     this.#live = liveParameters(this.#liveOptions);
+    this.#checkSwitchover(this.#live);
     this.#maxBandwidth = options.maxBandwidth ?? 0n;
   }
 
@@ -80,8 +83,15 @@ export class MigrationSource extends Migration {
   /** Changes what is allowed to a running guest, from the next round on. @throws MigrationError INVALID_ARGUMENT */
   setLive(options: LiveOptions): void {
     const merged = { ...this.#liveOptions, ...options };
-    this.#live = liveParameters(merged);
+    const live = liveParameters(merged);
+    // What a VMM has said meanwhile is no reason to refuse another option.
+    if (options.downtimeLimitMs !== undefined) this.#checkSwitchover(live);
+    this.#live = live;
     this.#liveOptions = merged;
+  }
+
+  #checkSwitchover(live: LiveParameters): void {
+    if (this.#vm.guest) checkSwitchover(this.#vm.guest.switchoverMs ?? 0, live);
   }
 
   /** Stops a running guest now and sends the rest, however long that takes. */
@@ -95,9 +105,13 @@ export class MigrationSource extends Migration {
    *   go on running, and a guest that was running does; with COMMIT_UNKNOWN the destination may have it: look there first.
    */
   async migrate({ signal }: { signal?: AbortSignal } = {}): Promise<MigrationResult> {
-    if (this.#begun)
-      throw new MigrationError('INVALID_ARGUMENT', 'configure', 'this migration has been started already');
-    this.#begun = true;
+    this.begin('this migration has been started already');
+    const run = this.#migrate(AbortSignal.any([this.#abort.signal, ...(signal ? [signal] : [])]));
+    this.#running = run.catch(() => {});
+    return run;
+  }
+
+  async #migrate(signal: AbortSignal): Promise<MigrationResult> {
     try {
       const result = await this.#run(signal);
       this.statistics.status = 'completed';
@@ -111,7 +125,18 @@ export class MigrationSource extends Migration {
     }
   }
 
-  async #run(signal: AbortSignal | undefined): Promise<MigrationFacts> {
+  /** Gives up a migration that has not begun; one that is under way fails with CANCELLED, as with its signal. Idempotent. */
+  async close(): Promise<void> {
+    this.#abort.abort(new MigrationError('CANCELLED', this.statistics.phase, 'the source was closed'));
+    await this.#running;
+    this.abandon();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #run(signal: AbortSignal): Promise<MigrationFacts> {
     throwIfAborted(signal, 'configure');
     const endpoint = parseRdmaUri(this.#uri);
     const provider = await chooseProvider(this.#options.provider ?? 'auto', endpoint, 'connect');

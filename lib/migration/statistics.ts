@@ -51,6 +51,8 @@ export interface RoundReport {
 export interface LiveStatistics {
   /** Milliseconds of downtime, if the guest stopped now. 0 before the first round has ended. */
   readonly 'expected-downtime': number;
+  /** Bytes per second that it reckons with: of the link, or `availSwitchoverBandwidth`. 0 before the first round has ended. */
+  readonly 'switchover-bandwidth': number;
   /** How long the guest stood still, so far; absent while it runs. */
   readonly downtime?: number;
   readonly 'downtime-parts'?: DowntimeParts;
@@ -197,6 +199,7 @@ export class Statistics {
     const downtime = this.downtime.total;
     return {
       'expected-downtime': decision?.expectedDowntimeMs ?? 0,
+      'switchover-bandwidth': decision?.bandwidth ?? 0,
       ...(downtime === undefined ? {} : { downtime, 'downtime-parts': this.downtime.parts }),
       'cpu-throttle-percentage': this.throttle,
       ...(decision === undefined ? {} : { verdict: decision.verdict }),

@@ -59,7 +59,23 @@ export interface NativeWriteResult {
 }
 
 /** Indexes into {@link NativeConnection.counters}. */
-export const COUNTER = { bytesCompleted: 0, pagesPosted: 1, writesPosted: 2, stalls: 3 } as const;
+export const COUNTER = {
+  bytesCompleted: 0,
+  pagesPosted: 1,
+  writesPosted: 2,
+  stalls: 3,
+  /** Time in which a WRITE was posted and not complete, and time in which none was because of the bandwidth limit. */
+  wireNanoseconds: 4,
+  heldNanoseconds: 5,
+} as const;
+
+export interface NativeConnectionStats {
+  readonly bytesSent: bigint;
+  readonly bytesReceived: bigint;
+  readonly writeBytesPlaced: bigint;
+  /** How long something was sent and not known to have arrived, in all; 0 where a WRITE's completion tells as much. */
+  readonly wireMicroseconds: bigint;
+}
 
 export interface NativeConnection {
   /** Active side. Resolves with the peer's private data. */
@@ -92,8 +108,8 @@ export interface NativeConnection {
   /** Written by native threads while they run. */
   readonly counters: BigUint64Array;
   readonly info: NativeConnectionInfo;
-  /** The provider's counters, in bytes. */
-  stats(): { bytesSent: bigint; bytesReceived: bigint; writeBytesPlaced: bigint };
+  /** The provider's counters. */
+  stats(): NativeConnectionStats;
   /** Resolves when the connection has ended, with the reason unless the end was orderly. Never rejects. */
   readonly closed: Promise<Error | null>;
   /** Sends what is queued, then ends the connection. Resolves when it has ended. */

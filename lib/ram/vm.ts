@@ -40,7 +40,11 @@ export interface Guest {
    * They are not tracked and are sent whole in the last pass.
    */
   readonly settling?: readonly string[];
-  /** Milliseconds of downtime beside RAM, as the VMM knows them: pausing, saving the device state, starting at the destination. Default 0. */
+  /**
+   * The switch-over, milliseconds: what pausing, saving the device state, and the `commit` of the destination's target take, as the VMM knows it.
+   * Starting the guest there is no part of the downtime unless that `commit` does it. May change while the migration runs. Default 0; less than
+   * `downtimeLimitMs` when it begins.
+   */
   readonly switchoverMs?: number;
   /** Resolves when no vCPU runs and nothing else writes the guest's RAM. The device state is read afterwards. */
   pause(): Promise<void>;

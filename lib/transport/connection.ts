@@ -3,6 +3,7 @@ import type { NativeCoverage, NativeMapping } from '../native/memory.ts';
 import type {
   NativeConnection,
   NativeConnectionInfo,
+  NativeConnectionStats,
   NativeMemoryRegion,
   NativeWriteJob,
   NativeWriteResult,
@@ -79,7 +80,7 @@ export class Connection {
   }
 
   /** Bytes that RDMA WRITEs of the peer have placed here, and wire bytes both ways, so far. */
-  stats(): { bytesSent: bigint; bytesReceived: bigint; writeBytesPlaced: bigint } {
+  stats(): NativeConnectionStats {
     return this.#native.stats();
   }
 

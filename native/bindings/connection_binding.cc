@@ -285,7 +285,8 @@ Napi::Value ConnectionBinding::close(const Napi::CallbackInfo& info) {
 
 ConnectionBinding::Stats ConnectionBinding::stats_of(engine::Endpoint& endpoint) {
   const auto& counters = endpoint.connection().counters();
-  return {counters.bytes_sent, counters.bytes_received, counters.write_bytes_placed};
+  const auto wire_us = static_cast<uint64_t>(endpoint.connection().wire_time().count());
+  return {counters.bytes_sent, counters.bytes_received, counters.write_bytes_placed, wire_us};
 }
 
 // The buffers go now and not when V8, which does not know their size, collects this object.
@@ -304,6 +305,7 @@ Napi::Value ConnectionBinding::stats(const Napi::CallbackInfo& info) {
   value.Set("bytesSent", Napi::BigInt::New(info.Env(), stats.bytes_sent));
   value.Set("bytesReceived", Napi::BigInt::New(info.Env(), stats.bytes_received));
   value.Set("writeBytesPlaced", Napi::BigInt::New(info.Env(), stats.write_bytes_placed));
+  value.Set("wireMicroseconds", Napi::BigInt::New(info.Env(), stats.wire_us));
   return value;
 }
 

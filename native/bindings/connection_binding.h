@@ -31,6 +31,7 @@ class ConnectionBinding final : public Napi::ObjectWrap<ConnectionBinding>, priv
     uint64_t bytes_sent = 0;
     uint64_t bytes_received = 0;
     uint64_t write_bytes_placed = 0;
+    uint64_t wire_us = 0;
   };
   static Stats stats_of(engine::Endpoint& endpoint);
 

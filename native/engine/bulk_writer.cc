@@ -144,6 +144,7 @@ bool BulkWriter::post(std::unique_ptr<Job>& job, const Extent& extent, bool last
     std::lock_guard lock(mutex_);
     sequence = ++posted_;
     posted_bytes_ += extent.length;
+    wire_time_.update(posted_ - completed_);
     if (request.signaled) marks_.push_back({sequence, posted_bytes_, staging_ ? staging_->taken() : 0});
     // Handed over before it is posted: its completion may come before post_send() returns.
     if (last) finishing_.emplace_back(sequence, std::move(job));
@@ -204,7 +205,8 @@ bool BulkWriter::is_signaled(uint64_t bytes) {
   unsignaled_ += 1;
   unsignaled_bytes_ += bytes;
   const uint64_t every = std::min<uint64_t>(kSignalEveryWrites, max_outstanding_);
-  if (unsignaled_ < every && unsignaled_bytes_ < kSignalEveryBytes) return false;
+  // With a limit each tells its end, or the pauses between them would look like time on the wire.
+  if (max_bandwidth_ == 0 && unsignaled_ < every && unsignaled_bytes_ < kSignalEveryBytes) return false;
   unsignaled_ = unsignaled_bytes_ = 0;
   return true;
 }
@@ -215,6 +217,7 @@ std::unique_ptr<BulkWriter::Job> BulkWriter::take_back(const fabric::SendWorkReq
   std::lock_guard lock(mutex_);
   const uint64_t sequence = posted_--;
   posted_bytes_ -= request.length;
+  wire_time_.update(posted_ - completed_);
   if (!marks_.empty() && marks_.back().sequence == sequence) marks_.pop_back();
   // The next one is signaled, for those before it that this one would have spoken for.
   unsignaled_ = kSignalEveryWrites;
@@ -246,7 +249,10 @@ bool BulkWriter::pace(uint64_t bytes) {
   if (rate == 0) return true;
   const auto now = Clock::now();
   std::unique_lock lock(mutex_);
-  if (next_post_ > now) wake_.wait_until(lock, next_post_, [this] { return cancelled_ || ended_; });
+  if (next_post_ > now) {
+    wake_.wait_until(lock, next_post_, [this] { return cancelled_ || ended_; });
+    wire_time_.held(now);
+  }
   const auto slice = std::chrono::nanoseconds(
       static_cast<int64_t>(1e9 * static_cast<double>(bytes) / static_cast<double>(rate)));
   next_post_ = std::max(next_post_, now) + slice;
@@ -260,6 +266,7 @@ void BulkWriter::completed(const fabric::Completion& completion) {
   {
     std::lock_guard lock(mutex_);
     completed_ = std::max(completed_, sequence);
+    wire_time_.update(posted_ - completed_);
     while (!marks_.empty() && marks_.front().sequence <= sequence) {
       completed_bytes_ = marks_.front().bytes;
       if (staging_) staging_->release(marks_.front().staged);

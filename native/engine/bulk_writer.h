@@ -19,6 +19,7 @@
 
 #include "dirty/page_digests.h"
 #include "engine/staging.h"
+#include "engine/wire_time.h"
 #include "fabric/fabric.h"
 #include "memory/bitmap.h"
 
@@ -61,9 +62,11 @@ struct WriterCounters {
   std::atomic<uint64_t> bytes_completed{0};
   std::atomic<uint64_t> pages_posted{0};
   std::atomic<uint64_t> writes_posted{0};
-  std::atomic<uint64_t> stalls{0};  // times the writer waited for a completion
+  std::atomic<uint64_t> stalls{0};   // times the writer waited for a completion
+  std::atomic<uint64_t> wire_ns{0};  // time in which a WRITE was on its way
+  std::atomic<uint64_t> held_ns{0};  // time in which none was because of the bandwidth limit
 };
-static_assert(sizeof(WriterCounters) == 4 * sizeof(uint64_t) && std::atomic<uint64_t>::is_always_lock_free);
+static_assert(sizeof(WriterCounters) == 6 * sizeof(uint64_t) && std::atomic<uint64_t>::is_always_lock_free);
 
 class BulkWriter {
  public:
@@ -143,6 +146,7 @@ class BulkWriter {
   std::deque<std::pair<uint64_t, std::unique_ptr<Job>>>
       finishing_;  // posted to the end: sequence of the last WRITE
   std::deque<Mark> marks_;
+  WireTime wire_time_{counters_->wire_ns, counters_->held_ns};
   uint64_t posted_ = 0, completed_ = 0;  // work requests
   uint64_t posted_bytes_ = 0, completed_bytes_ = 0;
   std::vector<std::shared_ptr<void>> retained_;

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -165,6 +166,9 @@ class Connection {
 
   virtual ConnectionInfo info() const = 0;
   virtual const Counters& counters() const = 0;
+  // How long, in all, something was on its way to the peer: sent, and not known to have arrived. 0 where a
+  // completion of a WRITE tells as much.
+  virtual std::chrono::microseconds wire_time() const { return {}; }
 };
 
 // An incoming connection that has sent its request. Destroying it without take() rejects it.

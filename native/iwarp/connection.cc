@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include "fabric/address.h"
+#include "iwarp/tcp_info.h"
 
 namespace rdma_migrate::iwarp {
 namespace {
@@ -158,6 +159,12 @@ void Connection::close() {
 fabric::ConnectionInfo Connection::info() const {
   std::lock_guard lock(mutex_);
   return info_;
+}
+
+// A WRITE completes when the kernel has taken it, which may be long before it is on the wire.
+std::chrono::microseconds Connection::wire_time() const {
+  std::lock_guard lock(mutex_);
+  return measurable_ ? unacknowledged_time(link_.socket.get()) : std::chrono::microseconds{};
 }
 
 }  // namespace rdma_migrate::iwarp

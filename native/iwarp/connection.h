@@ -36,6 +36,7 @@ class Connection final : public fabric::Connection {
   void close() override;
   fabric::ConnectionInfo info() const override;
   const fabric::Counters& counters() const override { return link_.counters; }
+  std::chrono::microseconds wire_time() const override;
 
  private:
   enum class State { kNew, kRunning, kClosed };
@@ -61,8 +62,9 @@ class Connection final : public fabric::Connection {
   Link link_;
   std::atomic<size_t> read_depth_{kReadDepth};
 
-  mutable std::mutex mutex_;  // state_, info_
+  mutable std::mutex mutex_;  // state_, info_, measurable_
   State state_ = State::kNew;
+  bool measurable_ = false;  // from the end of the handshake until the socket is closed
   fabric::ConnectionInfo info_;
 
   // Taken down in this order: close() joins receiver_thread_, which ends with joining sender_thread_,

@@ -79,6 +79,7 @@ void Connection::prepare(const Negotiated& negotiated) {
   link_.read_jobs.set_limit(negotiated.ird);
   read_depth_.store(negotiated.ord);
   std::lock_guard lock(mutex_);
+  measurable_ = true;
   info_.local_address = fabric::local_address_of(link_.socket.get());
   info_.peer_address = fabric::peer_address_of(link_.socket.get());
   info_.crc = negotiated.crc;
@@ -142,7 +143,11 @@ void Connection::finish(const std::optional<Error>& reason) {
   completions.clear();
   link_.recv_queue.flush(completions);
   for (const fabric::Completion& completion : completions) events_.on_recv(completion);
-  link_.socket.reset();
+  {
+    std::lock_guard lock(mutex_);
+    measurable_ = false;
+    link_.socket.reset();
+  }
   events_.on_closed(reason ? &*reason : nullptr);
 }
 

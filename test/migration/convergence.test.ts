@@ -1,17 +1,21 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
+  bandwidthOf,
   type ConvergenceLimits,
   decide,
-  estimateBandwidth,
   NO_THROTTLE,
+  NOTHING_SEEN,
   type RoundFacts,
+  seeLink,
 } from '../../lib/migration/convergence.ts';
+import { passCosts, type WireTime } from '../../lib/migration/wire-time.ts';
 
 const MIB = 2 ** 20;
 const LIMITS: ConvergenceLimits = {
   downtimeLimitMs: 300,
   switchoverMs: 0,
+  availSwitchoverBandwidth: 0,
   autoConverge: true,
   cpuThrottleInitial: 20,
   cpuThrottleIncrement: 10,
@@ -25,6 +29,7 @@ const FACTS: RoundFacts = {
   roundMs: 1000,
   collectMs: 10,
   controlMs: 0,
+  overheadMs: 0,
   bandwidth: 400 * MIB,
 };
 
@@ -53,6 +58,30 @@ describe('decide', () => {
     const nothingSent = { ...FACTS, bandwidth: 0 };
     expect(decide(LIMITS, nothingSent, NO_THROTTLE).expectedDowntimeMs).toBe(Number.POSITIVE_INFINITY);
     expect(decide(LIMITS, { ...nothingSent, pendingBytes: 0 }, NO_THROTTLE).verdict).toBe('converged');
+  });
+
+  it('reckons with the bandwidth that it is told there will be', () => {
+    const told = { ...LIMITS, availSwitchoverBandwidth: 200 * MIB };
+    expect(decide(told, FACTS, NO_THROTTLE).expectedDowntimeMs).toBeCloseTo(510);
+    expect(decide(told, FACTS, NO_THROTTLE).bandwidth).toBe(200 * MIB);
+    expect(decide(told, { ...FACTS, bandwidth: 0 }, NO_THROTTLE).expectedDowntimeMs).toBeCloseTo(510);
+  });
+
+  it('expects scanning for as much as is left', () => {
+    const scanned = { ...FACTS, overheadMs: 80 };
+    expect(decide(LIMITS, scanned, NO_THROTTLE).expectedDowntimeMs).toBeCloseTo(280); // a quarter
+    const more = { ...scanned, pendingBytes: 800 * MIB };
+    expect(decide(LIMITS, more, NO_THROTTLE).expectedDowntimeMs).toBeCloseTo(2090); // no more than it was
+    expect(decide(LIMITS, { ...scanned, movedBytes: 0 }, NO_THROTTLE).expectedDowntimeMs).toBeCloseTo(260);
+  });
+
+  it('does not throttle a guest that a faster link than max-bandwidth could stop', () => {
+    // Rounds of a second each: what the limit lets through is what the guest has written again.
+    const limited = { ...FACTS, pendingBytes: 64 * MIB, dirtiedBytes: 64 * MIB, movedBytes: 64 * MIB };
+    expect(decide(LIMITS, limited, { percentage: 0, highRounds: 1 })).toMatchObject({
+      verdict: 'converged',
+      throttle: { percentage: 0 },
+    });
   });
 
   it('throttles after two rounds that dirty too much, in steps up to the limit', () => {
@@ -87,6 +116,7 @@ describe('decide', () => {
       roundMs: amount,
       collectMs: fc.double({ min: 0, max: 1e5, noNaN: true }),
       controlMs: fc.double({ min: 0, max: 1e5, noNaN: true }),
+      overheadMs: fc.double({ min: 0, max: 1e5, noNaN: true }),
       bandwidth: amount,
     });
     const state = fc.record({ percentage: fc.integer({ min: 0, max: 99 }), highRounds: fc.nat(3) });
@@ -101,13 +131,51 @@ describe('decide', () => {
   });
 });
 
-describe('estimateBandwidth', () => {
-  it('follows passes that move enough to tell, and keeps the best of the others', () => {
-    expect(estimateBandwidth(0, 100 * MIB, 1000)).toBe(100 * MIB);
-    expect(estimateBandwidth(100 * MIB, 300 * MIB, 1000)).toBe(200 * MIB);
-    expect(estimateBandwidth(100 * MIB, 1 * MIB, 1000)).toBe(100 * MIB);
-    expect(estimateBandwidth(0, 1 * MIB, 1000)).toBe(1 * MIB);
-    expect(estimateBandwidth(5, 0, 1000)).toBe(5);
-    expect(estimateBandwidth(5, 1000, 0)).toBe(5);
+describe('the bandwidth that passes have shown', () => {
+  const shown = (...passes: readonly (readonly [bytes: number, ms: number])[]): number =>
+    bandwidthOf(passes.reduce((seen, [bytes, ms]) => seeLink(seen, bytes, ms), NOTHING_SEEN));
+
+  it('is 0 before anything was sent, and that of the first pass', () => {
+    expect(shown()).toBe(0);
+    expect(shown([100 * MIB, 1000])).toBe(100 * MIB);
+    expect(shown([MIB, 10])).toBe(100 * MIB);
+  });
+
+  it('follows passes that move much', () => {
+    expect(shown([100 * MIB, 1000], [300 * MIB, 1000]) / MIB).toBeCloseTo(300, 0);
+    expect(shown([300 * MIB, 1000], [300 * MIB, 3000]) / MIB).toBeCloseTo(100, 0);
+  });
+
+  it('is hardly moved by a pass of a few pages, and by many of them is', () => {
+    const page = [4096, 0.004] as const; // 1000 MiB/s, from a cache
+    expect(shown([100 * MIB, 1000], page) / MIB).toBeCloseTo(100, 0);
+    const many = Array.from({ length: 60_000 }, () => page);
+    expect(shown([100 * MIB, 1000], ...many) / MIB).toBeGreaterThan(800);
+  });
+
+  it('learns nothing from a pass that sent nothing', () => {
+    expect(shown([5 * MIB, 1000], [0, 1000], [1000, 0])).toBe(5 * MIB);
+  });
+});
+
+describe('what a pass cost', () => {
+  const NOTHING: WireTime = { posted: 0, unacknowledged: 0, held: 0 };
+
+  it('is time on the wire and what the wire waited for, without the pauses of max-bandwidth', () => {
+    const after = { posted: 40, unacknowledged: 0, held: 900 };
+    expect(passCosts(NOTHING, after, 1000)).toEqual({ wireMs: 40, overheadMs: 60 });
+  });
+
+  it('counts as on the wire what the kernel has taken and the peer has not', () => {
+    const before = { posted: 5, unacknowledged: 100, held: 0 };
+    const after = { posted: 15, unacknowledged: 300, held: 0 };
+    expect(passCosts(before, after, 10)).toEqual({ wireMs: 200, overheadMs: 0 });
+  });
+
+  it('is never less than nothing, also when the connection has ended and tells no time any more', () => {
+    expect(passCosts({ posted: 5, unacknowledged: 100, held: 5 }, { ...NOTHING, posted: 5 }, 1)).toEqual({
+      wireMs: 0,
+      overheadMs: 6,
+    });
   });
 });

@@ -2,7 +2,15 @@
 import { setTimeout as delay, setImmediate } from 'node:timers/promises';
 import { describe, expect, it, vi } from 'vitest';
 import type { LiveOptions, MigrationError } from '../../lib/index.ts';
-import { type Attempt, attempt, deferred, expectRunsOn, failure } from '../support/live-attempt.ts';
+import {
+  type Attempt,
+  attempt,
+  deferred,
+  expectRunsOn,
+  failure,
+  SLOW_BANDWIDTH,
+  SLOW_LINK,
+} from '../support/live-attempt.ts';
 import { LiveGuest } from '../support/live-guest.ts';
 
 describe('after a failure the guest runs on', () => {
@@ -153,10 +161,10 @@ describe('where nobody knows whether the destination has it', () => {
   it('and is not left throttled', async () => {
     await using vm = await LiveGuest.create({ pages: 4096, speed: 128 });
     const commit = deferred();
-    const live: LiveOptions = { autoConverge: true, downtimeLimitMs: 150 };
+    const live: LiveOptions = SLOW_LINK;
     const options = {
       live,
-      maxBandwidth: 64n << 20n,
+      maxBandwidth: SLOW_BANDWIDTH,
       onCommit: () => commit.promise,
       commitTimeoutMs: 500,
     };

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { LiveOptions } from '../../lib/index.ts';
 import { Connection } from '../../lib/transport/connection.ts';
-import { attempt, expectRunsOn, failure } from '../support/live-attempt.ts';
+import { attempt, expectRunsOn, failure, SLOW_BANDWIDTH, SLOW_LINK } from '../support/live-attempt.ts';
 import { differences, LiveGuest } from '../support/live-guest.ts';
 
 afterEach(() => void vi.restoreAllMocks());
@@ -98,8 +98,8 @@ describe('a running guest', () => {
 
   it('is slowed down when it writes too fast, and not after a failure', async () => {
     await using vm = await LiveGuest.create({ pages: 4096, speed: 128 });
-    const live: LiveOptions = { autoConverge: true, timeLimitMs: 60_000, downtimeLimitMs: 150 };
-    await attempt(vm, { live, maxBandwidth: 64n << 20n }, async ({ source, sent, destination }) => {
+    const live: LiveOptions = { ...SLOW_LINK, timeLimitMs: 60_000 };
+    await attempt(vm, { live, maxBandwidth: SLOW_BANDWIDTH }, async ({ source, sent, destination }) => {
       await expect.poll(() => vm.calls, { timeout: 20_000 }).toContain('throttle 30');
       expect(source.current.live?.['cpu-throttle-percentage']).toBeGreaterThanOrEqual(20);
       await destination.close();
@@ -113,8 +113,8 @@ describe('a running guest', () => {
 describe('a guest that cannot be slowed down', () => {
   it('moves with auto-converge all the same, and that is told once', async () => {
     await using vm = await LiveGuest.create({ pages: 4096, speed: 128, canThrottle: false });
-    const live: LiveOptions = { autoConverge: true, downtimeLimitMs: 150 };
-    await attempt(vm, { live, maxBandwidth: 64n << 20n }, async ({ source, target, sent, received }) => {
+    const live: LiveOptions = SLOW_LINK;
+    await attempt(vm, { live, maxBandwidth: SLOW_BANDWIDTH }, async ({ source, target, sent, received }) => {
       const notices: string[] = [];
       source.on('notice', (message) => notices.push(message));
       // Time for two steps of the throttle, each after two rounds in which it writes too much.
@@ -126,6 +126,36 @@ describe('a guest that cannot be slowed down', () => {
       expect(result.live?.['cpu-throttle-percentage']).toBe(0);
       expect(vm.calls).toEqual(['pause']);
       expect(await differences(vm, target)).toEqual([]);
+    });
+  });
+});
+
+describe('max-bandwidth', () => {
+  // A round is 256 KiB and takes 2 s; unlimited it takes milliseconds.
+  const LIMIT = 128n << 10n;
+  const live: LiveOptions = { autoConverge: true, downtimeLimitMs: 1_000 };
+
+  it('does not keep a guest from being stopped, or throttled, that the link could stop at once', async () => {
+    await using vm = await LiveGuest.create({ pages: 64, speed: 64 });
+    await attempt(vm, { live, maxBandwidth: LIMIT }, async ({ target, sent, received }) => {
+      const [result] = await Promise.all([sent, received]);
+      expect(vm.calls).toEqual(['pause']);
+      expect(result.ram['dirty-sync-count']).toBe(2);
+      expect(result.live?.['switchover-bandwidth']).toBeGreaterThan(2 * Number(LIMIT));
+      expect(await differences(vm, target)).toEqual([]);
+    });
+  });
+
+  it('is what is reckoned with where that was said to be all there is', async () => {
+    await using vm = await LiveGuest.create({ pages: 64, speed: 64 });
+    const told = { ...live, availSwitchoverBandwidth: LIMIT };
+    await attempt(vm, { live: told, maxBandwidth: LIMIT }, async ({ source, sent, received }) => {
+      await expect.poll(() => vm.calls, { timeout: 20_000 }).toContain('throttle 20');
+      expect(source.current.live?.['expected-downtime']).toBeGreaterThan(1_000);
+      expect(source.current.live?.['switchover-bandwidth']).toBe(Number(LIMIT));
+      source.setLive({ availSwitchoverBandwidth: 0n });
+      source.setMaxBandwidth(0n);
+      await Promise.all([sent, received]);
     });
   });
 });

@@ -1,13 +1,20 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
-import type { Guest } from '../../lib/index.ts';
+import type { Guest, LiveOptions } from '../../lib/index.ts';
 import { GuestControl } from '../../lib/migration/guest-control.ts';
 import { liveParameters } from '../../lib/migration/options.ts';
 import { preCopy, type RamRound } from '../../lib/migration/pre-copy.ts';
 import type { RamPassResult } from '../../lib/migration/ram-pass.ts';
 import { Statistics } from '../../lib/migration/statistics.ts';
 
-const NOTHING_MOVED: RamRound = { pages: 0n, bytes: 0n, zeroBytes: 0n, controlMs: 0 };
+const NOTHING_MOVED: RamRound = {
+  pages: 0n,
+  bytes: 0n,
+  zeroBytes: 0n,
+  controlMs: 0,
+  wireMs: 0,
+  overheadMs: 0,
+};
 const TIME_LIMIT_MS = 50;
 /** However late timers are here: this one is set behind the limit's and is longer. */
 const behindTheLimit = (): Promise<void> => delay(4 * TIME_LIMIT_MS);
@@ -15,19 +22,23 @@ const behindTheLimit = (): Promise<void> => delay(4 * TIME_LIMIT_MS);
 interface Script {
   readonly part?: () => Promise<void>;
   readonly collect?: () => Promise<void>;
+  /** Default: {@link TIME_LIMIT_MS} for running, and too little downtime. */
+  readonly live?: () => LiveOptions;
+  readonly switchoverMs?: () => number;
 }
 
 /** The loop over no RAM at all, of a guest whose switch-over takes longer than is allowed: only a word or the time ends it. */
 class Loop {
   readonly calls: string[] = [];
   readonly moved: Promise<RamPassResult>;
+  readonly notices: string[] = [];
   readonly #stopNow = new AbortController();
 
   constructor(script: Script) {
     this.moved = preCopy({
       guest: new GuestControl(this.#guest(script), { timeoutMs: 10_000 }),
       live: {
-        parameters: () => liveParameters({ timeLimitMs: TIME_LIMIT_MS }),
+        parameters: () => liveParameters(script.live?.() ?? { timeLimitMs: TIME_LIMIT_MS }),
         stopNow: this.#stopNow.signal,
       },
       tracked: [],
@@ -40,7 +51,7 @@ class Loop {
       unlimit: () => {},
       statistics: new Statistics(),
       signal: new AbortController().signal,
-      notice: () => {},
+      notice: (message) => this.notices.push(message),
     });
     this.moved.catch(() => {});
   }
@@ -49,9 +60,11 @@ class Loop {
     this.#stopNow.abort();
   }
 
-  #guest({ collect }: Script): Guest {
+  #guest({ collect, switchoverMs = () => 1_000 }: Script): Guest {
     return {
-      switchoverMs: 1_000,
+      get switchoverMs() {
+        return switchoverMs();
+      },
       tracker: {
         kind: 'bitmap',
         start: async () => {},
@@ -97,5 +110,45 @@ describe('the time limit', () => {
     });
     await loop.moved;
     expect(loop.calls).toEqual(['part', 'pause', 'end']);
+  });
+});
+
+describe('a downtime limit that no round can meet', () => {
+  it('is told, once for each limit, with what goes where', async () => {
+    const rounds = { limited: 0, looser: 0 };
+    const loop: Loop = new Loop({
+      // A round is not hurried then, so these take a moment.
+      part: async () => {
+        rounds[rounds.limited < 5 ? 'limited' : 'looser'] += 1;
+        if (rounds.looser === 5) loop.stop();
+      },
+      live: () => ({ downtimeLimitMs: rounds.limited < 5 ? 300 : 900 }),
+    });
+    await loop.moved;
+    expect(loop.notices.map((notice) => /only (\d+ ms)/.exec(notice)?.[1])).toEqual(['300 ms', '900 ms']);
+    expect(loop.notices[0]).toContain("the VMM's switch-over (1000 ms)");
+    expect(loop.notices[0]).toContain('downtimeLimitMs');
+  });
+
+  it('is not told for one round that was slow', async () => {
+    let rounds = 0;
+    const loop: Loop = new Loop({
+      part: async () => {
+        rounds += 1;
+      },
+      live: () => ({ downtimeLimitMs: rounds === 1 ? 300 : 60_000 }),
+    });
+    await loop.moved;
+    expect(loop.notices).toEqual([]);
+  });
+});
+
+describe('a VMM that says nonsense of its switch-over', () => {
+  it('ends the migration', async () => {
+    const loop = new Loop({ switchoverMs: () => Number.NaN });
+    await expect(loop.moved).rejects.toMatchObject({
+      code: 'GUEST_ERROR',
+      message: expect.stringContaining('switchoverMs'),
+    });
   });
 });

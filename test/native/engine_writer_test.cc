@@ -368,6 +368,43 @@ TEST_CASE("a bandwidth limit spreads WRITEs evenly") {
     CHECK(request.length <= 32 * 1024 * 1024 / 100 + kPage);
 }
 
+// What the link could do shows in the time on the wire, however slowly a limit lets WRITEs go.
+TEST_CASE("time on the wire is that of WRITEs under way, and the limit's pauses are told apart") {
+  Bench bench;
+  bench.connection.complete_at_once = true;
+  bench.writer.set_max_bandwidth(32 * 1024 * 1024);
+  auto bitmap = std::make_shared<memory::Bitmap>(1024);
+  for (uint64_t page = 0; page < 1024; page += 2) bitmap->set_range(page, 1);  // 512 WRITEs, many to a signal
+  Outcome outcome;
+  const auto start = std::chrono::steady_clock::now();
+  bench.writer.submit(bench.job(bitmap, 0, 1024), outcome.done());
+  REQUIRE(outcome.wait().ok);
+  const uint64_t elapsed = static_cast<uint64_t>(
+      std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start).count());
+  const uint64_t wire = bench.writer.counters()->wire_ns, held = bench.writer.counters()->held_ns;
+  // 2 MiB at 32 MiB/s are 62 ms; each is complete as soon as it is posted.
+  CHECK(held >= 30'000'000);
+  CHECK(wire < held);
+  CHECK(wire + held <= elapsed);
+}
+
+TEST_CASE("a WRITE is on the wire until it has completed") {
+  Bench bench;
+  auto bitmap = std::make_shared<memory::Bitmap>(1);
+  bitmap->set_range(0, 1);
+  Outcome outcome;
+  bench.writer.submit(bench.job(bitmap, 0, 1), outcome.done());
+  bench.connection.wait_posted(1);
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  bench.connection.complete(bench.connection.posted()[0], fabric::Status::kSuccess);
+  REQUIRE(outcome.wait().ok);
+  const uint64_t wire = bench.writer.counters()->wire_ns;
+  CHECK(wire >= 20'000'000);
+  std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  CHECK(bench.writer.counters()->wire_ns == wire);
+  CHECK(bench.writer.counters()->held_ns == 0);
+}
+
 TEST_CASE("ends at any moment: no job is lost or ended twice") {
   std::mt19937 random(11);
   for (int round = 0; round < 60; ++round) {

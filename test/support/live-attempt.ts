@@ -1,6 +1,7 @@
 /** One live migration of a {@link LiveGuest} between two ends of this process. */
 import { expect } from 'vitest';
 import {
+  type LiveOptions,
   MigrationDestination,
   MigrationError,
   type MigrationResult,
@@ -10,6 +11,14 @@ import {
 import { type LiveGuest, MemoryTarget } from './live-guest.ts';
 
 const OPTIONS: SourceOptions = { provider: 'iwarp', responseTimeoutMs: 5_000 };
+
+/** As if nothing faster were there, whatever the link is: a guest of 16 MiB that writes fast cannot be stopped in time. */
+export const SLOW_BANDWIDTH = 64n << 20n;
+export const SLOW_LINK: LiveOptions = {
+  autoConverge: true,
+  downtimeLimitMs: 150,
+  availSwitchoverBandwidth: SLOW_BANDWIDTH,
+};
 
 export interface Attempt {
   readonly vm: LiveGuest;

@@ -72,6 +72,7 @@ export interface LiveGuestOptions {
   readonly workingSet?: number;
   /** Pages written in each turn of the event loop. */
   readonly speed?: number;
+  /** What the VMM says once the migration runs; 0 before. More than is allowed keeps the guest from being stopped. */
   readonly switchoverMs?: number;
   /** False: the VMM offers no way to throttle its guest. Default true. */
   readonly canThrottle?: boolean;
@@ -119,6 +120,7 @@ export class LiveGuest implements SourceVm, AsyncDisposable {
 
   #vmm({ pause, switchoverMs = 0, canThrottle = true }: LiveGuestOptions): Guest {
     const call = (name: string): void => void this.calls.push(name);
+    const { tracker } = this;
     const throttle = async (percentage: number): Promise<void> => {
       call(`throttle ${percentage}`);
       this.#share = 1 - percentage / 100;
@@ -126,7 +128,9 @@ export class LiveGuest implements SourceVm, AsyncDisposable {
     return {
       tracker: this.tracker,
       settling: ['rom'],
-      switchoverMs,
+      get switchoverMs() {
+        return tracker.started > 0 ? switchoverMs : 0;
+      },
       pause: async () => {
         call('pause');
         await pause?.();
