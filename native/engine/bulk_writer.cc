@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "engine/work_request_id.h"
+#include "memory/guarded.h"
 
 namespace rdma_migrate::engine {
 namespace {
@@ -127,6 +128,8 @@ bool BulkWriter::post(std::unique_ptr<Job>& job, const Extent& extent, bool last
   if (!pace(extent.length)) return false;
   const auto place = wait_for_room(extent.length, staged);
   if (!place) return false;
+  fabric::SendWorkRequest request = write_request(job->work, extent);
+  if (staged && !stage(*job, extent, *place, request)) return false;
   // A page that travels in parts counts with its last one.
   const uint64_t page_size = job->work.page_size;
   const uint64_t pages = (extent.offset + extent.length) / page_size - extent.offset / page_size;
@@ -136,8 +139,6 @@ bool BulkWriter::post(std::unique_ptr<Job>& job, const Extent& extent, bool last
   counters_->pages_posted.fetch_add(pages, std::memory_order_relaxed);
   counters_->writes_posted.fetch_add(1, std::memory_order_relaxed);
 
-  fabric::SendWorkRequest request = write_request(job->work, extent);
-  if (staged) stage(job->work, extent, *place, request);
   request.signaled = is_signaled(extent.length) || last;
   uint64_t sequence;
   {
@@ -178,16 +179,22 @@ bool BulkWriter::prepare_staging(Job& job) {
 }
 
 // The guest may write the page at any moment: only of a copy it is known what the peer gets.
-void BulkWriter::stage(const WriteJob& work, const Extent& extent, uint64_t place,
-                       fabric::SendWorkRequest& request) {
+bool BulkWriter::stage(Job& job, const Extent& extent, uint64_t place, fabric::SendWorkRequest& request) {
+  const WriteJob& work = job.work;
   uint8_t* copy = staging_->at(place);
   const auto* from = reinterpret_cast<const uint8_t*>(work.local_address + extent.offset);
   for (uint64_t at = 0; at < extent.length; at += work.page_size) {
-    copy_live(copy + at, from + at, work.page_size);
+    if (!copy_live(copy + at, from + at, work.page_size)) {
+      job.result.error = std::make_shared<const Error>(memory::fault_error(memory::fault_address(), "read"));
+      std::lock_guard lock(mutex_);
+      staging_->give_back(place);
+      return false;
+    }
     work.digests->note(work.first_page + (extent.offset + at) / work.page_size, copy + at, work.page_size);
   }
   request.address = reinterpret_cast<uint64_t>(copy);
   request.lkey = staging_->lkey();
+  return true;
 }
 
 fabric::SendWorkRequest BulkWriter::write_request(const WriteJob& work, const Extent& extent) {

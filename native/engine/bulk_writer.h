@@ -54,7 +54,8 @@ struct WriteResult {
   uint64_t pages = 0;
   uint64_t bytes = 0;
   uint64_t writes = 0;
-  std::shared_ptr<const Error> error;  // staging memory cannot be had, or the connection refused a WRITE
+  std::shared_ptr<const Error> error;  // staging memory cannot be had, pages cannot be read, or the
+                                       // connection refused a WRITE
 };
 
 // Read by JavaScript while the writer runs: the order is that of lib/native/transport.ts.
@@ -125,7 +126,8 @@ class BulkWriter {
   bool post(std::unique_ptr<Job>& job, const Extent& extent, bool last);
   static fabric::SendWorkRequest write_request(const WriteJob& work, const Extent& extent);
   bool prepare_staging(Job& job);
-  void stage(const WriteJob& work, const Extent& extent, uint64_t place, fabric::SendWorkRequest& request);
+  // False: the pages cannot be read, which is then the job's error.
+  bool stage(Job& job, const Extent& extent, uint64_t place, fabric::SendWorkRequest& request);
   bool is_signaled(uint64_t bytes);
   std::unique_ptr<Job> take_back(const fabric::SendWorkRequest& request);
   // staged: takes a place in staging memory too. Nothing: cancelled or ended.

@@ -6,6 +6,8 @@
 #include <cstring>
 #include <string>
 
+#include "memory/guarded.h"
+
 namespace rdma_migrate::engine {
 
 Staging::Staging(fabric::Connection& connection) {
@@ -38,15 +40,17 @@ uint64_t Staging::take(uint64_t length) {
   return place;
 }
 
-void copy_live(uint8_t* to, const uint8_t* from, uint64_t length) {
+bool copy_live(uint8_t* to, const uint8_t* from, uint64_t length) {
 #if defined(__SANITIZE_THREAD__)
   // The sanitizer would take memcpy() for a race with the guest, which it is, and is meant to be.
-  for (uint64_t at = 0; at < length; at += 8) {
-    const uint64_t word = __atomic_load_n(reinterpret_cast<const uint64_t*>(from + at), __ATOMIC_RELAXED);
-    std::memcpy(to + at, &word, 8);
-  }
+  return memory::guarded([=] {
+    for (uint64_t at = 0; at < length; at += 8) {
+      const uint64_t word = __atomic_load_n(reinterpret_cast<const uint64_t*>(from + at), __ATOMIC_RELAXED);
+      std::memcpy(to + at, &word, 8);
+    }
+  });
 #else
-  std::memcpy(to, from, length);
+  return memory::guarded([=] { std::memcpy(to, from, length); });
 #endif
 }
 

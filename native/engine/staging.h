@@ -27,6 +27,8 @@ class Staging {
   bool has_room(uint64_t length) const { return place_for(length) + length - free_ <= kBytes; }
   // A place of `length` bytes in one piece: the position that at() and lkey() go with.
   uint64_t take(uint64_t length);
+  // The place that was taken last, unused.
+  void give_back(uint64_t position) { taken_ = position; }
   // Everything that was taken so far lies before this; release(taken()) gives it back.
   uint64_t taken() const { return taken_; }
   void release(uint64_t position) { free_ = position; }
@@ -44,7 +46,8 @@ class Staging {
   uint64_t free_ = 0;
 };
 
-// Copies memory that a guest may write meanwhile. length: a multiple of 8.
-void copy_live(uint8_t* to, const uint8_t* from, uint64_t length);
+// Copies memory that a guest may write meanwhile. length: a multiple of 8. False: it cannot be read
+// (memory::fault_address()).
+bool copy_live(uint8_t* to, const uint8_t* from, uint64_t length);
 
 }  // namespace rdma_migrate::engine

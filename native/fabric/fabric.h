@@ -98,7 +98,7 @@ struct ConnectionOptions {
   // their own ignore it.
   bool crc = false;
   // From connect() or accept() to on_established; then the longest time without progress while work is
-  // outstanding.
+  // outstanding. Progress is a message that ends, or ProgressWatch::kLeastRate.
   uint32_t connect_timeout_ms = 10'000;
   uint32_t stall_timeout_ms = 30'000;
 };
@@ -108,6 +108,9 @@ struct Counters {
   std::atomic<uint64_t> bytes_sent{0};      // wire bytes
   std::atomic<uint64_t> bytes_received{0};  // wire bytes
   std::atomic<uint64_t> write_bytes_placed{0};
+  // Bytes of messages of this connection, without headers: what the peer has got done. Of a device's WRITEs
+  // nobody is told.
+  std::atomic<uint64_t> payload_received{0};
 };
 
 struct ConnectionInfo {

@@ -132,9 +132,7 @@ bool Connection::post_recv(const fabric::RecvWorkRequest& request) {
 
 void Connection::disconnect() {
   link_.send_queue.close();
-  link_.draining.store(true);
-  link_.sender_wake.signal();
-  link_.receiver_wake.signal();
+  link_.drain();
 }
 
 void Connection::close() {

@@ -13,11 +13,6 @@
 namespace rdma_migrate::iwarp {
 namespace {
 
-// MPA (RFC 5044 section 7.1.2) lets the initiator speak first, and in a migration the responder does. Linux'
-// siw gives up a connection whose first message comes together with the MPA reply, so it must not catch up
-// with the reply, on busy hosts and through proxies either.
-constexpr std::chrono::milliseconds kFirstSendPause{200};
-
 // For the user of a connection that can receive no more to tell the peer why.
 constexpr std::chrono::seconds kLastWord{5};
 

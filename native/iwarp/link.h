@@ -18,6 +18,11 @@ namespace rdma_migrate::iwarp {
 
 using Clock = std::chrono::steady_clock;
 
+// MPA (RFC 5044 section 7.1.2) lets the initiator speak first, and in a migration the responder does. Linux'
+// siw gives up a connection whose first message comes together with the MPA reply, so it must not catch up
+// with the reply, on busy hosts and through proxies either.
+constexpr std::chrono::milliseconds kFirstSendPause{200};
+
 // Thrown inside an I/O thread when close() has asked it to end.
 struct Stopped {};
 
@@ -56,6 +61,20 @@ struct Link {
     stopping.store(true);
     receiver_wake.signal();
     sender_wake.signal();
+  }
+  // disconnect(): what is queued is sent, and the end must have come by drain_deadline().
+  void drain() {
+    Clock::rep unset = 0;
+    const Clock::time_point by = Clock::now() + kFirstSendPause + stall_timeout();
+    drain_by_.compare_exchange_strong(unset, by.time_since_epoch().count());
+    draining.store(true);
+    sender_wake.signal();
+    receiver_wake.signal();
+  }
+  std::optional<Clock::time_point> drain_deadline() const {
+    const Clock::rep by = drain_by_.load();
+    if (by == 0) return std::nullopt;
+    return Clock::time_point(Clock::duration(by));
   }
   // The sender's failure; the first one counts. The receiver may know better: it reads what the peer had to
   // say.
@@ -116,6 +135,7 @@ struct Link {
 
  private:
   std::shared_ptr<fabric::PlacementObserver> placement_owner;
+  std::atomic<Clock::rep> drain_by_{0};  // 0: not asked to end
   std::mutex error_mutex;
   std::optional<Error> sender_error;
   fabric::Bytes terminate_payload;

@@ -30,6 +30,7 @@ void Receiver::run(std::function<void()> on_ready, Clock::time_point ready_deadl
     }
     stream_.expect_more(send_open_ || read_received_ != 0);
     stream_.read_ahead(!header_.tagged);
+    if (link_.draining.load(std::memory_order_relaxed)) stream_.check_drain();
     if (link_.stopping.load(std::memory_order_relaxed)) throw Stopped{};
   }
   if (send_open_ || read_received_ != 0) {
@@ -239,6 +240,7 @@ void Receiver::deliver_send(const fabric::RecvWorkRequest& request) {
   send_open_ = false;
   send_received_ = 0;
   link_.recv_queue.pop();
+  stream_.message_done();
   events_.on_recv(completion);
 }
 
@@ -311,6 +313,7 @@ void Receiver::on_read_response() {
   if (!header_.last) return;
   read_received_ = 0;
   link_.pending_reads.pop();
+  stream_.message_done();
   link_.send_queue.mark_read_done();
   link_.sender_wake.signal();
 }

@@ -11,6 +11,7 @@
 
 #include "iwarp/crc32c.h"
 #include "iwarp/wait.h"
+#include "memory/guarded.h"
 
 namespace rdma_migrate::iwarp {
 namespace {
@@ -74,6 +75,7 @@ void RxStream::place(const Target& target, size_t size, size_t next) {
     size_t placed = receive_into(target, address, size, next);
     address += placed;
     size -= placed;
+    note_payload(placed);
     if (placed == 0) wait();
   }
 }
@@ -84,9 +86,11 @@ void RxStream::place_buffered(const Target& target, uint64_t& address, size_t& s
   {
     OpenSection section(link_.stags->receiving);
     recheck(target);
-    if (!safe_copy_.copy(pointer_to(address), data(), buffered)) throw storage_error(address, "write to");
+    if (!safe_copy_.copy(pointer_to(address), data(), buffered))
+      throw memory::fault_error(address, "write to");
   }
   consume(buffered);
+  note_payload(buffered);
   address += buffered;
   size -= buffered;
 }
@@ -103,14 +107,16 @@ size_t RxStream::receive_into(const Target& target, uint64_t address, size_t siz
   if (got == 0) fail_truncated();
   if (got < 0) {
     if (errno == EAGAIN || errno == EINTR) return 0;
-    if (errno == EFAULT) throw storage_error(address, "write to");
+    if (errno == EFAULT) throw memory::fault_error(address, "write to");
     fail(errno);
   }
   auto received = static_cast<size_t>(got);
   link_.counters.bytes_received.fetch_add(received, std::memory_order_relaxed);
   size_t placed = std::min(received, size);
   tail_ = received - placed;
-  add_crc(pointer_to(address), placed);
+  // What has been placed may be gone again by now.
+  if (link_.crc && !memory::guarded([&] { add_crc(pointer_to(address), placed); }))
+    throw memory::fault_error(memory::fault_address(), "read");
   return placed;
 }
 
@@ -136,27 +142,31 @@ void RxStream::finish_fpdu(size_t ulpdu) {
   }
 }
 
+void RxStream::note_payload(size_t size) {
+  watch_.moved(size);
+  link_.counters.payload_received.fetch_add(size, std::memory_order_relaxed);
+}
+
 void RxStream::add_crc(const uint8_t* data, size_t size) {
   if (link_.crc) crc_ = crc32c({data, size}, crc_);
 }
 
+void RxStream::expect_more(bool expected) {
+  expecting_ = expected;
+  if (watch_.running() && !expected && link_.pending_reads.empty()) watch_.end();
+}
+
 void RxStream::wait() {
-  // READs of ours may become due while this thread waits with nothing due, so it looks now and then.
-  Clock::duration tick = std::max<Clock::duration>(link_.stall_timeout() / 4, std::chrono::milliseconds(5));
-  Clock::time_point since = Clock::now();
   for (;;) {
+    Clock::time_point now = Clock::now();
     check_deadlines();
-    Clock::time_point until = Clock::now() + tick;
-    if (fin_deadline_) until = std::min(until, *fin_deadline_);
+    check_stall(now);
+    // READs of ours may become due while this thread waits with nothing due, so it looks now and then.
+    Clock::time_point until = watch_.next_look(now);
+    if (std::optional<Clock::time_point> by = link_.drain_deadline()) until = std::min(until, *by);
     if (deadline_) until = std::min(until, *deadline_);
     if (wait_for(link_.socket.get(), POLLIN, link_.receiver_wake, link_.stopping, until) == Waited::kReady)
       return;
-    bool due = !idle() || expecting_ || !link_.pending_reads.empty();
-    if (due) {
-      check_stall(since);
-    } else {
-      since = Clock::now();
-    }
   }
 }
 
@@ -167,27 +177,28 @@ void RxStream::check_deadlines() {
         "TIMEOUT",
         link_.peer + " asked for peer-to-peer setup but has not sent its ready-to-receive message in time");
   }
-  check_after_fin();
+  check_drain();
 }
 
-void RxStream::check_stall(Clock::time_point since) const {
-  if (Clock::now() - since < link_.stall_timeout()) return;
-  throw Error("TIMEOUT", link_.peer + " has sent nothing for " +
+void RxStream::check_stall(Clock::time_point now) {
+  if (idle() && !expecting_ && link_.pending_reads.empty()) return watch_.end();
+  watch_.begin(now);
+  if (!watch_.stalled(now)) return;
+  throw Error("TIMEOUT", link_.peer + " has sent nothing, or next to nothing, for " +
                              std::to_string(link_.options.stall_timeout_ms) +
                              " ms in the middle of a message; check the peer and the network");
 }
 
-void RxStream::check_after_fin() {
-  if (!link_.fin_sent.load()) return;
-  if (!fin_deadline_) fin_deadline_ = Clock::now() + link_.stall_timeout();
-  if (Clock::now() < *fin_deadline_) return;
+void RxStream::check_drain() const {
+  std::optional<Clock::time_point> by = link_.drain_deadline();
+  if (!by || Clock::now() < *by) return;
   int unacknowledged = 0;
-  if (ioctl(link_.socket.get(), SIOCOUTQ, &unacknowledged) == 0 && unacknowledged > 1) {
-    throw Error("TIMEOUT", link_.peer + " has not taken the last " + std::to_string(unacknowledged) +
-                               " bytes within " + std::to_string(link_.options.stall_timeout_ms) +
-                               " ms of the disconnect");
-  }
-  throw Stopped{};
+  // The end of the stream counts as a byte.
+  bool taken = link_.fin_sent.load() && ioctl(link_.socket.get(), SIOCOUTQ, &unacknowledged) == 0 &&
+               unacknowledged <= 1;
+  if (taken) throw Stopped{};
+  throw Error("TIMEOUT", link_.peer + " has not taken the last messages within " +
+                             std::to_string(link_.options.stall_timeout_ms) + " ms of the disconnect");
 }
 
 void RxStream::discard_until(Clock::time_point deadline) {

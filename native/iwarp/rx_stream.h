@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 
+#include "fabric/progress_watch.h"
 #include "iwarp/ddp.h"
 #include "iwarp/link.h"
 #include "iwarp/safe_copy.h"
@@ -26,7 +27,7 @@ struct Target {
 
 class RxStream {
  public:
-  explicit RxStream(Link& link) : link_(link) {}
+  explicit RxStream(Link& link) : link_(link), watch_(link.stall_timeout()) {}
 
   // Waits until size bytes (at most kBufferSize) are there. False: the peer has ended the stream, and between
   // FPDUs. Throws Stopped and Error: CONNECTION_LOST, TIMEOUT.
@@ -41,8 +42,13 @@ class RxStream {
   // Takes pad and CRC. Throws WireFault when the CRC is in use and wrong.
   void finish_fpdu(size_t ulpdu);
 
-  // More of the peer's is due, though no FPDU is open: a message in segments.
-  void expect_more(bool expected) { expecting_ = expected; }
+  // At the end of an FPDU. expected: more of the peer's is due, for its message has further segments.
+  void expect_more(bool expected);
+  // A message that the peer owed has come whole.
+  void message_done() { watch_.end(); }
+  // Throws Stopped and Error when disconnect() was called a stall timeout ago. For peers that never make this
+  // thread wait.
+  void check_drain() const;
   // Read ahead as far as the buffer goes; off, so that bulk payload does not pass through the buffer.
   void read_ahead(bool on) { read_ahead_ = on; }
   // The next bytes are due by then, or TIMEOUT; nothing: no such limit.
@@ -56,18 +62,19 @@ class RxStream {
   size_t available() const { return tail_ - head_; }
   bool idle() const { return !in_fpdu_ && available() == 0; }
   void wait();
-  void check_stall(Clock::time_point since) const;
+  void check_stall(Clock::time_point now);
   void check_deadlines();
-  void check_after_fin();
   [[noreturn]] void fail(int error_number) const;
   [[noreturn]] void fail_truncated() const;
   void place_buffered(const Target& target, uint64_t& address, size_t& size);
   // One system call; the bytes that it placed, or 0 where the socket has nothing yet.
   size_t receive_into(const Target& target, uint64_t address, size_t size, size_t next);
   void recheck(const Target& target) const;
+  void note_payload(size_t size);
   void add_crc(const uint8_t* data, size_t size);
 
   Link& link_;
+  fabric::ProgressWatch watch_;
   SafeCopy safe_copy_;
   std::array<uint8_t, kBufferSize> buffer_;
   size_t head_ = 0;
@@ -77,7 +84,6 @@ class RxStream {
   bool expecting_ = false;
   bool read_ahead_ = true;
   std::optional<Clock::time_point> deadline_;
-  std::optional<Clock::time_point> fin_deadline_;
 };
 
 }  // namespace rdma_migrate::iwarp

@@ -25,8 +25,4 @@ class SafeCopy {
   UniqueFd write_end_;
 };
 
-// What a failed access of the memory at address means: DISK_FULL when a file system that is full backs it,
-// else IO_ERROR.
-Error storage_error(uint64_t address, const char* action);
-
 }  // namespace rdma_migrate::iwarp

@@ -1,24 +1,24 @@
 #include "iwarp/sender.h"
 
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <string>
 
-#include "iwarp/safe_copy.h"
 #include "iwarp/wait.h"
+#include "memory/guarded.h"
 
 namespace rdma_migrate::iwarp {
 namespace {
 
 constexpr size_t kTakeAtOnce = 32;
-constexpr std::chrono::seconds kTerminatePatience{
-    1};  // for a peer that does not read what is in front of a TERMINATE
 
 }  // namespace
 
 Sender::Sender(Link& link, fabric::ConnectionEvents& events)
-    : link_(link), events_(events), batch_(*link.stags, link.crc) {
+    : link_(link), events_(events), batch_(*link.stags, link.crc), watch_(link.stall_timeout()) {
   taken_.reserve(kTakeAtOnce);
 }
 
@@ -137,7 +137,14 @@ void Sender::append_segment() {
   Job& job = *job_;
   size_t size = std::min<size_t>(TxBatch::kMaxPayload, job.left);
   job.header.last = size == job.left;
-  if (!batch_.append(job.header, job.source, size)) fail_deregistered();
+  switch (batch_.append(job.header, job.source, size)) {
+    case TxBatch::Appended::kOk:
+      break;
+    case TxBatch::Appended::kDeregistered:
+      fail_deregistered();
+    case TxBatch::Appended::kUnreadable:
+      fail_unreadable();
+  }
   job.left -= static_cast<uint32_t>(size);
   job.source.address += size;
   job.header.target_offset += size;
@@ -148,37 +155,46 @@ void Sender::append_segment() {
 }
 
 void Sender::send_batch() {
-  Clock::time_point since = Clock::now();
   for (;;) {
     uint64_t sent = 0;
     TxBatch::Outcome outcome = batch_.send(link_.socket.get(), sent);
-    if (sent != 0) {
-      link_.counters.bytes_sent.fetch_add(sent, std::memory_order_relaxed);
-      since = Clock::now();
-    }
+    if (sent != 0) link_.counters.bytes_sent.fetch_add(sent, std::memory_order_relaxed);
     switch (outcome) {
       case TxBatch::Outcome::kDone:
-        return;
+        return watch_.end();
       case TxBatch::Outcome::kDeregistered:
         fail_deregistered();
       case TxBatch::Outcome::kFailed:
         fail_send();
       case TxBatch::Outcome::kWouldBlock:
-        wait_for_room(since);
+        wait_for_room();
     }
   }
 }
 
-void Sender::wait_for_room(Clock::time_point since) {
-  Clock::duration patience = link_.stall_timeout();
-  if (link_.terminating.load()) patience = std::min<Clock::duration>(patience, kTerminatePatience);
-  if (wait_for(link_.socket.get(), POLLOUT, link_.sender_wake, link_.stopping, since + patience) !=
-      Waited::kTimeout)
-    return;
-  throw Error("TIMEOUT",
-              link_.peer + " has taken no data for " +
-                  std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(patience).count()) +
-                  " ms; check the peer and the network");
+// The kernel tells of room when a third of its buffer is free, which may take minutes where the network is
+// slow: what the peer has acknowledged is looked at meanwhile.
+void Sender::wait_for_room() {
+  for (;;) {
+    Clock::time_point now = Clock::now();
+    const uint64_t has = taken_by_peer();
+    if (watch_.running()) watch_.moved(has - peer_had_);
+    watch_.begin(now);
+    peer_had_ = has;
+    if (watch_.stalled(now)) break;
+    if (wait_for(link_.socket.get(), POLLOUT, link_.sender_wake, link_.stopping, watch_.next_look(now)) !=
+        Waited::kTimeout)
+      return;
+  }
+  throw Error("TIMEOUT", link_.peer + " has taken no data, or next to none, for " +
+                             std::to_string(link_.options.stall_timeout_ms) +
+                             " ms; check the peer and the network");
+}
+
+uint64_t Sender::taken_by_peer() const {
+  int waiting = 0;
+  if (ioctl(link_.socket.get(), SIOCOUTQ, &waiting) != 0) waiting = 0;
+  return link_.counters.bytes_sent.load(std::memory_order_relaxed) - static_cast<uint64_t>(waiting);
 }
 
 void Sender::report() {
@@ -216,12 +232,14 @@ void Sender::fail_deregistered() {
               "the memory region of a posted work request was deregistered before its bytes were sent");
 }
 
+void Sender::fail_unreadable() {
+  link_.local_fault.store(true);
+  throw memory::fault_error(batch_.fault_address(), "read");
+}
+
 void Sender::fail_send() {
   int error_number = batch_.error_number();
-  if (error_number == EFAULT) {
-    link_.local_fault.store(true);
-    throw storage_error(batch_.fault_address(), "read");
-  }
+  if (error_number == EFAULT) fail_unreadable();
   throw Error("CONNECTION_LOST",
               "the connection to " + link_.peer + " broke while sending; see the peer's log for the reason",
               error_number);

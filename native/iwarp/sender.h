@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "fabric/progress_watch.h"
 #include "iwarp/link.h"
 #include "iwarp/terminate.h"
 #include "iwarp/tx_batch.h"
@@ -38,16 +39,20 @@ class Sender {
   void start_response(const ReadJob& job);
   void append_segment();
   void send_batch();
-  void wait_for_room(Clock::time_point since);
+  void wait_for_room();
+  uint64_t taken_by_peer() const;
   void report();
   void send_terminate();
   void end_stream();
   [[noreturn]] void fail_deregistered();
+  [[noreturn]] void fail_unreadable();
   [[noreturn]] void fail_send();
 
   Link& link_;
   fabric::ConnectionEvents& events_;
   TxBatch batch_;
+  fabric::ProgressWatch watch_;                 // runs while a batch waits for the peer
+  uint64_t peer_had_ = 0;                       // taken_by_peer() at the last look
   std::vector<fabric::SendWorkRequest> taken_;  // from the send queue, not all started
   size_t next_taken_ = 0;
   std::optional<Job> job_;

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "iwarp/crc32c.h"
+#include "memory/guarded.h"
 
 namespace rdma_migrate::iwarp {
 namespace {
@@ -34,11 +35,12 @@ bool TxBatch::fits(size_t payload) const {
   return fpdus_ < kMaxFpdus && payload_bytes_ + payload <= kMaxBytes;
 }
 
-bool TxBatch::append(const DdpHeader& header, const Source& source, size_t size) {
+TxBatch::Appended TxBatch::append(const DdpHeader& header, const Source& source, size_t size) {
   uint8_t* head = scratch_.data() + scratch_used_;
   size_t head_size = encode_fpdu_header(header, size, head);
-  const uint8_t* payload = stage(source, size, head + head_size);
-  if (payload == nullptr) return false;
+  const uint8_t* payload = nullptr;
+  if (Appended staged = stage(source, size, head + head_size, payload); staged != Appended::kOk)
+    return staged;
   size_t inline_size = source.stag == 0 ? size : 0;
   size_t pad = fpdu_pad(head_size - kFpduLengthSize + size);
   uint8_t* trailer = head + head_size + inline_size;
@@ -53,28 +55,34 @@ bool TxBatch::append(const DdpHeader& header, const Source& source, size_t size)
   scratch_used_ += head_size + inline_size + pad + kCrcSize;
   payload_bytes_ += size;
   ++fpdus_;
-  return true;
+  return Appended::kOk;
 }
 
-// Where the payload is to be sent from; null when its region is gone.
-const uint8_t* TxBatch::stage(const Source& source, size_t size, uint8_t* scratch) {
+// payload: where it is to be sent from.
+TxBatch::Appended TxBatch::stage(const Source& source, size_t size, uint8_t* scratch,
+                                 const uint8_t*& payload) {
   const uint8_t* memory = pointer_to(source.address);
+  payload = scratch;
   if (source.stag == 0) {
     if (size != 0) std::memcpy(scratch, memory, size);
-    return scratch;
+    return Appended::kOk;
   }
   if (!crc_) {
     // The oldest check of the batch counts.
     generation_ = uses_.empty() ? source.generation : std::min(generation_, source.generation);
     uses_.push_back({source, size});
-    return memory;
+    payload = memory;
+    return Appended::kOk;
   }
   uint8_t* copy = copies_.data() + payload_bytes_;
+  payload = copy;
   stags_.sending.enter();
   bool good = stags_.generation() == source.generation || still_good(source, size);
-  if (good) std::memcpy(copy, memory, size);
+  bool read = good && memory::guarded([=] { std::memcpy(copy, memory, size); });
   stags_.sending.leave();
-  return good ? copy : nullptr;
+  if (good && !read) unreadable_ = memory::fault_address();
+  if (!good) return Appended::kDeregistered;
+  return read ? Appended::kOk : Appended::kUnreadable;
 }
 
 // Neighbours become one: a trailer and the next header always, often the payload of small copies too.
@@ -133,6 +141,7 @@ void TxBatch::advance(size_t sent) {
 }
 
 uint64_t TxBatch::fault_address() const {
+  if (unreadable_ != 0) return unreadable_;
   if (first_ >= iov_.size()) return 0;
   const iovec& piece = iov_[first_];
   auto base = reinterpret_cast<const uint8_t*>(piece.iov_base);

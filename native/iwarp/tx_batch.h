@@ -29,8 +29,9 @@ class TxBatch {
     unsigned right = 0;       // what the region must allow besides local reading
     uint64_t generation = 0;  // as of which stag was found good
   };
-  // False: the memory was deregistered meanwhile, nothing was added.
-  bool append(const DdpHeader& header, const Source& source, size_t size);
+  // Unless kOk nothing was added. kUnreadable (with CRC, where the payload is copied): fault_address().
+  enum class Appended { kOk, kDeregistered, kUnreadable };
+  Appended append(const DdpHeader& header, const Source& source, size_t size);
 
   enum class Outcome { kDone, kWouldBlock, kDeregistered, kFailed };
   // Sends what is left with one call. kFailed: error_number(), and for EFAULT the address.
@@ -52,7 +53,7 @@ class TxBatch {
   // The stags of the batch are still good, as of the generation that is then remembered.
   bool recheck();
   bool still_good(const Source& source, size_t size) const;
-  const uint8_t* stage(const Source& source, size_t size, uint8_t* scratch);
+  Appended stage(const Source& source, size_t size, uint8_t* scratch, const uint8_t*& payload);
   void advance(size_t sent);
 
   static constexpr size_t kMaxFpdus = 32;
@@ -71,6 +72,7 @@ class TxBatch {
   std::vector<Use> uses_;
   uint64_t generation_ = 0;
   int error_number_ = 0;
+  uint64_t unreadable_ = 0;  // where a copy failed
 };
 
 }  // namespace rdma_migrate::iwarp

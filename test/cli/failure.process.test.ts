@@ -1,5 +1,5 @@
 /** How the command ends when it cannot do what was asked for, and what it leaves: exit codes as docs/errors.md has them. */
-import { mkdtemp, readdir } from 'node:fs/promises';
+import { mkdtemp, readdir, stat, truncate } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { basename, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -166,11 +166,11 @@ interface RamFields {
 const ramOf = (event: Event): RamFields => event.ram as RamFields;
 
 /** Two commands in the middle of RAM: the destination has some of it. */
-async function midway(): Promise<Pair> {
+async function midway(sent = image, ...options: readonly string[]): Promise<Pair> {
   const at = await folder();
   const receiver = command.start('receive', 'rdma:127.0.0.1:0', '--image', join(at, 'vm'), '--json');
   const { uri } = await receiver.waitForEvent('listening');
-  const sender = command.start('send', image, String(uri), '--json', ...SLOWLY);
+  const sender = command.start('send', sent, String(uri), '--json', ...SLOWLY, ...options);
   await receiver.waitForEvent('progress', (event) => ramOf(event)['normal-bytes'] > 0);
   return { at, receiver, sender };
 }
@@ -225,6 +225,25 @@ describe('a migration that is ended in the middle', () => {
     });
     expect(await readdir(at)).toEqual([]);
   });
+
+  it.each([['--crc'], []])(
+    'by a file of RAM that is cut short under it %s: the source ends with 6 and says which',
+    async (...options) => {
+      const own = join(await folder(), 'vm');
+      await (await syntheticImage(own, [{ name: 'pc.ram', length: 32n * MIB, fill: 'random' }])).close();
+      const { at, receiver, sender } = await midway(own, ...options);
+      const files = await Promise.all(
+        (await readdir(own)).map(async (name) => ({ name, size: (await stat(join(own, name))).size })),
+      );
+      const ram = files.find(({ size }) => size === Number(32n * MIB)) ?? { name: 'no RAM', size: 0 };
+      // Behind what has been sent by now, and before what will be.
+      await truncate(join(own, ram.name), 8 << 20);
+      const [sent, received] = await Promise.all([sender.ended, receiver.ended]);
+      expect([sent.signal, sent.code, received.code]).toEqual([null, 6, expect.any(Number)]);
+      expect(lastError(sent)).toMatchObject({ code: 'IO_ERROR', message: expect.stringContaining(ram.name) });
+      expect(await readdir(at)).toEqual([]);
+    },
+  );
 
   it('by SIGINT while the destination waits: it ends with 130 and keeps nothing', async () => {
     const at = await folder();

@@ -15,6 +15,7 @@
 #include "engine/bulk_writer.h"
 #include "engine/work_request_id.h"
 #include "memory/mapping.h"
+#include "support/cut_file.h"
 
 namespace rdma_migrate::engine {
 namespace {
@@ -537,6 +538,29 @@ TEST_CASE("a job that cannot have copies fails with the reason, and others go on
   staged.bench.connection.refuse_registration = false;
   staged.bench.writer.submit(staged.job(), again.done());
   CHECK(again.wait().pages == 32);
+}
+
+TEST_CASE("a job whose pages cannot be copied fails with the reason, and others go on") {
+  StagedBench staged(64);
+  staged.bench.connection.complete_at_once = true;
+  test::CutFile file(64);
+  file.cut(16);
+  // More than once around the ring of copies, which are not lost with their jobs.
+  for (int round = 0; round < 100; ++round) {
+    staged.bitmap->set_range(0, 64);
+    WriteJob unreadable = staged.job();
+    unreadable.local_address = file.address();
+    Outcome outcome;
+    staged.bench.writer.submit(std::move(unreadable), outcome.done());
+    const WriteResult result = outcome.wait();
+    CHECK_FALSE(result.ok);
+    REQUIRE(result.error);
+    CHECK(result.error->code() == "IO_ERROR");
+  }
+  staged.bitmap->set_range(0, 64);
+  Outcome again;
+  staged.bench.writer.submit(staged.job(), again.done());
+  CHECK(again.wait().pages == 64);
 }
 
 TEST_CASE("a cancel ends a job that waits for copies to be free") {

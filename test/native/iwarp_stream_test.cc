@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "support/cut_file.h"
 #include "support/victim.h"
 
 using namespace rdma_migrate;
@@ -216,6 +217,46 @@ TEST_CASE("registered memory whose file was cut ends the connection with IO_ERRO
       region.reset();
       munmap(memory, kFile);
       close(file);
+    }
+  }
+}
+
+TEST_CASE("memory to be sent whose file was cut ends the connection with IO_ERROR, not the process") {
+  constexpr uint32_t kSize = 64 * 4096;
+  for (bool crc : {false, true}) {
+    CAPTURE(crc);
+    for (fabric::Opcode opcode :
+         {fabric::Opcode::kSend, fabric::Opcode::kRdmaWrite, fabric::Opcode::kRdmaRead}) {
+      CAPTURE(static_cast<int>(opcode));
+      iwarp::MpaFrame handshake;
+      handshake.crc = crc;
+      handshake.enhanced = true;
+      handshake.ord = 1;
+      Victim victim(handshake);
+      CutFile file(64);
+      auto region = victim.connection->register_memory(file.address(), file.size(), kRemoteAll);
+      file.cut(40);
+      const bool read = opcode == fabric::Opcode::kRdmaRead;
+      if (read) {
+        // The peer's READ, which is answered from that memory.
+        victim.peer.send(fpdu(read_header(1), read_payload({.sink_stag = 1,
+                                                            .sink_offset = 0,
+                                                            .length = kSize,
+                                                            .source_stag = region->rkey(),
+                                                            .source_offset = region->address()})));
+      } else {
+        fabric::SendWorkRequest request;
+        request.opcode = opcode;
+        request.address = region->address();
+        request.length = kSize;
+        request.lkey = region->lkey();
+        victim.connection->post_send(request);
+      }
+      victim.events.wait_closed();
+      CHECK(victim.events.reason_code() == "IO_ERROR");
+      CHECK(victim.events.reason_text().find("read memory mapped from '/memfd:cut") != std::string::npos);
+      if (!read) CHECK(victim.events.sends().at(0).status == fabric::Status::kError);
+      region.reset();
     }
   }
 }
