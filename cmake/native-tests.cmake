@@ -1,16 +1,19 @@
-# Configures, builds and runs the native tests: cmake -DPRESET=plain|asan|tsan -P cmake/native-tests.cmake
+# Builds and runs the native tests: cmake -DPRESET=plain|asan|tsan [-DSTAGE=build|run] -P cmake/native-tests.cmake
+# plain: in the build folder of the addon, whose core they share. The sanitizers have folders of their own.
 set(sanitize_plain "")
 set(sanitize_asan "address")
 set(sanitize_tsan "thread")
 if(NOT DEFINED sanitize_${PRESET})
   message(FATAL_ERROR "PRESET is '${PRESET}': expected plain, asan or tsan")
 endif()
-# Sanitizers make GCC warn of what is not there; the plain build holds the code to its warnings.
-set(werror_plain ON)
-set(werror_asan OFF)
-set(werror_tsan OFF)
+if(NOT DEFINED STAGE)
+  set(STAGE all)
+endif()
 get_filename_component(source ${CMAKE_CURRENT_LIST_DIR} DIRECTORY)
-set(build ${source}/build/native-${PRESET})
+set(build ${source}/build)
+if(NOT PRESET STREQUAL "plain")
+  set(build ${source}/build/native-${PRESET})
+endif()
 
 function(run)
   execute_process(COMMAND ${ARGN} RESULT_VARIABLE status)
@@ -19,7 +22,17 @@ function(run)
   endif()
 endfunction()
 
-run(${CMAKE_COMMAND} -S ${source} -B ${build} -DRDMA_MIGRATE_TESTS=ON -DRDMA_MIGRATE_WERROR=${werror_${PRESET}}
-  -DRDMA_MIGRATE_SANITIZE=${sanitize_${PRESET}} --log-level=WARNING)
-run(${CMAKE_COMMAND} --build ${build} --parallel 2)
-run(${CMAKE_CTEST_COMMAND} --test-dir ${build} --output-on-failure)
+cmake_host_system_information(RESULT cores QUERY NUMBER_OF_LOGICAL_CORES)
+if(NOT STAGE STREQUAL "run")
+  # Sanitizers make GCC warn of what is not there; the plain build holds the code to its warnings.
+  if(PRESET STREQUAL "plain")
+    run(${CMAKE_COMMAND} ${build} -DRDMA_MIGRATE_TESTS=ON --log-level=WARNING)
+  else()
+    run(${CMAKE_COMMAND} -S ${source} -B ${build} -DRDMA_MIGRATE_TESTS=ON -DRDMA_MIGRATE_WERROR=OFF
+      -DRDMA_MIGRATE_SANITIZE=${sanitize_${PRESET}} --log-level=WARNING)
+  endif()
+  run(${CMAKE_COMMAND} --build ${build} --parallel ${cores} --target native_tests)
+endif()
+if(NOT STAGE STREQUAL "build")
+  run(${CMAKE_CTEST_COMMAND} --test-dir ${build} --output-on-failure --parallel ${cores})
+endif()

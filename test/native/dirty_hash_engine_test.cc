@@ -1,6 +1,5 @@
 // The hash tracker, the engine and a peer: what is known of what was sent is true, whatever the guest does
 // meanwhile.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <future>

@@ -1,5 +1,4 @@
 // An endpoint over a connection that does what the test says: what its observer is told, and of which ends.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <memory>

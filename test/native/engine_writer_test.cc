@@ -1,6 +1,5 @@
 // The bulk writer over a connection that does what the test says: what is posted, in which order, and what
 // becomes of jobs.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <atomic>

@@ -1,6 +1,5 @@
 // How connections end, whatever the provider: in order, by the peer's death, by close() at any moment.
 // Nothing may hang, leak or come after on_closed.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <dirent.h>
 #include <doctest/doctest.h>
 #include <signal.h>

@@ -1,5 +1,4 @@
 // WRITE and READ, whatever the provider: placement, order, protection.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <algorithm>

@@ -1,6 +1,5 @@
 // What every provider must do: connections, private data, SEND and RECV, queues. WRITE and READ:
 // fabric_rdma_test.cc. Ends of connections: fabric_close_test.cc.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <algorithm>

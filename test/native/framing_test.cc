@@ -1,5 +1,4 @@
 // The codecs of MPA, DDP, RDMAP and TERMINATE against bytes written by hand, and against every truncation.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <cstring>

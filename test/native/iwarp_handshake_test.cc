@@ -1,6 +1,5 @@
 // MPA setup with peers of every kind: older revisions, ready-to-receive variants, markers, slow and silent
 // ones, floods.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include "iwarp/provider.h"

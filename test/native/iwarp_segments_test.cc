@@ -1,6 +1,5 @@
 // Bytes that a hostile or broken peer sends after the handshake. Each must be answered with the right
 // TERMINATE, end the connection with a typed error, and place nothing.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include "support/victim.h"

@@ -1,6 +1,5 @@
 // The stream of a peer's messages: split anywhere, glued, stalled, ended in every way; and memory that cannot
 // be written.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 #include <sys/mman.h>
 #include <unistd.h>

@@ -1,5 +1,4 @@
 // What the verbs provider reckons without a device: which completions are due, and what may be pinned.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include "verbs/locked_memory.h"

@@ -1,6 +1,5 @@
 // What only a device can do to a connection. Runs in the test VM, as root: it takes the device's link away.
 // verbs_removal_test.cc takes the device itself.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 #include <sys/resource.h>
 

@@ -1,6 +1,5 @@
 // A device that goes away under its connections. Runs in the test VM, as root, in a process of its own: the
 // device is gone for good afterwards.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 #include <unistd.h>
 
