@@ -45,7 +45,8 @@ class WakeEvent {
  public:
   WakeEvent() : fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
     if (!fd_)
-      throw Error("INTERNAL", "cannot make an eventfd; raise the limit of open files (ulimit -n)", errno);
+      throw Error("RESOURCE_LIMIT", "cannot make an eventfd; raise the limit of open files (ulimit -n)",
+                  errno);
   }
 
   int fd() const { return fd_.get(); }

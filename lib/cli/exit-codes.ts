@@ -66,6 +66,7 @@ const EXIT_CODE_OF: Readonly<Record<ErrorCode, ExitCode>> = {
   REGISTER_FAILED: EXIT.host,
   LOCKED_MEMORY_LIMIT: EXIT.host,
   OUT_OF_MEMORY: EXIT.host,
+  RESOURCE_LIMIT: EXIT.host,
   DISK_FULL: EXIT.image,
   IO_ERROR: EXIT.image,
   IMAGE_EXISTS: EXIT.image,

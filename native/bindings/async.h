@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "error.h"
+#include "thread.h"
 
 namespace rdma_migrate::bindings {
 
@@ -32,9 +33,7 @@ inline Error current_error() {
   } catch (const std::bad_alloc&) {
     return Error("OUT_OF_MEMORY", "the process has no memory left for this operation");
   } catch (const std::system_error& error) {
-    return Error("INTERNAL",
-                 "the system gives this process no further thread; raise its limit (pids.max, ulimit -u)",
-                 error.code().value());
+    return thread_limit(error.code().value());
   } catch (const std::exception& error) {
     return Error("INTERNAL", error.what());
   }

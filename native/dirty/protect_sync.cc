@@ -8,11 +8,11 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <system_error>
 #include <utility>
 
 #include "dirty/kernel_abi.h"
 #include "memory/madvise.h"
+#include "thread.h"
 
 namespace rdma_migrate::dirty {
 namespace {
@@ -55,13 +55,7 @@ void FaultThreadTracker::begin() {
   fills_holes_ = (protection_->granted() & abi::kFeatureWpUnpopulated) == 0;
   pagemap_ = std::make_unique<Pagemap>(UniqueFd(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)));
   for (const auto& mapping : blocks()) add(*protection_, *mapping);
-  try {
-    thread_ = std::thread([this] { serve_faults(); });
-  } catch (const std::system_error& error) {
-    throw Error("OUT_OF_MEMORY",
-                "cannot start the thread that serves write faults; raise the limit of threads",
-                error.code().value());
-  }
+  thread_ = start_thread([this] { serve_faults(); });
   for (const auto& mapping : blocks()) {
     scan(*mapping, {});
     holes_.push_back(HoleWatch::needed(*mapping) ? std::make_unique<HoleWatch>(mapping) : nullptr);

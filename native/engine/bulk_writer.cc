@@ -5,6 +5,7 @@
 
 #include "engine/work_request_id.h"
 #include "memory/guarded.h"
+#include "thread.h"
 
 namespace rdma_migrate::engine {
 namespace {
@@ -30,7 +31,7 @@ BulkWriter::~BulkWriter() {
 
 void BulkWriter::start(fabric::Connection& connection) {
   connection_ = &connection;
-  thread_ = std::thread([this] { run(); });
+  thread_ = start_thread([this] { run(); });
 }
 
 void BulkWriter::submit(WriteJob work, Done done) {

@@ -4,6 +4,7 @@
 
 #include "fabric/address.h"
 #include "iwarp/tcp_info.h"
+#include "thread.h"
 
 namespace rdma_migrate::iwarp {
 namespace {
@@ -86,7 +87,7 @@ void Connection::start(MpaFrame frame) {
   if (state_ == State::kClosed) throw Error("CONNECTION_CLOSED", "the connection has been closed");
   if (state_ == State::kRunning) bad_argument("the connection has been started already");
   own_ = std::move(frame);
-  receiver_thread_ = std::thread([this] { run(); });
+  receiver_thread_ = start_thread([this] { run(); });
   state_ = State::kRunning;
 }
 

@@ -9,6 +9,7 @@
 #include "iwarp/connection.h"
 #include "iwarp/tcp.h"
 #include "iwarp/wait.h"
+#include "thread.h"
 
 namespace rdma_migrate::iwarp {
 namespace {
@@ -90,7 +91,7 @@ void Connection::establish(const fabric::Bytes& private_data) {
 void Connection::begin_sending() {
   if (sender_) return;
   sender_ = std::make_unique<Sender>(link_, events_);
-  sender_thread_ = std::thread([this] { sender_->run(); });
+  sender_thread_ = start_thread([this] { sender_->run(); });
 }
 
 // The peer is told what it did wrong, and what it still sends is thrown away until it has taken that.

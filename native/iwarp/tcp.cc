@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "iwarp/wait.h"
+#include "thread.h"
 
 namespace rdma_migrate::iwarp {
 namespace {
@@ -47,7 +48,7 @@ std::vector<SocketAddress> resolve_cancellable(const Endpoint& endpoint, const C
   if (!numeric.empty()) return numeric;
   auto resolution = std::make_shared<Resolution>();
   resolution->endpoint = endpoint;
-  std::thread([resolution] { run_resolution(resolution); }).detach();
+  start_thread([resolution] { run_resolution(resolution); }).detach();
   if (!wait_ready(resolution->finished.fd(), POLLIN, cancel)) {
     throw Error("TIMEOUT",
                 "the name service did not find '" + endpoint.host + "' in time; try a numeric address");
@@ -68,6 +69,10 @@ Error connect_error(const std::string& peer, int error_number) {
                    error_number);
     case ECONNRESET:
       return Error("CONNECTION_LOST", peer + " took the connection and reset it at once; its log may say why",
+                   error_number);
+    case EMFILE:
+    case ENFILE:
+      return Error("RESOURCE_LIMIT", "no descriptor is left to connect to " + peer + " (ulimit -n)",
                    error_number);
     default:
       return Error("CONNECT_FAILED",

@@ -3,6 +3,7 @@
 #include <cerrno>
 
 #include "fabric/address.h"
+#include "thread.h"
 
 namespace rdma_migrate::verbs {
 namespace {
@@ -98,7 +99,7 @@ void Connection::start(Opening opening, std::span<const uint8_t> private_data) {
   if (state_ == State::kRunning) bad_argument("the connection has been started already");
   opening_ = opening;
   own_data_.assign(private_data.begin(), private_data.end());
-  thread_ = std::thread([this] { run(); });
+  thread_ = start_thread([this] { run(); });
   state_ = State::kRunning;
 }
 

@@ -2,6 +2,7 @@
 #include <cerrno>
 #include <thread>
 
+#include "thread.h"
 #include "verbs/connection.h"
 #include "verbs/errors.h"
 
@@ -139,7 +140,7 @@ void Connection::call_connect(Clock::time_point deadline) {
   call->private_data = own_data_;
   call->parameters = parameters();
   call->parameters.private_data = call->private_data.data();
-  std::thread caller([call] { call->run(); });
+  std::thread caller = start_thread([call] { call->run(); });
   connecting_ = true;
   bool returned = false;
   try {
@@ -225,7 +226,7 @@ bool Connection::handshake_lingers() const { return connecting_ && queue_pair_->
 // Nobody waits for a handshake that has been given up. No memory is registered with its queue pair any more.
 void Connection::release_queue_pair() {
   if (handshake_lingers()) {
-    std::thread([queue_pair = std::move(queue_pair_)]() mutable { queue_pair.reset(); }).detach();
+    start_thread([queue_pair = std::move(queue_pair_)]() mutable { queue_pair.reset(); }).detach();
   }
   queue_pair_.reset();
 }

@@ -6,6 +6,7 @@
 #include <array>
 #include <cerrno>
 
+#include "thread.h"
 #include "verbs/connection.h"
 
 namespace rdma_migrate::verbs {
@@ -78,7 +79,7 @@ Listener::Listener(const fabric::Endpoint& endpoint, fabric::ListenerCallbacks c
   port_ = ntohs(rdma_get_src_port(id_->get()));
   address_ = id_->local_address();
   if (rdma_listen(id_->get(), kBacklog) != 0) throw listen_error(address_, errno);
-  thread_ = std::thread([this] { run(); });
+  thread_ = start_thread([this] { run(); });
 }
 
 void Listener::close() {

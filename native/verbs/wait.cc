@@ -7,6 +7,8 @@
 #include <mutex>
 #include <thread>
 
+#include "thread.h"
+
 namespace rdma_migrate::verbs {
 namespace {
 
@@ -71,7 +73,7 @@ std::vector<SocketAddress> look_up(const fabric::Endpoint& endpoint, const Cance
   auto resolution = std::make_shared<Resolution>();
   resolution->endpoint = endpoint;
   resolution->lookup = lookup;
-  std::thread([resolution] { resolution->run(); }).detach();
+  start_thread([resolution] { resolution->run(); }).detach();
   if (!wait_readable(resolution->finished.fd(), cancel)) {
     throw Error("TIMEOUT",
                 "the name service did not find '" + endpoint.host + "' in time; try a numeric address");

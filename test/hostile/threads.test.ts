@@ -9,8 +9,8 @@ it('an operation that cannot have its thread fails, and the process goes on', as
   const child = fileURLToPath(new URL('./children/no-threads.mjs', import.meta.url));
   const { stdout } = await promisify(execFile)(process.execPath, [child], { timeout: 50_000 });
   expect(JSON.parse(stdout)).toEqual({
-    connect: 'INTERNAL',
-    createConnection: 'INTERNAL',
-    threads: expect.stringContaining('pids.max'),
+    connect: 'RESOURCE_LIMIT',
+    createConnection: 'RESOURCE_LIMIT',
+    threads: expect.stringMatching(/ulimit -u.*TasksMax.*pids\.max/),
   });
 });
