@@ -7,7 +7,7 @@ import { EXIT } from './exit-codes.ts';
 import { createReporter, survivesClosedOutput } from './output.ts';
 import { type Actions, buildProgram } from './program.ts';
 import { runCommand } from './run.ts';
-import { refuseJsonWithData, usageError } from './usage.ts';
+import { refuseJsonWithData, refuseSwapped, usageError } from './usage.ts';
 
 const actions: Actions = {
   receive: (uri, options) =>
@@ -17,6 +17,7 @@ const actions: Actions = {
     }),
   send: (image, uri, options) =>
     runCommand(options, async (context) => {
+      refuseSwapped(image, uri);
       parseRdmaUri(uri);
       await (await import('./send.ts')).send(context, image, uri, options);
     }),

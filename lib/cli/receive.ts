@@ -30,7 +30,10 @@ class SourceDeadline {
 
   constructor(destination: MigrationDestination, milliseconds: number | undefined) {
     if (milliseconds === undefined) return;
-    const timer = setTimeout(() => this.#controller.abort(noSource(milliseconds)), milliseconds);
+    const timer = setTimeout(
+      () => this.#controller.abort(noSource(milliseconds, destination.strangers)),
+      milliseconds,
+    );
     const clear = (): void => clearTimeout(timer);
     destination.once('end', clear);
     destination.on('phase', (phase) => {
@@ -43,9 +46,11 @@ class SourceDeadline {
   }
 }
 
-function noSource(milliseconds: number): MigrationError {
+function noSource(milliseconds: number, strangers: string | undefined): MigrationError {
+  const seconds = milliseconds / 1000;
   const message =
-    `no source has connected within ${milliseconds / 1000} s. Start the source, check its address and port and the firewall between, ` +
-    'or wait longer (--timeout)';
+    strangers === undefined
+      ? `no source has connected within ${seconds} s. Start the source, check its address and port and the firewall between, or wait longer (--timeout)`
+      : `no source has connected within ${seconds} s, though somebody did: ${strangers}. Let the source migrate to rdma:host:port, or wait longer (--timeout)`;
   return new MigrationError('TIMEOUT', 'listen', message, { details: { timeoutMs: milliseconds } });
 }

@@ -24,3 +24,13 @@ export function refuseJsonWithData(file: string, { json }: OutputOptions): void 
     'with FILE - the stream goes to stdout, where the lines of --json would go too: name a file, or leave --json out',
   );
 }
+
+/** @throws MigrationError INVALID_ARGUMENT: the URI stands where the image belongs */
+export function refuseSwapped(image: string, uri: string): void {
+  if (!/^rdma:/i.test(image) || /^rdma:/i.test(uri)) return;
+  throw new MigrationError(
+    'INVALID_ARGUMENT',
+    'configure',
+    `${image} stands where the image belongs, and ${uri} where the URI does: did you swap them? Try rdma-migrate send ${uri} ${image}`,
+  );
+}

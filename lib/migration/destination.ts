@@ -26,6 +26,7 @@ import {
 } from './pinning.ts';
 import { describe, type MigrationFacts, type MigrationResult } from './result.ts';
 import { SecondConnection } from './second-connection.ts';
+import { Strangers } from './strangers.ts';
 
 /** Files of many gigabytes are removed in that time. */
 const ABORT_TIMEOUT_MS = 60_000;
@@ -43,6 +44,7 @@ export class MigrationDestination extends Migration {
   readonly #provider: ChosenProvider;
   readonly #policy: PinPolicy;
   readonly #host: string;
+  readonly #strangers = new Strangers((message) => this.emit('notice', message));
   #listener: Listener | undefined;
   #second: SecondConnection | undefined;
   #closed = false;
@@ -90,6 +92,7 @@ export class MigrationDestination extends Migration {
       connectionOptions(options),
       (incoming) => destination.#incoming(incoming),
       (error) => destination.#deaf.abort(error),
+      (stranger) => destination.#strangers.came(stranger),
     );
     return destination;
   }
@@ -97,6 +100,11 @@ export class MigrationDestination extends Migration {
   /** Where it listens, with the real port. */
   get uri(): string {
     return formatRdmaUri({ host: this.#host, port: (this.#listener as Listener).port });
+  }
+
+  /** Who came and spoke something else than RDMA migration, in a sentence. undefined: nobody. */
+  get strangers(): string | undefined {
+    return this.#strangers.summary;
   }
 
   /**

@@ -134,6 +134,15 @@ export interface NativeListener {
   close(): Promise<void>;
 }
 
+/** A peer that was turned away before it had made a request. */
+export interface NativeStranger {
+  readonly address: string;
+  /** What it seemed to speak; nothing of it is the peer's own text. */
+  readonly spoke: string;
+  /** Strangers since the last one that was told, this one included. */
+  readonly count: number;
+}
+
 export interface NativeTransport {
   listen(
     provider: 'iwarp' | 'verbs',
@@ -142,6 +151,8 @@ export interface NativeTransport {
     onRequest: (request: NativeConnectionRequest) => void,
     /** It serves nobody any more: LISTEN_FAILED. Once. */
     onFailed: (error: Error) => void,
+    /** At most once a second. */
+    onStranger: (stranger: NativeStranger) => void,
   ): Promise<NativeListener>;
   createConnection(
     provider: 'iwarp' | 'verbs',

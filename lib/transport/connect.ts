@@ -5,6 +5,7 @@ import type {
   NativeConnectionOptions,
   NativeConnectionRequest,
   NativeListener,
+  NativeStranger,
 } from '../native/transport.ts';
 import { Connection, type PeerRole } from './connection.ts';
 import type { ProviderName } from './provider.ts';
@@ -108,7 +109,7 @@ export class Listener {
   }
 
   /**
-   * `onFailed`: it serves nobody any more, for its device is gone (LISTEN_FAILED).
+   * `onFailed`: it serves nobody any more, for its device is gone (LISTEN_FAILED). `onStranger`: one came that spoke something else.
    * @throws MigrationError ADDRESS_IN_USE, ADDRESS_NOT_FOUND, PERMISSION_DENIED, LISTEN_FAILED
    */
   static async open(
@@ -117,6 +118,7 @@ export class Listener {
     options: NativeConnectionOptions,
     onIncoming: (incoming: IncomingConnection) => void,
     onFailed: (error: MigrationError) => void,
+    onStranger: (stranger: NativeStranger) => void = () => {},
   ): Promise<Listener> {
     try {
       const listener = await native.listen(
@@ -125,6 +127,7 @@ export class Listener {
         options,
         (request) => onIncoming(new IncomingConnection(request, options)),
         (error) => onFailed(toMigrationError(error, 'listen')),
+        onStranger,
       );
       return new Listener(listener);
     } catch (error) {

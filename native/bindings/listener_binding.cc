@@ -89,12 +89,12 @@ Napi::Function ListenerBinding::define(Napi::Env env) {
 Napi::Value ListenerBinding::listen_async(Napi::Env env, SharedTransportClasses classes,
                                           std::shared_ptr<fabric::Provider> provider,
                                           fabric::Endpoint endpoint, fabric::ConnectionOptions options,
-                                          Napi::Function on_request, Napi::Function on_failed) {
+                                          const Callbacks& given) {
   auto held = std::make_shared<Held>(
       Held{std::make_shared<JsQueue>(env, "rdma-migrate listener"), std::move(provider), nullptr});
   fabric::ListenerCallbacks callbacks;
   const auto queue = std::weak_ptr<JsQueue>(held->queue);
-  callbacks.request = [queue, callback = shared_reference(on_request),
+  callbacks.request = [queue, callback = shared_reference(given.request),
                        classes](std::unique_ptr<fabric::ConnectionRequest> request) {
     const auto open = queue.lock();
     if (!open) return;
@@ -105,12 +105,25 @@ Napi::Value ListenerBinding::listen_async(Napi::Env env, SharedTransportClasses 
       callback->Call({RequestBinding::create(js, classes, std::move(*shared))});
     });
   };
-  callbacks.failed = [queue, callback = shared_reference(on_failed)](const Error& error) {
+  callbacks.failed = [queue, callback = shared_reference(given.failed)](const Error& error) {
     const auto open = queue.lock();
     if (!open) return;
     open->post([error, callback](Napi::Env js) {
       const Napi::HandleScope scope(js);
       callback->Call({to_js_error(js, error).Value()});
+    });
+  };
+  callbacks.stranger = [queue,
+                        callback = shared_reference(given.stranger)](const fabric::Stranger& stranger) {
+    const auto open = queue.lock();
+    if (!open) return;
+    open->post([stranger, callback](Napi::Env js) {
+      const Napi::HandleScope scope(js);
+      auto value = Napi::Object::New(js);
+      value.Set("address", stranger.address);
+      value.Set("spoke", stranger.spoke);
+      value.Set("count", stranger.count);
+      callback->Call({value});
     });
   };
   return run_async(

@@ -34,12 +34,17 @@ class RequestBinding final : public Napi::ObjectWrap<RequestBinding> {
 
 class ListenerBinding final : public Napi::ObjectWrap<ListenerBinding> {
  public:
+  struct Callbacks {
+    Napi::Function request;
+    Napi::Function failed;
+    Napi::Function stranger;
+  };
+
   static Napi::Function define(Napi::Env env);
   // Resolves the name and binds on a worker thread.
   static Napi::Value listen_async(Napi::Env env, SharedTransportClasses classes,
                                   std::shared_ptr<fabric::Provider> provider, fabric::Endpoint endpoint,
-                                  fabric::ConnectionOptions options, Napi::Function on_request,
-                                  Napi::Function on_failed);
+                                  fabric::ConnectionOptions options, const Callbacks& callbacks);
 
   explicit ListenerBinding(const Napi::CallbackInfo& info);
   ~ListenerBinding() override;

@@ -26,8 +26,10 @@ Napi::Value listen(const Napi::CallbackInfo& info, const SharedTransportClasses&
   const auto options = connection_options(object_argument(info, 2, "options"));
   if (!info[3].IsFunction()) throw bad_argument(info.Env(), "onRequest", "a function");
   if (!info[4].IsFunction()) throw bad_argument(info.Env(), "onFailed", "a function");
-  return ListenerBinding::listen_async(info.Env(), classes, std::move(provider), std::move(address), options,
-                                       info[3].As<Napi::Function>(), info[4].As<Napi::Function>());
+  if (!info[5].IsFunction()) throw bad_argument(info.Env(), "onStranger", "a function");
+  return ListenerBinding::listen_async(
+      info.Env(), classes, std::move(provider), std::move(address), options,
+      {info[3].As<Napi::Function>(), info[4].As<Napi::Function>(), info[5].As<Napi::Function>()});
 }
 
 Napi::Value create_connection(const Napi::CallbackInfo& info, const SharedTransportClasses& classes) {

@@ -192,11 +192,21 @@ class Listener {
   virtual void close() = 0;  // idempotent; no callback after it returns
 };
 
+// A peer that was turned away before it had made a request.
+struct Stranger {
+  std::string address;  // "192.0.2.7:54321"
+  std::string
+      spoke;  // what it seemed to speak, in the provider's words: nothing of it is the peer's own text
+  uint32_t count = 1;  // strangers since the last report, this one included
+};
+
 // Called on a provider thread.
 struct ListenerCallbacks {
   std::function<void(std::unique_ptr<ConnectionRequest>)> request;
   // The listener serves nobody any more; once, and nothing follows. LISTEN_FAILED: its device is gone.
   std::function<void(const Error&)> failed = [](const Error&) {};
+  // At most one a second; some providers hear of none.
+  std::function<void(const Stranger&)> stranger = [](const Stranger&) {};
 };
 
 struct Endpoint {

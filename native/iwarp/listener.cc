@@ -8,12 +8,14 @@
 
 #include "fabric/address.h"
 #include "iwarp/connection.h"
+#include "thread.h"
 
 namespace rdma_migrate::iwarp {
 namespace {
 
 constexpr size_t kMaxHalfOpen = 16;
 constexpr int kBacklog = 64;
+constexpr size_t kLeastToName = 4;                      // bytes that tell one protocol from another
 constexpr std::chrono::milliseconds kAcceptPause{100};  // when the process is out of file descriptors
 
 void send_reject(int socket, const MpaFrame& request, const fabric::ConnectionOptions& options) {
@@ -73,16 +75,17 @@ UniqueFd listen_on_any(const std::vector<fabric::SocketAddress>& addresses) {
 }  // namespace
 
 Listener::Listener(const fabric::Endpoint& endpoint, const fabric::ConnectionOptions& options,
-                   OnRequest on_request)
+                   OnRequest on_request, OnStranger on_stranger)
     : options_(options),
       on_request_(std::move(on_request)),
+      on_stranger_(std::move(on_stranger)),
       socket_(listen_on_any(fabric::resolve(endpoint, fabric::Lookup::kPassive))),
       address_(fabric::local_address_of(socket_.get())) {
   fabric::SocketAddress bound;
   bound.length = sizeof bound.storage;
   getsockname(socket_.get(), reinterpret_cast<sockaddr*>(&bound.storage), &bound.length);
   port_ = fabric::port_of(bound);
-  thread_ = std::thread([this] { run(); });
+  thread_ = start_thread([this] { run(); });
 }
 
 void Listener::close() {
@@ -141,21 +144,36 @@ void Listener::accept_all() {
     }
     // A flood of silent peers costs the oldest of them their place; an honest one needs its place for a
     // moment only.
-    if (peers_.size() == kMaxHalfOpen) peers_.pop_front();
-    peers_.push_back(
-        {std::move(socket), {}, Clock::now() + std::chrono::milliseconds(options_.connect_timeout_ms)});
+    if (peers_.size() == kMaxHalfOpen) {
+      report_stranger(peers_.front());
+      peers_.pop_front();
+    }
+    // Asked now: of a peer that is gone nobody can tell it.
+    std::string address = fabric::peer_address_of(socket.get());
+    peers_.push_back({std::move(socket),
+                      std::move(address),
+                      {},
+                      Clock::now() + std::chrono::milliseconds(options_.connect_timeout_ms)});
   }
 }
 
 void Listener::drop_late() {
   Clock::time_point now = Clock::now();
-  peers_.remove_if([now](const HalfOpen& peer) { return peer.deadline <= now; });
+  peers_.remove_if([this, now](const HalfOpen& peer) {
+    if (peer.deadline > now) return false;
+    report_stranger(peer);
+    return true;
+  });
 }
 
 bool Listener::read_request(HalfOpen& peer) {
   size_t size = kMpaHeaderSize;
   try {
     for (;;) {
+      if (!may_be_mpa_request(peer.bytes) && peer.bytes.size() >= kLeastToName) {
+        report_stranger(peer);
+        return true;
+      }
       if (peer.bytes.size() >= kMpaHeaderSize) {
         size =
             kMpaHeaderSize + mpa_body_size(std::span(peer.bytes).first<kMpaHeaderSize>(), MpaKind::kRequest);
@@ -164,14 +182,23 @@ bool Listener::read_request(HalfOpen& peer) {
       uint8_t chunk[kMpaHeaderSize + kMpaMaxPrivateData];
       ssize_t got = recv(peer.socket.get(), chunk, size - peer.bytes.size(), MSG_DONTWAIT);
       if (got < 0) return errno != EAGAIN && errno != EINTR;
-      if (got == 0) return true;
+      if (got == 0) {
+        report_stranger(peer);
+        return true;
+      }
       peer.bytes.insert(peer.bytes.end(), chunk, chunk + got);
     }
   } catch (const Error&) {
-    return true;  // not a peer of ours; it is dropped, as nothing it understands can be said
+    report_stranger(peer);
+    return true;
   }
   hand_on(peer);
   return true;
+}
+
+void Listener::report_stranger(const HalfOpen& peer) {
+  const auto report = reports_.next(peer.address, spoken_by(peer.bytes), Clock::now());
+  if (report) on_stranger_(*report);
 }
 
 void Listener::hand_on(HalfOpen& peer) {

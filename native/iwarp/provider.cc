@@ -12,7 +12,8 @@ class IwarpProvider final : public fabric::Provider {
   std::unique_ptr<fabric::Listener> listen(const fabric::Endpoint& endpoint,
                                            const fabric::ConnectionOptions& options,
                                            fabric::ListenerCallbacks callbacks) override {
-    return std::make_unique<Listener>(endpoint, options, std::move(callbacks.request));
+    return std::make_unique<Listener>(endpoint, options, std::move(callbacks.request),
+                                      std::move(callbacks.stranger));
   }
   std::unique_ptr<fabric::Connection> connect_to(const fabric::Endpoint& endpoint,
                                                  const fabric::ConnectionOptions& options,

@@ -1,6 +1,6 @@
 /** How the command ends when it cannot do what was asked for, and what it leaves: exit codes as docs/errors.md has them. */
 import { mkdtemp, readdir, stat, truncate } from 'node:fs/promises';
-import { createServer } from 'node:net';
+import { createConnection, createServer } from 'node:net';
 import { basename, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { MIB, syntheticImage } from '../support/images.ts';
@@ -63,6 +63,12 @@ describe('what cannot begin', () => {
     expect(await readdir(at)).toEqual([]);
   });
 
+  it('asks whether image and URI of send were swapped', async () => {
+    const { code, stderr } = await command.run('send', 'rdma:127.0.0.1:1', image);
+    const says = `did you swap them? Try rdma-migrate send ${image} rdma:127.0.0.1:1 (INVALID_ARGUMENT, phase configure)`;
+    expect([code, stderr]).toEqual([2, expect.stringContaining(says)]);
+  });
+
   it('says usage errors in JSON when it is asked to', async () => {
     for (const args of [
       ['send', image],
@@ -115,6 +121,23 @@ describe('what cannot begin', () => {
       expect.stringMatching(/\(TIMEOUT, phase listen\)\nrdma-migrate: nothing was kept/),
     ]);
     expect(await readdir(at)).toEqual([]);
+  });
+
+  it('says who came instead of a source, and what they spoke, when none has come within --timeout', async () => {
+    const at = await folder();
+    const args = ['rdma:127.0.0.1:0', '--image', join(at, 'vm'), '--timeout', '5'];
+    const receiver = command.start('receive', ...args);
+    const [, port] = await receiver.waitForOutput(/listening at rdma:127\.0\.0\.1:(\d+)/);
+    const qemu = createConnection(Number(port), '127.0.0.1');
+    qemu.on('error', () => undefined);
+    qemu.write(Buffer.from('5145564d00000003', 'hex'));
+    await receiver.waitForMessage(/turned away: 127\.0\.0\.1:\d+ spoke QEMU's migration stream/);
+    const { code, stderr } = await receiver.ended;
+    qemu.destroy();
+    expect([code, stderr]).toEqual([
+      3,
+      expect.stringMatching(/within 5 s, though somebody did: 127\.0\.0\.1:\d+ spoke QEMU's .*\(TIMEOUT,/),
+    ]);
   });
 
   it('ends with 3 when the port is taken', async () => {
