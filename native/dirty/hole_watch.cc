@@ -33,7 +33,7 @@ HoleWatch::HoleWatch(std::shared_ptr<memory::Mapping> mapping)
 
 uint64_t HoleWatch::update(memory::Bitmap* dirty) {
   const bool changed = may_have_changed();  // asked first: what is given back from here on is the next call's
-  const bool by_file = mapping_->fd() >= 0 && mapping_->seeks_holes();
+  const bool by_file = mapping_->has_file() && mapping_->seeks_holes();
   const uint64_t holes = by_file ? walk_file(dirty) : walk_cache(dirty);
   return changed && dirty != nullptr ? holes + find_zeros(dirty) : holes;
 }
@@ -41,7 +41,8 @@ uint64_t HoleWatch::update(memory::Bitmap* dirty) {
 // Hole punching sets a file's time of change, stores through a mapping of memory do not.
 bool HoleWatch::may_have_changed() {
   struct stat status {};
-  if (mapping_->fd() < 0 || !mapping_->seeks_holes() || fstat(mapping_->fd(), &status) != 0) return true;
+  if (!mapping_->has_file() || !mapping_->seeks_holes() || fstat(mapping_->file().get(), &status) != 0)
+    return true;
   const bool changed = change_is_fresh_ || status.st_ctim.tv_sec != changed_.tv_sec ||
                        status.st_ctim.tv_nsec != changed_.tv_nsec;
   changed_ = status.st_ctim;
@@ -86,8 +87,9 @@ uint64_t HoleWatch::walk_file(memory::Bitmap* dirty) {
   const uint64_t page_size = mapping_->page_size();
   const uint64_t base = mapping_->fd_offset(), end = base + mapping_->length();
   uint64_t given_back = 0;
+  const auto file = mapping_->file();
   for (uint64_t at = base; at < end;) {
-    off_t data = lseek(mapping_->fd(), static_cast<off_t>(at), SEEK_DATA);
+    off_t data = lseek(file.get(), static_cast<off_t>(at), SEEK_DATA);
     if (data < 0 && errno != ENXIO) {
       throw mapping_->error("looking for holes in", {at - base, end - at}, memory::Mapping::Access::kRead,
                             errno);
@@ -95,7 +97,7 @@ uint64_t HoleWatch::walk_file(memory::Bitmap* dirty) {
     const uint64_t begin = data < 0 ? end : std::min(end, static_cast<uint64_t>(data));
     given_back += note(false, (at - base) / page_size, (begin - base) / page_size, dirty);
     if (begin >= end) break;
-    const off_t hole = lseek(mapping_->fd(), static_cast<off_t>(begin), SEEK_HOLE);
+    const off_t hole = lseek(file.get(), static_cast<off_t>(begin), SEEK_HOLE);
     const uint64_t stop = hole < 0 ? end : std::min(end, static_cast<uint64_t>(hole));
     const uint64_t last = (stop - base + page_size - 1) / page_size;
     note(true, (begin - base) / page_size, last, dirty);

@@ -32,7 +32,7 @@ Error not_there(const memory::Mapping& mapping, pid_t pid, const char* why) {
 
 uint64_t inode_of(const memory::Mapping& mapping) {
   struct stat status {};
-  if (mapping.fd() >= 0 && fstat(mapping.fd(), &status) == 0) return status.st_ino;
+  if (mapping.has_file() && fstat(mapping.file().get(), &status) == 0) return status.st_ino;
   return 0;
 }
 

@@ -33,7 +33,7 @@ bool ExtentCursor::next(Extent* extent) {
 
 uint64_t ExtentCursor::find_end(Extent* extent) {
   const bool is_callers = mapping_.kind() == Mapping::Kind::kCaller;
-  if (is_callers && mapping_.fd() < 0) return look_up(extent);
+  if (is_callers && !mapping_.has_file()) return look_up(extent);
   const Range known = mapping_.known_data();
   if (at_ >= known.offset && at_ < known.end()) return known.end();
   if (mapping_.seeks_holes()) return seek(extent);
@@ -43,7 +43,8 @@ uint64_t ExtentCursor::find_end(Extent* extent) {
 
 uint64_t ExtentCursor::seek(Extent* extent) {
   const uint64_t from = mapping_.fd_offset() + at_;
-  const off_t data = lseek(mapping_.fd(), static_cast<off_t>(from), SEEK_DATA);
+  const auto file = mapping_.file();
+  const off_t data = lseek(file.get(), static_cast<off_t>(from), SEEK_DATA);
   if (data < 0) {
     // ENXIO: no data from here to the end of the file. What a truncation cut off is lost, and not zero.
     const int cause = errno == ENXIO && mapping_.was_truncated(end_) ? EFAULT : errno;
@@ -59,7 +60,7 @@ uint64_t ExtentCursor::seek(Extent* extent) {
     extent->is_hole = true;
     return begin;
   }
-  const off_t hole = lseek(mapping_.fd(), static_cast<off_t>(from), SEEK_HOLE);
+  const off_t hole = lseek(file.get(), static_cast<off_t>(from), SEEK_HOLE);
   if (hole < 0) throw mapping_.error(kOperation, {at_, end_ - at_}, Mapping::Access::kRead, errno);
   const uint64_t page = mapping_.page_size();
   const uint64_t end = align_down(static_cast<uint64_t>(hole) - mapping_.fd_offset() + page - 1, page);
@@ -76,9 +77,10 @@ uint64_t ExtentCursor::seek_hugetlb(Extent* extent) {
   uint8_t* buffer = buffer_.data() + 64 - reinterpret_cast<uintptr_t>(buffer_.data()) % 64;
   const uint64_t end = page + mapping_.page_size();
   extent->is_hole = true;
+  const auto file = mapping_.file();
   for (uint64_t at = page; at < end && extent->is_hole;) {
     const size_t wanted = std::min<uint64_t>(1024 * 1024, end - at);
-    const ssize_t got = pread(mapping_.fd(), buffer, wanted, static_cast<off_t>(at));
+    const ssize_t got = pread(file.get(), buffer, wanted, static_cast<off_t>(at));
     if (got < 0 && errno == EINTR) continue;
     extent->is_hole = got == static_cast<ssize_t>(wanted) && is_zero(buffer, wanted);
     at += wanted;

@@ -99,7 +99,7 @@ std::shared_ptr<Mapping> Mapping::memfd(const std::string& name, uint64_t length
     throw no_pool ? huge_page_error(mapping->name_, length, huge_page_size, cause)
                   : storage_error(mapping->name_, length, -1, cause);
   }
-  mapping->own_fd(fd);
+  mapping->own(UniqueFd(fd), O_RDWR, false);
   mapping->check_length();
   const MemoryLimit limit = memory_limit();
   if (length > limit.bytes) {
@@ -123,7 +123,7 @@ std::shared_ptr<Mapping> Mapping::file(const std::string& path, uint64_t length,
   const int fd = open(path.c_str(), open_flags(mode), 0600);
   if (fd < 0) throw storage_error("cannot open " + path, length, -1, errno);
   NewFile created(mode == FileMode::kCreate ? path.c_str() : nullptr);
-  mapping->own_fd(fd);
+  mapping->own(UniqueFd(fd), mode == FileMode::kRead ? O_RDONLY : O_RDWR, true);
   mapping->check_length();
   mapping->check_file(mode);
   if (mode == FileMode::kCreate && ftruncate(fd, static_cast<off_t>(length)) != 0) {
@@ -159,7 +159,7 @@ std::shared_ptr<Mapping> Mapping::caller(uint64_t address, uint64_t length, int 
     const int own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
     if (own < 0)
       throw Error("INVALID_ARGUMENT", mapping->name_ + ": cannot use fd " + std::to_string(fd), errno);
-    mapping->own_fd(own);
+    mapping->own(UniqueFd(own), O_RDWR, false);
     mapping->page_size_ = host_page_size();
     mapping->find_fd_offset();
   }
@@ -168,13 +168,13 @@ std::shared_ptr<Mapping> Mapping::caller(uint64_t address, uint64_t length, int 
 
 Mapping::~Mapping() {
   if (data_ != nullptr && kind_ != Kind::kCaller) munmap(data_, length_);
-  if (fd_ >= 0) close(fd_);
 }
 
-void Mapping::own_fd(int fd) {
-  fd_ = fd;
+void Mapping::own(UniqueFd fd, int flags, bool can_reopen) {
   struct statfs system {};
-  if (fstatfs(fd, &system) != 0) throw storage_error(name_, length_, -1, errno);
+  const bool told = fstatfs(fd.get(), &system) == 0;
+  file_ = std::make_unique<SharedFile>(std::move(fd), name_, flags, can_reopen);
+  if (!told) throw storage_error(name_, length_, -1, errno);
   hugetlb_ = system.f_type == HUGETLBFS_MAGIC;
   seeks_holes_ = tells_holes(system.f_type);
   page_size_ = hugetlb_ ? static_cast<uint64_t>(system.f_bsize) : host_page_size();
@@ -190,7 +190,7 @@ void Mapping::check_length() const {
 
 void Mapping::check_file(FileMode mode) const {
   struct stat status {};
-  if (fstat(fd_, &status) != 0) throw storage_error(name_, length_, fd_, errno);
+  if (fstat(file().get(), &status) != 0) throw storage_failure(name_, length_, errno);
   if (!S_ISREG(status.st_mode)) throw Error("INVALID_ARGUMENT", name_ + " is not a regular file");
   if (mode != FileMode::kRead) check_file_size_limit(name_, length_);
   if (mode != FileMode::kCreate && static_cast<uint64_t>(status.st_size) < length_) {
@@ -200,12 +200,13 @@ void Mapping::check_file(FileMode mode) const {
 }
 
 void Mapping::map() {
-  void* memory = mmap(nullptr, length_, writable_ ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd_, 0);
+  void* memory =
+      mmap(nullptr, length_, writable_ ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, file().get(), 0);
   if (memory == MAP_FAILED) {
     const int cause = errno;
     const std::string what = "cannot map " + name_;
     throw hugetlb_ && cause == ENOMEM ? huge_page_error(what, length_, page_size_, cause)
-                                      : storage_error(what, length_, fd_, cause);
+                                      : storage_failure(what, length_, cause);
   }
   data_ = static_cast<uint8_t*>(memory);
   // A guest's memory is large and private: it has no place in our core dumps.
@@ -216,8 +217,8 @@ bool Mapping::make_pinnable() {
   if (kind_ != Kind::kFile || writable_) return false;
   const std::lock_guard lock(private_mutex_);
   if (private_) return true;  // by another thread meanwhile
-  if (mmap(data_, length_, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd_, 0) == MAP_FAILED) {
-    throw storage_error("cannot map " + name_ + " anew", length_, fd_, errno);
+  if (mmap(data_, length_, PROT_READ, MAP_PRIVATE | MAP_FIXED, file().get(), 0) == MAP_FAILED) {
+    throw storage_failure("cannot map " + name_ + " anew", length_, errno);
   }
   madvise(data_, length_, MADV_DONTDUMP);
   return private_ = true;
@@ -227,7 +228,7 @@ bool Mapping::make_pinnable() {
 // not compared because btrfs and overlayfs show different ones in fstat and in /proc.
 void Mapping::find_fd_offset() {
   struct stat status {};
-  const bool known = fstat(fd_, &status) == 0;
+  const bool known = fstat(file().get(), &status) == 0;
   const Vma& first = vmas_.front();
   for (const Vma& vma : vmas_) {
     if (!known || !vma.shared || vma.inode != status.st_ino ||
@@ -267,8 +268,8 @@ void Mapping::remember_data(const Range& range) const {
 void Mapping::sync() const {
   if (kind_ != Kind::kFile || !writable_) return;
   // msync alone leaves the length of a new file out on some file systems.
-  if (msync(data_, length_, MS_SYNC) != 0 || fsync(fd_) != 0) {
-    throw storage_error("cannot write " + name_ + " to the disk", length_, fd_, errno);
+  if (msync(data_, length_, MS_SYNC) != 0 || fsync(file().get()) != 0) {
+    throw storage_failure("cannot write " + name_ + " to the disk", length_, errno);
   }
 }
 

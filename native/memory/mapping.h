@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "memory/range.h"
+#include "memory/shared_file.h"
 #include "memory/vma.h"
 
 namespace rdma_migrate::memory {
@@ -52,15 +53,18 @@ class Mapping {
   // What messages call it: "memfd pc.ram", a path, "the caller's range at 0x...".
   const std::string& name() const { return name_; }
 
-  // The file behind it, or -1. Of a caller's range only holes may be asked from it.
-  int fd() const { return fd_; }
+  // Whether there is a file behind it. Of a caller's range only holes may be asked from it.
+  bool has_file() const { return file_ != nullptr; }
+  // That file, open as long as the result lives; only where there is one. Throws Error: IO_ERROR,
+  // RESOURCE_LIMIT.
+  SharedFile::Use file() const { return file_->use(); }
   // File offset of byte 0.
   uint64_t fd_offset() const { return fd_offset_; }
   bool is_hugetlb() const { return hugetlb_; }
-  // SEEK_DATA on fd() tells holes, also of pages written through a mapping and not yet on the disk.
+  // SEEK_DATA on file() tells holes, also of pages written through a mapping and not yet on the disk.
   bool seeks_holes() const { return seeks_holes_; }
   // Bytes can be stored with pwrite(), which fails where a store to the memory would raise SIGBUS.
-  bool stores_through_fd() const { return fd_ >= 0 && !hugetlb_ && kind_ != Kind::kCaller; }
+  bool stores_through_fd() const { return has_file() && !hugetlb_ && kind_ != Kind::kCaller; }
   // The last run of data that SEEK_HOLE found. Finding the end of a run costs time in proportion to the run
   // (20 ms for 8 GiB of memfd), so that walking a block window by window would be quadratic without it. What
   // was data and is a hole by now is only read in vain.
@@ -95,7 +99,8 @@ class Mapping {
   Mapping(Kind kind, std::string name, uint64_t length)
       : kind_(kind), name_(std::move(name)), length_(length) {}
 
-  void own_fd(int fd);
+  void own(UniqueFd fd, int flags, bool can_reopen);
+  Error storage_failure(const std::string& what, uint64_t needed, int sys_errno) const;
   void check_length() const;
   void check_file(FileMode mode) const;
   void map();
@@ -106,7 +111,7 @@ class Mapping {
   uint64_t length_;
   uint64_t page_size_ = 0;
   uint8_t* data_ = nullptr;
-  int fd_ = -1;
+  std::unique_ptr<SharedFile> file_;
   uint64_t fd_offset_ = 0;
   bool writable_ = true;
   bool hugetlb_ = false;

@@ -38,7 +38,8 @@ bool reserve(const Mapping& mapping, const Range& range) {
     return std::all_of(mapping.vmas().begin(), mapping.vmas().end(),
                        [](const Vma& v) { return v.absent_is_zero(); });
   }
-  while (fallocate(mapping.fd(), FALLOC_FL_KEEP_SIZE, static_cast<off_t>(range.offset),
+  const auto file = mapping.file();
+  while (fallocate(file.get(), FALLOC_FL_KEEP_SIZE, static_cast<off_t>(range.offset),
                    static_cast<off_t>(range.length)) != 0) {
     if (errno == EINTR) continue;
     if (errno == EOPNOTSUPP) return false;
@@ -50,7 +51,7 @@ bool reserve(const Mapping& mapping, const Range& range) {
 // What a memfd or a caller's range takes is memory, which has limits of its own.
 bool leaves_room(const Mapping& mapping, uint64_t length) {
   struct statvfs system {};
-  if (mapping.kind() != Mapping::Kind::kFile || fstatvfs(mapping.fd(), &system) != 0) return true;
+  if (mapping.kind() != Mapping::Kind::kFile || fstatvfs(mapping.file().get(), &system) != 0) return true;
   if (system.f_blocks == 0) return true;  // a file system without a size
   return length <= uint64_t{system.f_bavail} * system.f_frsize / kFreeSpaceParts;
 }

@@ -17,6 +17,9 @@ std::string code_of(int sys_errno) {
       return "DISK_FULL";
     case ENOMEM:
       return "OUT_OF_MEMORY";
+    case EMFILE:
+    case ENFILE:
+      return "RESOURCE_LIMIT";
     case EACCES:
     case EPERM:
     case EROFS:
@@ -52,9 +55,20 @@ Error huge_page_error(const std::string& what, uint64_t needed, uint64_t huge_pa
                sys_errno);
 }
 
+// What failed is told, also where the file cannot be asked any more.
+Error Mapping::storage_failure(const std::string& what, uint64_t needed, int sys_errno) const {
+  if (!has_file()) return storage_error(what, needed, -1, sys_errno);
+  try {
+    return storage_error(what, needed, file().get(), sys_errno);
+  } catch (const Error&) {
+    return storage_error(what, needed, -1, sys_errno);
+  }
+}
+
 bool Mapping::was_truncated(uint64_t end) const {
   struct stat status {};
-  return fd_ >= 0 && fstat(fd_, &status) == 0 && static_cast<uint64_t>(status.st_size) < fd_offset_ + end;
+  return has_file() && fstat(file().get(), &status) == 0 &&
+         static_cast<uint64_t>(status.st_size) < fd_offset_ + end;
 }
 
 // EFAULT is what madvise(MADV_POPULATE_*) answers where an access would raise SIGBUS: a full disk, a
@@ -62,13 +76,13 @@ bool Mapping::was_truncated(uint64_t end) const {
 Error Mapping::error(const char* operation, const Range& range, Access access, int sys_errno) const {
   const std::string what =
       std::string(operation) + " " + name_ + " at offset " + std::to_string(range.offset);
-  if (sys_errno != EFAULT) return storage_error(what, range.length, fd_, sys_errno);
+  if (sys_errno != EFAULT) return storage_failure(what, range.length, sys_errno);
   if (was_truncated(range.end())) {
     return Error("IO_ERROR", what + ": the file has been made shorter while it was mapped", sys_errno);
   }
   if (hugetlb_) return huge_page_error(what, range.length, page_size_, sys_errno);
   if (kind_ == Kind::kMemfd) return storage_error(what, range.length, -1, ENOMEM);
-  if (kind_ == Kind::kFile && access == Access::kWrite) return storage_error(what, range.length, fd_, ENOSPC);
+  if (kind_ == Kind::kFile && access == Access::kWrite) return storage_failure(what, range.length, ENOSPC);
   return Error("IO_ERROR", what + ": the memory cannot be read or written", sys_errno);
 }
 

@@ -52,8 +52,9 @@ void Store::flush() {
   const uint64_t end = offset_ + length_;
   pieces_ = 0;
   length_ = 0;
+  const auto file = mapping_->file();
   while (count > 0) {
-    const ssize_t written = pwritev(mapping_->fd(), pieces, count, static_cast<off_t>(at));
+    const ssize_t written = pwritev(file.get(), pieces, count, static_cast<off_t>(at));
     if (written < 0 && errno == EINTR) continue;
     if (written <= 0) {
       throw mapping_->error("writing", {at, end - at}, Mapping::Access::kWrite, written == 0 ? EIO : errno);

@@ -25,8 +25,9 @@ Range whole_pages(const Mapping& mapping, const Range& range) {
 // False: the file system cannot.
 bool punch(const Mapping& mapping, const Range& range) {
   int result = 0;
+  const auto file = mapping.file();
   do {
-    result = fallocate(mapping.fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+    result = fallocate(file.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                        static_cast<off_t>(range.offset), static_cast<off_t>(range.length));
   } while (result != 0 && errno == EINTR);
   mapping.remember_data({});
@@ -68,7 +69,7 @@ void zero_range(const Mapping& mapping, uint64_t offset, uint64_t length, bool m
   mapping.check_writable(offset, length, kOperation);
   const Range all = {offset, length};
   const Range inner = whole_pages(mapping, all);
-  const bool owns_file = mapping.fd() >= 0 && mapping.kind() != Mapping::Kind::kCaller;
+  const bool owns_file = mapping.has_file() && mapping.kind() != Mapping::Kind::kCaller;
   if (!may_punch || !owns_file || inner.length == 0 || !punch(mapping, inner)) {
     zero_by_writing(mapping, all, cancel);
     return;

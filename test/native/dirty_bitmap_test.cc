@@ -17,7 +17,7 @@ struct Log {
   explicit Log(uint64_t bytes = kMiB) : memory(Mapping::memfd("log", bytes)) {}
   DirtyLog by_fd(uint64_t log_page_size = kPage, uint64_t offset = 0) const {
     DirtyLog log;
-    log.fd = memory->fd();
+    log.fd = memory->file().get();
     log.offset = offset;
     log.log_page_size = log_page_size;
     return log;

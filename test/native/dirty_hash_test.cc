@@ -134,7 +134,7 @@ TEST_CASE("a page shows until the peer has what it holds") {
   CHECK(collect(tracker, bitmaps) == 0);
   store(mapping->data() + 9 * kPage, 3);
   peer.send(9);
-  REQUIRE(fallocate(mapping->fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 8 * kMiB) == 0);
+  REQUIRE(fallocate(mapping->file().get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 8 * kMiB) == 0);
   CHECK(collect(tracker, bitmaps) == 1);
   CHECK(bitmaps[0]->test(9));
 }

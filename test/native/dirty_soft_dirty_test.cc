@@ -234,7 +234,8 @@ TEST_CASE("exactly the pages that the process wrote show, also of memory it had 
   child.discard_page(7);
   CHECK(collect(tracker, bitmaps) == "7");
   CHECK(collect(tracker, bitmaps).empty());
-  REQUIRE(fallocate(ram->fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 20 * kPage, 2 * kPage) == 0);
+  REQUIRE(fallocate(ram->file().get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 20 * kPage, 2 * kPage) ==
+          0);
   CHECK(collect(tracker, bitmaps) == "20 21");
   CHECK(collect(tracker, bitmaps).empty());
 }

@@ -84,7 +84,7 @@ struct Watch {
 };
 
 void punch(const Mapping& mapping, uint64_t page, uint64_t count) {
-  REQUIRE(fallocate(mapping.fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+  REQUIRE(fallocate(mapping.file().get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                     static_cast<off_t>(page * mapping.page_size()),
                     static_cast<off_t>(count * mapping.page_size())) == 0);
 }

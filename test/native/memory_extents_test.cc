@@ -63,7 +63,7 @@ TEST_CASE("holes of private anonymous memory are the pages that were never writt
 
 TEST_CASE("holes of a caller's shared memory are known from its file") {
   const auto file = Mapping::memfd("ram", 1064 * kPage);
-  check_random_pages(*Mapping::caller(file->address() + 64 * kPage, 1000 * kPage, file->fd()));
+  check_random_pages(*Mapping::caller(file->address() + 64 * kPage, 1000 * kPage, file->file().get()));
 }
 
 TEST_CASE("no page that was written to a file through the mapping is taken for a hole") {
@@ -77,7 +77,7 @@ TEST_CASE("no page that was written to a file through the mapping is taken for a
     if (i == 100) mapping->sync();
   }
   // Space that is reserved but was never written, between pages that were.
-  fallocate(mapping->fd(), FALLOC_FL_KEEP_SIZE, 0, 32 * kMiB);
+  fallocate(mapping->file().get(), FALLOC_FL_KEEP_SIZE, 0, 32 * kMiB);
   mapping->data()[5 * kMiB] = 1;
   written.push_back(5 * kMiB);
   const auto found = data_pages(*mapping, 0, 64 * kMiB);

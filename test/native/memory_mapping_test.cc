@@ -34,13 +34,13 @@ TEST_CASE("a memfd is zero, shared, writable and sparse") {
   CHECK(allocated_bytes(*mapping) == 0);
   mapping->data()[5 * kMiB] = 7;
   uint8_t byte = 0;
-  CHECK(pread(mapping->fd(), &byte, 1, 5 * kMiB) == 1);
+  CHECK(pread(mapping->file().get(), &byte, 1, 5 * kMiB) == 1);
   CHECK(byte == 7);
 }
 
 TEST_CASE("nobody can truncate a memfd while it is mapped") {
   const auto mapping = Mapping::memfd("ram", kMiB);
-  CHECK(ftruncate(mapping->fd(), 0) != 0);
+  CHECK(ftruncate(mapping->file().get(), 0) != 0);
   CHECK(errno == EPERM);
 }
 
@@ -93,7 +93,7 @@ TEST_CASE("a created file is sparse, private to its owner and never overwritten"
     CHECK(mapping->kind() == Mapping::Kind::kFile);
     CHECK(allocated_bytes(*mapping) == 0);
     struct stat status {};
-    fstat(mapping->fd(), &status);
+    fstat(mapping->file().get(), &status);
     CHECK(status.st_size == 8 * kMiB);
     CHECK((status.st_mode & 0777) == 0600);
     mapping->data()[kMiB] = 42;
@@ -179,12 +179,14 @@ TEST_CASE("a caller's range must be mapped from end to end, and stays mapped aft
 TEST_CASE("a file that does not back the caller's range is refused") {
   const auto file = Mapping::memfd("ram", 16 * kPage);
   const auto other = Mapping::memfd("other", 16 * kPage);
-  CHECK(code_of([&] { Mapping::caller(file->address(), 16 * kPage, other->fd()); }) == "INVALID_ARGUMENT");
+  CHECK(code_of([&] { Mapping::caller(file->address(), 16 * kPage, other->file().get()); }) ==
+        "INVALID_ARGUMENT");
   CHECK(code_of([&] { Mapping::caller(file->address(), 16 * kPage, 1 << 20); }) == "INVALID_ARGUMENT");
-  const auto part = Mapping::caller(file->address() + 4 * kPage, 4 * kPage, file->fd());
+  const auto part = Mapping::caller(file->address() + 4 * kPage, 4 * kPage, file->file().get());
   CHECK(part->fd_offset() == 4 * kPage);
   Anonymous memory(4 * kPage);
-  CHECK(code_of([&] { Mapping::caller(memory.address(), 4 * kPage, file->fd()); }) == "INVALID_ARGUMENT");
+  CHECK(code_of([&] { Mapping::caller(memory.address(), 4 * kPage, file->file().get()); }) ==
+        "INVALID_ARGUMENT");
 }
 
 TEST_CASE("ranges outside a mapping are refused, however large") {

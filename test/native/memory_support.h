@@ -109,7 +109,7 @@ class Anonymous {
 // Memory that a memfd or file uses.
 inline uint64_t allocated_bytes(const Mapping& mapping) {
   struct stat status {};
-  fstat(mapping.fd(), &status);
+  fstat(mapping.file().get(), &status);
   return static_cast<uint64_t>(status.st_blocks) * 512;
 }
 
