@@ -1,6 +1,6 @@
 import { JsonReporter } from './json-reporter.ts';
 import { createLogger } from './log.ts';
-import { ProgressBar } from './progress-bar.ts';
+import { drawsBars, ProgressBar } from './progress-bar.ts';
 import type { Reporter } from './reporter.ts';
 import { TextReporter } from './text-reporter.ts';
 
@@ -17,7 +17,7 @@ export interface OutputOptions {
  */
 export function createReporter(options: OutputOptions, stdoutIsData = false): Reporter {
   const { json = false, quiet = false, verbose = false } = options;
-  const bar = process.stderr.isTTY && !json && !quiet ? new ProgressBar(process.stderr) : undefined;
+  const bar = drawsBars(process.stderr) && !json && !quiet ? new ProgressBar(process.stderr) : undefined;
   const err = (line: string): void => {
     if (bar) bar.print(line);
     else process.stderr.write(`${line}\n`);

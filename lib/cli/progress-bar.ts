@@ -1,8 +1,8 @@
 import { SingleBar } from 'cli-progress';
+import { barLayout } from './bar-layout.ts';
 import { formatBytes, formatDuration, formatRate } from './format.ts';
 import type { BarState } from './reporter.ts';
 
-const FORMAT = '{phase} [{bar}] {percentage}%  {done} / {size}  {rate}  {left}';
 const CLEAR_LINE = '\r\u001b[K';
 
 /** The fields of the bar's line that are no numbers of its own. */
@@ -17,10 +17,17 @@ export function barFields(state: BarState): Record<'phase' | 'done' | 'size' | '
   };
 }
 
+/** Whether a terminal obeys what a bar has to send. */
+export function drawsBars(stream: NodeJS.WriteStream, { TERM } = process.env): boolean {
+  return stream.isTTY === true && TERM !== 'dumb';
+}
+
 /** A bar in the last line of a terminal. Nothing is drawn before the total is known. */
 export class ProgressBar {
   readonly #stream: NodeJS.WriteStream;
   #bar: SingleBar | undefined;
+  /** Of the terminal when the bar was begun. */
+  #columns = 0;
 
   constructor(stream: NodeJS.WriteStream) {
     this.#stream = stream;
@@ -28,6 +35,7 @@ export class ProgressBar {
 
   update(state: BarState): void {
     if (state.total === 0) return;
+    if (this.#columns !== this.#stream.columns) this.stop();
     this.#bar ??= this.#start(state);
     this.#bar.update(state.done, barFields(state));
   }
@@ -46,13 +54,15 @@ export class ProgressBar {
   }
 
   #start(state: BarState): SingleBar {
+    this.#columns = this.#stream.columns;
+    const { format, barSize } = barLayout(this.#columns);
     // gracefulExit would have signal handlers of its own; ours lets the migration end first.
     const options = {
       stream: this.#stream,
-      format: FORMAT,
+      format,
       gracefulExit: false,
       clearOnComplete: true,
-      barsize: 24,
+      barsize: barSize,
     };
     const bar = new SingleBar(options);
     bar.start(state.total, state.done, barFields(state));

@@ -5,7 +5,7 @@ import { imageProgress } from '../../lib/cli/image-view.ts';
 import { JsonReporter } from '../../lib/cli/json-reporter.ts';
 import { createLogger } from '../../lib/cli/log.ts';
 import { migrationBar } from '../../lib/cli/migration-view.ts';
-import { barFields, ProgressBar } from '../../lib/cli/progress-bar.ts';
+import { barFields, drawsBars, ProgressBar } from '../../lib/cli/progress-bar.ts';
 import type { BarState, Reporter } from '../../lib/cli/reporter.ts';
 import { TextReporter } from '../../lib/cli/text-reporter.ts';
 import { MigrationError } from '../../lib/errors.ts';
@@ -125,18 +125,70 @@ describe('the progress bar', () => {
   });
 });
 
+describe('the width of a terminal', () => {
+  const widest: BarState = {
+    phase: 'device-state',
+    done: 1023.9 * 1024 * 1024,
+    total: 1023.9 * 1024 * 1024,
+    bytesPerSecond: 1023.9 * 1024 * 1024,
+    secondsLeft: 3599,
+  };
+  /** What stands on the line, without what the terminal obeys. */
+  const drawn = (columns: number): string => {
+    const written: string[] = [];
+    const bar = new ProgressBar(fakeTerminal(written, columns));
+    bar.update(widest);
+    bar.stop();
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: escape codes are what is left out
+    return written.join('').replace(/\u001b(\[[?\d]*[A-Za-z]|[78])|\r|\n/g, '');
+  };
+
+  it.each([20, 30, 40, 60, 80, 101, 102, 120, 200])('of %i columns is not exceeded', (columns) => {
+    const line = drawn(columns);
+    expect(line).toContain('device-state');
+    expect(line).toContain('100%');
+    expect(line.length).toBeLessThan(columns);
+  });
+
+  it('decides what is shown: the time left before sizes, rate and bar', () => {
+    expect(drawn(40)).toMatch(/^device-state 100% {2}59 min 59 s left$/);
+    expect(drawn(80)).toMatch(/^device-state 100% {2}1023\.9 MiB \/ 1023\.9 MiB {2}1023\.9 MiB\/s {2}59 min/);
+    expect(drawn(120)).toMatch(/^device-state \[.{24}\] 100% .*left$/);
+  });
+
+  it('may change while the bar is drawn', () => {
+    const written: string[] = [];
+    const terminal = fakeTerminal(written, 120);
+    const bar = new ProgressBar(terminal);
+    bar.update(widest);
+    Object.assign(terminal, { columns: 40 });
+    written.length = 0;
+    bar.update(widest);
+    bar.stop();
+    expect(written.join('')).not.toContain('MiB');
+  });
+});
+
+it('a dumb terminal, and none, get no bar', () => {
+  const terminal = fakeTerminal([]);
+  expect(drawsBars(terminal, { TERM: 'dumb' })).toBe(false);
+  expect(drawsBars(terminal, { TERM: 'xterm' })).toBe(true);
+  expect(drawsBars(terminal, {})).toBe(true);
+  expect(drawsBars({} as NodeJS.WriteStream, { TERM: 'xterm' })).toBe(false);
+});
+
 /** As much of a terminal as the bar uses. */
-function fakeTerminal(written: string[]): NodeJS.WriteStream {
+function fakeTerminal(written: string[], columns = 120): NodeJS.WriteStream {
   const nothing = () => true;
   return {
     isTTY: true,
-    columns: 120,
+    columns,
     write: (chunk: string) => written.push(chunk) > 0,
     cursorTo: nothing,
     moveCursor: nothing,
     clearLine: nothing,
     on: nothing,
-    getWindowSize: () => [120, 40],
+    getWindowSize: () => [columns, 40],
   } as unknown as NodeJS.WriteStream;
 }
 
