@@ -1,21 +1,25 @@
 import { MigrationError } from '../errors.ts';
 import { ImageWriter } from '../image/index.ts';
 import { MigrationDestination } from '../migration/destination.ts';
+import { checkDestinationOptions } from '../migration/option-schema.ts';
 import { endOptions } from './end-options.ts';
 import { follow } from './follow.ts';
 import { noticeLeftovers } from './image-clean.ts';
 import { migrationSummary } from './migration-view.ts';
 import type { ReceiveOptions } from './program.ts';
 import type { CommandContext } from './run.ts';
+import { ON_COMMAND_LINE } from './wording.ts';
 
 /** `rdma-migrate receive`: waits for one VM and keeps it as an image. */
 export async function receive(context: CommandContext, uri: string, options: ReceiveOptions): Promise<void> {
   const { reporter, signal } = context;
+  const wanted = endOptions(options);
+  checkDestinationOptions(wanted, ON_COMMAND_LINE);
   await using writer = await ImageWriter.open(options.image, { ramFiles: options.ramFile });
   for (const path of writer.removedPartials) reporter.notice(`removed ${path}, left by a receive that died`);
   await noticeLeftovers(reporter, options.image);
   context.onFailure(`nothing was kept: there is no image ${options.image}`);
-  await using destination = await MigrationDestination.listen(uri, writer, endOptions(options));
+  await using destination = await MigrationDestination.listen(uri, writer, wanted);
   reporter.listening(destination.uri);
   const deadline = new SourceDeadline(destination, options.timeout);
   const result = await follow(destination, reporter, () =>

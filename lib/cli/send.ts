@@ -1,4 +1,5 @@
 import { openImage } from '../image/index.ts';
+import { checkSourceOptions } from '../migration/option-schema.ts';
 import type { SourceOptions } from '../migration/options.ts';
 import { MigrationSource } from '../migration/source.ts';
 import { endOptions } from './end-options.ts';
@@ -7,6 +8,7 @@ import { formatBytes } from './format.ts';
 import { migrationSummary } from './migration-view.ts';
 import type { SendOptions } from './program.ts';
 import type { CommandContext } from './run.ts';
+import { ON_COMMAND_LINE } from './wording.ts';
 
 /** `rdma-migrate send`: sends an image to a waiting destination. */
 export async function send(
@@ -16,6 +18,8 @@ export async function send(
   options: SendOptions,
 ): Promise<void> {
   const { reporter, signal } = context;
+  const wanted = sourceOptions(options);
+  checkSourceOptions(wanted, ON_COMMAND_LINE);
   const placement = options.ramFile === undefined ? {} : { ramFiles: options.ramFile };
   await using vm = await openImage(image, { signal, ...placement });
   const total = vm.blocks.reduce((sum, { length }) => sum + length, 0n);
@@ -23,7 +27,7 @@ export async function send(
     `sending ${image} (${vm.layout.machine}, ${formatBytes(total)} of RAM in ${vm.blocks.length} ${vm.blocks.length === 1 ? 'block' : 'blocks'}) to ${uri}`,
   );
   context.onFailure(`the image ${image} is as it was: it can be sent again`);
-  const source = new MigrationSource(vm, uri, sourceOptions(options));
+  const source = new MigrationSource(vm, uri, wanted);
   const result = await follow(source, reporter, () => source.migrate({ signal }));
   reporter.completed({ ...result, image: vm.path }, migrationSummary('sent', image, result));
 }

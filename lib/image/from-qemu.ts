@@ -1,6 +1,7 @@
 import type { NativeMemory } from '../native/memory.ts';
 import { imageError, throwIfAborted } from './errors.ts';
 import { loadNative } from './load-native.ts';
+import { checkImageOptions } from './option-schema.ts';
 import type { OnProgress } from './progress.ts';
 import { type QemuStreamFacts, QemuStreamImport } from './qemu-stream-import.ts';
 import type { RamPaths } from './ram-store.ts';
@@ -43,6 +44,7 @@ export async function fromQemu(
   imagePath: string,
   options: FromQemuOptions = {},
 ): Promise<FromQemuResult> {
+  checkImageOptions('fromQemu', options);
   const action = `reading a QEMU stream into ${imagePath}`;
   const source = new StreamInput(input, options.signal, action);
   try {

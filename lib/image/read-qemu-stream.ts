@@ -2,6 +2,7 @@ import type { NativeMemory } from '../native/memory.ts';
 import { DeviceStateCheck } from '../protocol/tail.ts';
 import { imageError } from './errors.ts';
 import { loadNative } from './load-native.ts';
+import { checkImageOptions } from './option-schema.ts';
 import { type QemuStreamFacts, QemuStreamImport, type QemuStreamTarget } from './qemu-stream-import.ts';
 import { StreamInput } from './stream-input.ts';
 
@@ -24,6 +25,7 @@ export async function readQemuStream(
   target: QemuStreamTarget,
   options: ReadQemuStreamOptions = {},
 ): Promise<QemuStreamFacts> {
+  checkImageOptions('readStream', options);
   const action = 'reading a QEMU stream';
   const source = new StreamInput(input, options.signal, action);
   try {

@@ -8,6 +8,7 @@ import { during, throwIfAborted } from './errors.ts';
 import { descriptorPath, readBounded } from './files.ts';
 import { loadNative } from './load-native.ts';
 import { MAX_BEFORE_BYTES, type Manifest, type ManifestBlock } from './manifest.ts';
+import { checkImageOptions } from './option-schema.ts';
 import type { RamPaths } from './ram-store.ts';
 import { type ImageDirectory, openImageDirectory, openMember, openRamFile } from './store.ts';
 
@@ -85,6 +86,7 @@ export class ImageReader implements SourceVm, AsyncDisposable {
  * @throws MigrationError IMAGE_NOT_FOUND, IMAGE_INVALID, PERMISSION_DENIED, OUT_OF_MEMORY, IO_ERROR, CANCELLED.
  */
 export async function openImage(path: string, options: OpenImageOptions = {}): Promise<ImageReader> {
+  checkImageOptions('open', options);
   const native = options.native ?? (await loadNative());
   const image = await openImageDirectory(path);
   try {

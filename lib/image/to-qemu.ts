@@ -1,6 +1,7 @@
 import type { Writable } from 'node:stream';
 import { imageError, throwIfAborted } from './errors.ts';
 import { loadNative } from './load-native.ts';
+import { checkImageOptions } from './option-schema.ts';
 import type { RamPaths } from './ram-store.ts';
 import { openImage } from './reader.ts';
 import {
@@ -26,7 +27,9 @@ export async function toQemu(
   output: Writable,
   options: ToQemuOptions = {},
 ): Promise<ToQemuResult> {
-  const { signal, ramFiles } = options;
+  checkImageOptions('toQemu', options);
+  const { ramFiles, ...streamOptions } = options;
+  const { signal } = options;
   const native = options.native ?? (await loadNative());
   const action = `writing ${imagePath} as a QEMU stream`;
   throwIfAborted(signal, action);
@@ -36,7 +39,7 @@ export async function toQemu(
     ...(ramFiles && { ramFiles }),
   });
   try {
-    return await writeQemuStream(image, output, { ...options, native });
+    return await writeQemuStream(image, output, { ...streamOptions, native });
   } catch (error) {
     throw imageError(error, action);
   }

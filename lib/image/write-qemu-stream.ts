@@ -11,6 +11,7 @@ import {
 import type { RamBlockLayout, SourceVm } from '../ram/vm.ts';
 import { imageError, throwIfAborted } from './errors.ts';
 import { loadNative } from './load-native.ts';
+import { checkImageOptions } from './option-schema.ts';
 import { STREAM_PAGE_SIZE } from './page-size.ts';
 import { type ImageProgress, type OnProgress, ProgressMeter } from './progress.ts';
 import { StreamOutput } from './stream-output.ts';
@@ -52,6 +53,7 @@ export async function writeQemuStream(
   output: Writable,
   options: WriteQemuStreamOptions = {},
 ): Promise<WriteQemuStreamResult> {
+  checkImageOptions('writeStream', options);
   const native = options.native ?? (await loadNative());
   const action = 'writing a QEMU stream';
   throwIfAborted(options.signal, action);

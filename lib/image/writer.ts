@@ -23,6 +23,7 @@ import {
   type Provenance,
   serializeManifest,
 } from './manifest.ts';
+import { checkImageOptions } from './option-schema.ts';
 import { OUTSIDE_FILE } from './outside-files.ts';
 import { createPartial, OWNER_FILE, removeDeadPartials, removePartial } from './partial.ts';
 import { type RamPlacement, RamStore } from './ram-store.ts';
@@ -78,6 +79,7 @@ export class ImageWriter implements DestinationTarget, AsyncDisposable {
    */
   static async open(path: string, options: ImageWriterOptions = {}): Promise<ImageWriter> {
     const image = resolve(path);
+    checkImageOptions('writer', options);
     const native = options.native ?? (await loadNative());
     if (await exists(image)) throw imageExists(image);
     if (!(await exists(dirname(image)))) throw noParent(image);

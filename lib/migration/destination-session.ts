@@ -18,6 +18,7 @@ import { Registrations } from './registrations.ts';
 import { WRITTEN_THROUGHOUT } from './source-pins.ts';
 import type { Statistics } from './statistics.ts';
 import { ToldPages } from './told-pages.ts';
+import { checkAllocated } from './vm-schema.ts';
 
 /** What a session reports when the VM is whole. */
 export interface ReceivedSummary {
@@ -198,7 +199,7 @@ export class DestinationSession {
     const vm = { layout: this.#layout, ramSection: section, before };
     const allocated = call(() => target.allocate(vm));
     const alive = AbortSignal.any([connection.ended, limits.signal as AbortSignal]);
-    this.#blocks = await unlessAborted(allocated, alive, 'setup');
+    this.#blocks = checkAllocated(this.#layout, await unlessAborted(allocated, alive, 'setup'));
     this.#announced = layOut(blocks);
     this.#registrations = new Registrations(connection, this.#blocks, {
       populate: this.#context.populate,

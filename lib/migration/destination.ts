@@ -15,6 +15,7 @@ import { cancelledError, throwIfAborted, within } from '../transport/wait.ts';
 import { DestinationSession } from './destination-session.ts';
 import { call } from './embedder.ts';
 import { Migration } from './migration.ts';
+import { checkDestinationOptions, checkRunOptions } from './option-schema.ts';
 import { commitTimeoutMs, connectionOptions, type DestinationOptions, populatesAhead } from './options.ts';
 import {
   CONTROL_BUFFER_BYTES,
@@ -27,6 +28,7 @@ import {
 import { describe, type MigrationFacts, type MigrationResult } from './result.ts';
 import { SecondConnection } from './second-connection.ts';
 import { Strangers } from './strangers.ts';
+import { checkTarget } from './vm-schema.ts';
 
 /** Files of many gigabytes are removed in that time. */
 const ABORT_TIMEOUT_MS = 60_000;
@@ -71,18 +73,16 @@ export class MigrationDestination extends Migration {
 
   /**
    * Listens at a URI; port 0 takes any free port, see {@link uri}. Peers are answered once `receive` runs.
-   * @throws MigrationError INVALID_URI, ADDRESS_IN_USE, ADDRESS_NOT_FOUND, PERMISSION_DENIED, PROVIDER_UNAVAILABLE
+   * @throws MigrationError INVALID_ARGUMENT, INVALID_URI, ADDRESS_IN_USE, ADDRESS_NOT_FOUND, PERMISSION_DENIED, PROVIDER_UNAVAILABLE
    */
   static async listen(
     uri: string,
     target: DestinationTarget,
     options: DestinationOptions = {},
   ): Promise<MigrationDestination> {
+    checkTarget(target);
+    checkDestinationOptions(options);
     const endpoint = parseRdmaUri(uri);
-    // Bad values are told before anything is opened.
-    populatesAhead(options);
-    pinPolicy(options);
-    commitTimeoutMs(options);
     const provider = await chooseProvider(options.provider ?? 'auto', endpoint, 'listen');
     const destination = new MigrationDestination(endpoint.host, target, provider, options);
     destination.statistics.phase = 'listen';
@@ -112,8 +112,10 @@ export class MigrationDestination extends Migration {
    * goes on. On failure the target has been aborted: nothing is left here.
    * @throws MigrationError with the phase it failed in
    */
-  async receive({ signal }: { signal?: AbortSignal } = {}): Promise<MigrationResult> {
+  async receive(options: { signal?: AbortSignal } = {}): Promise<MigrationResult> {
+    checkRunOptions(options);
     this.begin('this destination has received already');
+    const { signal } = options;
     const signals = signal ? [signal, this.#abort.signal] : [this.#abort.signal];
     const run = this.#run(AbortSignal.any(signals));
     this.#running = run.catch(() => {});

@@ -14,8 +14,10 @@ import type { Connection } from '../transport/connection.ts';
 import { type ChosenProvider, chooseProvider } from '../transport/provider.ts';
 import type { TurnLimits } from '../transport/turns.ts';
 import { throwIfAborted } from '../transport/wait.ts';
+import { checkDeviceState } from './device-state.ts';
 import { GuestControl } from './guest-control.ts';
 import { Migration } from './migration.ts';
+import { checkLiveOptions, checkMaxBandwidth, checkRunOptions, checkSourceOptions } from './option-schema.ts';
 import {
   checkSwitchover,
   commitTimeoutMs,
@@ -35,6 +37,7 @@ import {
 } from './pinning.ts';
 import { describe, type MigrationFacts, type MigrationResult } from './result.ts';
 import { type SentSummary, SourceSession } from './source-session.ts';
+import { checkSourceVm } from './vm-schema.ts';
 
 /**
  * Sends one VM to a waiting destination: QEMU's `-incoming rdma:host:port`, or a {@link MigrationDestination}.
@@ -62,6 +65,8 @@ export class MigrationSource extends Migration {
    */
   constructor(vm: SourceVm, uri: string, options: SourceOptions = {}) {
     super();
+    checkSourceVm(vm);
+    checkSourceOptions(options);
     this.#vm = vm;
     this.#uri = uri;
     this.#options = options;
@@ -74,14 +79,17 @@ export class MigrationSource extends Migration {
   /**
    * QEMU's `max-bandwidth`, bytes per second, 0 for no limit; at any time. It does not limit a live migration any more that has
    * stopped its guest.
+   * @throws MigrationError INVALID_ARGUMENT
    */
   setMaxBandwidth(bytesPerSecond: bigint): void {
+    checkMaxBandwidth(bytesPerSecond);
     this.#maxBandwidth = bytesPerSecond;
     if (!this.#guest?.isPaused) this.#connection?.setMaxBandwidth(bytesPerSecond);
   }
 
   /** Changes what is allowed to a running guest, from the next round on. @throws MigrationError INVALID_ARGUMENT */
   setLive(options: LiveOptions): void {
+    checkLiveOptions(options);
     const merged = { ...this.#liveOptions, ...options };
     const live = liveParameters(merged);
     // What a VMM has said meanwhile is no reason to refuse another option.
@@ -104,8 +112,10 @@ export class MigrationSource extends Migration {
    * @throws MigrationError with the phase it failed in. Unless the code is COMMIT_UNKNOWN the VM at the source is as it was and may
    *   go on running, and a guest that was running does; with COMMIT_UNKNOWN the destination may have it: look there first.
    */
-  async migrate({ signal }: { signal?: AbortSignal } = {}): Promise<MigrationResult> {
+  async migrate(options: { signal?: AbortSignal } = {}): Promise<MigrationResult> {
+    checkRunOptions(options);
     this.begin('this migration has been started already');
+    const { signal } = options;
     const run = this.#migrate(AbortSignal.any([this.#abort.signal, ...(signal ? [signal] : [])]));
     this.#running = run.catch(() => {});
     return run;
@@ -151,6 +161,8 @@ export class MigrationSource extends Migration {
       const agreed = this.#negotiate(connection, offer);
       connection.setMaxBandwidth(this.#maxBandwidth);
       const limits = { timeoutMs: options.stallTimeoutMs, signal };
+      // A running guest's is known when it stands still, and a QEMU needs no proof.
+      if (agreed.extended && !this.#vm.guest) await checkDeviceState(this.#vm, limits);
       const summary = await this.#send(connection, agreed, plan, limits);
       return describe(connection, agreed, provider, this.#vm.layout.machine, summary);
     } catch (error) {

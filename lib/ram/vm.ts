@@ -66,7 +66,10 @@ export interface SourceVm {
   readonly ramSection: RamSection;
   /** The stream up to the START of the ram section: magic, version, CONFIGURATION. */
   readonly before: Uint8Array;
-  /** The stream behind the ram section's END: device state, opaque. May be read more than once. */
+  /**
+   * The stream behind the ram section's END: device state, opaque. May be read more than once: of a VM that stands still it is read ahead, to
+   * see whether an rdma-migrate destination would take it.
+   */
   after(): AsyncIterable<Uint8Array>;
 }
 

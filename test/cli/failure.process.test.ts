@@ -69,6 +69,55 @@ describe('what cannot begin', () => {
     expect([code, stderr]).toEqual([2, expect.stringContaining(says)]);
   });
 
+  it('ends with 2 for options that cannot be, in the words of the command line and before it looks at anything', async () => {
+    const at = await folder();
+    for (const [args, said] of [
+      [
+        ['send', join(at, 'none'), 'rdma:127.0.0.1:1', '--pin-budget', '1K'],
+        'expected at least 2097152 bytes for --pin-budget but received 1024',
+      ],
+      [
+        ['receive', 'rdma:127.0.0.1:0', '--image', join(at, 'none', 'vm'), '--pin-budget', '1K'],
+        'expected at least 2097152 bytes for --pin-budget but received 1024',
+      ],
+      [
+        ['send', join(at, 'none'), 'rdma:127.0.0.1:1', '--verify', '--commit', 'off'],
+        '--verify compares RAM as a part of the commit handshake, and --commit off leaves that out: ask for one of them',
+      ],
+    ] as const) {
+      const { code, stderr } = await command.run(...args);
+      expect([code, stderr]).toEqual([2, `rdma-migrate: ${said} (INVALID_ARGUMENT, phase configure)\n`]);
+    }
+    expect(await readdir(at)).toEqual([]);
+  });
+
+  it('ends with 4 before RAM moves when --verify meets a destination without the commit handshake', async () => {
+    const at = await folder();
+    const receiver = command.start(
+      'receive',
+      'rdma:127.0.0.1:0',
+      '--image',
+      join(at, 'vm'),
+      '--commit',
+      'off',
+      '--json',
+    );
+    const { uri } = await receiver.waitForEvent('listening');
+    const sent = await command.run('send', image, String(uri), '--verify');
+    expect([sent.code, sent.stderr]).toEqual([
+      4,
+      expect.stringMatching(
+        /has no commit handshake .* migrate without verify.*\(VERSION_MISMATCH, phase negotiate\)/,
+      ),
+    ]);
+    const received = await receiver.ended;
+    expect(lastError(received)).toMatchObject({
+      code: 'PEER_ERROR',
+      details: { peerCode: 'VERSION_MISMATCH', peerPhase: 'negotiate' },
+    });
+    expect(await readdir(at)).toEqual([]);
+  });
+
   it('says usage errors in JSON when it is asked to', async () => {
     for (const args of [
       ['send', image],

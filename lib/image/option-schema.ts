@@ -1,0 +1,76 @@
+/** Every option of the functions on images, as it is checked before anything is opened. */
+import { check } from '../options/check.ts';
+import {
+  boolean,
+  field,
+  fn,
+  listOf,
+  objectWith,
+  optionsOf,
+  paths,
+  type ShapeOf,
+  signal,
+  text,
+} from '../options/fields.ts';
+import type { FromQemuOptions } from './from-qemu.ts';
+import type { ReadQemuStreamOptions } from './read-qemu-stream.ts';
+import type { OpenImageOptions } from './reader.ts';
+import type { ToQemuOptions } from './to-qemu.ts';
+import type { WriteQemuStreamOptions } from './write-qemu-stream.ts';
+import type { ImageWriterOptions } from './writer.ts';
+
+/** The addon, or what stands for it. */
+const native = objectWith({});
+const addresses = field(
+  'an object of addresses as bigint by the names of RAM blocks',
+  (value) =>
+    typeof value === 'object' &&
+    value !== null &&
+    Object.values(value).every((address) => typeof address === 'bigint' && address >= 0n),
+);
+
+const OPEN = { ramFiles: paths, signal, native } satisfies ShapeOf<OpenImageOptions>;
+
+const WRITER = {
+  ramFiles: paths,
+  sharedRam: paths,
+  provenance: objectWith({}),
+  digests: boolean,
+  native,
+} satisfies ShapeOf<ImageWriterOptions>;
+
+const FROM_QEMU = {
+  signal,
+  onProgress: fn,
+  ramFiles: paths,
+  sharedRam: paths,
+  acceptUnproven: boolean,
+  digests: boolean,
+  native,
+} satisfies ShapeOf<FromQemuOptions>;
+
+const READ_STREAM = { signal, shared: listOf(text), native } satisfies ShapeOf<ReadQemuStreamOptions>;
+
+const WRITE_STREAM = {
+  signal,
+  onProgress: fn,
+  ignoreShared: listOf(text),
+  guestAddresses: addresses,
+  native,
+} satisfies ShapeOf<WriteQemuStreamOptions>;
+
+const TO_QEMU = { ...WRITE_STREAM, ramFiles: paths } satisfies ShapeOf<ToQemuOptions>;
+
+const SCHEMAS = {
+  open: optionsOf(OPEN),
+  writer: optionsOf(WRITER),
+  fromQemu: optionsOf(FROM_QEMU),
+  readStream: optionsOf(READ_STREAM),
+  writeStream: optionsOf(WRITE_STREAM),
+  toQemu: optionsOf(TO_QEMU),
+};
+
+/** @throws MigrationError INVALID_ARGUMENT */
+export function checkImageOptions(of: keyof typeof SCHEMAS, options: object): void {
+  check({ schema: SCHEMAS[of] }, options);
+}

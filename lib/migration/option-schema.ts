@@ -1,0 +1,83 @@
+/** Every option of a migration, as it is checked before anything is opened. What they mean is in options.ts. */
+import { check, type Rule, type Wording } from '../options/check.ts';
+import {
+  boolean,
+  bytes,
+  field,
+  milliseconds,
+  oneOf,
+  optionsOf,
+  percent,
+  type ShapeOf,
+  signal,
+} from '../options/fields.ts';
+import { MigrationHints } from '../ram/hints.ts';
+import { leastPinBudget } from '../ram/pin-window.ts';
+import { CHUNK_BYTES } from '../ram/spans.ts';
+import type { DestinationOptions, LiveOptions, MigrationOptions, SourceOptions } from './options.ts';
+
+const COMMON = {
+  provider: oneOf('auto', 'iwarp', 'verbs'),
+  crc: boolean,
+  connectTimeoutMs: milliseconds,
+  responseTimeoutMs: milliseconds,
+  commitTimeoutMs: milliseconds,
+  commit: oneOf('auto', 'require', 'off'),
+  pinBudget: bytes(leastPinBudget(CHUNK_BYTES)),
+  onPinLimit: oneOf('lower', 'fail'),
+} satisfies ShapeOf<MigrationOptions>;
+
+const LIVE = {
+  downtimeLimitMs: milliseconds,
+  timeLimitMs: milliseconds,
+  onTimeLimit: oneOf('cancel', 'stop-and-copy'),
+  autoConverge: boolean,
+  cpuThrottleInitial: percent(99),
+  cpuThrottleIncrement: percent(99),
+  maxCpuThrottle: percent(99),
+  throttleTriggerThreshold: percent(100),
+} satisfies ShapeOf<LiveOptions>;
+
+const SOURCE = {
+  ...COMMON,
+  pinAll: boolean,
+  maxBandwidth: bytes(0n, 'bytes per second'),
+  verify: boolean,
+  hints: field('a MigrationHints', (value) => value instanceof MigrationHints),
+  live: optionsOf(LIVE),
+} satisfies ShapeOf<SourceOptions>;
+
+const DESTINATION = {
+  ...COMMON,
+  populate: oneOf('auto', 'always', 'never'),
+} satisfies ShapeOf<DestinationOptions>;
+
+const pinsOnce: Rule<SourceOptions> = ({ pinAll, pinBudget }, name) =>
+  pinAll && pinBudget !== undefined
+    ? `${name('pinAll')} registers everything at once and ${name('pinBudget')} limits what is: ask for one of them`
+    : undefined;
+
+const verifiesInCommit: Rule<SourceOptions> = ({ verify, commit }, name) =>
+  verify && commit === 'off'
+    ? `${name('verify')} compares RAM as a part of the commit handshake, and ${name('commit')} off leaves that out: ask for one of them`
+    : undefined;
+
+const SOURCE_OPTIONS = { schema: optionsOf(SOURCE), rules: [pinsOnce, verifiesInCommit] };
+const DESTINATION_OPTIONS = { schema: optionsOf(DESTINATION) };
+const LIVE_OPTIONS = { schema: optionsOf(LIVE) };
+const RUN_OPTIONS = { schema: optionsOf({ signal }) };
+const MAX_BANDWIDTH = { schema: SOURCE.maxBandwidth, prefix: 'bytesPerSecond' };
+
+/** @throws MigrationError INVALID_ARGUMENT, as all here */
+export const checkSourceOptions = (options: SourceOptions, wording?: Wording): void =>
+  check(SOURCE_OPTIONS, options, wording);
+
+export const checkDestinationOptions = (options: DestinationOptions, wording?: Wording): void =>
+  check(DESTINATION_OPTIONS, options, wording);
+
+export const checkLiveOptions = (options: LiveOptions): void => check(LIVE_OPTIONS, options);
+
+/** Of `migrate` and `receive`. */
+export const checkRunOptions = (options: { signal?: AbortSignal }): void => check(RUN_OPTIONS, options);
+
+export const checkMaxBandwidth = (bytesPerSecond: bigint): void => check(MAX_BANDWIDTH, bytesPerSecond);
