@@ -22,7 +22,11 @@ export async function commitTarget(
     () => undefined,
     (error: unknown) => ({ error }),
   );
-  const limits = { phase: 'commit', what: 'the target to make the VM durable' } as const;
+  const limits = {
+    phase: 'commit',
+    what: 'the target to make the VM durable',
+    waitingFor: 'target',
+  } as const;
   const failure = await within(outcome, { ...limits, timeoutMs, signal }).catch(async (reason: unknown) => {
     call(() => target.abort()).catch(() => {}); // whoever owns the target waits for that
     const late = within(outcome, { ...limits, timeoutMs: Math.min(GRACE_MS, timeoutMs) });

@@ -148,6 +148,7 @@ export class MigrationDestination extends Migration {
         phase: this.statistics.phase,
         timeoutMs: ABORT_TIMEOUT_MS,
         what: 'the target to abort',
+        waitingFor: 'target',
       },
     ).catch((error: unknown) =>
       this.emit('notice', `what was begun may be there still: ${toMigrationError(error, 'close').message}`),

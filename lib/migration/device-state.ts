@@ -7,6 +7,13 @@ import { within } from '../transport/wait.ts';
 import { call } from './embedder.ts';
 import { guestError } from './guest-control.ts';
 
+const OF_A_GUEST = {
+  phase: 'device-state',
+  what: 'the VMM to save its device state',
+  waitingFor: 'vmm',
+} as const;
+const AT_REST = { phase: 'device-state', what: 'device state of vm.after()', waitingFor: 'disk' } as const;
+
 /**
  * @throws MigrationError TIMEOUT when a piece takes longer than the limit; CANCELLED, or why the connection ended; GUEST_ERROR with what the
  *   VMM of a running guest threw
@@ -16,12 +23,12 @@ export async function* deviceStateOf(vm: SourceVm, limits: TurnLimits): AsyncGen
     call(work).catch((error: unknown) => {
       throw vm.guest ? guestError('device-state', 'save its device state', error) : error;
     });
+  const subject = vm.guest ? OF_A_GUEST : AT_REST;
   const pieces = await asked(() => vm.after()[Symbol.asyncIterator]());
   try {
     for (;;) {
       const next = asked(() => pieces.next());
-      const what = 'the VMM to save its device state';
-      const { done, value } = await within(next, { ...limits, phase: 'device-state', what });
+      const { done, value } = await within(next, { ...limits, ...subject });
       if (done) return;
       yield bytesOf(value);
     }

@@ -143,7 +143,13 @@ export class GuestControl {
     const called = call(work).catch((error: unknown) => {
       throw guestError(phase, what, error);
     });
-    return within(called, { phase, timeoutMs: this.#timeoutMs, signal, what: `the VMM to ${what}` });
+    return within(called, {
+      phase,
+      timeoutMs: this.#timeoutMs,
+      signal,
+      what: `the VMM to ${what}`,
+      waitingFor: 'vmm',
+    });
   }
 }
 

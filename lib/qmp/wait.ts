@@ -1,5 +1,6 @@
 import { raceAbort } from '../abort.ts';
 import { MigrationError, type Phase } from '../errors.ts';
+import { remedyOf } from '../waiting.ts';
 
 /** Bounds of a wait. */
 export interface WaitOptions {
@@ -46,6 +47,6 @@ function cancelled({ phase, what, signal }: WaitSubject): MigrationError {
 }
 
 function timeout(phase: Phase, what: string, timeoutMs: number): MigrationError {
-  const message = `QMP: ${what}: nothing within ${timeoutMs} ms. Is QEMU stopped, or is another client on its QMP socket?`;
-  return new MigrationError('TIMEOUT', phase, message, { details: { timeoutMs } });
+  const message = `QMP: ${what}: nothing within ${timeoutMs} ms. ${remedyOf('qmp')}`;
+  return new MigrationError('TIMEOUT', phase, message, { details: { timeoutMs, waitingFor: 'qmp' } });
 }

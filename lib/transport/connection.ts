@@ -10,6 +10,7 @@ import type {
 } from '../native/transport.ts';
 import { type ControlMessage, decodeControl, encodeControl } from '../protocol/control.ts';
 import { decodeReason, encodeReason, type PeerReason } from '../protocol/reason.ts';
+import type { WaitingFor } from '../waiting.ts';
 import { throwIfAborted, within } from './wait.ts';
 
 /** A turn-taking peer never has more than an answer, a READY and an ERROR under way. */
@@ -170,6 +171,7 @@ export class Connection {
         ...limits,
         phase: this.phase,
         what: `the network to take a ${message.type}`,
+        waitingFor: 'network',
       });
       return bytes;
     } catch (error) {
@@ -185,6 +187,7 @@ export class Connection {
     timeoutMs: number;
     signal?: AbortSignal | undefined;
     what: string;
+    waitingFor?: WaitingFor;
   }): Promise<Received> {
     while (this.#inbox.length === 0 && !this.#end) await this.#nextArrival(limits);
     const received = this.#inbox.shift();
@@ -196,6 +199,7 @@ export class Connection {
     timeoutMs: number;
     signal?: AbortSignal | undefined;
     what: string;
+    waitingFor?: WaitingFor;
   }): Promise<void> {
     const before = this.stats().bytesReceived;
     const arrived = new Promise<void>((resolve) => {

@@ -58,6 +58,7 @@ export class SourceTurns {
     const { message } = await this.#connection.receive({
       ...limits,
       what: `the destination's ${type}`,
+      waitingFor: type === 'COMMITTED' ? 'peer-commit' : 'peer',
     });
     return expectType(message, type, this.#connection);
   }

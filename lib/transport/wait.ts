@@ -1,5 +1,6 @@
 import { raceAbort } from '../abort.ts';
 import { MigrationError, type Phase } from '../errors.ts';
+import { remedyOf, type WaitingFor } from '../waiting.ts';
 
 export interface WaitLimits {
   readonly phase: Phase;
@@ -7,6 +8,8 @@ export interface WaitLimits {
   readonly signal?: AbortSignal | undefined;
   /** What is waited for, for the message: "the destination's READY". */
   readonly what: string;
+  /** Where to look when it was in vain. Default: the peer. */
+  readonly waitingFor?: WaitingFor;
 }
 
 /**
@@ -38,12 +41,12 @@ export function unlessAborted<T>(
   return raceAbort(promise, signal, () => cancelledError(signal, phase));
 }
 
-function timeoutError({ phase, timeoutMs, what }: WaitLimits): MigrationError {
+function timeoutError({ phase, timeoutMs, what, waitingFor = 'peer' }: WaitLimits): MigrationError {
   return new MigrationError(
     'TIMEOUT',
     phase,
-    `waited ${timeoutMs / 1000} s for ${what} in vain. Check that the peer is alive and not stopped, and the network between.`,
-    { details: { timeoutMs } },
+    `waited ${timeoutMs / 1000} s for ${what} in vain. ${remedyOf(waitingFor)}`,
+    { details: { timeoutMs, waitingFor } },
   );
 }
 
