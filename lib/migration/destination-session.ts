@@ -6,6 +6,7 @@ import { type StreamEvent, StreamParser } from '../protocol/stream.ts';
 import { DeviceStateCheck } from '../protocol/tail.ts';
 import { type Coverage, WHOLE } from '../ram/coverage.ts';
 import { digestRam } from '../ram/digest.ts';
+import { cut, ZERO_STEP_BYTES } from '../ram/spans.ts';
 import type { Arrival, DestinationTarget, RamBlock, VmLayout } from '../ram/vm.ts';
 import type { Connection } from '../transport/connection.ts';
 import { DestinationTurns, type TurnLimits } from '../transport/turns.ts';
@@ -237,7 +238,12 @@ export class DestinationSession {
     }
     const { index, span } = checkRange(this.#announced, command, 'COMPRESS');
     const { mapping } = this.#blocks[index] as RamBlock;
-    await mapping.zero(span.offset, span.length, !this.#context.connection.info.pinsMemory);
+    const { connection, limits } = this.#context;
+    const alive = AbortSignal.any([connection.ended, limits.signal as AbortSignal]);
+    // A version 1 source may ask for all of RAM in one: whoever gives up meanwhile need not wait for it.
+    for (const { offset, length } of cut(span, ZERO_STEP_BYTES)) {
+      await unlessAborted(mapping.zero(offset, length, !connection.info.pinsMemory), alive, 'ram');
+    }
     this.#told?.zeros(index, span);
     this.#context.statistics.zeroBytes += span.length;
   }

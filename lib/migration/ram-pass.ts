@@ -5,7 +5,7 @@
 import { MigrationError } from '../errors.ts';
 import type { NativeBitmap, NativeClassification } from '../native/memory.ts';
 import type { MigrationHints, Temperature } from '../ram/hints.ts';
-import { runs, type Span, SpanJoiner } from '../ram/spans.ts';
+import { cut, runs, type Span, SpanJoiner, ZERO_STEP_BYTES } from '../ram/spans.ts';
 import type { Connection } from '../transport/connection.ts';
 import type { SourceTurns } from '../transport/turns.ts';
 import { throwIfAborted, unlessAborted } from '../transport/wait.ts';
@@ -204,6 +204,10 @@ class RamPass {
   }
 
   async #sendZero(block: SourceBlock, span: Span): Promise<void> {
+    for (const piece of cut(span, ZERO_STEP_BYTES)) await this.#compress(block, piece);
+  }
+
+  async #compress(block: SourceBlock, span: Span): Promise<void> {
     throwIfAborted(this.#options.signal, 'ram');
     const message = {
       type: 'COMPRESS',
@@ -216,17 +220,4 @@ class RamPass {
     block.digests?.setZero(Number(span.offset / pageSize), Number(span.length / pageSize));
     await this.#options.turns.send(message);
   }
-}
-
-/** Pieces of a span that end at multiples of `step`. */
-function cut({ offset, length }: Span, step: bigint): Span[] {
-  const pieces: Span[] = [];
-  const end = offset + length;
-  for (let at = offset; at < end; ) {
-    const next = (at / step + 1n) * step;
-    const stop = next < end ? next : end;
-    pieces.push({ offset: at, length: stop - at });
-    at = stop;
-  }
-  return pieces;
 }

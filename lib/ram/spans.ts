@@ -3,6 +3,12 @@ import type { NativeRuns } from '../native/memory.ts';
 /** Registrations are counted in chunks of 1 MiB from the start of the block (qemu-rdma-protocol, section 2). */
 export const CHUNK_BYTES = 1n << 20n;
 
+/**
+ * No more is told to be zero, or made zero, in one go. The source's next message waits until the destination has done it, and QEMU reads all of
+ * it first: even at 10 MB/s, slower than most disks, that is within the default limit for an answer. 1 TiB of zeros costs 4,096 round trips.
+ */
+export const ZERO_STEP_BYTES = 256n << 20n;
+
 /** A range of bytes of one block. */
 export interface Span {
   readonly offset: bigint;
@@ -72,4 +78,17 @@ export class SpanJoiner {
     this.#pending = undefined;
     return pending;
   }
+}
+
+/** Pieces of a span that end at multiples of `step`. */
+export function cut({ offset, length }: Span, step: bigint): Span[] {
+  const pieces: Span[] = [];
+  const end = offset + length;
+  for (let at = offset; at < end; ) {
+    const next = (at / step + 1n) * step;
+    const stop = next < end ? next : end;
+    pieces.push({ offset: at, length: stop - at });
+    at = stop;
+  }
+  return pieces;
 }
