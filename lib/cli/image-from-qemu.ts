@@ -32,8 +32,11 @@ export async function imageFromQemu(
     `made ${image}: ${machine}, ${formatBytes(ramBytes)} of RAM out of a stream of ${formatBytes(streamBytes)}`,
     coverageLine(coverage, 'the stream'),
     COMPLETENESS[completeness],
+    ...(result.savedWhileRunning ? [RAN] : []),
   ]);
 }
+
+const RAN = 'it ran when libvirt saved it, and stands still in the image: let it go on with cont';
 
 const COMPLETENESS = {
   commit: 'the source confirmed what it sent',

@@ -1,10 +1,12 @@
 import type { NativeMemory } from '../native/memory.ts';
 import { imageError, throwIfAborted } from './errors.ts';
+import type { LibvirtSave } from './libvirt-save.ts';
 import { loadNative } from './load-native.ts';
 import { checkImageOptions } from './option-schema.ts';
 import type { OnProgress } from './progress.ts';
 import { type QemuStreamFacts, QemuStreamImport } from './qemu-stream-import.ts';
 import type { RamPaths } from './ram-store.ts';
+import { unwrapped } from './stream-container.ts';
 import { StreamInput } from './stream-input.ts';
 import { ImageWriter } from './writer.ts';
 
@@ -28,12 +30,15 @@ export interface FromQemuOptions {
 export interface FromQemuResult extends QemuStreamFacts {
   /** Absolute path of the image. */
   readonly path: string;
+  /** Of a file of `virsh save`: the VM ran when it was saved. It stands still in the image. */
+  readonly savedWhileRunning?: boolean;
   /** Partial directories of dead processes that were removed on the way. */
   readonly removedPartials: readonly string[];
 }
 
 /**
- * Reads a plain QEMU stream (QMP `migrate exec:cat>FILE`) into a new image at `imagePath`. The input may be a pipe; memory used
+ * Reads a plain QEMU stream (QMP `migrate exec:cat>FILE`), or a file of libvirt's `virsh save` that is not compressed, into a new image at
+ * `imagePath`. The input may be a pipe; memory used
  * beyond the mapped RAM is a few chunks of it. When it fails, nothing is left behind and a Readable is destroyed.
  * @throws MigrationError IMAGE_EXISTS; STREAM_ERROR: not a stream that can be read; STREAM_TRUNCATED: it ends too early, lacks pages that
  *   nothing allows to be left out, or has no VMDESCRIPTION (see `acceptUnproven`); INVALID_ARGUMENT: `sharedRam` is missing or does not fit; BLOCK_MISMATCH; DISK_FULL,
@@ -79,11 +84,16 @@ async function importStream(
     deviceState: () => writer.deviceState(),
     onProgress: options.onProgress,
   });
-  for await (const chunk of chunks) await stream.push(chunk);
+  let save: LibvirtSave | undefined;
+  const bare = unwrapped(chunks, (found) => {
+    save = found;
+  });
+  for await (const chunk of bare) await stream.push(chunk);
   const facts = stream.finish();
   if (facts.coverage.state !== 'whole') writer.setProvenance({ coverage: facts.coverage.state });
   await commit(writer, options.signal);
-  return { ...facts, path: writer.path, removedPartials: writer.removedPartials };
+  const saved = save && { savedWhileRunning: save.wasRunning };
+  return { ...facts, ...saved, path: writer.path, removedPartials: writer.removedPartials };
 }
 
 /** Writing gigabytes to the disk takes its time: the signal ends that too. */

@@ -4,6 +4,7 @@ import { imageError } from './errors.ts';
 import { loadNative } from './load-native.ts';
 import { checkImageOptions } from './option-schema.ts';
 import { type QemuStreamFacts, QemuStreamImport, type QemuStreamTarget } from './qemu-stream-import.ts';
+import { unwrapped } from './stream-container.ts';
 import { StreamInput } from './stream-input.ts';
 
 export interface ReadQemuStreamOptions {
@@ -30,7 +31,7 @@ export async function readQemuStream(
   const source = new StreamInput(input, options.signal, action);
   try {
     const stream = importer(target, options.native ?? (await loadNative()), options.shared ?? []);
-    for await (const chunk of source.chunks()) await stream.push(chunk);
+    for await (const chunk of unwrapped(source.chunks())) await stream.push(chunk);
     return stream.finish();
   } catch (error) {
     throw imageError(error, action);
