@@ -24,6 +24,7 @@ export type {
 } from './migration/statistics.ts';
 export { formatRdmaUri, parseRdmaUri, type RdmaAddress } from './protocol/uri.ts';
 export { QmpClient, type QmpEvent, type QmpGreeting } from './qmp/client.ts';
+export type { Coverage } from './ram/coverage.ts';
 export { type HintKind, MigrationHints } from './ram/hints.ts';
 export { type Mapping, mapCaller, mapFile, mapMemfd } from './ram/mapping.ts';
 export type { DirtyTracker, TrackerKind } from './ram/tracker.ts';

@@ -157,9 +157,11 @@ export class MigrationDestination extends Migration {
 
   /** Peers that come while none is waited for are refused. */
   #incoming(incoming: IncomingConnection): void {
-    if (this.#offer) return this.#offer(incoming);
-    this.#second?.saw(incoming.peerAddress);
-    this.#refuse(incoming);
+    if (this.#offer) this.#offer(incoming);
+    else {
+      this.#second?.saw(incoming.peerAddress);
+      this.#refuse(incoming);
+    }
   }
 
   /** Nobody waits for a peer to take its refusal, or it would keep the next source out for that time. */
