@@ -88,6 +88,15 @@ describe.skipIf(missing !== undefined)(`an image from QEMU ${version} with one c
     },
   );
 
+  it('those that libvirt sets by itself: whole without return-path, with it refused by that name', async () => {
+    const set = ['events', 'pause-before-switchover', 'late-block-activate'];
+    const without = await withFolder((folder) => attempt(folder, set));
+    expect(without).toMatchObject({ end: 'image', result: { coverage: { state: 'whole' } } });
+    const all = await withFolder((folder) => attempt(folder, [...set, 'return-path']));
+    expect(all.end).toBe('refused');
+    expectOwnName('return-path', all);
+  });
+
   it('none: whole', async () => {
     const outcome = await withFolder((folder) => attempt(folder, []));
     expect(outcome).toMatchObject({ end: 'image', result: { coverage: { state: 'whole' } } });
