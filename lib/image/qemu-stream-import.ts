@@ -67,7 +67,7 @@ export class QemuStreamImport {
 
   /** The input has ended. @throws MigrationError STREAM_TRUNCATED */
   finish(): QemuStreamFacts {
-    if (this.#mode !== 'device-state') throw this.#truncated();
+    if (this.#mode !== 'device-state') throw this.#parser.suspicion ?? this.#truncated();
     const state = this.#options.deviceState();
     if (!state.complete && !this.#options.acceptUnproven) throw unproven(state.reason);
     const coverage = this.#coverage(state);

@@ -1,7 +1,12 @@
 import { MigrationError, type Phase, toMigrationError } from '../errors.ts';
 import type { Agreed } from '../protocol/capabilities.ts';
 import { type Commit, type CommitStatus, compareCommits, SentDigest } from '../protocol/commit.ts';
-import type { CompressCommand, DestinationBlock, RegisterCommand } from '../protocol/control.ts';
+import type {
+  CompressCommand,
+  ControlMessage,
+  DestinationBlock,
+  RegisterCommand,
+} from '../protocol/control.ts';
 import { type StreamEvent, StreamParser } from '../protocol/stream.ts';
 import { DeviceStateCheck } from '../protocol/tail.ts';
 import { type Coverage, WHOLE } from '../ram/coverage.ts';
@@ -118,12 +123,22 @@ export class DestinationSession {
       }
       const { limits, commitTimeoutMs } = this.#context;
       const mayBeCommit = this.#state.name === 'device' && this.#state.commit;
-      const message = await this.#turns.next(mayBeCommit ? commitTimeoutMs : limits.timeoutMs);
+      const message = await this.#next(mayBeCommit ? commitTimeoutMs : limits.timeoutMs);
       this.#context.heard();
       const next = step(this.#state, message);
       this.#state = next.state;
       if (next.action.do === 'commit') return next.action.commit;
       await this.#perform(next.action);
+    }
+  }
+
+  /** @throws MigrationError what the stream is known for, where the source gives up behind it; else why there is no message */
+  async #next(timeoutMs: number): Promise<ControlMessage> {
+    try {
+      return await this.#turns.next(timeoutMs);
+    } catch (error) {
+      const { suspicion } = this.#parser;
+      throw suspicion && this.#context.connection.ended.aborted ? suspicion : error;
     }
   }
 

@@ -3,7 +3,8 @@ import { MigrationError } from '../errors.ts';
 const ENDS = ['CONNECTION_LOST', 'CONNECTION_CLOSED', 'TERMINATE_RECEIVED', 'PEER_ERROR'];
 
 /**
- * A QEMU with a return path opens a second connection for it before it says anything on the first, and gives up when it does not get one.
+ * A QEMU with a return path opens a second connection for it before it says anything on the first, and gives up when it does not get one
+ * (QEMU 7.2 with postcopy-ram or dirty-bitmaps, from 8.0 on with return-path too).
  * Nothing else tells that at this end, so the port is watched until the source has said something.
  */
 export class SecondConnection {
@@ -34,8 +35,8 @@ export class SecondConnection {
     return new MigrationError(
       'STREAM_ERROR',
       'negotiate',
-      'the source asked for a second connection before it said anything, and gave up without it: it is a QEMU with the capability return-path ' +
-        'on (or one that needs it, such as postcopy-ram), to which nothing here can answer. Switch that capability off at the source',
+      'the source asked for a second connection before it said anything, and gave up without it: it is a QEMU with the capability ' +
+        'return-path, postcopy-ram or dirty-bitmaps on, which waits there for answers that nothing here gives. Switch these off at the source',
       { cause: error },
     );
   }

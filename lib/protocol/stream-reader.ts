@@ -18,6 +18,8 @@ export class StreamReader {
   phase: Phase = 'setup';
   /** Bytes of the stream read up to now, for errors. */
   position = 0;
+  /** What is wrong with the stream if nothing more comes, where what comes next would tell it better. */
+  suspicion: MigrationError | undefined;
   /** Gets what is read while `recordingOn`. */
   readonly recording = new StreamRecording();
   recordingOn = true;
@@ -72,14 +74,19 @@ export class StreamReader {
     }
   }
 
-  /** Throws STREAM_ERROR. `found` completes "The migration stream has ... before byte N". */
-  fail(found: string, details: Record<string, string | number | bigint> = {}): never {
-    throw new MigrationError(
+  /** STREAM_ERROR. `found` completes "The migration stream has ... before byte N". */
+  error(found: string, details: Record<string, string | number | bigint> = {}): MigrationError {
+    return new MigrationError(
       'STREAM_ERROR',
       this.phase,
       `The migration stream has ${found} (before byte ${this.position})`,
       { details: { position: this.position, ...details } },
     );
+  }
+
+  /** Throws {@link error}. */
+  fail(found: string, details: Record<string, string | number | bigint> = {}): never {
+    throw this.error(found, details);
   }
 }
 

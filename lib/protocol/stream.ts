@@ -81,6 +81,11 @@ export class StreamParser {
     }
   }
 
+  /** Why the stream cannot be read on, if nothing more comes and that is known better than that it is cut short. */
+  get suspicion(): MigrationError | undefined {
+    return this.#reader.suspicion;
+  }
+
   /** What was pushed and not read: after a `pages` event the first page records, after `ram-end` the device state. */
   takeBuffered(): Uint8Array {
     if (!this.#handingOver) throw misuse('takeBuffered() at no pages or ram-end event');

@@ -1,5 +1,7 @@
 /** A source that opens another connection before it says anything, as a QEMU with a return path does. */
 import { expect, it } from 'vitest';
+import { Builder } from '../protocol/builder.ts';
+import { beginning } from '../protocol/streams.ts';
 import { privateData } from '../support/raw-control.ts';
 import { RawPeer, withDeadline } from '../support/raw-iwarp.ts';
 import { type Receiving, receiving } from '../support/receiving.ts';
@@ -19,7 +21,7 @@ it('is told apart by its capability when it gives up without it', async () => {
   await second(received);
   source.peer.finish();
   const error = await received.fails('STREAM_ERROR', 'negotiate');
-  expect(error.message).toContain('the capability return-path on');
+  expect(error.message).toContain('the capability return-path, postcopy-ram or dirty-bitmaps on');
 });
 
 it('is received all the same when it goes on', async () => {
@@ -42,6 +44,19 @@ it('is not blamed for a second connection when it fails later', async () => {
   await source.reach('start-hook');
   source.peer.finish();
   await received.fails('CONNECTION_LOST', 'setup');
+});
+
+it('needs none to be told apart when it gives up behind the command that opens its return path', async () => {
+  await using received = await receiving();
+  await using source = await ScriptedSource.connect(received.port);
+  const command = new Builder().raw(beginning().bytes()).u8(8).u16(1).u16(0).bytes();
+  await source.say('QEMU_FILE', command);
+  await source.ready();
+  await source.say('QEMU_FILE', new Builder().u8(8).u16(2).u16(4).u32(1).bytes());
+  await source.ready();
+  source.peer.finish();
+  const error = await received.fails('STREAM_ERROR', 'setup');
+  expect(error.message).toContain('the capability return-path');
 });
 
 it('without one fails as before when it gives up', async () => {

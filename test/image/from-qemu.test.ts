@@ -107,6 +107,15 @@ describe('from-qemu', () => {
     expect(await namesIn(folder.path)).toEqual([]);
   });
 
+  it('names return-path when the stream ends behind the command that opens it', async () => {
+    await using folder = await temporaryFolder();
+    const stream = smallStream();
+    const ram = stream.indexOf(Buffer.of(0x01, 0, 0, 0, 2));
+    const command = Buffer.of(0x08, 0, 1, 0, 0);
+    const bytes = Buffer.concat([stream.subarray(0, ram), command]);
+    await expectError(fromQemu(chunks(bytes), folder.at('vm')), 'STREAM_ERROR', 'return-path');
+  });
+
   it('refuses chunks that are no bytes', async () => {
     await using folder = await temporaryFolder();
     const input = Readable.from([smallStream()]).setEncoding('latin1');
