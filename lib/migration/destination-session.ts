@@ -94,6 +94,8 @@ export class DestinationSession {
     const commit = await this.#serve();
     await this.#registrations?.settled();
     this.#enter('commit');
+    // Before anything is counted, compared or kept: what has landed by now is the VM, and nothing can change it any more.
+    await this.#context.connection.revokeRemoteAccess(this.#context.limits);
     const committed = commit !== undefined && (await this.#answerCommit(commit));
     if (!commit) await this.#keep('vmdescription');
     return {

@@ -99,6 +99,11 @@ export interface NativeConnection {
    * Once, before the peer has a key. False: this provider does not learn of it.
    */
   observePlacement(coverage: NativeCoverage, mappings: readonly NativeMapping[]): boolean;
+  /**
+   * Takes every remote right from every region, for good. When it has resolved no WRITE of the peer lands any more, and one that comes ends
+   * the connection. SENDs go on, both ways. Harmless on a connection that has ended.
+   */
+  revokeRemoteAccess(): Promise<void>;
   /** Resolves when every WRITE of the job has completed locally. */
   write(job: NativeWriteJob): Promise<NativeWriteResult>;
   /** Fails every write job that is queued, and the running one at its next WRITE. Final. */

@@ -252,6 +252,16 @@ export class Connection {
     await region.close();
   }
 
+  /**
+   * Takes every right to memory here from the peer, for good: what has landed by then is all that ever will. A WRITE that comes later is
+   * refused, which ends the connection; messages go on, both ways. Harmless on a connection that has ended.
+   * @throws MigrationError TIMEOUT, CANCELLED
+   */
+  async revokeRemoteAccess(limits: { timeoutMs: number; signal?: AbortSignal | undefined }): Promise<void> {
+    const what = 'the peer’s rights to memory to end';
+    await within(this.#native.revokeRemoteAccess(), { ...limits, phase: this.phase, what });
+  }
+
   /** Resolves when every WRITE of the job has completed locally. */
   async write(job: NativeWriteJob): Promise<NativeWriteResult> {
     try {

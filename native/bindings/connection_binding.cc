@@ -51,6 +51,7 @@ Napi::Function ConnectionBinding::define(Napi::Env env) {
                          InstanceMethod<&ConnectionBinding::receive>("receive"),
                          InstanceMethod<&ConnectionBinding::register_memory>("registerMemory"),
                          InstanceMethod<&ConnectionBinding::observe_placement>("observePlacement"),
+                         InstanceMethod<&ConnectionBinding::revoke_remote_access>("revokeRemoteAccess"),
                          InstanceMethod<&ConnectionBinding::write>("write"),
                          InstanceMethod<&ConnectionBinding::cancel_writes>("cancelWrites"),
                          InstanceMethod<&ConnectionBinding::set_max_bandwidth>("setMaxBandwidth"),
@@ -193,6 +194,17 @@ Napi::Value ConnectionBinding::observe_placement(const Napi::CallbackInfo& info)
     auto observer = std::make_shared<engine::PlacedPages>(std::move(coverage), addresses);
     return Napi::Boolean::New(env, endpoint_->connection().observe_placement(std::move(observer)));
   });
+}
+
+// On a worker thread: a NIC unpins what it deregisters.
+Napi::Value ConnectionBinding::revoke_remote_access(const Napi::CallbackInfo& info) {
+  const auto endpoint = endpoint_;
+  return run_async(
+      info.Env(),
+      [endpoint] {
+        if (endpoint) endpoint->connection().revoke_remote_access();
+      },
+      [](Napi::Env env) -> Napi::Value { return env.Undefined(); });
 }
 
 Napi::Value ConnectionBinding::write(const Napi::CallbackInfo& info) {

@@ -44,6 +44,7 @@ class ConnectionBinding final : public Napi::ObjectWrap<ConnectionBinding>, priv
   Napi::Value receive(const Napi::CallbackInfo& info);
   Napi::Value register_memory(const Napi::CallbackInfo& info);
   Napi::Value observe_placement(const Napi::CallbackInfo& info);
+  Napi::Value revoke_remote_access(const Napi::CallbackInfo& info);
   Napi::Value write(const Napi::CallbackInfo& info);
   void cancel_writes(const Napi::CallbackInfo& info);
   void set_max_bandwidth(const Napi::CallbackInfo& info);

@@ -139,6 +139,12 @@ class Connection {
   virtual std::unique_ptr<MemoryRegion> register_memory(uint64_t address, uint64_t length,
                                                         unsigned access) = 0;
 
+  // Takes every remote right from every region, for good: when it has returned, nothing of the peer's is
+  // placed any more but its SENDs, and a peer that uses a key is refused, which ends the connection. No
+  // region with remote rights can be registered after it (REGISTER_FAILED). Any thread; may take as long as
+  // unpinning.
+  virtual void revoke_remote_access() = 0;
+
   // True: this provider holds the physical pages of registered ranges, so they must not be punched out or
   // remapped.
   virtual bool pins_memory() const = 0;

@@ -25,6 +25,7 @@ class Connection final : public fabric::Connection {
 
   std::unique_ptr<fabric::MemoryRegion> register_memory(uint64_t address, uint64_t length,
                                                         unsigned access) override;
+  void revoke_remote_access() override { link_.stags->revoke_remote(); }
   bool pins_memory() const override { return false; }
   bool observe_placement(std::shared_ptr<fabric::PlacementObserver> observer) override;
   void connect(std::span<const uint8_t> private_data) override;

@@ -130,7 +130,6 @@ void Receiver::dispatch() {
 void Receiver::on_write() {
   if (payload_ != 0) place(write_target());
   finish();
-  link_.counters.write_bytes_placed.fetch_add(payload_, std::memory_order_relaxed);
   auto* observer = link_.placement.load(std::memory_order_acquire);
   if (observer != nullptr && payload_ != 0) observer->placed(header_.target_offset, payload_);
 }

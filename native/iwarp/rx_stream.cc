@@ -88,6 +88,7 @@ void RxStream::place_buffered(const Target& target, uint64_t& address, size_t& s
     recheck(target);
     if (!safe_copy_.copy(pointer_to(address), data(), buffered))
       throw memory::fault_error(address, "write to");
+    count_placed(target, buffered);
   }
   consume(buffered);
   note_payload(buffered);
@@ -113,11 +114,18 @@ size_t RxStream::receive_into(const Target& target, uint64_t address, size_t siz
   auto received = static_cast<size_t>(got);
   link_.counters.bytes_received.fetch_add(received, std::memory_order_relaxed);
   size_t placed = std::min(received, size);
+  count_placed(target, placed);
   tail_ = received - placed;
   // What has been placed may be gone again by now.
   if (link_.crc && !memory::guarded([&] { add_crc(pointer_to(address), placed); }))
     throw memory::fault_error(memory::fault_address(), "read");
   return placed;
+}
+
+// Inside the section that placed them: whoever revokes the rights then knows of every byte that landed.
+void RxStream::count_placed(const Target& target, size_t size) {
+  if (target.right == fabric::kAccessRemoteWrite)
+    link_.counters.write_bytes_placed.fetch_add(size, std::memory_order_relaxed);
 }
 
 // Inside an open section: when the generation still fits, remove() waits for the section.

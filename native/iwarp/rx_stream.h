@@ -69,6 +69,7 @@ class RxStream {
   void place_buffered(const Target& target, uint64_t& address, size_t& size);
   // One system call; the bytes that it placed, or 0 where the socket has nothing yet.
   size_t receive_into(const Target& target, uint64_t address, size_t size, size_t next);
+  void count_placed(const Target& target, size_t size);
   void recheck(const Target& target) const;
   void note_payload(size_t size);
   void add_crc(const uint8_t* data, size_t size);

@@ -41,6 +41,8 @@ uint32_t StagTable::add(uint64_t address, uint64_t length, unsigned access) {
                                        std::to_string(address) + " does not fit into the address space");
   }
   std::lock_guard lock(mutex_);
+  if (remote_revoked_ && (access & kRemoteRights) != 0)
+    throw Error("REGISTER_FAILED", "the connection gives its peer no rights to memory any more");
   for (;;) {
     uint32_t stag = random_stag();
     // 0 is what an unset key looks like.
@@ -65,6 +67,17 @@ bool StagTable::invalidate(uint32_t stag) {
   found->second.access &= ~kRemoteRights;
   generation_.fetch_add(1, std::memory_order_seq_cst);
   return true;
+}
+
+void StagTable::revoke_remote() {
+  {
+    std::lock_guard lock(mutex_);
+    remote_revoked_ = true;
+    for (auto& [stag, region] : regions_) region.access &= ~kRemoteRights;
+    generation_.fetch_add(1, std::memory_order_seq_cst);
+  }
+  receiving.wait_for_open();
+  sending.wait_for_open();
 }
 
 std::optional<Region> StagTable::find(uint32_t stag) const {

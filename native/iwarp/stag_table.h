@@ -42,12 +42,16 @@ class IoSection {
 
 class StagTable {
  public:
-  // Throws Error: REGISTER_FAILED.
+  // Throws Error: REGISTER_FAILED; also for remote rights after revoke_remote().
   uint32_t add(uint64_t address, uint64_t length, unsigned access);
   // When it has returned, neither I/O thread touches the range.
   void remove(uint32_t stag);
   // Takes the remote rights away (SEND with invalidate). False: there is no such region, or it has none.
   bool invalidate(uint32_t stag);
+
+  // Takes the remote rights of every region away, and lets none be added. When it has returned, no byte of
+  // the peer's WRITEs is placed any more, of one that is under way neither.
+  void revoke_remote();
 
   std::optional<Region> find(uint32_t stag) const;
   // Changes whenever a region loses rights. Read it before find() and again inside the section.
@@ -59,6 +63,7 @@ class StagTable {
  private:
   mutable std::mutex mutex_;
   std::unordered_map<uint32_t, Region> regions_;
+  bool remote_revoked_ = false;
   std::atomic<uint64_t> generation_{1};
 };
 

@@ -34,6 +34,7 @@ class Connection final : public fabric::Connection {
 
   std::unique_ptr<fabric::MemoryRegion> register_memory(uint64_t address, uint64_t length,
                                                         unsigned access) override;
+  void revoke_remote_access() override { regions_->revoke_remote(); }
   bool pins_memory() const override { return true; }
   void connect(std::span<const uint8_t> private_data) override;
   void accept(std::span<const uint8_t> private_data) override;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <iterator>
 #include <optional>
 #include <string>
 
@@ -36,6 +37,8 @@ class VerbsMemoryRegion final : public fabric::MemoryRegion {
 // mistake names no other region.
 constexpr uint32_t kHandleStep = 0x101;
 
+constexpr unsigned kRemoteRights = fabric::kAccessRemoteRead | fabric::kAccessRemoteWrite;
+
 int device_access(unsigned access) {
   int flags = 0;
   // The device writes for the peer: the specification wants local write with remote write.
@@ -62,6 +65,8 @@ std::unique_ptr<fabric::MemoryRegion> Regions::add(uint64_t address, uint64_t le
   if (ended_)
     throw Error("REGISTER_FAILED",
                 "the connection has been closed; no memory can be registered with it any more");
+  if (remote_revoked_ && (access & kRemoteRights) != 0)
+    throw Error("REGISTER_FAILED", "the connection gives its peer no rights to memory any more");
   Region region{address, length, access, {}, 0};
   if (queue_pair_) register_with_device(region);
   std::lock_guard lock(mutex_);
@@ -126,6 +131,21 @@ void Regions::remove(uint32_t handle) {
   std::unordered_map<uint32_t, Region>::node_type removed;  // deregistered without the lock
   std::lock_guard lock(mutex_);
   removed = regions_.extract(handle);
+}
+
+void Regions::revoke_remote() {
+  std::unique_lock device(device_mutex_);
+  remote_revoked_ = true;
+  std::vector<Mr> revoked;
+  {
+    std::lock_guard lock(mutex_);
+    for (auto& [handle, region] : regions_) {
+      if ((region.access & kRemoteRights) == 0) continue;
+      std::move(region.mrs.begin(), region.mrs.end(), std::back_inserter(revoked));
+      region.mrs.clear();
+    }
+  }
+  in_parallel(revoked.size(), [&](uint64_t at) { revoked[at].reset(); });
 }
 
 uint32_t Regions::rkey(uint32_t handle) const {

@@ -24,6 +24,8 @@ class Regions : public std::enable_shared_from_this<Regions> {
   // Registers with the device, or later in bind(). Throws Error: REGISTER_FAILED, LOCKED_MEMORY_LIMIT.
   std::unique_ptr<fabric::MemoryRegion> add(uint64_t address, uint64_t length, unsigned access);
   void remove(uint32_t handle);
+  // Deregisters what the peer has rights to; add() takes no such region any more.
+  void revoke_remote();
   // 0 before bind(), and after unbind() or for an unknown handle.
   uint32_t rkey(uint32_t handle) const;
 
@@ -58,11 +60,12 @@ class Regions : public std::enable_shared_from_this<Regions> {
   Mr register_range(uint64_t address, uint64_t length, unsigned access) const;
   uint32_t new_handle();
 
-  // Held shared by whoever registers or deregisters, which takes as long as pinning takes; alone by bind()
-  // and unbind().
+  // Held shared by whoever registers or deregisters, which takes as long as pinning takes; alone by bind(),
+  // unbind() and revoke_remote().
   std::shared_mutex device_mutex_;
   std::shared_ptr<QueuePair> queue_pair_;
   bool ended_ = false;
+  bool remote_revoked_ = false;
 
   mutable std::mutex mutex_;  // regions_, last_handle_
   std::unordered_map<uint32_t, Region> regions_;

@@ -41,6 +41,7 @@ class ScriptedConnection final : public fabric::Connection {
     if (std::exchange(closed_, true)) return;
     events_.on_closed(nullptr);
   }
+  void revoke_remote_access() override {}
   bool pins_memory() const override { return false; }
   void connect(std::span<const uint8_t>) override {}
   void accept(std::span<const uint8_t>) override {}

@@ -76,6 +76,7 @@ class ScriptedConnection final : public fabric::Connection {
     if (refuse_registration) throw Error("LOCKED_MEMORY_LIMIT", "scripted");
     return std::make_unique<ScriptedRegion>(address, length);
   }
+  void revoke_remote_access() override {}
   bool pins_memory() const override { return false; }
   void connect(std::span<const uint8_t>) override {}
   void accept(std::span<const uint8_t>) override {}

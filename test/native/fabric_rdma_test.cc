@@ -192,6 +192,13 @@ TEST_CASE("a WRITE without the right, out of bounds or under a wrong key is refu
       rig.expect_refused(request);
       CHECK(rig.remote->bytes == untouched);
     }
+    SUBCASE("the key of a region whose rights were revoked") {
+      Rig rig(provider, options, kSize);
+      fabric::SendWorkRequest request = rig.write(0, 0, 4096);
+      rig.pair.passive->revoke_remote_access();
+      rig.expect_refused(request);
+      CHECK(rig.remote->bytes == untouched);
+    }
     SUBCASE("READ without remote read access") {
       Rig rig(provider, options, kSize, fabric::kAccessLocalWrite | fabric::kAccessRemoteWrite);
       if (rig.silent) return skip(provider, "siw checks the bounds of a READ and not its right");
@@ -203,6 +210,32 @@ TEST_CASE("a WRITE without the right, out of bounds or under a wrong key is refu
       rig.expect_refused(rdma_of(Opcode::kRdmaRead, *rig.local, 0, rig.remote->address(kSize - 63),
                                  rig.remote->region->rkey(), 64));
     }
+  });
+}
+
+TEST_CASE("revoked rights end WRITEs and nothing else") {
+  for_each_provider([](fabric::Provider& provider, const fabric::ConnectionOptions& options) {
+    constexpr size_t kSize = 256 * 1024;
+    Rig rig(provider, options, kSize);
+    rig.local->fill(pattern(kSize, 4));
+    REQUIRE(rig.pair.active->post_send(rig.write(0, 0, kSize)));
+    rig.sync();
+    rig.pair.passive->revoke_remote_access();
+    CHECK(rig.remote->bytes == rig.local->bytes);
+    // Messages go on both ways, and registering for local use too.
+    Buffer answer(*rig.pair.passive, 64);
+    Buffer there(*rig.pair.active, 64, fabric::kAccessLocalWrite);
+    rig.pair.active->post_recv(recv_of(there));
+    REQUIRE(rig.pair.passive->post_send(send_of(answer, 64)));
+    rig.pair.active_events.wait_recvs(1);
+    rig.pair.passive->post_recv(recv_of(*rig.inbox));
+    REQUIRE(rig.pair.active->post_send(send_of(*rig.local, 0, 100)));
+    rig.pair.passive_events.wait_recvs(2);
+    CHECK_THROWS_WITH_AS(rig.pair.passive->register_memory(rig.remote->address(), kSize, kRemoteAll),
+                         doctest::Contains("no rights to memory any more"), Error);
+    rig.pair.passive->revoke_remote_access();  // again: nothing
+    rig.pair.close();
+    rig.pair.passive->revoke_remote_access();  // and after the end
   });
 }
 

@@ -92,6 +92,29 @@ TEST_CASE("SEND with solicited event and with invalidate") {
   CHECK(victim.region->bytes == Bytes(Victim::kSize, 0xee));
 }
 
+TEST_CASE(
+    "a WRITE that is under way when the rights are revoked is counted as far as it landed, and refused") {
+  constexpr size_t kSize = 40000;
+  constexpr size_t kHalf = 20000;
+  Victim victim;
+  const Bytes payload = pattern(kSize, 6);
+  const Bytes stream = fpdu(write_header(victim.region->region->rkey(), victim.region->address()), payload);
+  victim.peer.send(Bytes(stream.begin(), stream.begin() + kHalf));
+  const auto& placed = victim.connection->counters().write_bytes_placed;
+  while (victim.connection->counters().bytes_received < kHalf) std::this_thread::yield();
+  victim.connection->revoke_remote_access();
+  const uint64_t landed = placed;
+  victim.peer.send(Bytes(stream.begin() + kHalf, stream.end()));
+  CHECK(victim.peer.receive_terminate() == TerminateCode::kTaggedInvalidStag);
+  victim.peer.close();
+  victim.events.wait_closed();
+  CHECK(victim.events.reason_code() == "REMOTE_ACCESS_ERROR");
+  CHECK(placed == landed);
+  Bytes expected(Victim::kSize, 0xee);
+  std::copy_n(payload.begin(), landed, expected.begin());
+  CHECK(victim.region->bytes == expected);
+}
+
 TEST_CASE("the ways a peer's stream can end") {
   SUBCASE("between messages: in order") {
     Victim victim;
