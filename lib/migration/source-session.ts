@@ -23,6 +23,7 @@ import { type LiveControls, preCopy, type RamRound } from './pre-copy.ts';
 import { type RamPassResult, type SourceBlock, sendRam, WINDOW_BYTES } from './ram-pass.ts';
 import { type SourcePins, type SpanKeys, SpanPins, WholeBlocks } from './source-pins.ts';
 import type { Statistics } from './statistics.ts';
+import { awaitOrderlyEnd, unconfirmedEnd } from './version-1-end.ts';
 import { passCosts, wireTimeOf } from './wire-time.ts';
 
 /** How long a disconnect may take once everything has been said. */
@@ -278,10 +279,14 @@ export class SourceSession {
   }
 
   async #disconnect(): Promise<void> {
-    const { connection, agreed } = this.#context;
-    await connection.disconnect(DISCONNECT_MS);
-    const reason: unknown = connection.ended.reason;
-    if (!agreed.commit && isRefusal(reason)) throw reason;
+    const { connection, agreed, limits } = this.#context;
+    if (agreed.commit) return connection.disconnect(DISCONNECT_MS);
+    const { timeoutMs } = limits;
+    try {
+      await this.#pastCancel(awaitOrderlyEnd(connection, timeoutMs), timeoutMs);
+    } catch (error) {
+      throw isRefusal(error) ? error : unconfirmedEnd(error);
+    }
   }
 
   async #commit(sent: RamPassResult): Promise<void> {
@@ -335,17 +340,6 @@ function unknownOutcome(cause: unknown): MigrationError {
     'commit',
     `the destination was asked to take the VM over and its answer is missing (${why}). Look at the destination BEFORE the VM goes on at the ` +
       'source: if it is complete there, it lives there',
-    { cause },
-  );
-}
-
-function unconfirmedEnd(cause: unknown): MigrationError {
-  const why = cause instanceof Error ? cause.message : String(cause);
-  return new MigrationError(
-    'COMMIT_UNKNOWN',
-    'device-state',
-    `the connection failed behind the last bytes (${why}), and this destination has no commit handshake: it may have started the VM. Look at ` +
-      'it BEFORE the VM goes on at the source',
     { cause },
   );
 }

@@ -313,6 +313,28 @@ export class Connection {
     }).catch(() => {});
   }
 
+  /**
+   * Sends what is queued, ends the connection, and waits for the peer to end it too, or to say ERROR.
+   * @throws MigrationError TIMEOUT, CANCELLED
+   */
+  async disconnectAndWait(limits: {
+    timeoutMs: number;
+    signal?: AbortSignal | undefined;
+  }): Promise<ConnectionEnd> {
+    this.#native.disconnect().catch(() => {});
+    const ended = new Promise<void>((resolve) => {
+      if (this.ended.aborted) resolve();
+      else this.ended.addEventListener('abort', () => resolve(), { once: true });
+    });
+    await within(ended, { ...limits, phase: this.phase, what: 'the peer to end the connection' });
+    return this.#end as ConnectionEnd;
+  }
+
+  /** Messages that have come and that nobody has taken. */
+  get unread(): readonly ControlMessage[] {
+    return this.#inbox.map(({ message }) => message);
+  }
+
   /** Ends it now and releases everything. Idempotent; never throws. */
   close(): Promise<void> {
     this.#closing ??= this.#close();

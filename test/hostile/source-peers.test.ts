@@ -206,6 +206,59 @@ describe('once it has asked for the commit', () => {
   });
 });
 
+/** What a version 1 destination may do instead of an orderly end, once it has the last bytes. */
+const AT_THE_END: readonly { what: string; deed: Deed; code: ErrorCode; options?: SourceOptions }[] = [
+  { what: 'is killed', deed: (d) => d.peer.kill(), code: 'COMMIT_UNKNOWN' },
+  { what: 'finds a damaged segment', deed: (d) => d.peer.terminate(2, 0, 2), code: 'COMMIT_UNKNOWN' },
+  { what: 'says noise', deed: (d) => d.peer.send(Buffer.alloc(64, 0xff)), code: 'COMMIT_UNKNOWN' },
+  {
+    what: 'speaks no iWARP any more',
+    deed: (d) => d.peer.raw(Buffer.alloc(64, 0xff)),
+    code: 'COMMIT_UNKNOWN',
+  },
+  { what: 'ends in the middle of a message', deed: halfAMessage, code: 'COMMIT_UNKNOWN' },
+  { what: 'answers what nobody asked', deed: (d) => answersAndEnds(d), code: 'COMMIT_UNKNOWN' },
+  {
+    what: 'falls silent',
+    deed: (d) => d.peer.stayOpen(),
+    code: 'COMMIT_UNKNOWN',
+    options: { responseTimeoutMs: 500 },
+  },
+  { what: 'says ERROR', deed: (d) => d.say('ERROR'), code: 'PEER_ERROR' },
+];
+
+function halfAMessage({ peer }: ScriptedDestination): void {
+  peer.raw(Buffer.of(0, 40, 0x41, 0x43));
+  peer.finish();
+}
+
+function answersAndEnds(destination: ScriptedDestination): void {
+  destination.say('COMMITTED', u32s(0));
+  destination.peer.finish();
+}
+
+/** The READYs that a version 1 destination says for the small VM: one for every message but the last. */
+async function readiesOfAll(): Promise<number> {
+  await using listener = await RawListener.open();
+  const destination = new ScriptedDestination({ blocks: BLOCKS });
+  const served = destination.serve(listener);
+  const { MigrationSource, openImage } = await import('../../lib/index.ts');
+  await using vm = await openImage(image);
+  const result = await withDeadline(new MigrationSource(vm, listener.uri).migrate(), 'the migration');
+  await withDeadline(served, 'the script');
+  expect(result.outcome).toBe('unconfirmed');
+  return destination.received.length;
+}
+
+describe('a version 1 destination that has the last bytes', () => {
+  it.each(AT_THE_END)('and $what ends as $code', async ({ deed, code, options }) => {
+    const all = await readiesOfAll();
+    const script = atReady(all)(deed);
+    const { message } = await fails(script, { code, phase: 'device-state', ...(options ? { options } : {}) });
+    if (code === 'COMMIT_UNKNOWN') expect(message).toMatch(/Look at the destination BEFORE/);
+  });
+});
+
 it('a flood of READYs ends the migration', async () => {
   const flood = (d: ScriptedDestination): void => {
     for (let count = 0; count < 2000; count++) d.say('READY');

@@ -177,6 +177,11 @@ export class RawPeer implements AsyncDisposable {
     this.#socket.end();
   }
 
+  /** Does not end its side when the peer ends its own. */
+  stayOpen(): void {
+    this.#socket.allowHalfOpen = true;
+  }
+
   /** What the kernel does when a process is killed with data unread: a reset. */
   kill(): void {
     this.#socket.resetAndDestroy();
