@@ -11,11 +11,14 @@ export const USAGE = `npm run demo:live -- [options]
   --downtime-limit MS     how long the guest may stand still (default 300)
   --time-limit S          give up, and let the guest run on, when it cannot be stopped by then (default 60)
   --max-bandwidth SIZE    bytes per second, such as 200M (default no limit)
+  --avail-switchover-bandwidth SIZE
+                          bytes per second to reckon with once the guest stands (default: estimated)
   --auto-converge         slow the guest down when it writes too fast
   --pin-all               the destination registers all RAM at once
   --listen HOST           the address that the VM is sent to (default 127.0.0.1)
   --repeat N              migrate N times, each time into a new QEMU (default 1)
-  --chaos                 with --repeat: in half of the migrations, cancel or kill the destination at a random moment
+  --chaos                 with --repeat: in half of the migrations, cancel or kill the destination at a random moment;
+                          goes on after N until both have ended a migration
   --seed N                for --chaos (default: random, and printed)
   --json                  one line of JSON for each migration
   --help`;
@@ -27,6 +30,8 @@ export interface LiveDemoOptions {
   readonly downtimeLimitMs: number;
   readonly timeLimitMs: number;
   readonly maxBandwidth: bigint;
+  /** 0: estimated. */
+  readonly availSwitchoverBandwidth: bigint;
   readonly autoConverge: boolean;
   readonly pinAll: boolean;
   readonly listen: string;
@@ -41,7 +46,7 @@ const text = { type: 'string' } as const;
 const flag = { type: 'boolean', default: false } as const;
 const OPTIONS = {
   ...{ ram: text, 'working-set': text, tracker: text, 'downtime-limit': text, 'max-bandwidth': text },
-  ...{ 'time-limit': text, listen: text, repeat: text, seed: text },
+  ...{ 'avail-switchover-bandwidth': text, 'time-limit': text, listen: text, repeat: text, seed: text },
   ...{ 'auto-converge': flag, 'pin-all': flag, chaos: flag, json: flag, help: flag },
 } as const;
 
@@ -52,14 +57,14 @@ export function parseOptions(args: readonly string[]): LiveDemoOptions {
   const regionBytes = size('working-set', values['working-set'] ?? '32M', 2);
   if (regionBytes + 8 * MIB > ramBytes)
     throw invalid('--working-set must leave 8M of --ram to the firmware and the guest itself');
-  const bandwidth = values['max-bandwidth'];
   return {
     ramBytes,
     regionBytes,
     tracker: tracker(values.tracker ?? (TRACKERS[0] as TrackerName)),
     downtimeLimitMs: integer('downtime-limit', values['downtime-limit'] ?? '300', 1, 3_600_000),
     timeLimitMs: 1000 * integer('time-limit', values['time-limit'] ?? '60', 1, 86_400),
-    maxBandwidth: bandwidth === undefined ? 0n : BigInt(size('max-bandwidth', bandwidth, 1)),
+    maxBandwidth: bandwidth('max-bandwidth', values['max-bandwidth']),
+    availSwitchoverBandwidth: bandwidth('avail-switchover-bandwidth', values['avail-switchover-bandwidth']),
     listen: values.listen ?? '127.0.0.1',
     repeat: integer('repeat', values.repeat ?? '1', 1, 1_000_000),
     seed:
@@ -77,6 +82,10 @@ function parse(args: readonly string[]) {
   } catch (cause) {
     throw invalid((cause as Error).message);
   }
+}
+
+function bandwidth(name: string, given: string | undefined): bigint {
+  return given === undefined ? 0n : BigInt(size(name, given, 1));
 }
 
 function size(name: string, given: string, least: number): number {

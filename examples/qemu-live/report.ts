@@ -100,6 +100,7 @@ export class Summary {
   lines(tally: Tally): string[] {
     const failed = [...this.#codes].map(([code, count]) => `${count} ${code}`).join(', ');
     return [
+      `disturbances in time: ${tally.told.cancel} cancel, ${tally.told.kill} kill`,
       `${tally.moved} migrations moved the guest (${tally.unknown} of them found at the destination), ${tally.stayed} left it where it was` +
         `${failed === '' ? '' : ` (${failed})`}; all verified; ${tally.lines} lines on the serial ports are one count`,
       `rounds ${spread(this.#rounds, 0)}`,

@@ -12,6 +12,8 @@ import { trackerOf } from './trackers.ts';
 const FIRST_GUESS_MS = 400;
 const DISTURBED_SHARE = 0.5;
 const SWITCHOVER_MS = 30;
+/** With chaos: after the last migration, for a disturbance of each kind that is in time. Most are. */
+const MAX_EXTRA_TURNS = 12;
 /** The compiled module beside this one. */
 const DESTINATION = new URL('./destination.js', import.meta.url);
 
@@ -28,6 +30,8 @@ export interface Tally {
   readonly stayed: number;
   /** Endings that the source could not know and that were found out at the destination. */
   readonly unknown: number;
+  /** Disturbances that were in time to end a migration, by kind. */
+  readonly told: Readonly<Record<Disturbance['kind'], number>>;
   readonly lines: number;
 }
 
@@ -57,7 +61,7 @@ class Soak {
   readonly #hooks: SoakHooks;
   readonly #random: () => number;
   #expectedMs = FIRST_GUESS_MS;
-  #tally = { moved: 0, stayed: 0, unknown: 0 };
+  #tally = { moved: 0, stayed: 0, unknown: 0, told: { cancel: 0, kill: 0 } };
 
   constructor(bench: Bench, options: LiveDemoOptions, hooks: SoakHooks) {
     this.#bench = bench;
@@ -68,19 +72,29 @@ class Soak {
 
   async run(first: Vm): Promise<Tally> {
     let at = first;
-    for (let number = 1; number <= this.#options.repeat; number++) at = await this.#turn(number, at);
+    for (let number = 1; number <= this.#options.repeat || this.#untold !== undefined; number++) {
+      if (number > this.#options.repeat + MAX_EXTRA_TURNS)
+        throw new Error(`no ${this.#untold} was in time in ${number - 1} migrations`);
+      at = await this.#turn(number, at);
+    }
     const lines = requireOneCount(await this.#bench.serials());
     return { ...this.#tally, lines };
+  }
+
+  /** With chaos: what has ended no migration yet. */
+  get #untold(): Disturbance['kind'] | undefined {
+    if (!this.#options.chaos) return undefined;
+    return (['cancel', 'kill'] as const).find((kind) => this.#tally.told[kind] === 0);
   }
 
   /** Gives the VM in which the guest runs now. */
   async #turn(number: number, from: Vm): Promise<Vm> {
     const to = await this.#bench.start('waits');
-    const disturbance = this.#disturbance();
+    const disturbance = this.#disturbance(number > this.#options.repeat ? this.#untold : undefined);
     const ending = await move(this.#bench, { from, to }, this.#moveOptions(), disturbance);
     const [runs, other] = ending.moved ? [to, from] : [from, to];
     await this.#check(from, to, ending);
-    this.#count(ending);
+    this.#count(ending, disturbance);
     this.#hooks.onTurn({ number, ending, ...(disturbance === undefined ? {} : { disturbance }) });
     await this.#bench.end(other);
     if (!ending.moved && disturbance === undefined) throw ending.error;
@@ -93,7 +107,9 @@ class Soak {
     requireOneCount(await this.#bench.serials());
   }
 
-  #count(ending: Moved | Stayed): void {
+  #count(ending: Moved | Stayed, disturbance: Disturbance | undefined): void {
+    if (disturbance && (!ending.moved || ending.result === undefined))
+      this.#tally.told[disturbance.kind] += 1;
     this.#tally[ending.moved ? 'moved' : 'stayed'] += 1;
     if (ending.moved && ending.result === undefined) this.#tally.unknown += 1;
     if (!ending.moved || ending.result === undefined) return;
@@ -101,9 +117,10 @@ class Soak {
   }
 
   /** At any moment of the whole, or in the short time of the switch-over, where both ends have to agree. */
-  #disturbance(): Disturbance | undefined {
+  #disturbance(wanted: Disturbance['kind'] | undefined): Disturbance | undefined {
     if (!this.#options.chaos) return undefined;
     const [whether, which, where, when] = [this.#random(), this.#random(), this.#random(), this.#random()];
+    if (wanted) return { kind: wanted, phase: 'ram', afterMs: Math.round((when * this.#expectedMs) / 2) };
     if (whether >= DISTURBED_SHARE) return undefined;
     const kind = which < 0.5 ? 'cancel' : 'kill';
     if (where < 0.5) return { kind, phase: 'connect', afterMs: Math.round(when * 1.1 * this.#expectedMs) };
@@ -115,13 +132,13 @@ class Soak {
   }
 
   #moveOptions(): MoveOptions {
-    const { tracker, downtimeLimitMs, timeLimitMs, autoConverge, pinAll, maxBandwidth, listen } =
-      this.#options;
+    const { tracker, downtimeLimitMs, availSwitchoverBandwidth, timeLimitMs, autoConverge } = this.#options;
+    const { pinAll, maxBandwidth, listen } = this.#options;
     const { onSource } = this.#hooks;
     return {
       uri: formatRdmaUri({ host: listen, port: 0 }),
       tracker: (vm, blocks) => trackerOf(tracker, vm, blocks),
-      live: { downtimeLimitMs, timeLimitMs, autoConverge },
+      live: { downtimeLimitMs, availSwitchoverBandwidth, timeLimitMs, autoConverge },
       ...{ pinAll, maxBandwidth },
       startDestination: (job) => startDestination(DESTINATION, job),
       ...(onSource === undefined ? {} : { onSource }),

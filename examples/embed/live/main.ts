@@ -6,7 +6,8 @@
  *     npm run demo:embed -- --provider verbs --address ADDRESS_OF_AN_RDMA_DEVICE
  *
  * With `--chaos` some migrations are cancelled and some destinations killed, at random moments; the guest must then run on where it
- * was, with right memory. Ends with 1 when a page is wrong, or the guest does not run.
+ * was, with right memory. It goes on after the last of `--moves` until both have broken a migration. Ends with 1 when a page is wrong, the
+ * guest does not run, or nothing could be broken.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -90,11 +91,18 @@ function randomFrom(seed: number): () => number {
   };
 }
 
+/** What breaks an attempt. */
+type Break = 'cancel' | 'kill';
+/** Most disturbances come in time: of so many for each move one of each kind does. */
+const MAX_EXTRA_ATTEMPTS = 30;
+
 class Journey {
   readonly #options: Options;
   readonly #random: () => number;
   readonly #moves: (Moved & { readonly outside: number })[] = [];
-  #failures = 0;
+  #attempts = 0;
+  #breaking: Break | undefined;
+  readonly #broken: Record<Break, number> = { cancel: 0, kill: 0 };
   #lastMs = 500;
 
   constructor(options: Options) {
@@ -107,7 +115,7 @@ class Journey {
     try {
       here.tell({ do: 'start', bytes: this.#options.bytes });
       await here.expect('ready');
-      while (this.#moves.length < this.#options.moves) {
+      while (this.#moves.length < this.#options.moves || this.#unbroken !== undefined) {
         const there = new HostProcess();
         const moved = await this.#attempt(here, there).catch(async (error: unknown) => {
           await there.kill();
@@ -123,11 +131,21 @@ class Journey {
     this.#summarise();
   }
 
+  /** With chaos: what has not broken an attempt yet. */
+  get #unbroken(): Break | undefined {
+    if (!this.#options.chaos) return undefined;
+    return (['cancel', 'kill'] as const).find((kind) => this.#broken[kind] === 0);
+  }
+
   /** True: the guest is at `there` now. */
   async #attempt(here: HostProcess, there: HostProcess): Promise<boolean> {
-    const { address, move } = this.#options;
+    const { address, move, moves } = this.#options;
+    this.#attempts += 1;
+    if (this.#attempts > 3 * moves + MAX_EXTRA_ATTEMPTS)
+      throw new Error(`no ${this.#unbroken ?? 'move'} in ${this.#attempts - 1} attempts`);
     there.tell({ do: 'listen', address, provider: move.provider });
     const { uri } = await there.expect('listening');
+    this.#breaking = undefined;
     here.tell({ do: 'move', options: { uri, ...move } });
     const broken = this.#breakSometimes(here, there);
     const report = await here.next();
@@ -139,12 +157,18 @@ class Journey {
 
   #breakSometimes(here: HostProcess, there: HostProcess): NodeJS.Timeout | undefined {
     if (!this.#options.chaos) return undefined;
-    const [kind, when] = [this.#random(), this.#random()];
-    if (kind < 1 / 3) return undefined;
-    return setTimeout(
-      () => (kind < 2 / 3 ? here.tell({ do: 'cancel' }) : void there.kill()),
-      when * this.#lastMs * 1.2,
-    );
+    const [which, when] = [this.#random(), this.#random()];
+    const kind: Break | undefined = which < 1 / 3 ? undefined : which < 2 / 3 ? 'cancel' : 'kill';
+    const enough = this.#moves.length >= this.#options.moves;
+    const breaking = enough ? this.#unbroken : kind;
+    if (breaking === undefined) return undefined;
+    return setTimeout(() => this.#break(breaking, here, there), when * this.#lastMs * 1.2);
+  }
+
+  #break(kind: Break, here: HostProcess, there: HostProcess): void {
+    this.#breaking = kind;
+    if (kind === 'cancel') here.tell({ do: 'cancel' });
+    else void there.kill();
   }
 
   async #arrived(moved: Moved, here: HostProcess, there: HostProcess): Promise<boolean> {
@@ -168,7 +192,8 @@ class Journey {
   }
 
   async #failed(failed: Said<'failed'>, here: HostProcess, there: HostProcess): Promise<boolean> {
-    this.#failures += 1;
+    if (this.#breaking === undefined) throw new Error(`nothing was broken: ${JSON.stringify(failed)}`);
+    this.#broken[this.#breaking] += 1;
     if (failed.code === 'COMMIT_UNKNOWN') {
       await there.kill();
       console.log(
@@ -207,7 +232,7 @@ class Journey {
     const { downtimeLimitMs } = this.#options.move;
     const over = this.#moves.filter(({ downtime }) => downtime > downtimeLimitMs).length;
     console.log(
-      `${this.#moves.length} moves, ${this.#failures} broken attempts, no page lost or torn. Least / median / most: downtime ` +
+      `${this.#moves.length} moves, ${this.#broken.cancel} attempts cancelled, ${this.#broken.kill} broken by a killed destination, no page lost or torn. Least / median / most: downtime ` +
         `${sorted(({ downtime }) => downtime)}, seen from the guest ${sorted(({ outside }) => outside)}; ${over} above the limit of ${downtimeLimitMs} ms`,
     );
   }
