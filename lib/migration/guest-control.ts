@@ -28,13 +28,15 @@ export class GuestControl {
 
   /** What the VMM says of the downtime beside RAM, milliseconds; it may change. @throws MigrationError GUEST_ERROR: it says nonsense */
   get switchoverMs(): number {
-    const said: unknown = this.#guest.switchoverMs ?? 0;
+    const what = 'say its switchoverMs';
+    let said: unknown;
+    try {
+      said = this.#guest.switchoverMs ?? 0;
+    } catch (error) {
+      throw guestError('ram', what, error);
+    }
     if (isSwitchover(said)) return said;
-    throw guestError(
-      'ram',
-      'say its switchoverMs',
-      `expected milliseconds, 0 or more, but received ${String(said)}`,
-    );
+    throw guestError('ram', what, `expected milliseconds, 0 or more, but received ${String(said)}`);
   }
 
   get isPaused(): boolean {

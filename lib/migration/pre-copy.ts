@@ -2,7 +2,7 @@
  * The pre-copy loop: a first pass over all RAM while the guest runs, then rounds over what it has written meanwhile, until the rest is
  * small enough to be sent within the downtime limit; then the guest stops and the last pass makes the destination's RAM equal.
  */
-import { MigrationError } from '../errors.ts';
+import type { MigrationError } from '../errors.ts';
 import type { NativeBitmap } from '../native/memory.ts';
 import { throwIfAborted } from '../transport/wait.ts';
 import {
@@ -17,6 +17,7 @@ import {
   seeLink,
   type ThrottleState,
 } from './convergence.ts';
+import { fixedCostsNotice, notConverged } from './convergence-words.ts';
 import type { GuestControl } from './guest-control.ts';
 import type { LiveParameters } from './options.ts';
 import type { RamPassResult, SourceBlock } from './ram-pass.ts';
@@ -181,16 +182,12 @@ class PreCopy {
   }
 
   /** Once for a limit, and not for one slow round: without a time limit nothing else would ever be heard of it. */
-  #tellHopeless({ verdict, fixedMs }: Decision, limits: ConvergenceLimits, facts: RoundFacts): void {
-    const { downtimeLimitMs, switchoverMs } = limits;
+  #tellHopeless(decision: Decision, limits: ConvergenceLimits, facts: RoundFacts): void {
+    const { downtimeLimitMs } = limits;
     const again = this.#decision?.verdict === 'fixed-costs';
-    if (verdict !== 'fixed-costs' || !again || this.#hopelessMs === downtimeLimitMs) return;
+    if (decision.verdict !== 'fixed-costs' || !again || this.#hopelessMs === downtimeLimitMs) return;
     this.#hopelessMs = downtimeLimitMs;
-    this.#options.notice(
-      `the guest cannot be stopped for only ${downtimeLimitMs} ms, however little it writes: ${describeMs(fixedMs)} go to the VMM's switch-over ` +
-        `(${describeMs(switchoverMs)}), to finding what was written last (${describeMs(facts.collectMs)}) and to messages. Allow more downtime ` +
-        '(downtimeLimitMs), take a cheaper dirty tracker, or have it stopped all the same (stopAndCopy)',
-    );
+    this.#options.notice(fixedCostsNotice(decision, limits, facts.collectMs));
   }
 
   /** Between passes nobody watches the clock. */
@@ -264,33 +261,10 @@ class PreCopy {
   }
 
   #notConverged(): MigrationError {
-    const { timeLimitMs, downtimeLimitMs } = this.#options.live.parameters();
-    const expected = this.#decision?.expectedDowntimeMs ?? Number.POSITIVE_INFINITY;
-    const dirtyRate = Math.round(this.#decision?.dirtyRate ?? 0);
-    const bandwidth = Math.round(this.#decision?.bandwidth ?? bandwidthOf(this.#link));
-    const sentRate = this.#lastMs > 0 ? Math.round((Number(this.#lastMoved) * 1000) / this.#lastMs) : 0;
-    return new MigrationError(
-      'NOT_CONVERGED',
-      'ram',
-      `after ${timeLimitMs / 1000} s the guest cannot be stopped for only ${downtimeLimitMs} ms (${describeMs(expected)} would be needed): it writes ` +
-        `${mib(dirtyRate)} MiB/s, the last round has moved ${mib(sentRate)} MiB/s, and ${mib(bandwidth)} MiB/s are reckoned with once it ` +
-        'stands. It runs on here. Allow more downtime or time, let it be throttled (autoConverge), or stop it at the limit (onTimeLimit stop-and-copy)',
-      {
-        details: {
-          timeLimitMs,
-          downtimeLimitMs,
-          expectedDowntimeMs: expected,
-          dirtyRate,
-          sentRate,
-          bandwidth,
-        },
-      },
-    );
+    const sentRate = this.#lastMs > 0 ? (Number(this.#lastMoved) * 1000) / this.#lastMs : 0;
+    return notConverged(this.#options.live.parameters(), this.#decision, sentRate);
   }
 }
 
 const bytesIn = (blocks: readonly SourceBlock[]): number =>
   blocks.reduce((sum, { bitmap, block }) => sum + bitmap.count() * block.mapping.pageSize, 0);
-const mib = (bytes: number): string => (bytes / 2 ** 20).toFixed(1);
-const describeMs = (ms: number): string =>
-  Number.isFinite(ms) ? `${Math.ceil(ms)} ms` : 'more than can be told';

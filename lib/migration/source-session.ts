@@ -109,10 +109,10 @@ export class SourceSession {
     return { ...budget, registeredPeak: this.#pins?.peak ?? 0n };
   }
 
-  /** Gives up what is registered still; the connection has ended. Idempotent. */
+  /** Gives up what is registered still; the connection has ended, or does next. Idempotent. Never throws: it is known already who has the VM. */
   async close(): Promise<void> {
     this.#context.hints?.detach();
-    await this.#pins?.close();
+    await this.#pins?.close().catch(() => {});
   }
 
   #moveRam(): Promise<RamPassResult> {

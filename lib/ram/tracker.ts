@@ -21,7 +21,7 @@ export interface DirtyTracker extends AsyncDisposable {
    * runs shows in this call or in the next. One call at a time.
    */
   collect(bitmaps: readonly NativeBitmap[]): Promise<bigint>;
-  /** Ends the watch and gives everything back. Idempotent. Never throws. */
+  /** Ends the watch and gives everything back; a migration that fails does not wait for a `start` or `collect` that is under way before. Idempotent. Never throws. */
   stop(): Promise<void>;
   /**
    * Where the engine notes what it has sent of each block, for a tracker that compares content. With it pages are copied and

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { LiveOptions } from '../../lib/index.ts';
+import type { NativeMemoryRegion } from '../../lib/native/transport.ts';
 import { Connection } from '../../lib/transport/connection.ts';
 import { attempt, expectRunsOn, failure, SLOW_BANDWIDTH, SLOW_LINK } from '../support/live-attempt.ts';
 import { differences, LiveGuest } from '../support/live-guest.ts';
@@ -62,6 +63,22 @@ describe('a running guest', () => {
   it('is down until the connection has ended, where a version 1 destination confirms nothing', async () => {
     const { before, after } = await downtimeAtDisconnect('off');
     expect(after).toBeGreaterThan(before);
+  });
+
+  it('is the destination’s once that has confirmed, whatever fails in letting go of its registrations', async () => {
+    const deregister = Connection.prototype.deregister;
+    const fail = async function (this: Connection, region: NativeMemoryRegion): Promise<void> {
+      await deregister.call(this, region);
+      throw new Error('no such region');
+    };
+    await using vm = await LiveGuest.create();
+    await attempt(vm, {}, async ({ target, sent, received }) => {
+      vi.spyOn(Connection.prototype, 'deregister').mockImplementation(fail);
+      const [result] = await Promise.all([sent, received]);
+      expect(Connection.prototype.deregister).toHaveBeenCalled();
+      expect(result.outcome).toBe('committed');
+      expect([vm.isRunning, target.committed]).toEqual([false, true]);
+    });
   });
 
   it('arrives at a version 1 destination, which confirms nothing', async () => {

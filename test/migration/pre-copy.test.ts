@@ -82,6 +82,13 @@ class Loop {
 }
 
 describe('the time limit', () => {
+  it('says that the first pass had not ended, where it had not', async () => {
+    const message = expect.stringMatching(/first pass still/);
+    await expect(new Loop({ part: behindTheLimit }).moved).rejects.toMatchObject({ message });
+    const later = expect.not.stringMatching(/first pass still/);
+    await expect(new Loop({ collect: behindTheLimit }).moved).rejects.toMatchObject({ message: later });
+  });
+
   it('cancels in a pass, and between two', async () => {
     await expect(new Loop({ part: behindTheLimit }).moved).rejects.toMatchObject({ code: 'NOT_CONVERGED' });
     await expect(new Loop({ collect: behindTheLimit }).moved).rejects.toMatchObject({
@@ -143,12 +150,17 @@ describe('a downtime limit that no round can meet', () => {
   });
 });
 
-describe('a VMM that says nonsense of its switch-over', () => {
-  it('ends the migration', async () => {
-    const loop = new Loop({ switchoverMs: () => Number.NaN });
-    await expect(loop.moved).rejects.toMatchObject({
+describe('a VMM that says nonsense of its switch-over, or fails to say it', () => {
+  const fails = (): number => {
+    throw new Error('the VMM is gone');
+  };
+  it.for([
+    ['NaN', () => Number.NaN],
+    ['the VMM is gone', fails],
+  ] as const)('ends the migration: %s', async ([why, switchoverMs]) => {
+    await expect(new Loop({ switchoverMs }).moved).rejects.toMatchObject({
       code: 'GUEST_ERROR',
-      message: expect.stringContaining('switchoverMs'),
+      message: expect.stringMatching(`switchoverMs.*${why}`),
     });
   });
 });
