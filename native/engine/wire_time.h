@@ -1,5 +1,5 @@
-// How long WRITEs were on their way, and how long a bandwidth limit kept the writer from sending while none was:
-// what the link can do is bytes over the first, whatever the limit is. Guarded by the lock of its owner.
+// How long WRITEs were on their way, and how long a bandwidth limit kept the writer from sending while none
+// was: what the link can do is bytes over the first, whatever the limit is. Guarded by the lock of its owner.
 #pragma once
 
 #include <algorithm>
