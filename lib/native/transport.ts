@@ -69,10 +69,13 @@ export const COUNTER = {
   heldNanoseconds: 5,
 } as const;
 
+/** The provider's counters, in bytes. */
 export interface NativeConnectionStats {
   readonly bytesSent: bigint;
   readonly bytesReceived: bigint;
   readonly writeBytesPlaced: bigint;
+  /** Of messages of this connection, without headers; of a device's WRITEs nobody is told. */
+  readonly payloadReceived: bigint;
   /** How long something was sent and not known to have arrived, in all; 0 where a WRITE's completion tells as much. */
   readonly wireMicroseconds: bigint;
 }
@@ -113,7 +116,6 @@ export interface NativeConnection {
   /** Written by native threads while they run. */
   readonly counters: BigUint64Array;
   readonly info: NativeConnectionInfo;
-  /** The provider's counters. */
   stats(): NativeConnectionStats;
   /** Resolves when the connection has ended, with the reason unless the end was orderly. Never rejects. */
   readonly closed: Promise<Error | null>;

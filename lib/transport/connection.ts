@@ -11,7 +11,8 @@ import type {
 import { type ControlMessage, decodeControl, encodeControl } from '../protocol/control.ts';
 import { decodeReason, encodeReason, type PeerReason } from '../protocol/reason.ts';
 import type { WaitingFor } from '../waiting.ts';
-import { throwIfAborted, within } from './wait.ts';
+import { ProgressWatch } from './progress-watch.ts';
+import { throwIfAborted, timeoutError, unlessAborted, within } from './wait.ts';
 
 /** A turn-taking peer never has more than an answer, a READY and an ERROR under way. */
 const INBOX_LIMIT = 4;
@@ -180,7 +181,8 @@ export class Connection {
   }
 
   /**
-   * The next message in order. The wait begins anew while the peer's RDMA WRITEs arrive: a source is silent for as long as a pass takes.
+   * The next message in order. The wait goes on while the peer's RDMA WRITEs arrive, at {@link LEAST_RATE} at least: a source is
+   * silent for as long as a pass takes.
    * @throws MigrationError the reason of the connection's end once everything that came before it was taken; TIMEOUT; CANCELLED
    */
   async receive(limits: {
@@ -195,23 +197,43 @@ export class Connection {
     throw this.#end?.error ?? this.#orderlyEnd();
   }
 
+  /** The message that {@link receive} would give at once, if there is one. */
+  get waiting(): ControlMessage | undefined {
+    return this.#inbox[0]?.message;
+  }
+
   async #nextArrival(limits: {
     timeoutMs: number;
     signal?: AbortSignal | undefined;
     what: string;
     waitingFor?: WaitingFor;
   }): Promise<void> {
-    const before = this.stats().bytesReceived;
-    const arrived = new Promise<void>((resolve) => {
-      this.#wake = resolve;
+    const watch = new ProgressWatch(limits.timeoutMs, () => this.stats().payloadReceived);
+    const arrived = new Promise<true>((resolve) => {
+      this.#wake = () => resolve(true);
     });
     try {
-      await within(arrived, { ...limits, phase: this.phase });
-    } catch (error) {
-      const silent = this.stats().bytesReceived === before;
-      if (silent || !(error instanceof MigrationError && error.code === 'TIMEOUT')) throw error;
+      while (!(await this.#arrives(arrived, watch.nextLookMs, limits.signal))) {
+        if (watch.stalled()) throw timeoutError({ ...limits, phase: this.phase });
+      }
     } finally {
       this.#wake = undefined;
+    }
+  }
+
+  async #arrives(
+    arrived: Promise<true>,
+    timeoutMs: number,
+    signal: AbortSignal | undefined,
+  ): Promise<boolean> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<false>((resolve) => {
+      timer = setTimeout(() => resolve(false), timeoutMs);
+    });
+    try {
+      return await unlessAborted(Promise.race([arrived, late]), signal, this.phase);
+    } finally {
+      clearTimeout(timer);
     }
   }
 

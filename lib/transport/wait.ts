@@ -41,7 +41,8 @@ export function unlessAborted<T>(
   return raceAbort(promise, signal, () => cancelledError(signal, phase));
 }
 
-function timeoutError({ phase, timeoutMs, what, waitingFor = 'peer' }: WaitLimits): MigrationError {
+/** What {@link within} throws when the time is over. */
+export function timeoutError({ phase, timeoutMs, what, waitingFor = 'peer' }: WaitLimits): MigrationError {
   return new MigrationError(
     'TIMEOUT',
     phase,

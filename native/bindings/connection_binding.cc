@@ -298,7 +298,8 @@ Napi::Value ConnectionBinding::close(const Napi::CallbackInfo& info) {
 ConnectionBinding::Stats ConnectionBinding::stats_of(engine::Endpoint& endpoint) {
   const auto& counters = endpoint.connection().counters();
   const auto wire_us = static_cast<uint64_t>(endpoint.connection().wire_time().count());
-  return {counters.bytes_sent, counters.bytes_received, counters.write_bytes_placed, wire_us};
+  return {counters.bytes_sent, counters.bytes_received, counters.write_bytes_placed, wire_us,
+          counters.payload_received};
 }
 
 // The buffers go now and not when V8, which does not know their size, collects this object.
@@ -318,6 +319,7 @@ Napi::Value ConnectionBinding::stats(const Napi::CallbackInfo& info) {
   value.Set("bytesReceived", Napi::BigInt::New(info.Env(), stats.bytes_received));
   value.Set("writeBytesPlaced", Napi::BigInt::New(info.Env(), stats.write_bytes_placed));
   value.Set("wireMicroseconds", Napi::BigInt::New(info.Env(), stats.wire_us));
+  value.Set("payloadReceived", Napi::BigInt::New(info.Env(), stats.payload_received));
   return value;
 }
 

@@ -32,6 +32,7 @@ class ConnectionBinding final : public Napi::ObjectWrap<ConnectionBinding>, priv
     uint64_t bytes_received = 0;
     uint64_t write_bytes_placed = 0;
     uint64_t wire_us = 0;
+    uint64_t payload_received = 0;
   };
   static Stats stats_of(engine::Endpoint& endpoint);
 

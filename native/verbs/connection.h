@@ -14,7 +14,6 @@
 #include "verbs/recv_ring.h"
 #include "verbs/regions.h"
 #include "verbs/send_ring.h"
-#include "verbs/traffic.h"
 #include "verbs/wait.h"
 
 namespace rdma_migrate::verbs {
@@ -83,6 +82,7 @@ class Connection final : public fabric::Connection {
   void sleep();
   void tick();
   void check_stall(Clock::time_point now);
+  void check_drain(Clock::time_point now);
   void check_port(Clock::time_point now);
   void probe();
   std::optional<Error> peer_end();
@@ -137,10 +137,10 @@ class Connection final : public fabric::Connection {
   uint64_t lost_sends_ = 0;
   std::optional<Clock::time_point> flushed_since_;
   std::optional<Clock::time_point> port_down_since_;
+  std::optional<Clock::time_point> drain_since_;
   Clock::time_point linger_until_{};
   Clock::time_point progress_{};
   Clock::time_point next_tick_{};
-  std::optional<PortTraffic> traffic_;
   std::optional<DeviceEvents> device_events_;
 
   // close() joins it. Its last act is on_closed, then the device's objects go.

@@ -179,7 +179,6 @@ fabric::Bytes Connection::wait_established(Clock::time_point deadline) {
 
 void Connection::establish(const fabric::Bytes& private_data) {
   established_ = true;
-  traffic_.emplace(queue_pair_->device_name(), queue_pair_->port());
   device_events_.emplace(queue_pair_->device(), queue_pair_->handle(), wake_);
   events_.on_established(private_data);
   if (passive_ && queue_pair_->id().is_iwarp()) wait_readable(-1, cancel(Clock::now() + kFirstSendPause));

@@ -36,12 +36,11 @@ std::optional<Error> Connection::pump() {
     }
     if (failure_) return failure_;
     const Clock::time_point now = Clock::now();
-    if (busy) {
-      spin_until = now + kSpin;
-      progress_ = now;
-    }
+    if (busy) spin_until = now + kSpin;
     if (now >= next_tick_) tick();
     if (failure_) return failure_;
+    // Also for a peer that goes on sending.
+    if (disconnect_sent_ && now >= linger_until_) return std::nullopt;
     if (busy) continue;
     if (std::optional<Error> fault = device_fault()) {
       drain_completions();  // a request that failed says more
@@ -65,6 +64,8 @@ bool Connection::poll_queues() {
   for (size_t at = 0; at < received; ++at) on_recv_completion(completions[at]);
   const size_t sent = queue_pair_->poll_send(completions);
   for (size_t at = 0; at < sent; ++at) on_send_completion(completions[at]);
+  // What the peer sends is no progress of what it has still to take.
+  if (sent != 0) progress_ = Clock::now();
   return received + sent != 0;
 }
 
@@ -109,6 +110,10 @@ void Connection::on_recv_completion(const ibv_wc& completion) {
   const bool flushed = completion.status == IBV_WC_WR_FLUSH_ERR;
   if (flushed && !flushed_since_) flushed_since_ = Clock::now();
   if (!ok && !flushed && !failure_) failure_ = completion_error(completion, peer_);
+  if (ok) {
+    counters_.bytes_received.fetch_add(completion.byte_len, std::memory_order_relaxed);
+    counters_.payload_received.fetch_add(completion.byte_len, std::memory_order_relaxed);
+  }
   std::vector<fabric::Completion> due;
   {
     std::lock_guard lock(recv_mutex_);
@@ -152,9 +157,18 @@ void Connection::tick() {
   next_tick_ = now + std::clamp<Clock::duration>(stall / 4, std::chrono::milliseconds(20), kTick);
   // Also under load, when sleep() is not reached.
   handle_events();
-  counters_.bytes_received.store(traffic_->received(), std::memory_order_relaxed);
   check_stall(now);
+  check_drain(now);
   check_port(now);
+}
+
+// What was posted before disconnect() has a stall timeout to leave, however the peer goes on.
+void Connection::check_drain(Clock::time_point now) {
+  if (!draining_.load() || disconnect_sent_) return;
+  if (!drain_since_) drain_since_ = now;
+  if (now - *drain_since_ < std::chrono::milliseconds(options_.stall_timeout_ms) || failure_) return;
+  failure_ = Error("TIMEOUT", peer_ + " has not taken the last messages within " +
+                                  std::to_string(options_.stall_timeout_ms) + " ms of the disconnect");
 }
 
 void Connection::check_stall(Clock::time_point now) {
