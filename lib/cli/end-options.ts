@@ -3,7 +3,8 @@ import type { EndOptions } from './program.ts';
 
 /** What both ends of a migration can be told, as the library takes it. */
 export function endOptions(options: EndOptions): MigrationOptions {
-  const { provider, crc, commit, pinBudget, onPinLimit, responseTimeout, commitTimeout } = options;
+  const { provider, crc, commit, pinBudget, onPinLimit, responseTimeout, commitTimeout, totalTimeout } =
+    options;
   return {
     provider,
     commit,
@@ -12,5 +13,6 @@ export function endOptions(options: EndOptions): MigrationOptions {
     ...(pinBudget !== undefined && { pinBudget }),
     ...(responseTimeout !== undefined && { responseTimeoutMs: responseTimeout }),
     ...(commitTimeout !== undefined && { commitTimeoutMs: commitTimeout }),
+    ...(totalTimeout !== undefined && { totalTimeoutMs: totalTimeout }),
   };
 }

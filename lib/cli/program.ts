@@ -18,6 +18,7 @@ export interface EndOptions extends OutputOptions {
   /** Milliseconds. */
   readonly responseTimeout?: number;
   readonly commitTimeout?: number;
+  readonly totalTimeout?: number;
   /** Absolute paths by block name. */
   readonly ramFile?: Readonly<Record<string, string>>;
 }
@@ -214,12 +215,17 @@ function withEnd(command: Command): Command {
     )
     .option(
       '--response-timeout <seconds>',
-      'the longest silence of the peer, and of the wire (default 60)',
+      'the longest silence of the peer, and of the wire, also while connecting (default 60; connecting 10)',
       parseSeconds,
     )
     .option(
       '--commit-timeout <seconds>',
       'the longest wait at the end, while RAM is compared (--verify) and the VM is made durable (default 600)',
+      parseSeconds,
+    )
+    .option(
+      '--total-timeout <seconds>',
+      'the longest time for all of the migration, however it goes on (default: none)',
       parseSeconds,
     );
 }

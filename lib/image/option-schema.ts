@@ -2,6 +2,7 @@
 import { check } from '../options/check.ts';
 import {
   boolean,
+  bytes,
   field,
   fn,
   listOf,
@@ -36,6 +37,7 @@ const WRITER = {
   sharedRam: paths,
   provenance: objectWith({}),
   digests: boolean,
+  streamBytes: bytes(0n),
   native,
 } satisfies ShapeOf<ImageWriterOptions>;
 
@@ -46,6 +48,7 @@ const FROM_QEMU = {
   sharedRam: paths,
   acceptUnproven: boolean,
   digests: boolean,
+  streamBytes: bytes(0n),
   native,
 } satisfies ShapeOf<FromQemuOptions>;
 

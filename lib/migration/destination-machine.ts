@@ -31,6 +31,7 @@ export type DestinationAction =
   | { readonly do: 'register'; readonly commands: readonly RegisterCommand[] }
   | { readonly do: 'unregister'; readonly commands: readonly RegisterCommand[] }
   | { readonly do: 'resume-stream' }
+  | { readonly do: 'wait-on' }
   | { readonly do: 'commit'; readonly commit: Commit };
 
 export interface Step {
@@ -43,6 +44,8 @@ export interface Step {
  * @throws MigrationError PROTOCOL_ERROR that names the message and the state when it is out of turn
  */
 export function step(state: DestinationState, message: ControlMessage): Step {
+  // It says that the source is there, and nothing of the VM.
+  if (message.type === 'ALIVE' && state.name !== 'done') return { state, action: { do: 'wait-on' } };
   switch (state.name) {
     case 'stream':
       if (message.type === 'QEMU_FILE') return { state, action: { do: 'feed-stream', bytes: message.bytes } };

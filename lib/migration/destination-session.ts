@@ -13,7 +13,7 @@ import { type Coverage, WHOLE } from '../ram/coverage.ts';
 import { digestRam } from '../ram/digest.ts';
 import { cut, ZERO_STEP_BYTES } from '../ram/spans.ts';
 import type { Arrival, DestinationTarget, RamBlock, VmLayout } from '../ram/vm.ts';
-import type { Connection } from '../transport/connection.ts';
+import type { Connection, Received } from '../transport/connection.ts';
 import { DestinationTurns, type TurnLimits } from '../transport/turns.ts';
 import { throwIfAborted, unlessAborted } from '../transport/wait.ts';
 import { type AnnouncedBlock, checkRange, checkRegister, checkUnregister, layOut } from './bounds.ts';
@@ -41,6 +41,8 @@ interface Context {
   readonly connection: Connection;
   readonly target: DestinationTarget;
   readonly agreed: Agreed;
+  /** The source's first message, which has been asked for already. */
+  readonly first: Received;
   readonly statistics: Statistics;
   readonly limits: TurnLimits;
   /** The longest wait for COMMIT, and for the target to make the VM durable. */
@@ -50,8 +52,6 @@ interface Context {
   readonly pinBudget: bigint | undefined;
   /** Room for RAM that is pinned, if there is a limit; asked for when the RAM's size is known. */
   readonly checkRam: (ramBytes: bigint) => void;
-  /** The source has sent its first message. */
-  readonly heard: () => void;
   readonly enter: (phase: Phase) => void;
   readonly notice: (message: string) => void;
 }
@@ -79,7 +79,12 @@ export class DestinationSession {
   constructor(context: Context) {
     const signals = [this.#failure.signal, ...(context.limits.signal ? [context.limits.signal] : [])];
     this.#context = { ...context, limits: { ...context.limits, signal: AbortSignal.any(signals) } };
-    this.#turns = new DestinationTurns(context.connection, this.#context.limits, this.#account);
+    this.#turns = new DestinationTurns(
+      context.connection,
+      this.#context.limits,
+      this.#account,
+      context.first,
+    );
   }
 
   /**
@@ -126,7 +131,6 @@ export class DestinationSession {
       const { limits, commitTimeoutMs } = this.#context;
       const mayBeCommit = this.#state.name === 'device' && this.#state.commit;
       const message = await this.#next(mayBeCommit ? commitTimeoutMs : limits.timeoutMs);
-      this.#context.heard();
       const next = step(this.#state, message);
       this.#state = next.state;
       if (next.action.do === 'commit') return next.action.commit;
@@ -152,6 +156,8 @@ export class DestinationSession {
         return this.#parse();
       case 'resume-stream':
         return this.#parse();
+      case 'wait-on':
+        return this.#requireAlive();
       case 'append-device-state':
         return this.#appendDeviceState(action.bytes);
       case 'announce-blocks':
@@ -163,6 +169,12 @@ export class DestinationSession {
       case 'unregister':
         return this.#unregister(action.commands);
     }
+  }
+
+  #requireAlive(): void {
+    if (this.#context.agreed.alive) return;
+    const message = 'the source sent ALIVE, which has not been agreed on';
+    throw new MigrationError('PROTOCOL_ERROR', 'ram', message, { details: { received: 'ALIVE' } });
   }
 
   /** Takes the stream as far as it goes: to a hook, to the device state, or to where bytes are missing. */

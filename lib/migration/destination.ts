@@ -1,22 +1,23 @@
 import { MigrationError, type Phase, toMigrationError } from '../errors.ts';
-import {
-  type Agreed,
-  answerCapabilities,
-  type DestinationOffer,
-  rejectionCapabilities,
-} from '../protocol/capabilities.ts';
+import { type Agreed, answerCapabilities, type DestinationOffer } from '../protocol/capabilities.ts';
 import { formatRdmaUri, parseRdmaUri } from '../protocol/uri.ts';
 import { lockable } from '../ram/lockable.ts';
 import type { DestinationTarget } from '../ram/vm.ts';
-import { type IncomingConnection, Listener } from '../transport/connect.ts';
+import { Listener } from '../transport/connect.ts';
 import type { Connection } from '../transport/connection.ts';
 import { type ChosenProvider, chooseProvider } from '../transport/provider.ts';
-import { cancelledError, throwIfAborted, within } from '../transport/wait.ts';
+import { within } from '../transport/wait.ts';
 import { DestinationSession } from './destination-session.ts';
 import { call } from './embedder.ts';
 import { Migration } from './migration.ts';
 import { checkDestinationOptions, checkRunOptions } from './option-schema.ts';
-import { commitTimeoutMs, connectionOptions, type DestinationOptions, populatesAhead } from './options.ts';
+import {
+  commitTimeoutMs,
+  connectionOptions,
+  type DestinationOptions,
+  populatesAhead,
+  totalTimeoutMs,
+} from './options.ts';
 import {
   CONTROL_BUFFER_BYTES,
   checkRamFits,
@@ -26,10 +27,13 @@ import {
   planDestinationPins,
 } from './pinning.ts';
 import { describe, type MigrationFacts, type MigrationResult } from './result.ts';
-import { SecondConnection } from './second-connection.ts';
+import { type AdmittedSource, SourceGate } from './source-gate.ts';
 import { Strangers } from './strangers.ts';
+import { TotalLimit } from './total-limit.ts';
 import { checkTarget } from './vm-schema.ts';
 
+/** Peers that are let in side by side until a source is among them. */
+const MOST_AT_ONCE = 8;
 /** Files of many gigabytes are removed in that time. */
 const ABORT_TIMEOUT_MS = 60_000;
 
@@ -48,14 +52,13 @@ export class MigrationDestination extends Migration {
   readonly #host: string;
   readonly #strangers = new Strangers((message) => this.emit('notice', message));
   #listener: Listener | undefined;
-  #second: SecondConnection | undefined;
   #closed = false;
-  #offer: ((incoming: IncomingConnection) => void) | undefined;
+  readonly #gate: SourceGate;
+  #plan: DestinationPinPlan | undefined;
   readonly #abort = new AbortController();
   /** No source can come any more. */
   readonly #deaf = new AbortController();
   #running: Promise<unknown> = Promise.resolve();
-  readonly #refusals = new Set<Promise<void>>();
 
   private constructor(
     host: string,
@@ -69,10 +72,16 @@ export class MigrationDestination extends Migration {
     this.#provider = provider;
     this.#policy = pinPolicy(options);
     this.#options = options;
+    this.#gate = new SourceGate({
+      answer: (privateData) => this.#answer(privateData),
+      atOnce: provider.name === 'verbs' ? connectionsThatFit(lockable()?.room) : MOST_AT_ONCE,
+      timeoutMs: connectionOptions(options).stallTimeoutMs,
+      notice: (message) => this.emit('notice', message),
+    });
   }
 
   /**
-   * Listens at a URI; port 0 takes any free port, see {@link uri}. Peers are answered once `receive` runs.
+   * Listens at a URI; port 0 takes any free port, see {@link uri}. Peers are answered once `receive` runs; until then some of them wait.
    * @throws MigrationError INVALID_ARGUMENT, INVALID_URI, ADDRESS_IN_USE, ADDRESS_NOT_FOUND, PERMISSION_DENIED, PROVIDER_UNAVAILABLE
    */
   static async listen(
@@ -90,7 +99,7 @@ export class MigrationDestination extends Migration {
       provider.name,
       endpoint,
       connectionOptions(options),
-      (incoming) => destination.#incoming(incoming),
+      (incoming) => destination.#gate.come(incoming),
       (error) => destination.#deaf.abort(error),
       (stranger) => destination.#strangers.came(stranger),
     );
@@ -108,8 +117,8 @@ export class MigrationDestination extends Migration {
   }
 
   /**
-   * Waits for a source and receives its VM, once. A peer that is no source (wrong version, short private data) is refused and the waiting
-   * goes on. On failure the target has been aborted: nothing is left here.
+   * Waits for a source and receives its VM, once. A peer that is no source (wrong version, short private data, nothing said) is refused
+   * and the waiting goes on; so it does for a source that fails before its first message. On failure the target has been aborted: nothing is left here.
    * @throws MigrationError with the phase it failed in
    */
   async receive(options: { signal?: AbortSignal } = {}): Promise<MigrationResult> {
@@ -125,8 +134,12 @@ export class MigrationDestination extends Migration {
   async #run(signal: AbortSignal): Promise<MigrationResult> {
     try {
       const plan = this.#planPins();
-      const { connection, agreed } = await this.#awaitSource(plan, signal);
-      const result = await this.#serve(connection, agreed, plan, signal);
+      this.#plan = plan;
+      this.enter('listen');
+      const source = await this.#gate.admit(AbortSignal.any([signal, this.#deaf.signal]));
+      await this.#listener?.close();
+      using limit = new TotalLimit(totalTimeoutMs(this.#options), () => this.statistics.phase);
+      const result = await this.#serve(source, plan, AbortSignal.any([signal, limit.signal]));
       this.statistics.status = 'completed';
       return { ...result, ...this.current, status: 'completed' };
     } catch (error) {
@@ -155,21 +168,6 @@ export class MigrationDestination extends Migration {
     );
   }
 
-  /** Peers that come while none is waited for are refused. */
-  #incoming(incoming: IncomingConnection): void {
-    if (this.#offer) this.#offer(incoming);
-    else {
-      this.#second?.saw(incoming.peerAddress);
-      this.#refuse(incoming);
-    }
-  }
-
-  /** Nobody waits for a peer to take its refusal, or it would keep the next source out for that time. */
-  #refuse(incoming: IncomingConnection): void {
-    const refused = incoming.reject(rejectionCapabilities()).finally(() => this.#refusals.delete(refused));
-    this.#refusals.add(refused);
-  }
-
   /** Before a source is let in: only a device pins. */
   #planPins(): DestinationPinPlan {
     const limit = this.#provider.name === 'verbs' ? lockable() : undefined;
@@ -178,86 +176,39 @@ export class MigrationDestination extends Migration {
     return plan;
   }
 
-  async #awaitSource(
-    plan: DestinationPinPlan,
-    signal: AbortSignal,
-  ): Promise<{ connection: Connection; agreed: Agreed }> {
-    this.enter('listen');
-    for (;;) {
-      const incoming = await this.#nextIncoming(AbortSignal.any([signal, this.#deaf.signal]));
-      try {
-        return await this.#accept(incoming, plan, signal);
-      } catch (error) {
-        throwIfAborted(signal, 'negotiate');
-        this.emit(
-          'notice',
-          `refused ${incoming.peerAddress}: ${toMigrationError(error, 'negotiate').message}`,
-        );
-      }
-    }
-  }
-
-  async #accept(
-    incoming: IncomingConnection,
-    { pinAll, pinAllLimit, offered }: DestinationPinPlan,
-    signal: AbortSignal,
-  ): Promise<{ connection: Connection; agreed: Agreed }> {
+  /** What is said to a peer, before it is let in. */
+  #answer(privateData: Uint8Array): { reply: Uint8Array; agreed: Agreed } {
+    const { pinAll, pinAllLimit, offered } = this.#plan as DestinationPinPlan;
     const offer: DestinationOffer = {
       pinAll,
       commit: this.#options.commit !== 'off',
       sparse: this.#target.ramIsFresh === true,
+      alive: true,
       ...(pinAllLimit !== undefined && { pinAllLimit }),
       ...(offered !== undefined && { pinBudget: offered }),
     };
-    try {
-      const { reply, agreed } = answerCapabilities(incoming.privateData, offer);
-      if (this.#options.commit === 'require' && !agreed.commit) {
-        throw new MigrationError(
-          'VERSION_MISMATCH',
-          'negotiate',
-          'the source has no commit handshake, and it is required here',
-        );
-      }
-      return { connection: await incoming.accept(reply, signal), agreed };
-    } catch (error) {
-      this.#refuse(incoming);
-      throw error;
+    const answer = answerCapabilities(privateData, offer);
+    if (this.#options.commit === 'require' && !answer.agreed.commit) {
+      throw new MigrationError(
+        'VERSION_MISMATCH',
+        'negotiate',
+        'the source has no commit handshake, and it is required here',
+      );
     }
-  }
-
-  #nextIncoming(signal: AbortSignal): Promise<IncomingConnection> {
-    return new Promise((resolve, reject) => {
-      const settle = (): void => {
-        this.#offer = undefined;
-        signal.removeEventListener('abort', onAbort);
-      };
-      const onAbort = (): void => {
-        settle();
-        reject(cancelledError(signal, 'listen'));
-      };
-      if (signal.aborted) return onAbort();
-      signal.addEventListener('abort', onAbort, { once: true });
-      this.#offer = (incoming) => {
-        settle();
-        resolve(incoming);
-      };
-    });
+    return answer;
   }
 
   async #serve(
-    connection: Connection,
-    agreed: Agreed,
+    { connection, agreed, first }: AdmittedSource,
     plan: DestinationPinPlan,
     signal: AbortSignal,
   ): Promise<MigrationFacts> {
     this.enter('negotiate');
-    connection.tellsReasons = agreed.reasons;
-    const second = new SecondConnection(connection.info.peerAddress);
-    this.#second = second;
     try {
       const session = new DestinationSession({
         connection,
         agreed,
+        first,
         target: this.#target,
         statistics: this.statistics,
         limits: { timeoutMs: connectionOptions(this.#options).stallTimeoutMs, signal },
@@ -265,9 +216,6 @@ export class MigrationDestination extends Migration {
         populate: populatesAhead(this.#options),
         pinBudget: this.#enforcedBudget(connection, plan),
         checkRam: (ramBytes) => this.#checkRam(connection, agreed, ramBytes),
-        heard: () => {
-          if (second.end()) void this.#listener?.close();
-        },
         enter: (phase) => this.enter(phase),
         notice: (message) => this.emit('notice', message),
       });
@@ -275,8 +223,7 @@ export class MigrationDestination extends Migration {
       await connection.disconnect(2_000);
       return describe(connection, agreed, this.#provider, summary.layout.machine, summary);
     } catch (error) {
-      const known = toMigrationError(error, this.statistics.phase);
-      const failure = second.explains(known) ?? inPhase(known, this.statistics.phase);
+      const failure = inPhase(toMigrationError(error, this.statistics.phase), this.statistics.phase);
       // Told of a failure, the source would let its VM go on.
       await (failure.code === 'COMMIT_UNKNOWN' ? connection.close() : connection.fail(failure));
       throw failure;
@@ -303,13 +250,19 @@ export class MigrationDestination extends Migration {
     }
     await this.#running;
     await this.#listener?.close();
-    await Promise.all(this.#refusals);
+    await this.#gate.close();
     this.abandon();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+/** A device pins the buffers of every connection; three quarters of the room stay for RAM. */
+function connectionsThatFit(room: bigint | undefined): number {
+  if (room === undefined) return MOST_AT_ONCE;
+  return Math.max(1, Math.min(MOST_AT_ONCE, Number(room / (4n * CONTROL_BUFFER_BYTES))));
 }
 
 /** Checks that know no phase (bounds, order) label their errors `ram`; what the target says of its files stays as it is. */

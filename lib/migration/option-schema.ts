@@ -22,6 +22,7 @@ const COMMON = {
   connectTimeoutMs: milliseconds,
   responseTimeoutMs: milliseconds,
   commitTimeoutMs: milliseconds,
+  totalTimeoutMs: milliseconds,
   commit: oneOf('auto', 'require', 'off'),
   pinBudget: bytes(leastPinBudget(CHUNK_BYTES)),
   onPinLimit: oneOf('lower', 'fail'),
@@ -29,6 +30,7 @@ const COMMON = {
 
 const LIVE = {
   downtimeLimitMs: milliseconds,
+  availSwitchoverBandwidth: bytes(0n, 'bytes per second'),
   timeLimitMs: milliseconds,
   onTimeLimit: oneOf('cancel', 'stop-and-copy'),
   autoConverge: boolean,

@@ -12,11 +12,11 @@ export interface MigrationOptions extends PinOptions {
   readonly provider?: ProviderChoice;
   /** Software iWARP: ask for CRC32C on the wire. In use when either end asks. Default false, as the Linux driver `siw` has it. */
   readonly crc?: boolean;
-  /** Connecting and the handshake, milliseconds. Default 10 000. */
+  /** Connecting and the handshake, milliseconds. Default 10 000, or `responseTimeoutMs` if that is less. */
   readonly connectTimeoutMs?: number;
   /**
    * The longest wait for the peer's next message, and for the wire to make progress, milliseconds. Default 60 000: a peer that pins
-   * many gigabytes is silent for that time.
+   * many gigabytes is silent for that time. Progress is a message that is whole, or a kibibyte a second.
    */
   readonly responseTimeoutMs?: number;
   /**
@@ -25,6 +25,11 @@ export interface MigrationOptions extends PinOptions {
    * a host that has written tens of gigabytes syncs for minutes. A peer that is dead is noticed sooner.
    */
   readonly commitTimeoutMs?: number;
+  /**
+   * The longest time for all of a migration, milliseconds: at the source from `migrate`, at the destination from the source's first message.
+   * Then it fails with TIMEOUT, as by a cancel. Default: none; a peer that goes on is waited for however long it takes.
+   */
+  readonly totalTimeoutMs?: number;
   /**
    * The commit handshake that two rdma-migrate ends agree on. `auto` (default): if the peer has it. `require`: refuse a peer without it.
    * `off`: behave like a version 1 peer.
@@ -130,13 +135,24 @@ export function liveParameters(options: LiveOptions = {}): LiveParameters {
   };
 }
 
+const CONNECT_TIMEOUT_MS = 10_000;
+
 /** @throws MigrationError INVALID_ARGUMENT */
 export function connectionOptions(options: MigrationOptions): NativeConnectionOptions {
+  const stallTimeoutMs = milliseconds('responseTimeoutMs', options.responseTimeoutMs ?? 60_000);
+  const connectTimeoutMs = options.connectTimeoutMs ?? Math.min(CONNECT_TIMEOUT_MS, stallTimeoutMs);
   return {
     crc: options.crc ?? false,
-    connectTimeoutMs: milliseconds('connectTimeoutMs', options.connectTimeoutMs ?? 10_000),
-    stallTimeoutMs: milliseconds('responseTimeoutMs', options.responseTimeoutMs ?? 60_000),
+    connectTimeoutMs: milliseconds('connectTimeoutMs', connectTimeoutMs),
+    stallTimeoutMs,
   };
+}
+
+/** undefined: none. @throws MigrationError INVALID_ARGUMENT */
+export function totalTimeoutMs(options: MigrationOptions): number | undefined {
+  return options.totalTimeoutMs === undefined
+    ? undefined
+    : milliseconds('totalTimeoutMs', options.totalTimeoutMs);
 }
 
 const COMMIT_TIMEOUT_MS = 600_000;

@@ -19,6 +19,7 @@ import { SourceTurns, type TurnLimits } from '../transport/turns.ts';
 import { throwIfAborted, unlessAborted } from '../transport/wait.ts';
 import { deviceStateOf } from './device-state.ts';
 import type { GuestControl } from './guest-control.ts';
+import { Heartbeat } from './heartbeat.ts';
 import { type LiveControls, preCopy, type RamRound } from './pre-copy.ts';
 import { type RamPassResult, type SourceBlock, sendRam, WINDOW_BYTES } from './ram-pass.ts';
 import { type SourcePins, type SpanKeys, SpanPins, WholeBlocks } from './source-pins.ts';
@@ -85,7 +86,8 @@ export class SourceSession {
 
   /** @throws MigrationError; COMMIT_UNKNOWN when the destination may have the VM and could not say so */
   async run(): Promise<SentSummary> {
-    const { statistics, agreed } = this.#context;
+    const { statistics, agreed, limits } = this.#context;
+    using _ = agreed.alive ? new Heartbeat(this.#turns, limits.timeoutMs) : undefined;
     await this.#setup();
     this.#enter('ram');
     statistics.ramBegins();

@@ -26,6 +26,7 @@ import {
   type LiveParameters,
   liveParameters,
   type SourceOptions,
+  totalTimeoutMs,
 } from './options.ts';
 import {
   agreedBudget,
@@ -37,6 +38,7 @@ import {
 } from './pinning.ts';
 import { describe, type MigrationFacts, type MigrationResult } from './result.ts';
 import { type SentSummary, SourceSession } from './source-session.ts';
+import { TotalLimit } from './total-limit.ts';
 import { checkSourceVm } from './vm-schema.ts';
 
 /**
@@ -123,7 +125,8 @@ export class MigrationSource extends Migration {
 
   async #migrate(signal: AbortSignal): Promise<MigrationResult> {
     try {
-      const result = await this.#run(signal);
+      using limit = new TotalLimit(totalTimeoutMs(this.#options), () => this.statistics.phase);
+      const result = await this.#run(AbortSignal.any([signal, limit.signal]));
       this.statistics.status = 'completed';
       return { ...result, ...this.current, status: 'completed' };
     } catch (error) {
@@ -258,6 +261,7 @@ export class MigrationSource extends Migration {
       pinAll,
       commit: this.#options.commit !== 'off',
       sparse: true,
+      alive: true,
       ramBytes: totalBytes(this.#vm.blocks),
     };
   }

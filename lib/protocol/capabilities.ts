@@ -29,6 +29,7 @@ const FLAG_COMMIT = 0x1;
 const FLAG_PIN_BUDGET = 0x2;
 const FLAG_SPARSE = 0x4;
 const FLAG_REASON = 0x8;
+const FLAG_ALIVE = 0x10;
 const U64_MAX = (1n << 64n) - 1n;
 
 export interface Capabilities {
@@ -49,6 +50,8 @@ export interface Offer {
    * marks registrations that it will write throughout, which alone are worth touching ahead. Default false.
    */
   readonly sparse?: boolean;
+  /** The source says ALIVE when it has had nothing else to say for some seconds. Default false. */
+  readonly alive?: boolean;
 }
 
 export interface SourceOffer extends Offer {
@@ -71,6 +74,7 @@ export interface Agreed {
   readonly sparse: boolean;
   /** An ERROR may say why (reason.ts). */
   readonly reasons: boolean;
+  readonly alive: boolean;
   /** The destination's budget, which the source keeps to. Absent: it has none, or the source knows nothing of budgets. */
   readonly pinBudget?: bigint;
   /** The peer sent our tail: it is one of ours, not QEMU. */
@@ -153,20 +157,18 @@ const bytesOf = (peer: Capabilities): bigint | undefined =>
   hasFlag(peer, FLAG_PIN_BUDGET) ? peer.extension?.bytes : undefined;
 
 function extensionOf(
-  uses: { commit: boolean; sparse?: boolean; reasons: boolean },
+  uses: { commit: boolean; sparse?: boolean; alive?: boolean; reasons: boolean },
   bytes: bigint | undefined,
   checked: boolean,
 ): Extension {
-  const commit = uses.commit ? FLAG_COMMIT : 0;
-  const sparse = uses.sparse ? FLAG_SPARSE : 0;
-  const reason = uses.reasons ? FLAG_REASON : 0;
-  const budget = bytes === undefined ? 0 : FLAG_PIN_BUDGET;
-  return {
-    version: EXTENSION_VERSION,
-    flags: commit | sparse | reason | budget,
-    ...(bytes !== undefined && { bytes }),
-    checked,
-  };
+  const flags = [
+    uses.commit ? FLAG_COMMIT : 0,
+    uses.sparse ? FLAG_SPARSE : 0,
+    uses.reasons ? FLAG_REASON : 0,
+    uses.alive ? FLAG_ALIVE : 0,
+    bytes === undefined ? 0 : FLAG_PIN_BUDGET,
+  ].reduce((all, flag) => all | flag, 0);
+  return { version: EXTENSION_VERSION, flags, ...(bytes !== undefined && { bytes }), checked };
 }
 
 function hasFlag({ extension }: Capabilities, flag: number): boolean {
@@ -180,6 +182,7 @@ function agree(peer: Capabilities, offer: Offer, pinBudget: bigint | undefined):
     commit: offer.commit && hasFlag(peer, FLAG_COMMIT),
     sparse: offer.sparse === true && hasFlag(peer, FLAG_SPARSE),
     reasons: hasFlag(peer, FLAG_REASON),
+    alive: offer.alive === true && hasFlag(peer, FLAG_ALIVE),
     ...(pinBudget === undefined ? {} : { pinBudget }),
     extended: peer.extension !== undefined,
   };

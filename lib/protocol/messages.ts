@@ -3,7 +3,8 @@
  *
  *     len u32 | type u32 | repeat u32 | padding u32 | data (len bytes)
  *
- * COMMIT and COMMITTED (commit.ts) are an extension of ours, sent only after both ends have agreed on it (capabilities.ts).
+ * COMMIT and COMMITTED (commit.ts) are an extension of ours, sent only after both ends have agreed on it (capabilities.ts). So is ALIVE: the
+ * source says it in its turn when it has had nothing else to say for some seconds.
  */
 import type { Commit, Committed } from './commit.ts';
 
@@ -34,12 +35,18 @@ export const CONTROL_TYPE = {
   UNREGISTER_FINISHED: 11,
   COMMIT: 0x100,
   COMMITTED: 0x101,
+  ALIVE: 0x102,
 } as const;
 
 export type ControlType = keyof typeof CONTROL_TYPE;
 
 /** Types whose data portion is empty. */
-export type EmptyType = 'READY' | 'RAM_BLOCKS_REQUEST' | 'REGISTER_FINISHED' | 'UNREGISTER_FINISHED';
+export type EmptyType =
+  | 'READY'
+  | 'RAM_BLOCKS_REQUEST'
+  | 'REGISTER_FINISHED'
+  | 'UNREGISTER_FINISHED'
+  | 'ALIVE';
 
 /**
  * A command to register or to unregister (24 bytes). REGISTER: `key` is an address in the destination's ram_addr space and the

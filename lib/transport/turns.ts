@@ -5,7 +5,7 @@
 import { MigrationError } from '../errors.ts';
 import type { SentDigest } from '../protocol/commit.ts';
 import type { ControlMessage } from '../protocol/control.ts';
-import type { Connection } from './connection.ts';
+import type { Connection, Received } from './connection.ts';
 
 export type MessageOf<T extends ControlMessage['type']> = ControlMessage & { readonly type: T };
 
@@ -21,6 +21,11 @@ export class SourceTurns {
   readonly #limits: TurnLimits;
   readonly #account: SentDigest;
   #ready = false;
+  /** Messages under way, with their answers. */
+  #talking = 0;
+  #spokeAt = performance.now();
+  /** An ALIVE under way; never rejects. */
+  #alive: Promise<void> | undefined;
 
   /** `account` is kept of every message sent, but COMMIT. */
   constructor(connection: Connection, limits: TurnLimits, account: SentDigest) {
@@ -30,28 +35,66 @@ export class SourceTurns {
   }
 
   /** Waits until the destination is about to receive: then it has dealt with everything sent before. */
-  async ready(): Promise<void> {
+  ready(): Promise<void> {
+    return this.#talk(() => this.#takeReady());
+  }
+
+  async #takeReady(): Promise<void> {
     if (this.#ready) return;
     await this.#receive('READY');
     this.#ready = true;
   }
 
   /** Sends one message in its turn. */
-  async send(message: ControlMessage, limits = this.#limits): Promise<void> {
-    await this.ready();
+  send(message: ControlMessage, limits = this.#limits): Promise<void> {
+    return this.#talk(() => this.#say(message, limits));
+  }
+
+  /**
+   * Sends ALIVE, if for `quietMs` nothing was sent and the destination waits for a message. Else there is no need to: it is heard from
+   * soon, or has to say something itself. Beside all other calls; never rejects.
+   */
+  alive(quietMs: number): Promise<void> {
+    const idle = this.#talking === 0 && performance.now() - this.#spokeAt >= quietMs;
+    const allowed = this.#ready || this.#connection.waiting?.type === 'READY';
+    if (!idle || !allowed || this.#alive) return Promise.resolve();
+    this.#alive = this.#say({ type: 'ALIVE' }, this.#limits)
+      .catch(() => {}) // the next message meets the same failure and tells of it
+      .finally(() => {
+        this.#alive = undefined;
+      });
+    return this.#alive;
+  }
+
+  async #say(message: ControlMessage, limits: TurnLimits): Promise<void> {
+    await this.#takeReady();
     this.#ready = false;
     const bytes = await this.#connection.send(message, limits);
+    this.#spokeAt = performance.now();
     if (message.type !== 'COMMIT') this.#account.add(bytes, message);
   }
 
+  /** Nothing else may be said meanwhile. */
+  async #talk<T>(talk: () => Promise<T>): Promise<T> {
+    this.#talking += 1;
+    try {
+      await this.#alive;
+      return await talk();
+    } finally {
+      this.#talking -= 1;
+    }
+  }
+
   /** Sends a request in its turn and takes its answer, within other limits than the usual ones where these are given. */
-  async request<T extends ControlMessage['type']>(
+  request<T extends ControlMessage['type']>(
     message: ControlMessage,
     answer: T,
     limits = this.#limits,
   ): Promise<MessageOf<T>> {
-    await this.send(message, limits);
-    return this.#receive(answer, limits);
+    return this.#talk(async () => {
+      await this.#say(message, limits);
+      return this.#receive(answer, limits);
+    });
   }
 
   async #receive<T extends ControlMessage['type']>(type: T, limits = this.#limits): Promise<MessageOf<T>> {
@@ -69,24 +112,29 @@ export class DestinationTurns {
   readonly #connection: Connection;
   readonly #limits: TurnLimits;
   readonly #account: SentDigest;
+  #first: Received | undefined;
 
-  /** `account` is kept of every message received, but COMMIT. */
-  constructor(connection: Connection, limits: TurnLimits, account: SentDigest) {
+  /** `account` is kept of every message received, but COMMIT. `first`: a message that came before, in a turn given to it. */
+  constructor(connection: Connection, limits: TurnLimits, account: SentDigest, first?: Received) {
     this.#connection = connection;
     this.#limits = limits;
     this.#account = account;
+    this.#first = first;
   }
 
   /** Says READY and takes the message that it allows, which may take `timeoutMs` instead of what is usual. */
   async next(timeoutMs = this.#limits.timeoutMs): Promise<ControlMessage> {
-    await this.#connection.send({ type: 'READY' }, this.#limits);
-    const { message, bytes } = await this.#connection.receive({
-      ...this.#limits,
-      timeoutMs,
-      what: 'the source’s next message',
-    });
+    const { message, bytes } = await this.#receive(timeoutMs);
     if (message.type !== 'COMMIT') this.#account.add(bytes, message);
     return message;
+  }
+
+  async #receive(timeoutMs: number): Promise<Received> {
+    const first = this.#first;
+    this.#first = undefined;
+    if (first) return first;
+    await this.#connection.send({ type: 'READY' }, this.#limits);
+    return this.#connection.receive({ ...this.#limits, timeoutMs, what: 'the source’s next message' });
   }
 
   /** Answers a request. */

@@ -7,7 +7,6 @@ import { receiving } from '../support/receiving.ts';
 import { ScriptedSource, type Stage } from '../support/scripted-source.ts';
 
 const STAGES: readonly { stage: Stage; phase: Phase }[] = [
-  { stage: 'connected', phase: 'setup' },
   { stage: 'start-hook', phase: 'setup' },
   { stage: 'announced', phase: 'setup' },
   { stage: 'setup-done', phase: 'setup' },

@@ -1,19 +1,10 @@
 /** A destination to which peers come that are no sources. */
 import { describe, expect, it } from 'vitest';
+import { honestMigration } from '../support/honest-source.ts';
 import { privateData } from '../support/raw-control.ts';
 import { RawPeer, withDeadline } from '../support/raw-iwarp.ts';
-import { type Receiving, receiving } from '../support/receiving.ts';
+import { receiving } from '../support/receiving.ts';
 import { ScriptedSource } from '../support/scripted-source.ts';
-
-/** A whole migration by an honest source: the destination must have gone on waiting for it. */
-async function honestMigration(received: Receiving): Promise<void> {
-  await using source = await ScriptedSource.connect(received.port, { commit: true });
-  await source.reach('stream-done');
-  await source.say('COMMIT', source.account.commit());
-  expect((await source.expect('COMMITTED')).data.readUInt32BE(0)).toBe(0);
-  source.peer.finish();
-  expect(await withDeadline(received.result, 'the result')).toMatchObject({ outcome: 'committed' });
-}
 
 const REFUSED = [
   { name: 'version 0', data: privateData({ version: 0 }) },

@@ -40,7 +40,7 @@ const WRITES: readonly Case[] = [
   },
   {
     name: 'a WRITE before there are blocks',
-    stage: 'connected',
+    stage: 'start-hook',
     send: (s) => s.peer.write(0, 0n, page),
     ...access,
     phase: 'setup',
@@ -117,10 +117,10 @@ const SEGMENTS: readonly Case[] = [
   },
   {
     name: 'a segment that does not continue the one before',
-    stage: 'connected',
+    stage: 'start-hook',
     send: (s) => {
-      s.peer.frame(untaggedSegment({ ...send(1), last: false }, page));
-      s.peer.frame(untaggedSegment({ ...send(1), offset: 8192 }, page));
+      s.peer.frame(untaggedSegment({ ...send(2), last: false }, page));
+      s.peer.frame(untaggedSegment({ ...send(2), offset: 8192 }, page));
     },
     ...wire,
     phase: 'setup',

@@ -43,6 +43,7 @@ describe('captured private data', () => {
       commit: false,
       sparse: false,
       reasons: false,
+      alive: false,
       extended: false,
     });
     expect(acceptCapabilities(reply, ALL)).toEqual(answered.agreed);
@@ -59,9 +60,9 @@ describe('requestCapabilities', () => {
 });
 
 describe('two ends of ours', () => {
-  const flags = { pinAll: fc.boolean(), commit: fc.boolean(), sparse: fc.boolean() };
+  const flags = { pinAll: fc.boolean(), commit: fc.boolean(), sparse: fc.boolean(), alive: fc.boolean() };
   const bytes = fc.bigInt(0n, U64);
-  const requiredKeys = ['pinAll', 'commit', 'sparse'] as const;
+  const requiredKeys = ['pinAll', 'commit', 'sparse', 'alive'] as const;
   const sourceOffer = fc.record({ ...flags, ramBytes: bytes }, { requiredKeys: [...requiredKeys] });
   const destinationOffer = fc.record({ ...flags, pinBudget: bytes }, { requiredKeys: [...requiredKeys] });
   it('agree on what both want, whatever zeros the provider appends', () => {
@@ -77,6 +78,7 @@ describe('two ends of ours', () => {
           commit: source.commit && destination.commit,
           sparse: source.sparse && destination.sparse,
           reasons: true,
+          alive: source.alive && destination.alive,
           ...(source.ramBytes !== undefined && destination.pinBudget !== undefined
             ? { pinBudget: destination.pinBudget }
             : {}),
@@ -181,6 +183,7 @@ describe('a pin budget', () => {
       commit: true,
       sparse: false,
       reasons: false,
+      alive: false,
       extended: true,
     });
   });
@@ -297,6 +300,7 @@ describe('acceptCapabilities', () => {
       commit: false,
       sparse: false,
       reasons: false,
+      alive: false,
       extended: true,
     });
   });
