@@ -298,9 +298,12 @@ describe('a migration that is ended in the middle', () => {
     expect(await readdir(at)).toEqual([]);
   });
 
-  it.each([['--crc'], []])(
-    'by a file of RAM that is cut short under it %s: the source ends with 6 and says which',
-    async (...options) => {
+  it.each([
+    { crc: 'on', options: ['--crc'] },
+    { crc: 'off', options: [] },
+  ])(
+    'by a file of RAM that is cut short under it, CRC $crc: the source ends with 6 and says which',
+    async ({ options }) => {
       const own = join(await folder(), 'vm');
       await (await syntheticImage(own, [{ name: 'pc.ram', length: 32n * MIB, fill: 'random' }])).close();
       const { at, receiver, sender } = await midway(own, ...options);
