@@ -8,6 +8,8 @@ import { step } from './destination-machine.ts';
 
 /** Peers that may wait for their turn. An honest one gives up after its own connect timeout, ten seconds. */
 const MOST_WAITING = 32;
+/** What a peer has to say its first message when others wait for its place. A QEMU with much RAM prepares for a moment before it speaks. */
+const GIVE_WAY_MS = 3_000;
 
 /** A source that has shown that it is one. */
 export interface AdmittedSource {
@@ -30,7 +32,7 @@ interface GateSettings {
 /**
  * Where peers come in: the first that says what a source says is served. A port that anybody can reach is reached by strangers too, so
  * they are let in side by side: one that says nothing, or goes away, is dropped and keeps nobody waiting. Peers that come before a source
- * is waited for, or while others are let in, wait in a queue.
+ * is waited for, or while as many others are let in as may be, wait in a queue; whoever is connected and silent gives way to them.
  */
 export class SourceGate {
   readonly #settings: GateSettings;
@@ -38,6 +40,9 @@ export class SourceGate {
   /** Aborted when nobody is let in any more: one was admitted, or the wait has ended. */
   readonly #shut = new AbortController();
   readonly #farewells = new Set<Promise<void>>();
+  /** Connected peers that have not spoken, and since when; the first is the one that came first. */
+  readonly #silent = new Map<AbortController, number>();
+  #giveWay: NodeJS.Timeout | undefined;
   #letIn = 0;
   #admit: ((source: AdmittedSource) => void) | undefined;
   #admitted: AdmittedSource | undefined;
@@ -82,6 +87,7 @@ export class SourceGate {
     if (!this.#shut.signal.aborted) {
       this.#shut.abort(new MigrationError('CANCELLED', 'listen', 'another source came first'));
     }
+    clearTimeout(this.#giveWay);
     for (const incoming of this.#waiting.splice(0)) this.#refuse(incoming);
   }
 
@@ -92,7 +98,11 @@ export class SourceGate {
   }
 
   #letNextIn(): void {
-    if (!this.#admit || this.#letIn >= this.#settings.atOnce) return;
+    if (!this.#admit) return;
+    if (this.#letIn >= this.#settings.atOnce) {
+      this.#makeRoom();
+      return;
+    }
     const incoming = this.#waiting.shift();
     if (!incoming) return;
     this.#letIn += 1;
@@ -103,6 +113,22 @@ export class SourceGate {
       }),
     );
     this.#letNextIn();
+  }
+
+  /** The peer that has been silent longest loses its place, once it has had its time. */
+  #makeRoom(): void {
+    clearTimeout(this.#giveWay);
+    const [oldest] = this.#silent;
+    if (this.#waiting.length === 0 || oldest === undefined) return;
+    const [peer, since] = oldest;
+    const left = since + GIVE_WAY_MS - performance.now();
+    if (left > 0) {
+      this.#giveWay = setTimeout(() => this.#makeRoom(), left);
+      return;
+    }
+    this.#silent.delete(peer);
+    const why = `it has said nothing for ${GIVE_WAY_MS / 1000} s, and others wait`;
+    peer.abort(new MigrationError('TIMEOUT', 'negotiate', why));
   }
 
   /** Nothing here may throw: whoever came is a stranger until it has spoken. */
@@ -124,12 +150,20 @@ export class SourceGate {
     }
   }
 
-  async #firstMessage(connection: Connection, signal: AbortSignal): Promise<Received> {
+  async #firstMessage(connection: Connection, shut: AbortSignal): Promise<Received> {
+    const silence = new AbortController();
+    const signal = AbortSignal.any([shut, silence.signal]);
     const limits = { timeoutMs: this.#settings.timeoutMs, signal };
-    await connection.send({ type: 'READY' }, limits);
-    const first = await connection.receive({ ...limits, what: 'the source’s first message' });
-    requireFirst(first.message);
-    return first;
+    this.#silent.set(silence, performance.now());
+    this.#letNextIn();
+    try {
+      await connection.send({ type: 'READY' }, limits);
+      const first = await connection.receive({ ...limits, what: 'the source’s first message' });
+      requireFirst(first.message);
+      return first;
+    } finally {
+      this.#silent.delete(silence);
+    }
   }
 
   #say(incoming: IncomingConnection, error: unknown): void {
