@@ -106,7 +106,7 @@ struct ConnectionOptions {
 // Counters that a provider keeps while it runs; read from any thread.
 struct Counters {
   std::atomic<uint64_t> bytes_sent{0};      // wire bytes
-  std::atomic<uint64_t> bytes_received{0};  // wire bytes
+  std::atomic<uint64_t> bytes_received{0};  // wire bytes; on a device those of messages only
   std::atomic<uint64_t> write_bytes_placed{0};
   // Bytes of messages of this connection, without headers: what the peer has got done. Of a device's WRITEs
   // nobody is told.

@@ -50,7 +50,7 @@ describe('the command line', () => {
 
   it('gives send its options', async () => {
     const line =
-      'send vm rdma:h:1 --pin-all --max-bandwidth 500M --verify --provider iwarp --commit require --json';
+      'send vm rdma:h:1 --pin-all --max-bandwidth 500M --verify --provider iwarp --commit require --total-timeout 90 --json';
     expect(await parse(...line.split(' '))).toEqual([
       'send',
       'vm',
@@ -61,6 +61,7 @@ describe('the command line', () => {
         verify: true,
         provider: 'iwarp',
         commit: 'require',
+        totalTimeout: 90_000,
         json: true,
       },
     ]);
