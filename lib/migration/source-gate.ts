@@ -19,6 +19,15 @@ export interface AdmittedSource {
   readonly first: Received;
 }
 
+/** A peer that is connected and has not spoken. */
+interface Silent {
+  readonly host: string;
+  /** `performance.now()` */
+  readonly since: number;
+  /** Its host has asked for another connection meanwhile. */
+  twin: boolean;
+}
+
 interface GateSettings {
   /** @throws MigrationError when the peer is none that can be served */
   readonly answer: (privateData: Uint8Array) => { reply: Uint8Array; agreed: Agreed };
@@ -40,8 +49,8 @@ export class SourceGate {
   /** Aborted when nobody is let in any more: one was admitted, or the wait has ended. */
   readonly #shut = new AbortController();
   readonly #farewells = new Set<Promise<void>>();
-  /** Connected peers that have not spoken, and since when; the first is the one that came first. */
-  readonly #silent = new Map<AbortController, number>();
+  /** Connected peers that have not spoken; the first is the one that came first. */
+  readonly #silent = new Map<AbortController, Silent>();
   #giveWay: NodeJS.Timeout | undefined;
   #letIn = 0;
   #admit: ((source: AdmittedSource) => void) | undefined;
@@ -53,6 +62,8 @@ export class SourceGate {
 
   /** Takes a peer, or refuses it when too many wait or nobody is let in any more. */
   come(incoming: IncomingConnection): void {
+    const host = hostOf(incoming.peerAddress);
+    for (const silent of this.#silent.values()) silent.twin ||= silent.host === host;
     if (this.#shut.signal.aborted || this.#waiting.length >= MOST_WAITING) {
       this.#refuse(incoming);
     } else {
@@ -120,7 +131,7 @@ export class SourceGate {
     clearTimeout(this.#giveWay);
     const [oldest] = this.#silent;
     if (this.#waiting.length === 0 || oldest === undefined) return;
-    const [peer, since] = oldest;
+    const [peer, { since }] = oldest;
     const left = since + GIVE_WAY_MS - performance.now();
     if (left > 0) {
       this.#giveWay = setTimeout(() => this.#makeRoom(), left);
@@ -139,7 +150,7 @@ export class SourceGate {
       const { reply, agreed } = this.#settings.answer(incoming.privateData);
       connection = await incoming.accept(reply, signal);
       connection.tellsReasons = agreed.reasons;
-      const first = await this.#firstMessage(connection, signal);
+      const first = await this.#firstMessage(incoming, connection, signal);
       throwIfAborted(signal, 'negotiate');
       this.#admitted = { connection, agreed, first };
       this.#admit?.(this.#admitted);
@@ -150,17 +161,24 @@ export class SourceGate {
     }
   }
 
-  async #firstMessage(connection: Connection, shut: AbortSignal): Promise<Received> {
+  async #firstMessage(
+    incoming: IncomingConnection,
+    connection: Connection,
+    shut: AbortSignal,
+  ): Promise<Received> {
     const silence = new AbortController();
+    const silent = { host: hostOf(incoming.peerAddress), since: performance.now(), twin: false };
     const signal = AbortSignal.any([shut, silence.signal]);
     const limits = { timeoutMs: this.#settings.timeoutMs, signal };
-    this.#silent.set(silence, performance.now());
+    this.#silent.set(silence, silent);
     this.#letNextIn();
     try {
       await connection.send({ type: 'READY' }, limits);
       const first = await connection.receive({ ...limits, what: 'the source’s first message' });
       requireFirst(first.message);
       return first;
+    } catch (error) {
+      throw silent.twin && !shut.aborted ? wantedAnother(error) : error;
     } finally {
       this.#silent.delete(silence);
     }
@@ -171,11 +189,7 @@ export class SourceGate {
   }
 
   /** Nobody waits for a peer to take its refusal, or it would keep the next source out for that time. */
-  #sendAway(
-    incoming: IncomingConnection,
-    connection: Connection | undefined,
-    failure: MigrationError,
-  ): void {
+  #sendAway(incoming: IncomingConnection, connection: Connection | undefined, failure: MigrationError): void {
     if (connection) this.#keep(connection.fail(failure));
     else this.#refuse(incoming);
   }
@@ -196,3 +210,20 @@ function requireFirst(message: ControlMessage): void {
   if (action.do === 'feed-stream') return;
   throw new MigrationError('PROTOCOL_ERROR', 'negotiate', `its first message is ${message.type}`);
 }
+
+/**
+ * A QEMU with a return path opens a second connection for it before it says anything on the first (QEMU 7.2 with postcopy-ram or
+ * dirty-bitmaps, from 8.0 on with return-path too), and gives up when it does not get one. Nothing else tells that at this end.
+ */
+function wantedAnother(error: unknown): MigrationError {
+  const cause = toMigrationError(error, 'negotiate');
+  return new MigrationError(
+    cause.code,
+    'negotiate',
+    `${cause.message}. Its host asked for a second connection before it said anything: if it is a QEMU, it has the capability return-path, ` +
+      'postcopy-ram or dirty-bitmaps on, and waits there for answers that nothing here gives. Switch these off at the source',
+    { cause, details: cause.details },
+  );
+}
+
+const hostOf = (address: string): string => address.slice(0, address.lastIndexOf(':'));
