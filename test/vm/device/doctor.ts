@@ -48,8 +48,7 @@ export function expectText(text: string | undefined, ...wanted: readonly (string
 }
 
 /** What it says of the device, which must have proved itself. */
-export async function expectProvenDevice(): Promise<string> {
-  const { ready, check: find } = await doctor();
+export function expectProven({ ready, check: find }: Report): string {
   const { status, found, notes = [] } = find('rdma-device');
   if (!ready || find('provider-verbs').status !== 'ok' || status !== 'ok')
     throw new Error(`the device is ${status}: ${found}`);

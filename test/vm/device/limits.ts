@@ -3,7 +3,7 @@ import type { Device } from '../arguments.ts';
 import { expectOk, expectTypedError } from '../interop/scene.ts';
 import { GUEST_ADDRESS } from '../job.ts';
 import type { NamedCase } from '../report.ts';
-import { doctor, expectProvenDevice, expectText } from './doctor.ts';
+import { doctor, expectProven, expectText } from './doctor.ts';
 import { expectSame, MIB, Pair, type Stage, sourceImage } from './pair.ts';
 
 const LARGE = 16n * MIB;
@@ -14,8 +14,9 @@ const LIMIT =
 const LIMIT_BYTES = 8 * 2 ** 20;
 
 async function advised(): Promise<string> {
-  const device = await expectProvenDevice();
-  const { status, found, remedy } = (await doctor()).check('locked-memory');
+  const report = await doctor();
+  const device = expectProven(report);
+  const { status, found, remedy } = report.check('locked-memory');
   if (status !== 'warning') throw new Error(`locked memory is ${status}: ${found}`);
   expectText(remedy, 'ulimit -l unlimited', 'LimitMEMLOCK');
   return `${found}; ${device}`;

@@ -29,6 +29,15 @@ mount_checkout() {
     -o lowerdir=/run/checkout/lower,upperdir=/run/checkout/upper,workdir=/run/checkout/work || give_up 'cannot mount the checkout'
 }
 
+# What memory.ts has packed lies over the shares, in memory.
+load_memory() {
+  [ -f /run/bench/memory.tar ] || return
+  for folder in dist node_modules build/node build/Release; do
+    mount -t tmpfs tmpfs "$CHECKOUT/$folder" || give_up "cannot cover $folder"
+  done
+  tar -xf /run/bench/memory.tar -C "$CHECKOUT" || give_up 'cannot unpack memory.tar'
+}
+
 set_up_network() {
   hostname bench
   ip link set lo up
@@ -66,6 +75,7 @@ drain() { # PID...
 }
 
 mount_checkout
+load_memory
 mount_share modules /lib/modules
 set_up_network
 set_up_device

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import type { Device, Forward } from '../arguments.ts';
 import { GUEST_ADDRESS } from '../job.ts';
 import { runCases } from '../report.ts';
-import { matrix, type Place } from './matrix.ts';
+import { matrix, type Place, times } from './matrix.ts';
 import { localEnd } from './our-end.ts';
 import { RemoteEnd } from './remote-end.ts';
 
@@ -18,6 +18,8 @@ export interface InsideSettings {
   readonly verbs: boolean;
   /** Run only cases whose name has this text. */
   readonly only: string;
+  /** The bench in place of the cases. */
+  readonly times: boolean;
 }
 
 async function places(settings: InsideSettings, folder: string): Promise<Place[]> {
@@ -37,9 +39,9 @@ async function main(settings: InsideSettings): Promise<number> {
   const ports = settings.forward.map(({ guest }) => guest);
   let next = 0;
   const nextPort = () => ports[next++ % ports.length] ?? 4444;
-  const cases = matrix(settings.device, await places(settings, folder));
+  const cases = (settings.times ? times : matrix)(settings.device, await places(settings, folder));
   const wanted = cases.filter(({ name }) => name.includes(settings.only));
-  return runCases(settings.device, wanted, { folder, nextPort });
+  return runCases(`${settings.device}, interop`, wanted, { folder, nextPort });
 }
 
 process.exit(await main(JSON.parse(process.argv[2] ?? '{}') as InsideSettings));

@@ -1,4 +1,4 @@
-/** `npm run vm:interop -- [--device siw|rxe] [--only TEXT] [--verbs]`: the interop matrix alone, or a part of it. */
+/** `npm run vm:interop -- [--device siw|rxe] [--only TEXT] [--verbs] [--times]`: the interop matrix alone, a part of it, or its bench. */
 import { parseArgs } from 'node:util';
 import { BenchError } from '../failures.ts';
 import { interruptSignal } from '../interrupt.ts';
@@ -13,12 +13,13 @@ async function main(): Promise<number> {
       device: { type: 'string', default: 'siw' },
       only: { type: 'string', default: '' },
       verbs: { type: 'boolean', default: false },
+      times: { type: 'boolean', default: false },
     },
   });
   const device = values.device === 'rxe' ? 'rxe' : 'siw';
   const bench = await ensureBench(say);
-  const { only, verbs } = values;
-  return runInterop(bench, { device, only, verbs, signal: interruptSignal() });
+  const { only, verbs, times } = values;
+  return runInterop(bench, { device, only, verbs, times }, interruptSignal());
 }
 
 process.exit(

@@ -42,7 +42,6 @@ function withOurs({ name, end }: Place): NamedCase<Scene>[] {
       name: `${ours} → QEMU, ${mode(pinAll)}`,
       run: toQemu(oursToQemu(end, image(pinAll), pinAll)),
     })),
-    { name: `${ours} → QEMU, time without and with pin-all`, run: spanTimes(end) },
     { name: `${ours} → QEMU with more RAM`, run: toQemu(mismatch(end, image(false))) },
     { name: `${ours} → QEMU that is killed`, run: toQemu(killedTarget(end, image(false))) },
     { name: `QEMU → ${ours}, return-path on`, run: returnPath(end) },
@@ -57,4 +56,12 @@ export function matrix(device: Device, places: readonly Place[]): NamedCase<Scen
     ...BOTH.map((pinAll) => ({ name: `QEMU → QEMU, ${mode(pinAll)}`, run: again(qemuToQemu(pinAll)) })),
     ...places.flatMap(withOurs),
   ].map(({ name, run }) => ({ name: `${device}: ${name}`, run }));
+}
+
+/** What registration by spans costs: figures, no verdict. */
+export function times(device: Device, places: readonly Place[]): NamedCase<Scene>[] {
+  return places.map(({ name, end }) => ({
+    name: `${device}: rdma-migrate ${name} → QEMU, time without and with pin-all`,
+    run: spanTimes(end),
+  }));
 }

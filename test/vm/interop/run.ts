@@ -18,13 +18,14 @@ export interface InteropOptions {
   readonly verbs: boolean;
   /** Run only cases whose name has this text. */
   readonly only?: string;
-  readonly signal?: AbortSignal;
+  /** Measure, with the bench of spans.ts, instead of running the cases. */
+  readonly times?: boolean;
 }
 
 /** One for each migration into QEMU, so that no case meets a port that the one before has just left. */
 const GUEST_PORTS = Array.from({ length: 24 }, (_, index) => 4440 + index);
 const TIMEOUT_MS = 45 * 60_000;
-const MEMORY_MIB = 6144;
+export const MEMORY_MIB = 6144;
 
 /** Ports that are free now; the VM takes them within a second. */
 async function freePorts(count: number): Promise<number[]> {
@@ -40,34 +41,45 @@ async function forwards(): Promise<Forward[]> {
   return GUEST_PORTS.map((guest, index) => ({ host: ports[index] as number, guest }));
 }
 
-async function runInside(bench: Bench, options: InteropOptions, settings: InsideSettings): Promise<number> {
-  const inside = relative(CHECKOUT, fileURLToPath(new URL('inside.js', import.meta.url)));
-  return runInMachine(bench, {
-    device: options.device,
-    memoryMiB: MEMORY_MIB,
-    forward: settings.forward,
-    unprivileged: false,
-    timeoutMs: TIMEOUT_MS,
-    verbose: false,
-    command: ['node', inside, JSON.stringify(settings)],
-    stdout: process.stdout,
-    stderr: process.stderr,
-    ...(options.signal && { signal: options.signal }),
-  });
-}
-
-/** @returns the exit code: 0 when all cases passed */
-export async function runInterop(bench: Bench, options: InteropOptions): Promise<number> {
-  const { device, verbs, only = '' } = options;
+/** Serves our end outside and finds ports, while `work` runs the matrix in a VM with these settings. */
+export async function withInteropSettings<T>(
+  { device, verbs, only = '', times = false }: InteropOptions,
+  work: (settings: InsideSettings) => Promise<T>,
+): Promise<T> {
   const folder = await mkdtemp(join(tmpdir(), 'rdma-migrate-interop-'));
   await using ours = await localEnd({ folder, provider: 'iwarp', address: '127.0.0.1' });
   const server = await serveEnd(ours);
   // iWARP is plain TCP and passes QEMU's user networking; RoCE is not.
   const control = device === 'siw' ? { control: server.port } : {};
   try {
-    return await runInside(bench, options, { device, verbs, only, forward: await forwards(), ...control });
+    return await work({ device, verbs, only, times, forward: await forwards(), ...control });
   } finally {
     server.close();
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+/** The command that runs the matrix in the VM. */
+export function interopCommand(settings: InsideSettings): string[] {
+  const inside = relative(CHECKOUT, fileURLToPath(new URL('inside.js', import.meta.url)));
+  return ['node', inside, JSON.stringify(settings)];
+}
+
+/** @returns the exit code: 0 when all cases passed */
+export function runInterop(bench: Bench, options: InteropOptions, signal?: AbortSignal): Promise<number> {
+  return withInteropSettings(options, (settings) =>
+    runInMachine(bench, {
+      device: options.device,
+      memoryMiB: MEMORY_MIB,
+      forward: settings.forward,
+      unprivileged: false,
+      timeoutMs: TIMEOUT_MS,
+      verbose: false,
+      command: interopCommand(settings),
+      stdout: process.stdout,
+      stderr: process.stderr,
+      inMemory: true,
+      ...(signal && { signal }),
+    }),
+  );
 }

@@ -1,4 +1,7 @@
-/** What pin-all off costs: registration in long spans has to make up for it. */
+/**
+ * A bench: what pin-all off costs. Registration in long spans has to make up for it; that spans are long is a test of its own,
+ * which counts requests (test/migration/span-requests.test.ts).
+ */
 
 import type { Qemu } from '../../../examples/qemu/qemu.ts';
 import { evenOnSiw } from './again.ts';
@@ -8,10 +11,8 @@ import { type Case, expectCompleted, expectOk, listen, type Scene, unique, withV
 
 /** Nearly all of RAM is data: zero pages would be left out without pin-all, and the two would not move the same. */
 const SIZE = { ramBytes: 128 * MIB, regionBytes: 112 * MIB };
-/** On a machine that does other things it takes some rounds until both modes had a quiet one. */
-const ROUNDS = { least: 3, most: 8 };
-const QEMU_ROUNDS = { least: 1, most: 1 };
-const MAX_RATIO = 1.15;
+const ROUNDS = 3;
+const QEMU_ROUNDS = 1;
 const MODES = [false, true] as const;
 
 /** What else the machine does makes a migration longer, and nothing makes it shorter than it takes. */
@@ -44,17 +45,12 @@ function sendTime(scene: Scene, ours: OurEnd, image: string, pinAll: boolean): P
   );
 }
 
-/** In turn, so that what else the machine does falls on both modes alike. Ends early when the two are near each other. */
-async function inTurn(
-  { least, most }: typeof ROUNDS,
-  time: (pinAll: boolean) => Promise<number>,
-): Promise<[number, number]> {
+/** In turn, so that what else the machine does falls on both modes alike. */
+async function inTurn(rounds: number, time: (pinAll: boolean) => Promise<number>): Promise<[number, number]> {
   const times: [number[], number[]] = [[], []];
-  for (let round = 1; ; round++) {
+  for (let round = 0; round < rounds; round++)
     for (const pinAll of MODES) times[Number(pinAll) as 0 | 1].push(await time(pinAll));
-    const [dynamic, pinned] = [shortest(times[0]), shortest(times[1])];
-    if (round >= most || (round >= least && dynamic <= MAX_RATIO * pinned)) return [dynamic, pinned];
-  }
+  return [shortest(times[0]), shortest(times[1])];
 }
 
 async function withStoppedVm<T>(scene: Scene, work: (source: Qemu) => Promise<T>): Promise<T> {
@@ -84,10 +80,8 @@ export const spanTimes =
           }),
         );
       });
-      const ratio = dynamic / pinned;
-      const text =
-        `pin-all off ${dynamic} ms, on ${pinned} ms: ${ratio.toFixed(2)} times (at most ${MAX_RATIO}); ` +
-        `QEMU to QEMU: off ${qemuDynamic} ms, on ${qemuPinned} ms`;
-      if (!(ratio <= MAX_RATIO)) throw new Error(text);
-      return text;
+      return (
+        `pin-all off ${dynamic} ms, on ${pinned} ms: ${(dynamic / pinned).toFixed(2)} times; ` +
+        `QEMU to QEMU: off ${qemuDynamic} ms, on ${qemuPinned} ms`
+      );
     });

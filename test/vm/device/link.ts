@@ -1,0 +1,38 @@
+/** The VM's RDMA device, which tests take away and make again. */
+import { setTimeout } from 'node:timers/promises';
+import type { Device } from '../arguments.ts';
+import { GUEST_ADDRESS } from '../job.ts';
+import { run } from './pair.ts';
+
+/** The port needs a moment. */
+async function untilActive(): Promise<void> {
+  const deadline = performance.now() + 30_000;
+  for (;;) {
+    const links = await run('rdma', 'link');
+    if (links.includes('state ACTIVE')) return;
+    if (performance.now() > deadline) throw new Error(`the port does not come up: ${links}`);
+    await setTimeout(200);
+  }
+}
+
+export async function addDevice(device: Device): Promise<void> {
+  await run('rdma', 'link', 'add', `${device}0`, 'type', device, 'netdev', 'eth0');
+  await untilActive();
+}
+
+/**
+ * A fresh device on a port that is up, whatever was done to the one before. rxe of Linux 6.1 needs it after its port was down: it stops
+ * the queue pair of the connection manager when a message of its finds no route, and makes no connection from then on.
+ */
+export async function renewDevice(device: Device): Promise<void> {
+  await removeDevice(device);
+  await run('ip', 'link', 'set', 'eth0', 'up');
+  await run('ip', 'address', 'replace', `${GUEST_ADDRESS}/24`, 'dev', 'eth0');
+  await run('ip', 'route', 'replace', 'default', 'via', '10.0.2.2');
+  await addDevice(device);
+}
+
+/** It may be gone already. */
+export async function removeDevice(device: Device): Promise<void> {
+  if ((await run('rdma', 'link')).includes(`${device}0/`)) await run('rdma', 'link', 'delete', `${device}0`);
+}

@@ -1,0 +1,68 @@
+/** Runs in the VM: `inside.js SETTINGS`, as JSON: suites of test:vm, one after the other. Ends with 1 when one fails. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { CHECKOUT } from './checkout.ts';
+import { removeDevice, renewDevice } from './device/link.ts';
+import { interopCommand } from './interop/run.ts';
+import { FABRIC_BUILD, type Suite, type SuitesSettings } from './suites.ts';
+
+const NOBODY = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', '--inh-caps=-all'];
+/** Debian's default, which the tests expect: for processes of a user who may not raise it. */
+const LITTLE_LOCKABLE = ['prlimit', '--memlock=8388608:8388608'];
+const PROVIDER = 'RDMA_MIGRATE_PROVIDER=verbs';
+
+const TITLES = {
+  fabric: 'fabric suite, provider verbs',
+  limits: 'rdma-migrate with 8 MiB of lockable memory',
+  device: 'rdma-migrate at both ends',
+  interop: 'interop with stock QEMU',
+  without: 'a machine without rdma-core',
+} as const;
+
+function command(suite: Suite, { interop }: SuitesSettings): string[] {
+  const own = [
+    'node',
+    relative(CHECKOUT, fileURLToPath(new URL('device/inside.js', import.meta.url))),
+    suite,
+  ];
+  if (suite === 'fabric') {
+    const tests = ['--test-dir', FABRIC_BUILD, '-R', '^(fabric|verbs)', '--verbose', '--no-tests=error'];
+    return ['env', PROVIDER, 'ctest', ...tests];
+  }
+  if (suite === 'limits') return [...LITTLE_LOCKABLE, ...NOBODY, 'env', 'HOME=/tmp', ...own];
+  return suite === 'interop' ? interopCommand(interop) : own;
+}
+
+async function exitCode([program = '', ...args]: readonly string[]): Promise<number> {
+  const child = spawn(program, args, { cwd: CHECKOUT, stdio: ['ignore', 'inherit', 'inherit'] });
+  const [code] = (await once(child, 'close')) as [number | null];
+  return code ?? 1;
+}
+
+/** Each suite in a process of its own: what ends one, ends no other. */
+async function runSuite(suite: Suite, settings: SuitesSettings): Promise<boolean> {
+  console.log(`=== ${settings.device}: ${TITLES[suite]}`);
+  await (suite === 'without' ? removeDevice(settings.device) : renewDevice(settings.device));
+  return (await exitCode(command(suite, settings))) === 0;
+}
+
+async function main(settings: SuitesSettings): Promise<number> {
+  const said: string[] = [];
+  let failed = 0;
+  for (const suite of settings.suites) {
+    const started = performance.now();
+    const passed = await runSuite(suite, settings).catch((error: unknown) => {
+      console.log(`${suite} could not be run: ${error instanceof Error ? error.stack : error}`);
+      return false;
+    });
+    if (!passed) failed++;
+    const seconds = ((performance.now() - started) / 1000).toFixed(0);
+    said.push(`${passed ? 'passed' : 'FAILED'}: ${TITLES[suite]}, on ${settings.device}, ${seconds} s`);
+  }
+  for (const line of said) console.log(line);
+  return failed === 0 ? 0 : 1;
+}
+
+process.exit(await main(JSON.parse(process.argv[2] ?? '{}') as SuitesSettings));

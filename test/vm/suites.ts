@@ -1,0 +1,14 @@
+/** The suites of test:vm. */
+import type { InsideSettings } from './interop/inside.ts';
+
+/** In the order in which they run. `without` takes rdma-core away: last. */
+export const SUITES = ['fabric', 'limits', 'device', 'interop', 'without'] as const;
+export type Suite = (typeof SUITES)[number];
+
+export interface SuitesSettings {
+  readonly device: 'siw' | 'rxe';
+  readonly suites: readonly Suite[];
+  readonly interop: InsideSettings;
+}
+
+export const FABRIC_BUILD = 'build';
