@@ -1,13 +1,62 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 
+/** Tests that start no process, open no socket and wait for no clock: any number of them at a time. */
+const PURE = [
+  'test/protocol/**/*.test.ts',
+  'test/vm/**/*.test.ts',
+  'test/cli/{arguments,doctor,doctor-trackers,exit-codes,program,reporter}.test.ts',
+  'test/image/{manifest,reader,to-qemu,writer}.test.ts',
+  'test/memory/{classify,mapping,page-stream}.test.ts',
+  'test/migration/{bounds,convergence,destination-machine,guest-control,pinning,pre-copy,source-pins}.test.ts',
+  'test/ram/{hints,pin-window,range-set,spans}.test.ts',
+];
+/** Tests with a guest that runs while it moves, or that count what a process holds: nothing beside them. */
+const ALONE = [
+  'test/examples/live.test.ts',
+  'test/hostile/{leaks,threads,worker}.test.ts',
+  'test/image/memory.test.ts',
+  'test/migration/live*.test.ts',
+  'test/qemu/live*.test.ts',
+  'test/memory/lifetime.test.ts',
+  'test/ram/trackers.test.ts',
+];
+/** Whole migrations, each over loopback, wait more than they work; more of them than cores would only wait for each other. */
+const BESIDE_EACH_OTHER = Math.max(1, Math.min(4, availableParallelism()));
+
+// Examples import the package by its name, as users do; tests run them on the sources.
+const resolve = { alias: { 'rdma-migrate': new URL('lib/index.ts', import.meta.url).pathname } };
+const test = { testTimeout: 60_000, hookTimeout: 60_000 };
+
 export default defineConfig({
-  // Examples import the package by its name, as users do; tests run them on the sources.
-  resolve: { alias: { 'rdma-migrate': new URL('lib/index.ts', import.meta.url).pathname } },
   test: {
-    include: ['test/**/*.test.ts'],
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
-    // Whole migrations move gigabytes: on a small machine two at once would only fight for the same cores.
-    fileParallelism: false,
+    reporters: ['default', './test/support/slowest-reporter.ts'],
+    projects: [
+      {
+        resolve,
+        test: { ...test, name: 'pure', include: PURE, isolate: false, sequence: { groupOrder: 0 } },
+      },
+      {
+        resolve,
+        test: {
+          ...test,
+          name: 'process',
+          include: ['test/**/*.test.ts'],
+          exclude: [...PURE, ...ALONE],
+          maxWorkers: BESIDE_EACH_OTHER,
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        resolve,
+        test: {
+          ...test,
+          name: 'alone',
+          include: ALONE,
+          fileParallelism: false,
+          sequence: { groupOrder: 2 },
+        },
+      },
+    ],
   },
 });

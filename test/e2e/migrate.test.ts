@@ -38,27 +38,28 @@ async function migrate(
   return { source, destination: arrived };
 }
 
-describe('a 2 GiB VM of random, zero, sparse and mixed pages', () => {
+describe.each([
+  { size: '2 GiB', block: 512n * MIB, host: '127.0.0.1' },
+  { size: '128 MiB', block: 32n * MIB, host: '[::1]' },
+])('a $size VM of random, zero, sparse and mixed pages over $host', ({ size, block, host }) => {
   let from: string;
   beforeAll(async () => {
-    from = join(folder.path, 'large');
+    from = join(folder.path, size);
     const image = await syntheticImage(from, [
-      { name: 'random', length: 512n * MIB, fill: 'random' },
-      { name: 'zero', length: 512n * MIB, fill: 'zero' },
-      { name: 'sparse', length: 512n * MIB, fill: 'sparse' },
-      { name: 'mixed', length: 512n * MIB, fill: 'mixed' },
+      { name: 'random', length: block, fill: 'random' },
+      { name: 'zero', length: block, fill: 'zero' },
+      { name: 'sparse', length: block, fill: 'sparse' },
+      { name: 'mixed', length: block, fill: 'mixed' },
       { name: 'rom', length: 12_288n, fill: 'random' },
     ]);
     await image.close();
   }, 240_000);
 
-  const CASES = ['127.0.0.1', '[::1]'].flatMap((host) =>
-    [false, true].flatMap((pinAll) => [false, true].map((crc) => ({ host, pinAll, crc }))),
-  );
+  const CASES = [false, true].flatMap((pinAll) => [false, true].map((crc) => ({ pinAll, crc })));
 
   it.each(CASES)(
-    'arrives identical over $host, pin-all $pinAll, CRC $crc',
-    async ({ host, pinAll, crc }) => {
+    'arrives identical, pin-all $pinAll, CRC $crc',
+    async ({ pinAll, crc }) => {
       await using to = await temporaryFolder();
       const path = join(to.path, 'vm');
       const { source, destination } = await migrate(from, path, host, { pinAll, crc });

@@ -1,0 +1,30 @@
+/** `npm run bench:smoke`: runs each benchmark once with little memory, to see that it works. Its figures mean nothing. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+
+const BENCHES = {
+  throughput: ['--rounds', '1', '--mib', '32'],
+  pinning: ['--rounds', '1', '--mib', '32', '--budget', '8'],
+  sparse: ['--rounds', '1', '--gib', '1', '--mib', '16'],
+  footprint: ['--mib', '64'],
+} as const;
+/** A bench that hangs fails. Each takes seconds. */
+const TIMEOUT_MS = 180_000;
+
+async function run(name: string, args: readonly string[]): Promise<boolean> {
+  console.log(`\n--- ${name} ${args.join(' ')}`);
+  const started = performance.now();
+  const main = fileURLToPath(new URL(`./${name}/main.js`, import.meta.url));
+  const child = spawn(process.execPath, [main, ...args], { stdio: 'inherit', timeout: TIMEOUT_MS });
+  const [code] = (await once(child, 'close')) as [number | null];
+  console.log(
+    `--- ${name}: ${code === 0 ? 'ran' : 'FAILED'}, ${((performance.now() - started) / 1000).toFixed(1)} s`,
+  );
+  return code === 0;
+}
+
+let failed = 0;
+for (const [name, args] of Object.entries(BENCHES)) if (!(await run(name, args))) failed++;
+console.log(`\n${Object.keys(BENCHES).length - failed} passed, ${failed} failed`);
+process.exit(failed === 0 ? 0 : 1);
