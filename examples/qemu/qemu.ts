@@ -18,6 +18,8 @@ export interface QemuOptions extends Omit<QemuMachine, 'serialFile'> {
   readonly folder: string;
   /** Default: qemu-system-x86_64 on the PATH. */
   readonly executable?: string;
+  /** How long each step of its start may take. Default: 10 s. */
+  readonly startTimeoutMs?: number;
 }
 
 const notInstalled = (executable: string) =>
@@ -73,7 +75,9 @@ export class Qemu implements AsyncDisposable {
   static async start(options: QemuOptions): Promise<Qemu> {
     const qemu = new Qemu(options);
     try {
-      qemu.#qmp = await QmpClient.connect({ socket: qemu.#child.stdio[QMP_FD] as Duplex });
+      const socket = qemu.#child.stdio[QMP_FD] as Duplex;
+      const { startTimeoutMs: timeoutMs } = options;
+      qemu.#qmp = await QmpClient.connect({ socket, ...(timeoutMs !== undefined && { timeoutMs }) });
       return qemu;
     } catch (cause) {
       await qemu.close();

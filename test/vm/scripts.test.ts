@@ -1,8 +1,11 @@
 import { execFileSync } from 'node:child_process';
+import { Writable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import { guestFile } from './checkout.ts';
 import { type Job, jobScript, settingsScript } from './job.ts';
+import { LinePrefix } from './line-prefix.ts';
 import { machineArguments } from './machine-args.ts';
+import { runtimePackages } from './memory.ts';
 
 const job: Job = {
   device: 'rxe',
@@ -79,5 +82,29 @@ describe("QEMU's arguments", () => {
 
   it('double a comma in a path', () => {
     expect(text).toContain('path=/with,,comma,');
+  });
+});
+
+describe('the log of several VMs', () => {
+  it('has whole lines only, each with the name of its VM, wherever the output was cut', async () => {
+    let said = '';
+    const out = new Writable({
+      write(bytes, _encoding, done) {
+        said += bytes;
+        done();
+      },
+    });
+    const prefix = new LinePrefix('siw| ', out);
+    const text = Buffer.from('one\nzwölf\nlast');
+    for (const byte of text) prefix.write(Buffer.of(byte));
+    await new Promise<void>((resolve) => prefix.end(resolve));
+    expect(said).toBe('siw| one\nsiw| zwölf\nsiw| last\n');
+  });
+});
+
+describe('what the VM has in its memory', () => {
+  it('is the packages of a user, and none for development', () => {
+    const packages = { '': {}, 'node_modules/zod': {}, 'node_modules/vitest': { dev: true } };
+    expect(runtimePackages(JSON.stringify({ packages }))).toEqual(['node_modules/zod']);
   });
 });

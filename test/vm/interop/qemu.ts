@@ -18,7 +18,10 @@ const PAGES_A_LINE = 16_384;
 const LITTLE_DOWNTIME_MS = 20;
 const ANY_DOWNTIME_MS = 60_000;
 const LIVE_ROUNDS = 3;
-const MIGRATION_TIMEOUT_MS = 150_000;
+const MIGRATION_TIMEOUT_MS = 300_000;
+/** Emulation in emulation, on a machine that may have other work. */
+const START_TIMEOUT_MS = 60_000;
+const FIRST_PASS_TIMEOUT_MS = 120_000;
 
 const migrateInfo = z.object({
   status: z.string().optional(),
@@ -44,7 +47,8 @@ export async function startVm(
 ): Promise<Qemu> {
   const kernel = join(folder, `guest-${regionBytes}`);
   if (!existsSync(kernel)) await buildGuest({ output: kernel, regionBytes });
-  return Qemu.start({ name, folder, kernel, ramFile: join(folder, `${name}.ram`), ramBytes, ...rest });
+  const ramFile = join(folder, `${name}.ram`);
+  return Qemu.start({ name, folder, kernel, ramFile, ramBytes, startTimeoutMs: START_TIMEOUT_MS, ...rest });
 }
 
 export async function queryMigrate(vm: Qemu): Promise<MigrateInfo> {
@@ -120,7 +124,7 @@ export async function lastPrinted(vm: Qemu): Promise<number> {
 
 /** Waits until the guest has been through its memory and then goes on changing it. */
 export async function waitUntilDirtying(vm: Qemu): Promise<void> {
-  await vm.waitForPass(1n, 60_000);
+  await vm.waitForPass(1n, FIRST_PASS_TIMEOUT_MS);
 }
 
 /** @throws when the guest does not change its memory: it hangs, or QEMU has stopped it. */
