@@ -1,5 +1,6 @@
 # Builds and runs the native tests: cmake -DPRESET=plain|asan|tsan [-DSTAGE=build|run] -P cmake/native-tests.cmake
 # plain: in the build folder of the addon, whose core they share. The sanitizers have folders of their own.
+cmake_minimum_required(VERSION 3.16)
 set(sanitize_plain "")
 set(sanitize_asan "address")
 set(sanitize_tsan "thread")

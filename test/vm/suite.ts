@@ -14,7 +14,7 @@ import { interruptSignal } from './interrupt.ts';
 import { LinePrefix } from './line-prefix.ts';
 import { runInMachine } from './machine.ts';
 import { type Bench, ensureBench } from './setup.ts';
-import { FABRIC_BUILD, SUITES, type Suite, type SuitesSettings } from './suites.ts';
+import { SUITES, type Suite, type SuitesSettings } from './suites.ts';
 
 type Device = SuitesSettings['device'];
 
@@ -26,7 +26,7 @@ const say = (text: string): void => void process.stdout.write(`test:vm: ${text}\
 
 /** Compiling under emulation would take many times as long: what runs in the VM is built outside. */
 function buildFabricTests(): void {
-  const build = ['--build', FABRIC_BUILD, '--parallel', '2', '--target', 'native_tests'];
+  const build = ['-DPRESET=plain', '-DSTAGE=build', '-P', 'cmake/native-tests.cmake'];
   execFileSync('cmake', build, { cwd: CHECKOUT, stdio: 'inherit' });
 }
 
