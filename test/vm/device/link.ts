@@ -4,20 +4,22 @@ import type { Device } from '../arguments.ts';
 import { GUEST_ADDRESS } from '../job.ts';
 import { run } from './pair.ts';
 
-/** The port needs a moment. */
-async function untilActive(): Promise<void> {
-  const deadline = performance.now() + 30_000;
+const DEADLINE_MS = 30_000;
+
+/** What is done to a device takes effect a moment later. */
+async function untilLinks(what: string, is: (links: string) => boolean): Promise<void> {
+  const deadline = performance.now() + DEADLINE_MS;
   for (;;) {
     const links = await run('rdma', 'link');
-    if (links.includes('state ACTIVE')) return;
-    if (performance.now() > deadline) throw new Error(`the port does not come up: ${links}`);
+    if (is(links)) return;
+    if (performance.now() > deadline) throw new Error(`the device is not ${what}: ${links}`);
     await setTimeout(200);
   }
 }
 
 export async function addDevice(device: Device): Promise<void> {
   await run('rdma', 'link', 'add', `${device}0`, 'type', device, 'netdev', 'eth0');
-  await untilActive();
+  await untilLinks('active', (links) => links.includes('state ACTIVE'));
 }
 
 /**
@@ -32,7 +34,8 @@ export async function renewDevice(device: Device): Promise<void> {
   await addDevice(device);
 }
 
-/** It may be gone already. */
+/** It may be gone already, or about to go. */
 export async function removeDevice(device: Device): Promise<void> {
-  if ((await run('rdma', 'link')).includes(`${device}0/`)) await run('rdma', 'link', 'delete', `${device}0`);
+  await run('rdma', 'link', 'delete', `${device}0`).catch(() => undefined);
+  await untilLinks('gone', (links) => !links.includes(`${device}0/`));
 }
