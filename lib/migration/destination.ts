@@ -11,13 +11,7 @@ import { DestinationSession } from './destination-session.ts';
 import { call } from './embedder.ts';
 import { Migration } from './migration.ts';
 import { checkDestinationOptions, checkRunOptions } from './option-schema.ts';
-import {
-  commitTimeoutMs,
-  connectionOptions,
-  type DestinationOptions,
-  populatesAhead,
-  totalTimeoutMs,
-} from './options.ts';
+import { commitTimeoutMs, connectionOptions, type DestinationOptions, populatesAhead } from './options.ts';
 import {
   CONTROL_BUFFER_BYTES,
   checkRamFits,
@@ -138,7 +132,7 @@ export class MigrationDestination extends Migration {
       this.enter('listen');
       const source = await this.#gate.admit(AbortSignal.any([signal, this.#deaf.signal]));
       await this.#listener?.close();
-      using limit = new TotalLimit(totalTimeoutMs(this.#options), () => this.statistics.phase);
+      using limit = new TotalLimit(this.#options.totalTimeoutMs, () => this.statistics.phase);
       const result = await this.#serve(source, plan, AbortSignal.any([signal, limit.signal]));
       this.statistics.status = 'completed';
       return { ...result, ...this.current, status: 'completed' };

@@ -37,17 +37,8 @@ export interface PinPlan {
   readonly notice?: string;
 }
 
-/** @throws MigrationError INVALID_ARGUMENT */
 export function pinPolicy(options: PinOptions & { readonly pinAll?: boolean }): PinPolicy {
   const { pinAll = false, pinBudget: budget, onPinLimit: onLimit = 'lower' } = options;
-  if (pinAll && budget !== undefined)
-    throw invalid('pinAll registers everything at once and pinBudget limits what is: ask for one of them');
-  if (budget !== undefined && (typeof budget !== 'bigint' || budget < leastPinBudget(CHUNK_BYTES)))
-    throw invalid(
-      `expected at least ${leastPinBudget(CHUNK_BYTES)} bytes as bigint for pinBudget but received ${budget}`,
-    );
-  if (onLimit !== 'lower' && onLimit !== 'fail')
-    throw invalid(`expected lower or fail for onPinLimit but received ${String(onLimit satisfies never)}`);
   return { pinAll, budget, onLimit };
 }
 
@@ -154,8 +145,4 @@ function tooSmall(budget: bigint, least: bigint, whose: string, phase: Phase): M
     `the pin budget of ${whose} is ${budget} bytes, and no VM with these pages can be moved with less than ${least}: set a larger one`,
     { details: { needed: least, limit: budget } },
   );
-}
-
-function invalid(message: string): MigrationError {
-  return new MigrationError('INVALID_ARGUMENT', 'configure', message);
 }

@@ -26,7 +26,6 @@ import {
   type LiveParameters,
   liveParameters,
   type SourceOptions,
-  totalTimeoutMs,
 } from './options.ts';
 import {
   agreedBudget,
@@ -125,7 +124,7 @@ export class MigrationSource extends Migration {
 
   async #migrate(signal: AbortSignal): Promise<MigrationResult> {
     try {
-      using limit = new TotalLimit(totalTimeoutMs(this.#options), () => this.statistics.phase);
+      using limit = new TotalLimit(this.#options.totalTimeoutMs, () => this.statistics.phase);
       const result = await this.#run(AbortSignal.any([signal, limit.signal]));
       this.statistics.status = 'completed';
       return { ...result, ...this.current, status: 'completed' };

@@ -58,6 +58,10 @@ const COMMON: readonly [Untyped, string][] = [
     'expected an integer from 1 to 2147483647 milliseconds for responseTimeoutMs but received 0 of type number',
   ],
   [
+    { totalTimeoutMs: 2 ** 31 },
+    'expected an integer from 1 to 2147483647 milliseconds for totalTimeoutMs but received 2147483648 of type number',
+  ],
+  [
     { pinBudget: 1 << 30 },
     'expected at least 2097152 bytes as bigint for pinBudget but received 1073741824 of type number',
   ],

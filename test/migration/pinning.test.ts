@@ -31,18 +31,6 @@ const overLimit = (needed: bigint, most: bigint) =>
     message: expect.stringMatching(new RegExp(`(?=.*${needed})(?=.*${most})`)),
   });
 
-describe('pinPolicy', () => {
-  it.each([
-    [{ pinAll: true, pinBudget: 64n * MIB }],
-    [{ pinBudget: 2n * MIB - 1n }],
-    [{ pinBudget: -1n }],
-    [{ pinBudget: 64 as unknown as bigint }],
-    [{ onPinLimit: 'never' as 'fail' }],
-  ])('refuses %o', (options) => {
-    expect(() => pinPolicy(options)).toThrow(expect.objectContaining({ code: 'INVALID_ARGUMENT' }));
-  });
-});
-
 describe('planPins', () => {
   it('does what was asked for where nothing is pinned, or it fits', () => {
     for (const room of [undefined, GIB + CONTROL_BUFFER_BYTES]) {

@@ -1,6 +1,6 @@
 /** Which limit holds for which wait. */
 import { describe, expect, it } from 'vitest';
-import { connectionOptions, totalTimeoutMs } from '../../lib/migration/options.ts';
+import { connectionOptions } from '../../lib/migration/options.ts';
 
 describe('the wait for a connection', () => {
   it.each([
@@ -10,12 +10,5 @@ describe('the wait for a connection', () => {
     ['is what was asked for', { responseTimeoutMs: 700, connectTimeoutMs: 5_000 }, 5_000],
   ])('%s', (_, options, expected) => {
     expect(connectionOptions(options).connectTimeoutMs).toBe(expected);
-  });
-});
-
-describe('the limit for all of a migration', () => {
-  it('is none by default', () => expect(totalTimeoutMs({})).toBeUndefined());
-  it.each([0, -1, 1.5, Number.NaN, 2 ** 31])('cannot be %d', (totalTimeoutMs_) => {
-    expect(() => totalTimeoutMs({ totalTimeoutMs: totalTimeoutMs_ })).toThrow(/totalTimeoutMs/);
   });
 });

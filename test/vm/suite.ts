@@ -101,7 +101,12 @@ async function runDevices(devices: readonly Device[], wanted: readonly Suite[]):
   const suites = runnable(wanted);
   if (suites.includes('fabric')) buildFabricTests();
   const runs = devices
-    .map((device, index) => ({ bench, device, signal, suites: suitesOf(suites, index === devices.length - 1) }))
+    .map((device, index) => ({
+      bench,
+      device,
+      signal,
+      suites: suitesOf(suites, index === devices.length - 1),
+    }))
     .filter((run) => run.suites.length > 0);
   return Promise.all(runs.map(outcomeOf));
 }
