@@ -43,6 +43,8 @@ export async function runCommand(
   } finally {
     process.off('beforeExit', onDrained);
   }
+  // At once: while Node takes itself down it has no handlers any more, and a signal then would make a migration that moved the VM look cancelled.
+  if (process.exitCode === undefined) process.exit(0);
   endSoon(interrupt);
 }
 
@@ -53,8 +55,7 @@ function cancelling(name: StopSignal): string {
 /** The process ends when nothing is left to do; a blocked system call of a library must not keep it for ever. */
 function endSoon(interrupt: Interrupt): void {
   setTimeout(() => {
-    // A migration that was too late to be cancelled has been completed, and must not look cancelled.
-    if (interrupt.received !== undefined && process.exitCode !== undefined) interrupt.die(interrupt.received);
+    if (interrupt.received !== undefined) interrupt.die(interrupt.received);
     else process.exit();
   }, LEFTOVERS_MS).unref();
 }
