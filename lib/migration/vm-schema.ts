@@ -122,14 +122,11 @@ export const checkSourceVm = (vm: SourceVm): void => check(SOURCE_VM, vm);
 export const checkTarget = (target: DestinationTarget): void => check(DESTINATION_TARGET, target);
 
 /** The blocks, when they are those of the layout. */
-export function checkAllocated(
-  { blocks: wanted, pageSize }: VmLayout,
-  blocks: readonly RamBlock[],
-): typeof blocks {
+export function checkAllocated({ blocks: wanted }: VmLayout, blocks: readonly RamBlock[]): typeof blocks {
   check(ALLOCATED, blocks);
   const wrong =
     difference(wanted, blocks, ['the VM', ALLOCATED.prefix]) ??
-    blocks.map((block, index) => badPages(block, pageSize, `${ALLOCATED.prefix}[${index}]`)).find(Boolean);
+    blocks.map((block, index) => tooShort(block, `${ALLOCATED.prefix}[${index}]`)).find(Boolean);
   if (wrong !== undefined) throw invalid(wrong);
   return blocks;
 }
@@ -149,14 +146,21 @@ function difference(
   return `block ${at} is ${shown(wanted)} in ${ours} and ${shown(blocks)} in ${theirs}: expected the same, in the same order`;
 }
 
-function badPages({ length, mapping }: RamBlock, pageSize: number, where: string): string | undefined {
-  if (length > mapping.length)
-    return `${where}.length is ${length} bytes, and its mapping has only ${mapping.length}`;
+/** A bit stands for a page of the mapping: what is no whole page would not be sent. */
+function badPages(block: RamBlock, pageSize: number, where: string): string | undefined {
+  const short = tooShort(block, where);
+  if (short !== undefined) return short;
+  const { length, mapping } = block;
   const page = Math.max(pageSize, mapping.pageSize);
   return length % BigInt(page) === 0n
     ? undefined
     : `${where}.length is ${length} bytes, which are no whole pages of ${page} bytes`;
 }
+
+const tooShort = ({ length, mapping }: RamBlock, where: string): string | undefined =>
+  length > mapping.length
+    ? `${where}.length is ${length} bytes, and its mapping has only ${mapping.length}`
+    : undefined;
 
 function configurationOf(before: Uint8Array): { machine: string; pageSize: number } | undefined {
   try {
