@@ -37,7 +37,9 @@ export function migrationSummary(
     `${verb} ${what} ${direction} ${result.peer}: ${result.machine}, ${formatBytes(ram.total)} of RAM in ${ramSeconds}` +
       `${content}, ${formatBytes(result['device-state-bytes'])} of device state`,
     `provider ${result.provider}: ${result['provider-reason']}; ${pinning(result)}, CRC ${onOff(result.crc)}`,
-    ...(result.coverage ? [coverageLine(result.coverage, 'the source')] : []),
+    ...(result.coverage && result.outcome !== 'committed'
+      ? [coverageLine(result.coverage, 'the source')]
+      : []),
     OUTCOME[verb][result.outcome],
   ];
 }

@@ -113,8 +113,12 @@ describe.skipIf(missing !== undefined)(
     });
 
     it('takes a VM whose RAM is larger than the free space but sparse', async () => {
-      const pages = [{ block: RAM, page: 0, fill: 1 }];
       const count = (7 * MIB) / PAGE;
+      const pages = Array.from({ length: count }, (_value, page) => ({
+        block: RAM,
+        page,
+        ...(page === 0 && { fill: 1 }),
+      }));
       await fromQemu(chunks(smallStream({ blocks: [[RAM, count]], pages })), folder.at('vm'));
       await using image = await ImageWriter.open(folder.at('vm2'));
       const [block] = await image.allocate({ ...SMALL_VM, before: BEFORE });
