@@ -83,7 +83,7 @@ function countCompress(): () => number {
 
 describe('a range of zeros', () => {
   it.each([
-    ['travels as one COMPRESS, however long it is', false, 1],
+    ['travels as COMPRESSes of 256 MiB, however short its windows are', false, 12],
     ['goes without a word to RAM that is fresh', true, 0],
   ] as const)('%s', async (_, fresh, messages) => {
     await using vm = await MemoryVm.create({ 'pc.ram': 3072n * MIB });
