@@ -11,6 +11,7 @@ const listen = (port) =>
     OPTIONS,
     () => {},
     () => {},
+    () => {},
   );
 
 async function freePort() {

@@ -38,7 +38,8 @@ if (isMainThread) {
   process.exit(0);
 } else {
   const nothing = () => {};
-  const listener = await native.listen('iwarp', { host: '127.0.0.1', port: 0 }, OPTIONS, nothing, nothing);
+  const at = { host: '127.0.0.1', port: 0 };
+  const listener = await native.listen('iwarp', at, OPTIONS, nothing, nothing, nothing);
   parentPort.postMessage(listener.port);
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0); // never looks at a request
 }
