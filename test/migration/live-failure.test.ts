@@ -31,10 +31,12 @@ describe('after a failure the guest runs on', () => {
     });
   cancelAt('at once', async () => {});
   cancelAt('in the first pass', ({ source }) =>
-    expect.poll(() => source.current.ram['dirty-sync-count'], { interval: 1 }).toBeGreaterThan(0),
+    expect
+      .poll(() => source.current.ram['dirty-sync-count'], { interval: 1, timeout: 20_000 })
+      .toBeGreaterThan(0),
   );
   cancelAt('in a later round', ({ source }) =>
-    expect.poll(() => source.current.ram['dirty-sync-count']).toBeGreaterThan(2),
+    expect.poll(() => source.current.ram['dirty-sync-count'], { timeout: 20_000 }).toBeGreaterThan(2),
   );
 
   it('cancelled while the VMM pauses it: the pause does not outlive the resume', async () => {
@@ -82,7 +84,7 @@ describe('after a failure the guest runs on', () => {
   it('the destination goes away in a round', async () => {
     await using vm = await LiveGuest.create({ switchoverMs: 1_000 });
     await attempt(vm, {}, async ({ source, sent, destination }) => {
-      await expect.poll(() => source.current.ram['dirty-sync-count']).toBeGreaterThan(2);
+      await expect.poll(() => source.current.ram['dirty-sync-count'], { timeout: 20_000 }).toBeGreaterThan(2);
       await destination.close();
       expect(['CONNECTION_LOST', 'PEER_ERROR']).toContain((await failure(sent)).code);
       await expectRunsOn(vm);

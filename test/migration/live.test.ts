@@ -184,7 +184,7 @@ describe('a guest that stands still is not kept waiting by max-bandwidth', () =>
   it('stopped in a pass: neither the rest of it nor the last one', async () => {
     await using vm = await LiveGuest.create();
     await attempt(vm, { maxBandwidth: CRAWL }, async ({ source, target, sent, received }) => {
-      await expect.poll(() => source.current.ram['dirty-sync-count']).toBe(1);
+      await expect.poll(() => source.current.ram['dirty-sync-count'], { timeout: 20_000 }).toBe(1);
       source.stopAndCopy();
       await Promise.all([sent, received]);
       expect(await differences(vm, target)).toEqual([]);
@@ -224,7 +224,7 @@ describe('a guest that stands still is not kept waiting by max-bandwidth', () =>
         if (!vm.isRunning) source.setMaxBandwidth(CRAWL);
         return write.call(this, job);
       });
-      await expect.poll(() => source.current.ram['dirty-sync-count']).toBeGreaterThan(1);
+      await expect.poll(() => source.current.ram['dirty-sync-count'], { timeout: 20_000 }).toBeGreaterThan(1);
       source.stopAndCopy();
       await Promise.all([sent, received]);
       expect(await differences(vm, target)).toEqual([]);
