@@ -56,11 +56,11 @@ export class Pair implements AsyncDisposable {
     return new Pair(target, receiver, new RdmaMigrate(['send', image, String(uri), ...way, ...send]));
   }
 
-  /** Waits until RAM is under way. */
+  /** Waits until RAM is under way: not what is said before it, while pages are still being pinned. */
   async underWay(): Promise<void> {
     for (;;) {
       const { ram } = await this.sender.event('progress');
-      if ((ram as { transferred: number }).transferred > 0) return;
+      if ((ram as { 'normal-bytes': number })['normal-bytes'] > 0) return;
     }
   }
 
