@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/statvfs.h>
+#include <ucontext.h>
 
 #include <cerrno>
 #include <fstream>
@@ -35,6 +36,8 @@ void on_fault(int signal, siginfo_t* info, void* context) {
   if (target == nullptr || info->si_code <= 0) return hand_on(signal, info, context);
   landing = nullptr;
   last_fault = reinterpret_cast<uintptr_t>(info->si_addr);
+  // Left by a jump: what the handler blocked (of its own or a sanitizer's will) must not stay so.
+  pthread_sigmask(SIG_SETMASK, &static_cast<ucontext_t*>(context)->uc_sigmask, nullptr);
   siglongjmp(*target, 1);
 }
 
@@ -45,7 +48,6 @@ void install() {
     dlopen(self.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
   struct sigaction action {};
   action.sa_sigaction = on_fault;
-  // Left by a jump, the signal must not stay blocked.
   action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
   sigemptyset(&action.sa_mask);
   sigaction(SIGBUS, &action, &previous);
