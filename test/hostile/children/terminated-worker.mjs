@@ -32,7 +32,8 @@ async function migrate() {
     ramSection: { sectionId: 1, instanceId: 0 },
     before,
     async *after() {
-      yield Buffer.from('\0\x06\0\0\0\x02{}');
+      const description = '{"page_size":4096,"devices":[]}';
+      yield Buffer.concat([Buffer.from([0, 6, 0, 0, 0, description.length]), Buffer.from(description)]);
     },
   };
   const target = {
