@@ -11,8 +11,9 @@ const PURE = [
   'test/migration/{bounds,convergence,destination-machine,guest-control,pinning,pre-copy,source-pins}.test.ts',
   'test/ram/{hints,pin-window,range-set,spans}.test.ts',
 ];
-/** Tests with a guest that runs while it moves, or that count what a process holds: nothing beside them. */
+/** Tests with a guest that runs while it moves, that capture packets, or count what a process holds: nothing beside them. */
 const ALONE = [
+  'test/capture/**/*.test.ts',
   'test/examples/live.test.ts',
   'test/hostile/{leaks,threads,worker}.test.ts',
   'test/image/memory.test.ts',

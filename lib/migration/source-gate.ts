@@ -150,7 +150,7 @@ export class SourceGate {
       const { reply, agreed } = this.#settings.answer(incoming.privateData);
       connection = await incoming.accept(reply, signal);
       connection.tellsReasons = agreed.reasons;
-      const first = await this.#firstMessage(incoming, connection, signal);
+      const first = await this.#firstMessage(incoming, connection, agreed, signal);
       throwIfAborted(signal, 'negotiate');
       this.#admitted = { connection, agreed, first };
       this.#admit?.(this.#admitted);
@@ -164,6 +164,7 @@ export class SourceGate {
   async #firstMessage(
     incoming: IncomingConnection,
     connection: Connection,
+    { extended }: Agreed,
     shut: AbortSignal,
   ): Promise<Received> {
     const silence = new AbortController();
@@ -178,7 +179,8 @@ export class SourceGate {
       requireFirst(first.message);
       return first;
     } catch (error) {
-      throw silent.twin && !shut.aborted ? wantedAnother(error) : error;
+      if (shut.aborted || extended) throw error;
+      throw silent.twin ? wantedAnother(error) : saidNothing(connection, error);
     } finally {
       this.#silent.delete(silence);
     }
@@ -215,15 +217,27 @@ function requireFirst(message: ControlMessage): void {
  * A QEMU with a return path opens a second connection for it before it says anything on the first (QEMU 7.2 with postcopy-ram or
  * dirty-bitmaps, from 8.0 on with return-path too), and gives up when it does not get one. Nothing else tells that at this end.
  */
-function wantedAnother(error: unknown): MigrationError {
-  const cause = toMigrationError(error, 'negotiate');
-  return new MigrationError(
-    cause.code,
-    'negotiate',
-    `${cause.message}. Its host asked for a second connection before it said anything: if it is a QEMU, it has the capability return-path, ` +
-      'postcopy-ram or dirty-bitmaps on, and waits there for answers that nothing here gives. Switch these off at the source',
-    { cause, details: cause.details },
+const wantedAnother = (error: unknown): MigrationError =>
+  withHint(
+    error,
+    'Its host asked for a second connection before it said anything: if it is a QEMU, it has the capability return-path, postcopy-ram or ' +
+      'dirty-bitmaps on, and waits there for answers that nothing here gives. Switch these off at the source',
   );
+
+/** QEMU 7.2 with return-path connects, and gives up without a word. */
+function saidNothing(connection: Connection, error: unknown): unknown {
+  if (!connection.ended.aborted) return error;
+  return withHint(
+    error,
+    'It connected and said nothing: so does a QEMU 7.2 with the capability return-path on, which cannot migrate over RDMA then. Switch that ' +
+      'capability off at the source',
+  );
+}
+
+function withHint(error: unknown, hint: string): MigrationError {
+  const cause = toMigrationError(error, 'negotiate');
+  const message = `${cause.message.replace(/[.]$/, '')}. ${hint}`;
+  return new MigrationError(cause.code, 'negotiate', message, { cause, details: cause.details });
 }
 
 const hostOf = (address: string): string => address.slice(0, address.lastIndexOf(':'));

@@ -42,12 +42,19 @@ describe('a running guest', () => {
     let before: number | undefined;
     let after: number | undefined;
     await attempt(vm, { commit }, async ({ source, destination, sent, received }) => {
-      const disconnect = Connection.prototype.disconnect;
-      vi.spyOn(Connection.prototype, 'disconnect').mockImplementation(async function (this: Connection, ms) {
-        const isSource = destination.uri.endsWith(this.info.peerAddress);
+      const { disconnect, disconnectAndWait } = Connection.prototype;
+      const late = async <T>(connection: Connection, end: () => Promise<T>): Promise<T> => {
+        const isSource = destination.uri.endsWith(connection.info.peerAddress);
         if (isSource) before = source.current.live?.downtime;
-        await disconnect.call(this, ms);
+        const ended = await end();
         if (isSource) await delay(10);
+        return ended;
+      };
+      vi.spyOn(Connection.prototype, 'disconnect').mockImplementation(function (this: Connection, ms) {
+        return late(this, () => disconnect.call(this, ms));
+      });
+      vi.spyOn(Connection.prototype, 'disconnectAndWait').mockImplementation(function (this: Connection, to) {
+        return late(this, () => disconnectAndWait.call(this, to));
       });
       const [{ live }] = await Promise.all([sent, received]);
       after = live?.downtime;

@@ -25,7 +25,7 @@ const MAX_STDERR = 16_384;
 export class RdmaMigrate implements AsyncDisposable {
   readonly #child: ChildProcess;
   readonly #outcome: Promise<Outcome>;
-  readonly #waiting = new Map<string, (event: CommandEvent) => void>();
+  readonly #waiting = new Map<string, { see: (event: CommandEvent) => void; says: string }>();
   #last: CommandEvent | undefined;
   #stderr = '';
 
@@ -39,12 +39,12 @@ export class RdmaMigrate implements AsyncDisposable {
   }
 
   /**
-   * The first event of a kind that comes from now on.
+   * The first event of a kind that comes from now on, and whose message has `says` in it.
    *
    * @throws when the command ends without it
    */
-  async event(name: string): Promise<CommandEvent> {
-    const seen = new Promise<CommandEvent>((resolve) => this.#waiting.set(name, resolve));
+  async event(name: string, says = ''): Promise<CommandEvent> {
+    const seen = new Promise<CommandEvent>((see) => this.#waiting.set(name, { see, says }));
     const over = this.#outcome.then((outcome) => {
       throw new Error(`rdma-migrate ended before it said ${name}: ${JSON.stringify(outcome)}`);
     });
@@ -67,7 +67,9 @@ export class RdmaMigrate implements AsyncDisposable {
   #take(line: string): void {
     const event = JSON.parse(line) as CommandEvent;
     if (event.event === 'completed' || event.event === 'error') this.#last = event;
-    this.#waiting.get(event.event)?.(event);
+    const waiting = this.#waiting.get(event.event);
+    if (!waiting || !String(event.message ?? '').includes(waiting.says)) return;
+    waiting.see(event);
     this.#waiting.delete(event.event);
   }
 

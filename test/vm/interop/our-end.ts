@@ -17,6 +17,8 @@ export interface OurEnd {
   receive(image: string): Promise<string>;
   /** Waits until `receive` has ended. */
   received(image: string): Promise<Outcome>;
+  /** Waits until `receive` has refused a peer, or failed, and gives what it says of that. Call it before the peer comes. */
+  refused(image: string): Promise<string>;
   /** Kills a `receive` or `send`. */
   kill(image: string): Promise<void>;
   /** Starts `send`. `bandwidth`: at most so many bytes a second, such as `4M`. */
@@ -62,6 +64,14 @@ export class LocalEnd implements OurEnd, AsyncDisposable {
 
   received(image: string): Promise<Outcome> {
     return this.#command(image).outcome();
+  }
+
+  async refused(image: string): Promise<string> {
+    const command = this.#command(image);
+    const notice = command.event('notice', 'refused').then(({ message }) => String(message));
+    const failure = command.outcome().then(({ last }) => String(last?.message));
+    notice.catch(() => undefined); // it has failed instead
+    return Promise.race([failure, notice.catch(() => failure)]);
   }
 
   kill(image: string): Promise<void> {

@@ -8,7 +8,17 @@ import type { Outcome } from './command.ts';
 import type { OurEnd } from './our-end.ts';
 import type { GuestProof } from './qemu.ts';
 
-const METHODS = ['receive', 'received', 'kill', 'send', 'sent', 'verify', 'resume', 'exists'] as const;
+const METHODS = [
+  'receive',
+  'received',
+  'refused',
+  'kill',
+  'send',
+  'sent',
+  'verify',
+  'resume',
+  'exists',
+] as const;
 type Method = (typeof METHODS)[number];
 
 interface Request {
@@ -74,6 +84,10 @@ export class RemoteEnd implements OurEnd, AsyncDisposable {
 
   received(image: string): Promise<Outcome> {
     return this.#call('received', image) as Promise<Outcome>;
+  }
+
+  refused(image: string): Promise<string> {
+    return this.#call('refused', image) as Promise<string>;
   }
 
   async kill(image: string): Promise<void> {
