@@ -260,7 +260,7 @@ export class Connection {
       this.#regions.add(region);
       return region;
     } catch (error) {
-      throw this.#labelled(error);
+      throw await this.#endError(error);
     }
   }
 

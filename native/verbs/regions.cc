@@ -63,8 +63,8 @@ std::unique_ptr<fabric::MemoryRegion> Regions::add(uint64_t address, uint64_t le
   check_can_pin(length, pin_limits());
   std::shared_lock device(device_mutex_);
   if (ended_)
-    throw Error("REGISTER_FAILED",
-                "the connection has been closed; no memory can be registered with it any more");
+    throw Error("CONNECTION_CLOSED",
+                "the connection has ended; no memory can be registered with it any more");
   if (remote_revoked_ && (access & kRemoteRights) != 0)
     throw Error("REGISTER_FAILED", "the connection gives its peer no rights to memory any more");
   Region region{address, length, access, {}, 0};
