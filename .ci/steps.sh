@@ -2,6 +2,8 @@
 steps_log=$(mktemp -d)
 step_table=()
 trap finish EXIT
+trap 'exit 143' TERM
+trap 'exit 130' INT
 
 clock() { printf '%d:%02d' $(($1 / 60)) $(($1 % 60)); }
 

@@ -47,7 +47,7 @@ export async function noticeLeftovers(reporter: Reporter, image: string): Promis
   const names = idle.slice(0, NAMED_AT_ONCE).map(({ path }) => path);
   const more = idle.length > names.length ? ` and ${idle.length - names.length} more` : '';
   reporter.notice(
-    `unfinished, and no process of this machine is at it: ${names.join(', ')}${more} (${formatBytes(total(idle))}). ` +
+    `unfinished, and not known to be in use: ${names.join(', ')}${more} (${formatBytes(total(idle))}). ` +
       `rdma-migrate image clean ${folder} removes what nobody is at`,
   );
 }

@@ -13,6 +13,7 @@ export class Interrupt {
   readonly #onFirst: (signal: StopSignal) => void;
   readonly #ignoreHangup: boolean;
   #received: StopSignal | undefined;
+  #armed = true;
 
   /** `onFirst` tells the user. `ignoreHangup`: SIGHUP means nothing, as with nohup. */
   constructor(onFirst: (signal: StopSignal) => void, ignoreHangup = outlivesTerminal()) {
@@ -30,6 +31,11 @@ export class Interrupt {
     return this.#received;
   }
 
+  /** The work is done: a signal changes nothing any more. */
+  disarm(): void {
+    this.#armed = false;
+  }
+
   /** Dies of that signal: the process ends whatever its threads do. */
   die(signal: NodeJS.Signals): void {
     for (const name of SIGNALS) process.off(name, this.#onSignal);
@@ -37,6 +43,7 @@ export class Interrupt {
   }
 
   readonly #onSignal = (name: NodeJS.Signals): void => {
+    if (!this.#armed) return;
     if (name === 'SIGHUP' && (this.#ignoreHangup || this.#received !== undefined)) return;
     if (this.#received !== undefined) {
       this.die(name);

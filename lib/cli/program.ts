@@ -95,7 +95,7 @@ function addReceive(program: Command, actions: Actions): void {
     .argument('<uri>', 'where to listen, such as rdma:0.0.0.0:4444; port 0 takes any free port')
     .requiredOption('--image <dir>', 'the image to make; it must not exist')
     .option('--ram-file <block=path>', 'keep a RAM block in a new file of its own (repeatable)', collectPath)
-    .option('--timeout <seconds>', 'give up when no source has connected by then', parseSeconds)
+    .option('--timeout <seconds>', 'give up when no source has begun by then', parseSeconds)
     .action((uri: string, options: ReceiveOptions) => actions.receive(uri, options));
   withOutput(withEnd(command)).addHelpText('after', `${URI_HELP}\n${EXIT_CODE_HELP}`);
 }

@@ -54,7 +54,7 @@ function noSource(milliseconds: number, strangers: string | undefined): Migratio
   const seconds = milliseconds / 1000;
   const message =
     strangers === undefined
-      ? `no source has connected within ${seconds} s. Start the source, check its address and port and the firewall between, or wait longer (--timeout)`
-      : `no source has connected within ${seconds} s, though somebody did: ${strangers}. Let the source migrate to rdma:host:port, or wait longer (--timeout)`;
+      ? `no source has begun a migration within ${seconds} s. Start the source, check its address and port and the firewall between, or wait longer (--timeout)`
+      : `no source has begun a migration within ${seconds} s, though somebody did: ${strangers}. Let the source migrate to rdma:host:port, or wait longer (--timeout)`;
   return new MigrationError('TIMEOUT', 'listen', message, { details: { timeoutMs: milliseconds } });
 }

@@ -43,9 +43,24 @@ export async function runCommand(
   } finally {
     process.off('beforeExit', onDrained);
   }
-  // At once: while Node takes itself down it has no handlers any more, and a signal then would make a migration that moved the VM look cancelled.
-  if (process.exitCode === undefined) process.exit(0);
+  // At once: while Node takes itself down it has no handlers any more, and a signal then would make a migration that moved the VM, or may
+  // have, look cancelled. A cancelled one may have a thread in a blocked system call, for which process.exit waits.
+  interrupt.disarm();
+  await flushed();
+  if (process.exitCode === undefined || interrupt.received === undefined || !isCancel(process.exitCode))
+    process.exit();
   endSoon(interrupt);
+}
+
+const isCancel = (exitCode: string | number | null): boolean => Number(exitCode) > 128;
+
+/** What was written has left: `process.exit` drops what a pipe has not taken. */
+async function flushed(): Promise<void> {
+  const written = [process.stdout, process.stderr].map(
+    (stream) => new Promise<void>((resolve) => stream.write('', () => resolve())),
+  );
+  const late = new Promise<void>((resolve) => setTimeout(resolve, LEFTOVERS_MS).unref());
+  await Promise.race([Promise.all(written), late]);
 }
 
 function cancelling(name: StopSignal): string {

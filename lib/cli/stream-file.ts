@@ -48,8 +48,9 @@ export async function withOutputFile<T>(file: string, wait: OutputWait, write: W
   } catch (error) {
     throw toMigrationError(error, PHASE);
   } finally {
-    await partial?.discard();
+    // First: an open file that is removed stays on an NFS server.
     await handle.close().catch(() => undefined);
+    await partial?.discard();
   }
 }
 

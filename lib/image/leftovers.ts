@@ -26,8 +26,12 @@ export async function findLeftovers(folder: string): Promise<Leftover[]> {
   const names = await readdir(at).catch((error: unknown) => {
     throw noFolder(error, at);
   });
-  const found = names.toSorted().map((name) => describe(at, name));
-  return (await Promise.all(found)).filter((leftover) => leftover !== undefined);
+  const found: Leftover[] = [];
+  for (const name of names.toSorted()) {
+    const leftover = await describe(at, name);
+    if (leftover) found.push(leftover);
+  }
+  return found;
 }
 
 /**
@@ -45,7 +49,9 @@ async function describe(folder: string, name: string): Promise<Leftover | undefi
   const path = join(folder, name);
   const stats = wanted === undefined ? undefined : await lstat(path).catch(() => undefined);
   if (wanted === undefined || !stats?.isDirectory()) return undefined;
-  const outside = await outsideFilesOf(path);
+  const partial = await examinePartial(path);
+  // Of somebody else's nothing is believed, nor read.
+  const outside = partial.owner === 'unknown' ? [] : await outsideFilesOf(path);
   const inside = await readdir(path).catch(() => []);
   const files = [...inside.map((file) => join(path, file)), ...outside];
   const all = (await Promise.all(files.map((file) => lstat(file).catch(() => undefined)))).filter(
@@ -53,7 +59,7 @@ async function describe(folder: string, name: string): Promise<Leftover | undefi
   );
   const modified = new Date(Math.max(stats.mtimeMs, ...all.map(({ mtimeMs }) => mtimeMs)));
   const bytes = all.reduce((sum, { blocks }) => sum + BigInt(blocks) * 512n, 0n);
-  return { ...(await examinePartial(path)), image: join(folder, wanted), bytes, modified, outside };
+  return { ...partial, image: join(folder, wanted), bytes, modified, outside };
 }
 
 function noFolder(error: unknown, folder: string): MigrationError {

@@ -1,6 +1,7 @@
 /** Which process fills a partial directory, and whether it still lives. */
 import { readFile, readlink, statfs } from 'node:fs/promises';
 import { z } from 'zod';
+import { codeOf } from './errors.ts';
 
 export const ownerSchema = z.strictObject({
   pid: z.int().positive(),
@@ -8,6 +9,8 @@ export const ownerSchema = z.strictObject({
   startTime: z.string(),
   pidNamespace: z.string(),
   bootId: z.string(),
+  /** Of /etc/machine-id; absent where there is none, or in what an older release wrote. */
+  machineId: z.string().optional(),
 });
 export type Owner = z.output<typeof ownerSchema>;
 
@@ -17,33 +20,50 @@ export type OwnerState = 'alive' | 'dead' | 'unknown';
 /** `path`: what it fills, on whose file system it depends whether another boot can be another host. */
 export async function stateOf(owner: Owner, path: string): Promise<OwnerState> {
   const self = await describeSelf();
-  if (owner.bootId !== self.bootId) return (await isLocal(path)) ? 'dead' : 'unknown';
+  if (owner.bootId !== self.bootId) return (await isEarlierBoot(owner, self, path)) ? 'dead' : 'unknown';
   if (owner.pidNamespace !== self.pidNamespace) return 'unknown';
   return (await startTimeOf(owner.pid)) === owner.startTime ? 'alive' : 'dead';
 }
 
 export async function describeSelf(): Promise<Owner> {
   const startTime = await startTimeOf(process.pid);
+  if (startTime === undefined) throw new Error('/proc knows nothing of this process');
+  const machineId = await machineIdOf();
   return {
     pid: process.pid,
-    startTime: startTime ?? 'unknown',
+    startTime,
     pidNamespace: await readlink('/proc/self/ns/pid'),
     bootId: (await readFile('/proc/sys/kernel/random/boot_id', 'latin1')).trim(),
+    ...(machineId !== undefined && { machineId }),
   };
+}
+
+async function machineIdOf(): Promise<string | undefined> {
+  const id = await readFile('/etc/machine-id', 'latin1').catch(() => '');
+  return /^[0-9a-f]{32}$/.test(id.trim()) ? id.trim() : undefined;
 }
 
 /** undefined: there is no such process, or a zombie that holds nothing open any more. */
 async function startTimeOf(pid: number): Promise<string | undefined> {
-  const stat = await readFile(`/proc/${pid}/stat`, 'latin1').catch(() => undefined);
+  const stat = await readFile(`/proc/${pid}/stat`, 'latin1').catch((error: unknown) => {
+    // Out of descriptors, say, nobody knows.
+    if (!['ENOENT', 'ESRCH'].includes(codeOf(error) ?? '')) throw error;
+    return undefined;
+  });
   // The second field is the command's name in parentheses and may hold spaces and parentheses itself.
   const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ');
   return fields === undefined || fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19];
 }
 
-/** ext2-4, XFS, btrfs, F2FS, tmpfs: only one kernel mounts them, so another boot id means that the writer's kernel is gone. */
+/** ext2-4, XFS, btrfs, F2FS, tmpfs: only one kernel mounts them. */
 const LOCAL_FILE_SYSTEMS: ReadonlySet<number> = new Set([
   0xef53, 0x58465342, 0x9123683e, 0xf2f52010, 0x01021994,
 ]);
+
+/** Another boot may also be another machine, to which this one exports the file system: then nobody knows. */
+async function isEarlierBoot(owner: Owner, self: Owner, path: string): Promise<boolean> {
+  return owner.machineId !== undefined && owner.machineId === self.machineId && (await isLocal(path));
+}
 
 async function isLocal(path: string): Promise<boolean> {
   // f_type is a signed word on some architectures.

@@ -51,7 +51,9 @@ export async function removeWithOutside(path: string): Promise<void> {
 export async function findPartials(image: string): Promise<PartialImage[]> {
   const parent = dirname(image);
   const names = await readdir(parent);
-  const found = names.filter((name) => name.startsWith(prefixOf(image))).map((name) => join(parent, name));
+  const found = names
+    .filter((name) => nameOfPartial(name) === basename(image))
+    .map((name) => join(parent, name));
   return Promise.all(found.map(examinePartial));
 }
 

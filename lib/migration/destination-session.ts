@@ -64,6 +64,8 @@ export class DestinationSession {
   readonly #parser = new StreamParser('rdma');
   readonly #deviceState = new DeviceStateCheck();
   readonly #failure = new AbortController();
+  /** Until the migration is given up or the connection has ended. */
+  readonly #alive: AbortSignal;
   #state: DestinationState = { name: 'stream' };
   #machine = '';
   #pageSize = 0;
@@ -78,7 +80,9 @@ export class DestinationSession {
 
   constructor(context: Context) {
     const signals = [this.#failure.signal, ...(context.limits.signal ? [context.limits.signal] : [])];
-    this.#context = { ...context, limits: { ...context.limits, signal: AbortSignal.any(signals) } };
+    const signal = AbortSignal.any(signals);
+    this.#context = { ...context, limits: { ...context.limits, signal } };
+    this.#alive = AbortSignal.any([context.connection.ended, signal]);
     this.#turns = new DestinationTurns(
       context.connection,
       this.#context.limits,
@@ -130,7 +134,9 @@ export class DestinationSession {
       }
       const { limits, commitTimeoutMs } = this.#context;
       const mayBeCommit = this.#state.name === 'device' && this.#state.commit;
-      const message = await this.#next(mayBeCommit ? commitTimeoutMs : limits.timeoutMs);
+      const message = await this.#next(
+        mayBeCommit ? Math.max(commitTimeoutMs, limits.timeoutMs) : limits.timeoutMs,
+      );
       const next = step(this.#state, message);
       this.#state = next.state;
       if (next.action.do === 'commit') return next.action.commit;
@@ -219,7 +225,7 @@ export class DestinationSession {
   }
 
   async #allocate(event: Extract<StreamEvent, { type: 'ram-start' }>): Promise<void> {
-    const { statistics, target, connection, limits } = this.#context;
+    const { statistics, target, connection, agreed, limits } = this.#context;
     const { blocks, section } = event;
     this.#layout = { machine: this.#machine, pageSize: this.#pageSize, blocks };
     statistics.total = blocks.reduce((sum, { length }) => sum + length, 0n);
@@ -228,8 +234,8 @@ export class DestinationSession {
     const { before } = this.#parser;
     const vm = { layout: this.#layout, ramSection: section, before };
     const allocated = call(() => target.allocate(vm));
-    const alive = AbortSignal.any([connection.ended, limits.signal as AbortSignal]);
-    this.#blocks = checkAllocated(this.#layout, await unlessAborted(allocated, alive, 'setup'));
+    this.#blocks = checkAllocated(this.#layout, await unlessAborted(allocated, this.#alive, 'setup'));
+    if (!agreed.commit) this.#told = new ToldPages(connection, this.#blocks, agreed, this.#pageSize);
     this.#announced = layOut(blocks);
     this.#registrations = new Registrations(connection, this.#blocks, {
       populate: this.#context.populate,
@@ -241,8 +247,7 @@ export class DestinationSession {
   }
 
   async #announceBlocks(): Promise<void> {
-    const { connection, agreed } = this.#context;
-    if (!agreed.commit) this.#told = new ToldPages(connection, this.#blocks, agreed, this.#pageSize);
+    const { agreed } = this.#context;
     const regions = agreed.pinAll ? await this.#registered().registerAll() : [];
     const blocks: DestinationBlock[] = this.#blocks.map(({ mapping, length }, index) => ({
       hostAddress: mapping.address,
@@ -267,11 +272,10 @@ export class DestinationSession {
     }
     const { index, span } = checkRange(this.#announced, command, 'COMPRESS');
     const { mapping } = this.#blocks[index] as RamBlock;
-    const { connection, limits } = this.#context;
-    const alive = AbortSignal.any([connection.ended, limits.signal as AbortSignal]);
+    const { connection } = this.#context;
     // A version 1 source may ask for all of RAM in one: whoever gives up meanwhile need not wait for it.
     for (const { offset, length } of cut(span, ZERO_STEP_BYTES)) {
-      await unlessAborted(mapping.zero(offset, length, !connection.info.pinsMemory), alive, 'ram');
+      await unlessAborted(mapping.zero(offset, length, !connection.info.pinsMemory), this.#alive, 'ram');
     }
     this.#told?.zeros(index, span);
     this.#context.statistics.zeroBytes += span.length;

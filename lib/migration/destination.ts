@@ -112,7 +112,7 @@ export class MigrationDestination extends Migration {
 
   /**
    * Waits for a source and receives its VM, once. A peer that is no source (wrong version, short private data, nothing said) is refused
-   * and the waiting goes on; so it does for a source that fails before its first message. On failure the target has been aborted: nothing is left here.
+   * and the waiting goes on; so it does for a source that fails before its first message. On failure the target has been aborted: nothing is left here, unless the code is COMMIT_UNKNOWN.
    * @throws MigrationError with the phase it failed in
    */
   async receive(options: { signal?: AbortSignal } = {}): Promise<MigrationResult> {
@@ -142,6 +142,7 @@ export class MigrationDestination extends Migration {
       await this.#abortTarget();
       throw failure;
     } finally {
+      this.#gate.shut();
       await this.#listener?.close();
       this.end();
     }

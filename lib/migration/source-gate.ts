@@ -19,7 +19,7 @@ export interface AdmittedSource {
   readonly first: Received;
 }
 
-/** A peer that is connected and has not spoken. */
+/** A peer that has been let in and has not spoken. */
 interface Silent {
   readonly host: string;
   /** `performance.now()` */
@@ -49,7 +49,7 @@ export class SourceGate {
   /** Aborted when nobody is let in any more: one was admitted, or the wait has ended. */
   readonly #shut = new AbortController();
   readonly #farewells = new Set<Promise<void>>();
-  /** Connected peers that have not spoken; the first is the one that came first. */
+  /** Peers that have been let in and have not spoken; the first is the one that came first. */
   readonly #silent = new Map<AbortController, Silent>();
   #giveWay: NodeJS.Timeout | undefined;
   #letIn = 0;
@@ -77,7 +77,6 @@ export class SourceGate {
    * @throws MigrationError the reason of the signal
    */
   async admit(signal: AbortSignal): Promise<AdmittedSource> {
-    throwIfAborted(signal, 'listen');
     const admitted = new Promise<AdmittedSource>((resolve) => {
       this.#admit = resolve;
     });
@@ -87,17 +86,16 @@ export class SourceGate {
     } catch (error) {
       // It may have come in the same moment.
       if (this.#admitted) this.#keep(this.#admitted.connection.fail(toMigrationError(error, 'listen')));
+      this.shut(toMigrationError(error, 'listen'));
       throw error;
-    } finally {
-      this.shut();
     }
   }
 
-  /** Sends away whoever has not been admitted. Idempotent. */
-  shut(): void {
-    if (!this.#shut.signal.aborted) {
-      this.#shut.abort(new MigrationError('CANCELLED', 'listen', 'another source came first'));
-    }
+  /** Sends away whoever has not been admitted, and says why. Idempotent. */
+  shut(
+    why = new MigrationError('CANCELLED', 'listen', 'the destination waits for no source any more'),
+  ): void {
+    if (!this.#shut.signal.aborted) this.#shut.abort(why);
     clearTimeout(this.#giveWay);
     for (const incoming of this.#waiting.splice(0)) this.#refuse(incoming);
   }
@@ -144,45 +142,43 @@ export class SourceGate {
 
   /** Nothing here may throw: whoever came is a stranger until it has spoken. */
   async #try(incoming: IncomingConnection): Promise<void> {
-    const { signal } = this.#shut;
+    const silence = new AbortController();
+    const silent = { host: hostOf(incoming.peerAddress), since: performance.now(), twin: false };
+    this.#silent.set(silence, silent);
+    const signal = AbortSignal.any([this.#shut.signal, silence.signal]);
     let connection: Connection | undefined;
     try {
       const { reply, agreed } = this.#settings.answer(incoming.privateData);
       connection = await incoming.accept(reply, signal);
       connection.tellsReasons = agreed.reasons;
-      const first = await this.#firstMessage(incoming, connection, agreed, signal);
-      throwIfAborted(signal, 'negotiate');
+      const first = await this.#firstMessage(connection, agreed, silent, signal);
+      throwIfAborted(this.#shut.signal, 'negotiate');
       this.#admitted = { connection, agreed, first };
       this.#admit?.(this.#admitted);
-      this.shut();
+      this.shut(new MigrationError('REJECTED', 'listen', 'another source came first'));
     } catch (error) {
       this.#sendAway(incoming, connection, toMigrationError(error, 'negotiate'));
-      if (!signal.aborted) this.#say(incoming, error);
+      if (!this.#shut.signal.aborted) this.#say(incoming, error);
+    } finally {
+      this.#silent.delete(silence);
     }
   }
 
   async #firstMessage(
-    incoming: IncomingConnection,
     connection: Connection,
     { extended }: Agreed,
-    shut: AbortSignal,
+    silent: Silent,
+    signal: AbortSignal,
   ): Promise<Received> {
-    const silence = new AbortController();
-    const silent = { host: hostOf(incoming.peerAddress), since: performance.now(), twin: false };
-    const signal = AbortSignal.any([shut, silence.signal]);
     const limits = { timeoutMs: this.#settings.timeoutMs, signal };
-    this.#silent.set(silence, silent);
-    this.#letNextIn();
     try {
       await connection.send({ type: 'READY' }, limits);
       const first = await connection.receive({ ...limits, what: 'the source’s first message' });
       requireFirst(first.message);
       return first;
     } catch (error) {
-      if (shut.aborted || extended) throw error;
+      if (this.#shut.signal.aborted || extended) throw error;
       throw silent.twin ? wantedAnother(error) : saidNothing(connection, error);
-    } finally {
-      this.#silent.delete(silence);
     }
   }
 
@@ -209,8 +205,9 @@ export class SourceGate {
 /** What opens the VM's stream; it is carried out later. */
 function requireFirst(message: ControlMessage): void {
   const { action } = step({ name: 'stream' }, message);
-  if (action.do === 'feed-stream') return;
-  throw new MigrationError('PROTOCOL_ERROR', 'negotiate', `its first message is ${message.type}`);
+  const what = action.do === 'feed-stream' ? 'no beginning of a QEMU stream' : message.type;
+  if (action.do === 'feed-stream' && beginsStream(action.bytes)) return;
+  throw new MigrationError('PROTOCOL_ERROR', 'negotiate', `its first message is ${what}`);
 }
 
 /**
@@ -238,6 +235,13 @@ function withHint(error: unknown, hint: string): MigrationError {
   const cause = toMigrationError(error, 'negotiate');
   const message = `${cause.message.replace(/[.]$/, '')}. ${hint}`;
   return new MigrationError(cause.code, 'negotiate', message, { cause, details: cause.details });
+}
+
+const STREAM_MAGIC = Buffer.from('QEVM');
+
+function beginsStream(bytes: Uint8Array): boolean {
+  const length = Math.min(bytes.length, STREAM_MAGIC.length);
+  return length > 0 && STREAM_MAGIC.subarray(0, length).equals(bytes.subarray(0, length));
 }
 
 const hostOf = (address: string): string => address.slice(0, address.lastIndexOf(':'));

@@ -17,7 +17,7 @@ import { type SourceVm, sentOf } from '../ram/vm.ts';
 import type { Connection } from '../transport/connection.ts';
 import { SourceTurns, type TurnLimits } from '../transport/turns.ts';
 import { throwIfAborted, unlessAborted } from '../transport/wait.ts';
-import { deviceStateOf } from './device-state.ts';
+import { checkDeviceState, deviceStateOf } from './device-state.ts';
 import type { GuestControl } from './guest-control.ts';
 import { Heartbeat } from './heartbeat.ts';
 import { type LiveControls, preCopy, type RamRound } from './pre-copy.ts';
@@ -89,6 +89,7 @@ export class SourceSession {
     const { statistics, agreed, limits } = this.#context;
     using _ = agreed.alive ? new Heartbeat(this.#turns, limits.timeoutMs) : undefined;
     await this.#setup();
+    await this.#checkDeviceState();
     this.#enter('ram');
     statistics.ramBegins();
     const sent = await this.#moveRam();
@@ -103,6 +104,12 @@ export class SourceSession {
     // A version 1 destination's only word.
     if (!agreed.commit) statistics.downtime.mark('commit');
     return { deviceStateBytes, committed: agreed.commit, ...this.#pinFacts() };
+  }
+
+  /** Before RAM moves. A running guest's is known when it stands still, and a QEMU needs no proof. */
+  async #checkDeviceState(): Promise<void> {
+    const { agreed, vm, limits } = this.#context;
+    if (agreed.extended && !vm.guest) await checkDeviceState(vm, limits);
   }
 
   #pinFacts(): { pinBudget?: bigint; registeredPeak: bigint } {
@@ -268,10 +275,14 @@ export class SourceSession {
   /** What the destination has been asked cannot be taken back: a cancel is answered with a notice, and the outcome counts. */
   async #pastCancel<T>(asked: Promise<T>, timeoutMs: number): Promise<T> {
     const { notice } = this.#context;
-    const tooLate = (): void =>
+    const tooLate = (): void => {
+      const { reason } = this.#cancel as AbortSignal;
+      const isTime = reason instanceof MigrationError && reason.code === 'TIMEOUT';
+      const what = isTime ? 'the time for all of the migration is over, but' : 'too late to be cancelled:';
       notice(
-        `too late to be cancelled: the destination has been asked to take the VM over. Its answer is waited for, ${timeoutMs / 1000} s at most`,
+        `${what} the destination has been asked to take the VM over. Its answer is waited for, ${timeoutMs / 1000} s at most`,
       );
+    };
     this.#cancel?.addEventListener('abort', tooLate, { once: true });
     try {
       return await asked;

@@ -14,7 +14,6 @@ import type { Connection } from '../transport/connection.ts';
 import { type ChosenProvider, chooseProvider } from '../transport/provider.ts';
 import type { TurnLimits } from '../transport/turns.ts';
 import { throwIfAborted } from '../transport/wait.ts';
-import { checkDeviceState } from './device-state.ts';
 import { GuestControl } from './guest-control.ts';
 import { Migration } from './migration.ts';
 import { checkLiveOptions, checkMaxBandwidth, checkRunOptions, checkSourceOptions } from './option-schema.ts';
@@ -163,8 +162,6 @@ export class MigrationSource extends Migration {
       const agreed = this.#negotiate(connection, offer);
       connection.setMaxBandwidth(this.#maxBandwidth);
       const limits = { timeoutMs: options.stallTimeoutMs, signal };
-      // A running guest's is known when it stands still, and a QEMU needs no proof.
-      if (agreed.extended && !this.#vm.guest) await checkDeviceState(this.#vm, limits);
       const summary = await this.#send(connection, agreed, plan, limits);
       return describe(connection, agreed, provider, this.#vm.layout.machine, summary);
     } catch (error) {

@@ -157,24 +157,27 @@ export class Connection {
   }
 
   /**
-   * Sends one message; resolves with its bytes when it has left (its buffer is free again), not when the peer has it.
+   * Sends one message; resolves when it has left (its buffer is free again), not when the peer has it. `posted` is given its bytes at once:
+   * the peer may get them even where the wait for that ends with an error.
    * @throws MigrationError CONNECTION_LOST and the wire's codes, TIMEOUT, CANCELLED
    */
   async send(
     message: ControlMessage,
     limits: { timeoutMs: number; signal?: AbortSignal | undefined },
-  ): Promise<Uint8Array> {
+    posted?: (bytes: Uint8Array) => void,
+  ): Promise<void> {
     if (this.#end) throw this.#end.error;
     throwIfAborted(limits.signal, this.phase);
     const bytes = encodeControl(message);
     try {
-      await within(this.#native.send(bytes), {
+      const sent = this.#native.send(bytes);
+      posted?.(bytes);
+      await within(sent, {
         ...limits,
         phase: this.phase,
         what: `the network to take a ${message.type}`,
         waitingFor: 'network',
       });
-      return bytes;
     } catch (error) {
       throw limits.signal?.aborted ? this.#labelled(error) : await this.#endError(error);
     }

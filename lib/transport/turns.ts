@@ -69,9 +69,10 @@ export class SourceTurns {
   async #say(message: ControlMessage, limits: TurnLimits): Promise<void> {
     await this.#takeReady();
     this.#ready = false;
-    const bytes = await this.#connection.send(message, limits);
+    await this.#connection.send(message, limits, (bytes) => {
+      if (message.type !== 'COMMIT') this.#account.add(bytes, message);
+    });
     this.#spokeAt = performance.now();
-    if (message.type !== 'COMMIT') this.#account.add(bytes, message);
   }
 
   /** Nothing else may be said meanwhile. */

@@ -185,14 +185,15 @@ bool BulkWriter::stage(Job& job, const Extent& extent, uint64_t place, fabric::S
   uint8_t* copy = staging_->at(place);
   const auto* from = reinterpret_cast<const uint8_t*>(work.local_address + extent.offset);
   for (uint64_t at = 0; at < extent.length; at += work.page_size) {
-    if (!copy_live(copy + at, from + at, work.page_size)) {
-      job.result.error = std::make_shared<const Error>(memory::fault_error(memory::fault_address(), "read"));
-      std::lock_guard lock(mutex_);
-      staging_->give_back(place);
-      return false;
-    }
-    work.digests->note(work.first_page + (extent.offset + at) / work.page_size, copy + at, work.page_size);
+    if (copy_live(copy + at, from + at, work.page_size)) continue;
+    job.result.error = std::make_shared<const Error>(memory::fault_error(memory::fault_address(), "read"));
+    std::lock_guard lock(mutex_);
+    staging_->give_back(place);
+    return false;
   }
+  // Only what is sent: of an extent that cannot be read nothing is.
+  for (uint64_t at = 0; at < extent.length; at += work.page_size)
+    work.digests->note(work.first_page + (extent.offset + at) / work.page_size, copy + at, work.page_size);
   request.address = reinterpret_cast<uint64_t>(copy);
   request.lkey = staging_->lkey();
   return true;

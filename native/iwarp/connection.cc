@@ -163,7 +163,7 @@ fabric::ConnectionInfo Connection::info() const {
 // A WRITE completes when the kernel has taken it, which may be long before it is on the wire.
 std::chrono::microseconds Connection::wire_time() const {
   std::lock_guard lock(mutex_);
-  return measurable_ ? unacknowledged_time(link_.socket.get()) : std::chrono::microseconds{};
+  return measurable_ ? unacknowledged_time(link_.socket.get()) : wire_time_;
 }
 
 }  // namespace rdma_migrate::iwarp

@@ -65,7 +65,8 @@ class Connection final : public fabric::Connection {
 
   mutable std::mutex mutex_;  // state_, info_, measurable_
   State state_ = State::kNew;
-  bool measurable_ = false;  // from the end of the handshake until the socket is closed
+  bool measurable_ = false;                // from the end of the handshake until the socket is closed
+  std::chrono::microseconds wire_time_{};  // after that
   fabric::ConnectionInfo info_;
 
   // Taken down in this order: close() joins receiver_thread_, which ends with joining sender_thread_,

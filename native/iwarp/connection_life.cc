@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "fabric/address.h"
 #include "iwarp/connection.h"
@@ -141,7 +142,7 @@ void Connection::finish(const std::optional<Error>& reason) {
   for (const fabric::Completion& completion : completions) events_.on_recv(completion);
   {
     std::lock_guard lock(mutex_);
-    measurable_ = false;
+    if (std::exchange(measurable_, false)) wire_time_ = unacknowledged_time(link_.socket.get());
     link_.socket.reset();
   }
   events_.on_closed(reason ? &*reason : nullptr);

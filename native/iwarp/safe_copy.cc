@@ -9,7 +9,7 @@ namespace rdma_migrate::iwarp {
 SafeCopy::SafeCopy() {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) {
-    throw Error("INTERNAL", "cannot make a pipe; raise the limit of open files (ulimit -n)", errno);
+    throw Error("RESOURCE_LIMIT", "no descriptor is left for a pipe (ulimit -n)", errno);
   }
   read_end_ = UniqueFd(ends[0]);
   write_end_ = UniqueFd(ends[1]);

@@ -9,7 +9,7 @@
 
 namespace rdma_migrate::iwarp {
 
-// Throws Error: INTERNAL (no file descriptors left).
+// Throws Error: RESOURCE_LIMIT (no file descriptors left).
 class SafeCopy {
  public:
   SafeCopy();

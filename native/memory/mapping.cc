@@ -126,8 +126,11 @@ std::shared_ptr<Mapping> Mapping::file(const std::string& path, uint64_t length,
   mapping->own(UniqueFd(fd), mode == FileMode::kRead ? O_RDONLY : O_RDWR, true);
   mapping->check_length();
   mapping->check_file(mode);
-  if (mode == FileMode::kCreate && ftruncate(fd, static_cast<off_t>(length)) != 0) {
-    throw storage_error("cannot make " + path, length, fd, errno);
+  if (mode == FileMode::kCreate) {
+    // Not by fd: of many files another one may have been closed for, and opened under its number, meanwhile.
+    const auto use = mapping->file();
+    if (ftruncate(use.get(), static_cast<off_t>(length)) != 0)
+      throw storage_error("cannot make " + path, length, use.get(), errno);
   }
   mapping->map();
   created.keep();

@@ -13,7 +13,8 @@ namespace rdma_migrate::memory {
 namespace {
 
 constexpr const char* kOperation = "populating";
-constexpr uint64_t kFreeSpaceParts = 4;
+// Several pieces may be populated side by side.
+constexpr uint64_t kFreeSpaceParts = 16;
 
 Range page_range(const Mapping& mapping, uint64_t offset, uint64_t length) {
   const uint64_t page = mapping.page_size();
@@ -81,8 +82,14 @@ void populate(const Mapping& mapping, uint64_t offset, uint64_t length, const Ca
     throw_if_cancelled(cancel, kOperation);
     const Range step = {at, std::min(std::max(kStepBytes, mapping.page_size()), all.end() - at)};
     if (free_space == FreeSpace::kKeep && !leaves_room(mapping, step.length)) return;
-    advised = advised && populate_by_advice(mapping, step, all.end());
-    if (!advised) internal::populate_by_touch(mapping, step);
+    try {
+      advised = advised && populate_by_advice(mapping, step, all.end());
+      if (!advised) internal::populate_by_touch(mapping, step);
+    } catch (const Error& error) {
+      // Somebody else has taken the room meanwhile: whether there is enough shows when it is needed.
+      if (free_space == FreeSpace::kKeep && error.code() == "DISK_FULL") return;
+      throw;
+    }
     at = step.end();
   }
 }

@@ -57,8 +57,11 @@ SharedFile::SharedFile(UniqueFd fd, std::string name, int flags, bool can_reopen
 }
 
 SharedFile::~SharedFile() {
-  std::lock_guard lock(pool().mutex);
-  if (can_reopen_ && fd_) pool().idle.erase(idle_);
+  {
+    std::lock_guard lock(pool().mutex);
+    if (can_reopen_ && fd_) pool().idle.erase(idle_);
+  }
+  fd_.reset();  // which may wait for a file server, and nobody else with it
 }
 
 void SharedFile::find_folder() {
@@ -86,23 +89,38 @@ UniqueFd SharedFile::open_again() const {
   throw Error("IO_ERROR", name_ + " was removed, moved or replaced while it was mapped", fd ? 0 : errno);
 }
 
+// Files are opened and closed without the lock: a server that hangs holds up nobody else.
 int SharedFile::begin_use() const {
-  std::lock_guard lock(pool().mutex);
-  if (!fd_)
-    fd_ = open_again();
-  else if (can_reopen_ && uses_ == 0)
-    pool().idle.erase(idle_);
+  UniqueFd opened;
+  for (;;) {
+    {
+      std::lock_guard lock(pool().mutex);
+      if (!fd_ && opened) {
+        fd_ = std::move(opened);
+        return take();
+      }
+      if (fd_) {
+        if (can_reopen_ && uses_ == 0) pool().idle.erase(idle_);
+        return take();
+      }
+    }
+    opened = open_again();
+  }
+}
+
+int SharedFile::take() const {
   ++uses_;
   return fd_.get();
 }
 
 void SharedFile::end_use() const {
+  UniqueFd closed;  // after the lock
   std::lock_guard lock(pool().mutex);
   if (--uses_ > 0 || !can_reopen_) return;
   auto& idle = pool().idle;
   idle_ = idle.insert(idle.end(), this);
   if (idle.size() <= kMostIdle) return;
-  idle.front()->fd_.reset();
+  closed = std::move(idle.front()->fd_);
   idle.pop_front();
 }
 

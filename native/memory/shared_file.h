@@ -50,6 +50,8 @@ class SharedFile {
   void find_folder();
   UniqueFd open_again() const;
   int begin_use() const;
+  // Under the pool's mutex, with the file open.
+  int take() const;
   void end_use() const;
 
   const std::string name_;

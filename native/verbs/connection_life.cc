@@ -225,7 +225,11 @@ bool Connection::handshake_lingers() const { return connecting_ && queue_pair_->
 // Nobody waits for a handshake that has been given up. No memory is registered with its queue pair any more.
 void Connection::release_queue_pair() {
   if (handshake_lingers()) {
-    start_thread([queue_pair = std::move(queue_pair_)]() mutable { queue_pair.reset(); }).detach();
+    try {
+      start_thread([queue_pair = std::move(queue_pair_)]() mutable { queue_pair.reset(); }).detach();
+    } catch (const Error&) {
+      // No thread is to be had: it has gone on this one, which had to wait for it.
+    }
   }
   queue_pair_.reset();
 }

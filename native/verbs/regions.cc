@@ -1,6 +1,7 @@
 #include "verbs/regions.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <iterator>
 #include <optional>
@@ -141,11 +142,18 @@ void Regions::revoke_remote() {
     std::lock_guard lock(mutex_);
     for (auto& [handle, region] : regions_) {
       if ((region.access & kRemoteRights) == 0) continue;
+      region.access &= ~kRemoteRights;  // what waits for its device is registered without them
       std::move(region.mrs.begin(), region.mrs.end(), std::back_inserter(revoked));
       region.mrs.clear();
     }
   }
-  in_parallel(revoked.size(), [&](uint64_t at) { revoked[at].reset(); });
+  // A driver that refuses has left the peer its rights: nothing may be compared or kept then.
+  std::atomic<int> refusal{0};
+  in_parallel(revoked.size(), [&](uint64_t at) {
+    if (const int error_number = ibv_dereg_mr(revoked[at].release())) refusal.store(error_number);
+  });
+  if (refusal.load() != 0)
+    throw Error("INTERNAL", "the device did not take the peer's rights to memory back", refusal.load());
 }
 
 uint32_t Regions::rkey(uint32_t handle) const {

@@ -24,9 +24,10 @@ class Regions : public std::enable_shared_from_this<Regions> {
   // Registers with the device, or later in bind(). Throws Error: REGISTER_FAILED, LOCKED_MEMORY_LIMIT.
   std::unique_ptr<fabric::MemoryRegion> add(uint64_t address, uint64_t length, unsigned access);
   void remove(uint32_t handle);
-  // Deregisters what the peer has rights to; add() takes no such region any more.
+  // Deregisters what the peer has rights to; add() takes no such region any more. Throws Error: INTERNAL, the
+  // device refuses and the peer has its rights still.
   void revoke_remote();
-  // 0 before bind(), and after unbind() or for an unknown handle.
+  // 0 before bind(), after unbind(), after revoke_remote() for what it took, and for an unknown handle.
   uint32_t rkey(uint32_t handle) const;
 
   // Throws Error INVALID_ARGUMENT unless handle covers the range with these rights.
@@ -50,7 +51,8 @@ class Regions : public std::enable_shared_from_this<Regions> {
     uint64_t address = 0;
     uint64_t length = 0;
     unsigned access = 0;
-    // Empty until the device is known. More than one, of piece bytes each, only where access is 0.
+    // Empty until the device is known, and after revoke_remote(). More than one, of piece bytes each, only
+    // where access is 0.
     std::vector<Mr> mrs;
     uint64_t piece = 0;
   };

@@ -86,8 +86,12 @@ class Campaign {
   }
 }
 
-const number = (text: string | undefined): number | undefined =>
-  text === undefined ? undefined : Number(text);
+function number(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const value = Number(text);
+  if (Number.isFinite(value) && value > 0) return value;
+  throw new Error(`expected a number above 0 but received ${text}`);
+}
 
 async function main(): Promise<number> {
   const { values } = parseArgs({

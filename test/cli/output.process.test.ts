@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { gunzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { differingFiles } from '../support/images.ts';
+import { differingFiles, syntheticImage } from '../support/images.ts';
 import { buildCommand, type CommandFolder, eventsOf } from './command.ts';
 
 let command: CommandFolder;
@@ -157,6 +157,21 @@ describe('image', () => {
       '34086912',
       { name: 'timer', instanceId: 0 },
     ]);
+  });
+
+  it('inspect has said everything when it ends, to a reader that takes its time too', async () => {
+    const large = join(await folder(), 'large');
+    const blocks = Array.from({ length: 800 }, (_, at) => ({
+      name: `block-${at}-${'x'.repeat(100)}`,
+      length: 4096n,
+      fill: 'zero' as const,
+    }));
+    await (await syntheticImage(large, blocks)).close();
+    const main = join(command.work, '../dist/cli/main.js');
+    const line = `'${process.execPath}' '${main}' image inspect '${large}' --json | (sleep 1; cat)`;
+    const { stdout } = await promisify(execFile)('sh', ['-c', line], { maxBuffer: 16 << 20 });
+    expect(stdout.length).toBeGreaterThan(2 * 65_536);
+    expect(JSON.parse(stdout).blocks).toHaveLength(800);
   });
 
   it('to-qemu and from-qemu are ways back of each other, by a file and by a pipe', async () => {

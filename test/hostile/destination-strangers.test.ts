@@ -125,6 +125,18 @@ describe('a source is served while strangers are let in:', () => {
     for (const peer of strangers) await peer[Symbol.asyncDispose]();
   });
 
+  it('as many as are let in at once, in the middle of a handshake that does not go on: they give way', async () => {
+    await using received = await receiving({ responseTimeoutMs: 60_000, connectTimeoutMs: 60_000 });
+    const strangers = await Promise.all(Array.from({ length: 8 }, () => RawPeer.tcp(received.port)));
+    for (const peer of strangers) {
+      peer.raw(peerToPeerRequest());
+      await peer.mpa('reply');
+    }
+    await honestMigration(received);
+    expect(received.notices).toEqual([expect.stringContaining('others wait')]);
+    for (const peer of strangers) await peer[Symbol.asyncDispose]();
+  });
+
   it('more than are let in at once: it waits for its turn and is not refused', async () => {
     await using received = await receiving({ responseTimeoutMs: 1_500 });
     const strangers = await Promise.all(Array.from({ length: 12 }, () => RawPeer.tcp(received.port)));

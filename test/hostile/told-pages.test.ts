@@ -36,6 +36,17 @@ it('a v1 source that told of no page at all is not believed', async () => {
   await received.fails('STREAM_TRUNCATED', 'device-state');
 });
 
+it('a v1 source that asks for no blocks, and so can write none, is not believed', async () => {
+  await using received = await receiving();
+  await using source = await ScriptedSource.connect(received.port);
+  await source.reach('start-hook');
+  await source.say('REGISTER_FINISHED');
+  await source.say('QEMU_FILE', Buffer.concat([PIECE.eos, PIECE.end]));
+  await source.say('REGISTER_FINISHED');
+  await source.say('QEMU_FILE', Buffer.concat([PIECE.eos, PIECE.device]));
+  await received.fails(['STREAM_TRUNCATED', 'PROTOCOL_ERROR'], ['ram', 'device-state']);
+});
+
 it('a v1 source that told of every page, in WRITEs that are cut anywhere, is believed', async () => {
   await using received = await receiving();
   await using source = await ScriptedSource.connect(received.port, { pinAll: true });

@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { existsSync, readFileSync } from 'node:fs';
 import { chown, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { findPartials, ImageWriter } from '../../lib/image/index.ts';
@@ -44,10 +45,22 @@ describe('partial images', () => {
   });
 
   const dead = { pid: 2 ** 22 + 1, startTime: '1' };
+  /** Without one an earlier boot cannot be told from another machine. */
+  const hasMachineId = (): boolean =>
+    existsSync('/etc/machine-id') && /^[0-9a-f]{32}$/m.test(readFileSync('/etc/machine-id', 'latin1'));
   it.each<[string, (owner: Record<string, unknown>) => Record<string, unknown> | string, string]>([
     ['whose process is gone', (owner) => ({ ...owner, ...dead }), 'dead'],
     ['whose pid belongs to a later process', (owner) => ({ ...owner, startTime: '1' }), 'dead'],
-    ['of an earlier boot on a local disk', (owner) => ({ ...owner, bootId: 'another' }), 'dead'],
+    [
+      'of an earlier boot on a local disk',
+      (owner) => ({ ...owner, bootId: 'another' }),
+      hasMachineId() ? 'dead' : 'unknown',
+    ],
+    [
+      'of another machine that has this disk too',
+      (owner) => ({ ...owner, bootId: 'another', machineId: 'f'.repeat(32) }),
+      'unknown',
+    ],
     ['of another pid namespace', (owner) => ({ ...owner, ...dead, pidNamespace: 'pid:[1]' }), 'unknown'],
     ['with a damaged owner file', () => '{"pid":', 'unknown'],
     ['with an owner file of another form', (owner) => ({ ...owner, pid: '1' }), 'unknown'],
@@ -57,7 +70,7 @@ describe('partial images', () => {
     const name = (await namesIn(folder.path))[0] ?? '';
     const self = JSON.parse(await readFile(folder.at(`${name}/owner.json`), 'utf8'));
     const changed = change(self);
-    const fake = folder.at('.vm.partial-0000');
+    const fake = folder.at('.vm.partial-0000000000000000');
     await mkdir(fake);
     await writeFile(`${fake}/owner.json`, typeof changed === 'string' ? changed : JSON.stringify(changed));
     const found = await findPartials(folder.at('vm'));
@@ -71,12 +84,12 @@ describe('partial images', () => {
     if (process.geteuid?.() !== 0) context.skip('only root can give a folder to another user');
     await using folder = await temporaryFolder();
     const owner = JSON.stringify({ pid: 2 ** 22 + 1, startTime: '1', pidNamespace: 'x', bootId: 'y' });
-    for (const name of ['target', '.vm.partial-1']) {
+    for (const name of ['target', '.vm.partial-1111111111111111']) {
       await mkdir(folder.at(name));
       await writeFile(folder.at(`${name}/owner.json`), owner);
     }
-    await chown(folder.at('.vm.partial-1'), 12345, 12345);
-    await symlink('target', folder.at('.vm.partial-2'));
+    await chown(folder.at('.vm.partial-1111111111111111'), 12345, 12345);
+    await symlink('target', folder.at('.vm.partial-2222222222222222'));
     const found = await findPartials(folder.at('vm'));
     expect(found.map((partial) => partial.owner)).toEqual(['unknown', 'unknown']);
   });
