@@ -22,8 +22,8 @@ const ALONE = [
   'test/memory/lifetime.test.ts',
   'test/ram/trackers.test.ts',
 ];
-/** Whole migrations, each over loopback, wait more than they work; more of them than cores would only wait for each other. */
-const BESIDE_EACH_OTHER = Math.max(1, Math.min(4, availableParallelism()));
+/** Whole migrations, each over loopback, wait more than they work. */
+const BESIDE_EACH_OTHER = Math.max(2, Math.min(6, 2 * availableParallelism()));
 
 // Examples import the package by its name, as users do; tests run them on the sources.
 const resolve = { alias: { 'rdma-migrate': new URL('lib/index.ts', import.meta.url).pathname } };

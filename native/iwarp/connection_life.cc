@@ -9,6 +9,7 @@
 #include "fabric/address.h"
 #include "iwarp/connection.h"
 #include "iwarp/tcp.h"
+#include "iwarp/tcp_info.h"
 #include "iwarp/wait.h"
 #include "thread.h"
 
