@@ -40,7 +40,7 @@ export interface NativeMapping {
   readonly pageSize: number;
   /**
    * Touches pages ahead of use so that receiving into them does not fault. Changes no byte. keepFree (default false): ends early, and
-   * without an error, where more than a sixteenth of what its file system has free would be taken at once.
+   * without an error, where more than a quarter of what its file system has free would be taken at once.
    * DISK_FULL, OUT_OF_MEMORY, IO_ERROR, CANCELLED (closed meanwhile).
    */
   populate(offset: bigint, length: bigint, keepFree?: boolean): Promise<void>;

@@ -13,8 +13,7 @@ namespace rdma_migrate::memory {
 namespace {
 
 constexpr const char* kOperation = "populating";
-// Several pieces may be populated side by side.
-constexpr uint64_t kFreeSpaceParts = 16;
+constexpr uint64_t kFreeSpaceParts = 4;
 
 Range page_range(const Mapping& mapping, uint64_t offset, uint64_t length) {
   const uint64_t page = mapping.page_size();
