@@ -45,14 +45,12 @@ export async function runCommand(
   }
   // At once: while Node takes itself down it has no handlers any more, and a signal then would make a migration that moved the VM, or may
   // have, look cancelled. A cancelled one may have a thread in a blocked system call, for which process.exit waits.
-  interrupt.disarm();
+  const cancelled = interrupt.received !== undefined && Number(process.exitCode) > 128;
+  if (!cancelled) interrupt.disarm();
   await flushed();
-  if (process.exitCode === undefined || interrupt.received === undefined || !isCancel(process.exitCode))
-    process.exit();
+  if (!cancelled) process.exit();
   endSoon(interrupt);
 }
-
-const isCancel = (exitCode: string | number | null): boolean => Number(exitCode) > 128;
 
 /** What was written has left: `process.exit` drops what a pipe has not taken. */
 async function flushed(): Promise<void> {

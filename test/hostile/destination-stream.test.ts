@@ -22,8 +22,6 @@ const huge = (length: bigint): Uint8Array =>
     .bytes();
 
 const AT_START: readonly Garbage[] = [
-  { name: 'noise', bytes: Buffer.alloc(30_000, 0xa7) },
-  { name: 'another magic', bytes: Buffer.from('4d56455100000003', 'hex') },
   { name: 'stream version 2', bytes: Buffer.from('5145564d00000002', 'hex') },
   { name: 'a machine name of 4 GiB', bytes: Buffer.from('5145564d0000000307ffffffff', 'hex') },
   { name: 'a section that is not ram', bytes: beginning().raw(startHeader('timer').bytes()).bytes() },
@@ -56,6 +54,12 @@ const AT_START: readonly Garbage[] = [
   },
 ];
 
+/** So does no QEMU begin: whoever says that has the first word of no migration. */
+const NO_STREAM: readonly Garbage[] = [
+  { name: 'noise', bytes: Buffer.alloc(30_000, 0xa7) },
+  { name: 'another magic', bytes: Buffer.from('4d56455100000003', 'hex') },
+];
+
 function manyBlocks(count: number): Uint8Array {
   const blocks = Array.from({ length: count }, (_, index) => ({ name: `block${index}`, length: 4096n }));
   return upToBlocks(beginning().bytes(), blocks).bytes();
@@ -74,6 +78,18 @@ describe('a destination refuses a stream that begins with', () => {
     await sayInPieces(source, bytes).catch(() => {});
     await received.fails(code, phase);
     expect((await source.farewell()).slice(-2)).toEqual(['ERROR', 'end']);
+  });
+});
+
+describe('a destination goes on waiting after a first message that begins with', () => {
+  it.each(NO_STREAM)('$name', async ({ bytes }) => {
+    await using received = await receiving();
+    await using source = await ScriptedSource.connect(received.port, { commit: true });
+    await source.say('QEMU_FILE', bytes.subarray(0, 32 << 10));
+    expect(await source.farewell()).toEqual(['ERROR', 'end']);
+    expect(received.notices).toEqual([expect.stringContaining('no beginning of a QEMU stream')]);
+    await received.destination.close();
+    await received.fails('CANCELLED', 'listen');
   });
 });
 
