@@ -143,6 +143,10 @@ void Connection::finish(const std::optional<Error>& reason) {
   for (const fabric::Completion& completion : completions) events_.on_recv(completion);
   {
     std::lock_guard lock(mutex_);
+    if (link_.truncated.load()) {
+      linger reset{1, 0};
+      setsockopt(link_.socket.get(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    }
     if (std::exchange(measurable_, false)) wire_time_ = unacknowledged_time(link_.socket.get());
     link_.socket.reset();
   }

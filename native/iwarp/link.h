@@ -126,6 +126,8 @@ struct Link {
   std::atomic<bool> sender_finished{false};  // the sender's thread sends nothing any more
   std::atomic<bool> local_fault{false};      // the oldest send request failed for a reason of this side
   std::atomic<fabric::PlacementObserver*> placement{nullptr};
+  // The peer has ended the stream in the middle of a message. It must not take our end for an orderly one.
+  std::atomic<bool> truncated{false};
 
   // Set before the I/O threads start.
   UniqueFd socket;

@@ -34,6 +34,7 @@ void Receiver::run(std::function<void()> on_ready, Clock::time_point ready_deadl
     if (link_.stopping.load(std::memory_order_relaxed)) throw Stopped{};
   }
   if (send_open_ || read_received_ != 0) {
+    link_.truncated.store(true);
     throw Error(
         "CONNECTION_LOST",
         link_.peer + " ended the connection in the middle of a message; see the peer's log for the reason");

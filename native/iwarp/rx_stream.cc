@@ -230,6 +230,7 @@ void RxStream::fail(int error_number) const {
 }
 
 void RxStream::fail_truncated() const {
+  link_.truncated.store(true);
   throw Error(
       "CONNECTION_LOST",
       link_.peer + " ended the connection in the middle of a message; see the peer's log for the reason");

@@ -282,3 +282,26 @@ TEST_CASE("memory to be sent whose file was cut ends the connection with IO_ERRO
     }
   }
 }
+
+TEST_CASE(
+    "a peer that ends the stream in the middle of a message is answered with a reset, between messages in "
+    "order") {
+  constexpr uint32_t kSize = 4096;
+  iwarp::MpaFrame handshake;
+  handshake.enhanced = true;
+  for (size_t cut : {size_t{0}, size_t{1}, size_t{100}}) {
+    CAPTURE(cut);
+    Victim victim(handshake);
+    fabric::Bytes memory(kSize);
+    auto region =
+        victim.connection->register_memory(reinterpret_cast<uintptr_t>(memory.data()), kSize, kRemoteAll);
+    Bytes write = fpdu(write_header(region->rkey(), region->address()), pattern(kSize, 1));
+    write.resize(write.size() - cut);
+    victim.peer.send(write);
+    victim.peer.finish();
+    CHECK(victim.peer.ends_in_reset() == (cut != 0));
+    victim.events.wait_closed();
+    CHECK(victim.events.reason_code() == (cut == 0 ? "" : "CONNECTION_LOST"));
+    region.reset();
+  }
+}

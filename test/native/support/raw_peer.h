@@ -119,6 +119,16 @@ class RawPeer {
     return bytes;
   }
   bool at_end() { return receive(1).empty(); }
+  // What is left of the stream, thrown away, ends in a reset.
+  bool ends_in_reset() {
+    uint8_t scrap[4096];
+    for (;;) {
+      pollfd entry{fd_, POLLIN, 0};
+      if (poll(&entry, 1, 30'000) <= 0) throw std::runtime_error("the other end says nothing");
+      const ssize_t got = recv(fd_, scrap, sizeof scrap, 0);
+      if (got <= 0) return got < 0 && errno == ECONNRESET;
+    }
+  }
 
   iwarp::MpaFrame receive_mpa(iwarp::MpaKind kind) {
     Bytes bytes = receive(iwarp::kMpaHeaderSize);
