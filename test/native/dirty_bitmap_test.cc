@@ -3,6 +3,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
+
 #include "dirty/bitmap_log.h"
 #include "dirty_support.h"
 
@@ -163,12 +165,17 @@ TEST_CASE("no write is lost: a VMM in another process writes and marks at full s
       const uint64_t page = (state >> 33) % (sequence % 2 == 0 ? 1024 : 8);
       store(ram->data() + page * kPage + (state >> 50) % 512 * 8, sequence);
       log.mark(page);
+      store(control->data() + 8, sequence);
     }
     _exit(0);
   }
   BitmapTracker tracker({ram}, {log.by_fd()});
   tracker.start();
   Mirror mirror(tracker, {ram});
+  // On a busy machine the child may not have run yet, and there would be nothing to lose.
+  const uint64_t written = load(control->data() + 8);
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (load(control->data() + 8) < written + 1000 && std::chrono::steady_clock::now() < until) usleep(100);
   mirror.follow(400);
   store(control->data(), 1);
   CHECK(waitpid(child, nullptr, 0) == child);
