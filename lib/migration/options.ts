@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { MigrationError } from '../errors.ts';
 import type { NativeConnectionOptions } from '../native/transport.ts';
+import { invalid } from '../options/check.ts';
 import type { MigrationHints } from '../ram/hints.ts';
 import type { ProviderChoice } from '../transport/provider.ts';
 import type { ConvergenceLimits } from './convergence.ts';
@@ -150,7 +151,3 @@ export function checkSwitchover(switchoverMs: number, { downtimeLimitMs }: LiveP
 
 export const isSwitchover = (switchoverMs: unknown): switchoverMs is number =>
   typeof switchoverMs === 'number' && switchoverMs >= 0 && Number.isFinite(switchoverMs);
-
-function invalid(message: string): MigrationError {
-  return new MigrationError('INVALID_ARGUMENT', 'configure', message);
-}

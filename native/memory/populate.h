@@ -13,7 +13,7 @@ namespace rdma_migrate::memory {
 // also advised MADV_HUGEPAGE, because all of it is about to be used. Throws Error: INVALID_ARGUMENT (range;
 // read-only mapping), DISK_FULL, OUT_OF_MEMORY, IO_ERROR, CANCELLED.
 //
-// kKeep: ends early, and without an error, before a step that would take more than a sixteenth of what the
+// kKeep: ends early, and without an error, before a step that would take more than a quarter of what the
 // file system has free, or when others have taken it meanwhile, so that nothing that is only expected to be
 // used takes the room of what is.
 enum class FreeSpace { kUse, kKeep };
