@@ -2,9 +2,9 @@
 export { type Check, type CheckStatus, type DoctorReport, runDoctor } from './doctor/index.ts';
 export { ERROR_CODES, type ErrorCode, type ErrorDetails, MigrationError, type Phase } from './errors.ts';
 export * from './image/index.ts';
-export type { Verdict } from './migration/convergence.ts';
-export { MigrationDestination } from './migration/destination.ts';
-export type { DowntimePart, DowntimeParts } from './migration/downtime.ts';
+export { MigrationDestination } from './migration/destination/destination.ts';
+export type { Verdict } from './migration/live/convergence.ts';
+export type { DowntimePart, DowntimeParts } from './migration/live/downtime.ts';
 export type { MigrationEvents } from './migration/migration.ts';
 export type {
   DestinationOptions,
@@ -12,9 +12,9 @@ export type {
   MigrationOptions,
   SourceOptions,
 } from './migration/options.ts';
-export type { PinOptions } from './migration/pinning.ts';
+export type { PinOptions } from './migration/pins/pinning.ts';
 export type { MigrationFacts, MigrationResult } from './migration/result.ts';
-export { MigrationSource } from './migration/source.ts';
+export { MigrationSource } from './migration/source/source.ts';
 export type {
   LiveStatistics,
   MigrationProgress,

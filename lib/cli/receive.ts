@@ -1,6 +1,6 @@
 import { MigrationError } from '../errors.ts';
 import { ImageWriter } from '../image/index.ts';
-import { MigrationDestination } from '../migration/destination.ts';
+import { MigrationDestination } from '../migration/destination/destination.ts';
 import { checkDestinationOptions } from '../migration/option-schema.ts';
 import { endOptions } from './end-options.ts';
 import { follow } from './follow.ts';

@@ -1,7 +1,7 @@
 import { openImage } from '../image/index.ts';
 import { checkSourceOptions } from '../migration/option-schema.ts';
 import type { SourceOptions } from '../migration/options.ts';
-import { MigrationSource } from '../migration/source.ts';
+import { MigrationSource } from '../migration/source/source.ts';
 import { endOptions } from './end-options.ts';
 import { follow } from './follow.ts';
 import { formatBytes } from './format.ts';

@@ -1,5 +1,5 @@
-import { MigrationDestination } from '../migration/destination.ts';
-import { MigrationSource } from '../migration/source.ts';
+import { MigrationDestination } from '../migration/destination/destination.ts';
+import { MigrationSource } from '../migration/source/source.ts';
 import { native } from '../native/index.ts';
 import { type Check, named } from './check.ts';
 import { MemoryTarget, makeSyntheticVm } from './synthetic-vm.ts';

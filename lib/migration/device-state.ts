@@ -5,7 +5,7 @@ import type { SourceVm } from '../ram/vm.ts';
 import type { TurnLimits } from '../transport/turns.ts';
 import { within } from '../transport/wait.ts';
 import { call } from './embedder.ts';
-import { guestError } from './guest-control.ts';
+import { guestError } from './live/guest-control.ts';
 
 const OF_A_GUEST = {
   phase: 'device-state',

@@ -12,9 +12,9 @@ import {
   signal,
 } from '../options/fields.ts';
 import { MigrationHints } from '../ram/hints.ts';
-import { leastPinBudget } from '../ram/pin-window.ts';
 import { CHUNK_BYTES } from '../ram/spans.ts';
 import type { DestinationOptions, LiveOptions, MigrationOptions, SourceOptions } from './options.ts';
+import { leastPinBudget } from './pins/pin-window.ts';
 
 const COMMON = {
   provider: oneOf('auto', 'iwarp', 'verbs'),

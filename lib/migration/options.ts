@@ -4,8 +4,8 @@ import type { NativeConnectionOptions } from '../native/transport.ts';
 import { invalid } from '../options/check.ts';
 import type { MigrationHints } from '../ram/hints.ts';
 import type { ProviderChoice } from '../transport/provider.ts';
-import type { ConvergenceLimits } from './convergence.ts';
-import type { PinOptions } from './pinning.ts';
+import type { ConvergenceLimits } from './live/convergence.ts';
+import type { PinOptions } from './pins/pinning.ts';
 
 /** What both ends can be told. */
 export interface MigrationOptions extends PinOptions {

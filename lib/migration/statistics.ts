@@ -1,6 +1,6 @@
 import type { Phase } from '../errors.ts';
-import type { Decision, Verdict } from './convergence.ts';
-import { Downtime, type DowntimeParts } from './downtime.ts';
+import type { Decision, Verdict } from './live/convergence.ts';
+import { Downtime, type DowntimeParts } from './live/downtime.ts';
 
 /** QMP's MigrationStatus, as far as it is used here. */
 export type MigrationStatus = 'setup' | 'active' | 'device' | 'completed' | 'failed' | 'cancelled';

@@ -1,6 +1,6 @@
 /** A destination to which somebody comes who speaks something else: it says who and what. */
 import { describe, expect, it } from 'vitest';
-import { Strangers } from '../../lib/migration/strangers.ts';
+import { Strangers } from '../../lib/migration/destination/strangers.ts';
 import { RawPeer } from '../support/raw-iwarp.ts';
 import { receiving } from '../support/receiving.ts';
 

@@ -1,5 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import { checkRange, checkRegister, checkUnregister, layOut } from '../../lib/migration/bounds.ts';
+import {
+  checkRange,
+  checkRegister,
+  checkUnregister,
+  layOut,
+} from '../../lib/migration/destination/bounds.ts';
 import { CHUNK_BYTES } from '../../lib/ram/spans.ts';
 
 const PAGE = 4096n;

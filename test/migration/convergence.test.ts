@@ -8,8 +8,8 @@ import {
   NOTHING_SEEN,
   type RoundFacts,
   seeLink,
-} from '../../lib/migration/convergence.ts';
-import { passCosts, type WireTime } from '../../lib/migration/wire-time.ts';
+} from '../../lib/migration/live/convergence.ts';
+import { passCosts, type WireTime } from '../../lib/migration/source/wire-time.ts';
 
 const MIB = 2 ** 20;
 const LIMITS: ConvergenceLimits = {

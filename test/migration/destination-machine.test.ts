@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { MigrationError } from '../../lib/errors.ts';
-import { type DestinationState, step } from '../../lib/migration/destination-machine.ts';
+import { type DestinationState, step } from '../../lib/migration/destination/destination-machine.ts';
 import type { ControlMessage } from '../../lib/protocol/control.ts';
 
 const bytes = new Uint8Array([1]);

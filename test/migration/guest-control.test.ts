@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import type { Guest } from '../../lib/index.ts';
-import { GuestControl } from '../../lib/migration/guest-control.ts';
+import { GuestControl } from '../../lib/migration/live/guest-control.ts';
 
 const TIMEOUT_MS = 100;
 const never = (): Promise<void> => new Promise(() => {});

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { type Lockable, lockable } from '../../lib/migration/pins/lockable.ts';
 import {
   agreedBudget,
   CONTROL_BUFFER_BYTES,
@@ -7,8 +8,7 @@ import {
   pinPolicy,
   planDestinationPins,
   planPins,
-} from '../../lib/migration/pinning.ts';
-import { type Lockable, lockable } from '../../lib/ram/lockable.ts';
+} from '../../lib/migration/pins/pinning.ts';
 
 const MIB = 1n << 20n;
 const GIB = 1n << 30n;

@@ -1,10 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import type { Guest, LiveOptions } from '../../lib/index.ts';
-import { GuestControl } from '../../lib/migration/guest-control.ts';
+import { GuestControl } from '../../lib/migration/live/guest-control.ts';
+import { preCopy, type RamRound } from '../../lib/migration/live/pre-copy.ts';
 import { liveParameters } from '../../lib/migration/options.ts';
-import { preCopy, type RamRound } from '../../lib/migration/pre-copy.ts';
-import type { RamPassResult } from '../../lib/migration/ram-pass.ts';
+import type { RamPassResult } from '../../lib/migration/source/ram-pass.ts';
 import { Statistics } from '../../lib/migration/statistics.ts';
 
 const NOTHING_MOVED: RamRound = {

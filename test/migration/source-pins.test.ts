@@ -1,13 +1,13 @@
 /** The registrations of a source against a destination and a writer that take their time. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { PinnedBlock, SpanKeys } from '../../lib/migration/source-pins.ts';
-import { SpanPins, WholeBlocks } from '../../lib/migration/source-pins.ts';
+import { PinWindow, spanBytesFor } from '../../lib/migration/pins/pin-window.ts';
+import type { PinnedBlock, SpanKeys } from '../../lib/migration/pins/source-pins.ts';
+import { SpanPins, WholeBlocks } from '../../lib/migration/pins/source-pins.ts';
 import type { NativePageDigests } from '../../lib/native/dirty.ts';
 import type { NativeMapping } from '../../lib/native/memory.ts';
 import type { NativeMemoryRegion } from '../../lib/native/transport.ts';
 import type { ControlMessage, RegisterCommand } from '../../lib/protocol/control.ts';
-import { PinWindow, spanBytesFor } from '../../lib/ram/pin-window.ts';
 import { CHUNK_BYTES, type Span } from '../../lib/ram/spans.ts';
 
 const PAGE = 4096n;

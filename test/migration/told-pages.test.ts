@@ -1,7 +1,7 @@
 /** What a destination knows of the pages that were told, where a device places WRITEs without a word and where it sees them. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { mapMemfd, type RamBlock } from '../../lib/index.ts';
-import { ToldPages } from '../../lib/migration/told-pages.ts';
+import { ToldPages } from '../../lib/migration/destination/told-pages.ts';
 import type { NativeCoverage } from '../../lib/native/memory.ts';
 import type { Agreed } from '../../lib/protocol/capabilities.ts';
 import type { DeviceStateResult } from '../../lib/protocol/tail.ts';

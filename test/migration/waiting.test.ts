@@ -1,9 +1,9 @@
 /** What a wait in vain says: where to look is where the answer was due from. */
 import { describe, expect, it } from 'vitest';
 import { MigrationError, MigrationSource, type SourceVm } from '../../lib/index.ts';
-import { commitTarget } from '../../lib/migration/commit-target.ts';
+import { commitTarget } from '../../lib/migration/destination/commit-target.ts';
 import { deviceStateOf } from '../../lib/migration/device-state.ts';
-import { GuestControl } from '../../lib/migration/guest-control.ts';
+import { GuestControl } from '../../lib/migration/live/guest-control.ts';
 import { waitFor } from '../../lib/qmp/wait.ts';
 import type { Arrival, Guest } from '../../lib/ram/vm.ts';
 import { MemoryTarget, MemoryVm } from '../support/memory-vm.ts';

@@ -1,6 +1,8 @@
 /** The source of a migration of several passes, at the level of `sendRam`: what the pre-copy loop does, one step at a time. */
-import { type SourceBlock, sendRam, WINDOW_BYTES } from '../../lib/migration/ram-pass.ts';
-import { type SpanKeys, SpanPins } from '../../lib/migration/source-pins.ts';
+
+import { PinWindow, spanBytesFor } from '../../lib/migration/pins/pin-window.ts';
+import { type SpanKeys, SpanPins } from '../../lib/migration/pins/source-pins.ts';
+import { type SourceBlock, sendRam, WINDOW_BYTES } from '../../lib/migration/source/ram-pass.ts';
 import { Statistics } from '../../lib/migration/statistics.ts';
 import { native } from '../../lib/native/index.ts';
 import { acceptCapabilities, requestCapabilities } from '../../lib/protocol/capabilities.ts';
@@ -9,7 +11,6 @@ import type { ControlMessage, DestinationBlock } from '../../lib/protocol/contro
 import { encodeEos, encodeFooter, encodeRamRound, encodeRamStart } from '../../lib/protocol/stream-encode.ts';
 import { parseRdmaUri } from '../../lib/protocol/uri.ts';
 import type { MigrationHints } from '../../lib/ram/hints.ts';
-import { PinWindow, spanBytesFor } from '../../lib/ram/pin-window.ts';
 import { CHUNK_BYTES } from '../../lib/ram/spans.ts';
 import type { SourceVm } from '../../lib/ram/vm.ts';
 import { connect } from '../../lib/transport/connect.ts';

@@ -1,9 +1,9 @@
-import { MigrationError, type Phase } from '../errors.ts';
-import type { NativeBitmap } from '../native/memory.ts';
-import type { Guest } from '../ram/vm.ts';
-import { throwIfAborted, within } from '../transport/wait.ts';
-import { call } from './embedder.ts';
-import { isSwitchover } from './options.ts';
+import { MigrationError, type Phase } from '../../errors.ts';
+import type { NativeBitmap } from '../../native/memory.ts';
+import type { Guest } from '../../ram/vm.ts';
+import { throwIfAborted, within } from '../../transport/wait.ts';
+import { call } from '../embedder.ts';
+import { isSwitchover } from '../options.ts';
 
 /**
  * The guest of a live migration: pauses and slows it down, and gives it back as it was when the migration fails. Calls into the VMM

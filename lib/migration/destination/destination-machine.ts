@@ -13,9 +13,9 @@
  *                 done
  * ```
  */
-import { MigrationError } from '../errors.ts';
-import type { Commit } from '../protocol/commit.ts';
-import type { CompressCommand, ControlMessage, RegisterCommand } from '../protocol/control.ts';
+import { MigrationError } from '../../errors.ts';
+import type { Commit } from '../../protocol/commit.ts';
+import type { CompressCommand, ControlMessage, RegisterCommand } from '../../protocol/control.ts';
 
 export type DestinationState =
   | { readonly name: 'stream' }

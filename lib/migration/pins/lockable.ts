@@ -2,8 +2,8 @@
  * How much memory this process may still pin. The reckoning is the kernel's and that of native/verbs/locked_memory, which sees less:
  * only version 2 of the control groups, and only at /sys/fs/cgroup.
  */
-import { cgroupMemory } from './cgroup.ts';
-import { kilobytesOf, type LockedMemory, lockedMemory, type ReadText, readText } from './proc.ts';
+import { cgroupMemory } from '../../ram/cgroup.ts';
+import { kilobytesOf, type LockedMemory, lockedMemory, type ReadText, readText } from '../../ram/proc.ts';
 
 /** The limit that is met first. */
 export interface Lockable {

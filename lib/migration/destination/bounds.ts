@@ -1,8 +1,8 @@
 /**
  * Checks what a source asks of the destination's RAM before anything is done with it: block index, address, chunk count, length.
  */
-import { MigrationError } from '../errors.ts';
-import { CHUNK_BYTES, type ChunkSpan, chunkCount, chunksOf, type Span } from '../ram/spans.ts';
+import { MigrationError } from '../../errors.ts';
+import { CHUNK_BYTES, type ChunkSpan, chunkCount, chunksOf, type Span } from '../../ram/spans.ts';
 
 /** A block as the destination has announced it in RAM_BLOCKS_RESULT. */
 export interface AnnouncedBlock {

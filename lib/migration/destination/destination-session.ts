@@ -1,30 +1,30 @@
-import { MigrationError, type Phase, toMigrationError } from '../errors.ts';
-import type { Agreed } from '../protocol/capabilities.ts';
-import { type Commit, type CommitStatus, compareCommits, SentDigest } from '../protocol/commit.ts';
+import { MigrationError, type Phase, toMigrationError } from '../../errors.ts';
+import type { Agreed } from '../../protocol/capabilities.ts';
+import { type Commit, type CommitStatus, compareCommits, SentDigest } from '../../protocol/commit.ts';
 import type {
   CompressCommand,
   ControlMessage,
   DestinationBlock,
   RegisterCommand,
-} from '../protocol/control.ts';
-import { type StreamEvent, StreamParser } from '../protocol/stream.ts';
-import { DeviceStateCheck } from '../protocol/tail.ts';
-import { type Coverage, WHOLE } from '../ram/coverage.ts';
-import { digestRam } from '../ram/digest.ts';
-import { cut, ZERO_STEP_BYTES } from '../ram/spans.ts';
-import type { Arrival, DestinationTarget, RamBlock, VmLayout } from '../ram/vm.ts';
-import type { Connection, Received } from '../transport/connection.ts';
-import { DestinationTurns, type TurnLimits } from '../transport/turns.ts';
-import { throwIfAborted, unlessAborted } from '../transport/wait.ts';
+} from '../../protocol/control.ts';
+import { type StreamEvent, StreamParser } from '../../protocol/stream.ts';
+import { DeviceStateCheck } from '../../protocol/tail.ts';
+import { type Coverage, WHOLE } from '../../ram/coverage.ts';
+import { digestRam } from '../../ram/digest.ts';
+import { cut, ZERO_STEP_BYTES } from '../../ram/spans.ts';
+import type { Arrival, DestinationTarget, RamBlock, VmLayout } from '../../ram/vm.ts';
+import type { Connection, Received } from '../../transport/connection.ts';
+import { DestinationTurns, type TurnLimits } from '../../transport/turns.ts';
+import { throwIfAborted, unlessAborted } from '../../transport/wait.ts';
+import { call } from '../embedder.ts';
+import { Registrations } from '../pins/registrations.ts';
+import { WRITTEN_THROUGHOUT } from '../pins/source-pins.ts';
+import type { Statistics } from '../statistics.ts';
+import { checkAllocated } from '../vm-schema.ts';
 import { type AnnouncedBlock, checkRange, checkRegister, checkUnregister, layOut } from './bounds.ts';
 import { commitTarget } from './commit-target.ts';
 import { type DestinationAction, type DestinationState, step } from './destination-machine.ts';
-import { call } from './embedder.ts';
-import { Registrations } from './registrations.ts';
-import { WRITTEN_THROUGHOUT } from './source-pins.ts';
-import type { Statistics } from './statistics.ts';
 import { ToldPages } from './told-pages.ts';
-import { checkAllocated } from './vm-schema.ts';
 
 /** What a session reports when the VM is whole. */
 export interface ReceivedSummary {

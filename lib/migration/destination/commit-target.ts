@@ -1,7 +1,7 @@
-import { MigrationError } from '../errors.ts';
-import type { Arrival, DestinationTarget } from '../ram/vm.ts';
-import { within } from '../transport/wait.ts';
-import { call } from './embedder.ts';
+import { MigrationError } from '../../errors.ts';
+import type { Arrival, DestinationTarget } from '../../ram/vm.ts';
+import { within } from '../../transport/wait.ts';
+import { call } from '../embedder.ts';
 
 /** What a target that was told to abort its commit gets at most to say how that ended. */
 const GRACE_MS = 10_000;

@@ -1,6 +1,6 @@
 /** How a pass spent its time, as the native writer and the provider have counted it: what the link can do does not hang on anything else. */
-import { COUNTER } from '../native/transport.ts';
-import type { Connection } from '../transport/connection.ts';
+import { COUNTER } from '../../native/transport.ts';
+import type { Connection } from '../../transport/connection.ts';
 
 /** Milliseconds, counted up from the connection's beginning or of one pass. */
 export interface WireTime {

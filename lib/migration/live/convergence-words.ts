@@ -1,7 +1,7 @@
 /** What is told of a guest that cannot be stopped within its limit. */
-import { MigrationError } from '../errors.ts';
+import { MigrationError } from '../../errors.ts';
+import type { LiveParameters } from '../options.ts';
 import type { Decision } from './convergence.ts';
-import type { LiveParameters } from './options.ts';
 
 /** However little it writes. */
 export function fixedCostsNotice(

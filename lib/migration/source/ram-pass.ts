@@ -2,15 +2,15 @@
  * One pass over the RAM of the source: every page whose bit is set reaches the destination, zero ranges as COMPRESS, the rest as
  * RDMA WRITEs. JavaScript works per range here, never per page: scanning, merging and writing are native.
  */
-import { MigrationError } from '../errors.ts';
-import type { NativeBitmap, NativeClassification } from '../native/memory.ts';
-import type { MigrationHints, Temperature } from '../ram/hints.ts';
-import { cut, runs, type Span, SpanJoiner, ZERO_STEP_BYTES } from '../ram/spans.ts';
-import type { Connection } from '../transport/connection.ts';
-import type { SourceTurns } from '../transport/turns.ts';
-import { throwIfAborted, unlessAborted } from '../transport/wait.ts';
-import type { PinnedBlock, ReadySpan, SourcePins } from './source-pins.ts';
-import type { Statistics } from './statistics.ts';
+import { MigrationError } from '../../errors.ts';
+import type { NativeBitmap, NativeClassification } from '../../native/memory.ts';
+import type { MigrationHints, Temperature } from '../../ram/hints.ts';
+import { cut, runs, type Span, SpanJoiner, ZERO_STEP_BYTES } from '../../ram/spans.ts';
+import type { Connection } from '../../transport/connection.ts';
+import type { SourceTurns } from '../../transport/turns.ts';
+import { throwIfAborted, unlessAborted } from '../../transport/wait.ts';
+import type { PinnedBlock, ReadySpan, SourcePins } from '../pins/source-pins.ts';
+import type { Statistics } from '../statistics.ts';
 
 /**
  * RAM is sorted into zero and data this much ahead of the writes, and no registration is longer. Scanning costs 0.1 s at worst; QEMU's

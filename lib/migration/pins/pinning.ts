@@ -1,8 +1,8 @@
 /** How much RAM may be registered at one time: what was asked for, what this machine allows, what the peer allows. Pure functions. */
-import { MigrationError, type Phase } from '../errors.ts';
-import type { Lockable } from '../ram/lockable.ts';
-import { leastPinBudget } from '../ram/pin-window.ts';
-import { CHUNK_BYTES } from '../ram/spans.ts';
+import { MigrationError, type Phase } from '../../errors.ts';
+import { CHUNK_BYTES } from '../../ram/spans.ts';
+import type { Lockable } from './lockable.ts';
+import { leastPinBudget } from './pin-window.ts';
 
 /** Buffers of a connection's control messages, pinned with the RAM: native/engine/endpoint.h has 8 of 512 KiB. */
 export const CONTROL_BUFFER_BYTES = 4n << 20n;

@@ -2,7 +2,7 @@
  * Which spans of RAM are registered, at both ends of a migration, within a budget. Decisions only: whoever uses it registers and
  * unregisters. A span belongs to the window from the moment of `add` until `remove`.
  */
-import { CHUNK_BYTES, type ChunkSpan, chunksOf } from './spans.ts';
+import { CHUNK_BYTES, type ChunkSpan, chunksOf } from '../../ram/spans.ts';
 
 /** Eviction order beside the time of the last use. */
 export type Warmth = 'cold' | 'normal' | 'hot';

@@ -1,29 +1,29 @@
-import { MigrationError, type Phase } from '../errors.ts';
-import { native } from '../native/index.ts';
-import { COUNTER } from '../native/transport.ts';
-import type { Agreed } from '../protocol/capabilities.ts';
-import { SentDigest } from '../protocol/commit.ts';
+import { MigrationError, type Phase } from '../../errors.ts';
+import { native } from '../../native/index.ts';
+import { COUNTER } from '../../native/transport.ts';
+import type { Agreed } from '../../protocol/capabilities.ts';
+import { SentDigest } from '../../protocol/commit.ts';
 import {
   CONTROL_HEADER_BYTES,
   CONTROL_MAX_BYTES,
   type DestinationBlock,
   QEMU_FILE_BYTES,
-} from '../protocol/control.ts';
-import { encodeEos, encodeFooter, encodeRamRound, encodeRamStart } from '../protocol/stream-encode.ts';
-import { digestRam } from '../ram/digest.ts';
-import type { MigrationHints } from '../ram/hints.ts';
-import { PinWindow, pinGranule, spanBytesFor } from '../ram/pin-window.ts';
-import { type SourceVm, sentOf } from '../ram/vm.ts';
-import type { Connection } from '../transport/connection.ts';
-import { SourceTurns, type TurnLimits } from '../transport/turns.ts';
-import { throwIfAborted, unlessAborted } from '../transport/wait.ts';
-import { checkDeviceState, deviceStateOf } from './device-state.ts';
-import type { GuestControl } from './guest-control.ts';
-import { Heartbeat } from './heartbeat.ts';
-import { type LiveControls, preCopy, type RamRound } from './pre-copy.ts';
+} from '../../protocol/control.ts';
+import { encodeEos, encodeFooter, encodeRamRound, encodeRamStart } from '../../protocol/stream-encode.ts';
+import { digestRam } from '../../ram/digest.ts';
+import type { MigrationHints } from '../../ram/hints.ts';
+import { type SourceVm, sentOf } from '../../ram/vm.ts';
+import type { Connection } from '../../transport/connection.ts';
+import { SourceTurns, type TurnLimits } from '../../transport/turns.ts';
+import { throwIfAborted, unlessAborted } from '../../transport/wait.ts';
+import { checkDeviceState, deviceStateOf } from '../device-state.ts';
+import { Heartbeat } from '../heartbeat.ts';
+import type { GuestControl } from '../live/guest-control.ts';
+import { type LiveControls, preCopy, type RamRound } from '../live/pre-copy.ts';
+import { PinWindow, pinGranule, spanBytesFor } from '../pins/pin-window.ts';
+import { type SourcePins, type SpanKeys, SpanPins, WholeBlocks } from '../pins/source-pins.ts';
+import type { Statistics } from '../statistics.ts';
 import { type RamPassResult, type SourceBlock, sendRam, WINDOW_BYTES } from './ram-pass.ts';
-import { type SourcePins, type SpanKeys, SpanPins, WholeBlocks } from './source-pins.ts';
-import type { Statistics } from './statistics.ts';
 import { awaitOrderlyEnd, unconfirmedEnd } from './version-1-end.ts';
 import { passCosts, wireTimeOf } from './wire-time.ts';
 

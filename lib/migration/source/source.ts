@@ -1,22 +1,25 @@
-import { MigrationError, toMigrationError } from '../errors.ts';
+import { MigrationError, toMigrationError } from '../../errors.ts';
 import {
   type Agreed,
   acceptCapabilities,
   requestCapabilities,
   type SourceOffer,
-} from '../protocol/capabilities.ts';
-import { parseRdmaUri } from '../protocol/uri.ts';
-import { lockable } from '../ram/lockable.ts';
-import { pinGranule } from '../ram/pin-window.ts';
-import { type RamBlock, type SourceVm, sentOf } from '../ram/vm.ts';
-import { connect } from '../transport/connect.ts';
-import type { Connection } from '../transport/connection.ts';
-import { type ChosenProvider, chooseProvider } from '../transport/provider.ts';
-import type { TurnLimits } from '../transport/turns.ts';
-import { throwIfAborted } from '../transport/wait.ts';
-import { GuestControl } from './guest-control.ts';
-import { Migration } from './migration.ts';
-import { checkLiveOptions, checkMaxBandwidth, checkRunOptions, checkSourceOptions } from './option-schema.ts';
+} from '../../protocol/capabilities.ts';
+import { parseRdmaUri } from '../../protocol/uri.ts';
+import { type RamBlock, type SourceVm, sentOf } from '../../ram/vm.ts';
+import { connect } from '../../transport/connect.ts';
+import type { Connection } from '../../transport/connection.ts';
+import { type ChosenProvider, chooseProvider } from '../../transport/provider.ts';
+import type { TurnLimits } from '../../transport/turns.ts';
+import { throwIfAborted } from '../../transport/wait.ts';
+import { GuestControl } from '../live/guest-control.ts';
+import { Migration } from '../migration.ts';
+import {
+  checkLiveOptions,
+  checkMaxBandwidth,
+  checkRunOptions,
+  checkSourceOptions,
+} from '../option-schema.ts';
 import {
   checkSwitchover,
   commitTimeoutMs,
@@ -25,7 +28,9 @@ import {
   type LiveParameters,
   liveParameters,
   type SourceOptions,
-} from './options.ts';
+} from '../options.ts';
+import { lockable } from '../pins/lockable.ts';
+import { pinGranule } from '../pins/pin-window.ts';
 import {
   agreedBudget,
   CONTROL_BUFFER_BYTES,
@@ -33,11 +38,11 @@ import {
   pinPolicy,
   planPins,
   STAGING_BYTES,
-} from './pinning.ts';
-import { describe, type MigrationFacts, type MigrationResult } from './result.ts';
+} from '../pins/pinning.ts';
+import { describe, type MigrationFacts, type MigrationResult } from '../result.ts';
+import { TotalLimit } from '../total-limit.ts';
+import { checkSourceVm } from '../vm-schema.ts';
 import { type SentSummary, SourceSession } from './source-session.ts';
-import { TotalLimit } from './total-limit.ts';
-import { checkSourceVm } from './vm-schema.ts';
 
 /**
  * Sends one VM to a waiting destination: QEMU's `-incoming rdma:host:port`, or a {@link MigrationDestination}.

@@ -1,17 +1,16 @@
-import { MigrationError, type Phase, toMigrationError } from '../errors.ts';
-import { type Agreed, answerCapabilities, type DestinationOffer } from '../protocol/capabilities.ts';
-import { formatRdmaUri, parseRdmaUri } from '../protocol/uri.ts';
-import { lockable } from '../ram/lockable.ts';
-import type { DestinationTarget } from '../ram/vm.ts';
-import { Listener } from '../transport/connect.ts';
-import type { Connection } from '../transport/connection.ts';
-import { type ChosenProvider, chooseProvider } from '../transport/provider.ts';
-import { within } from '../transport/wait.ts';
-import { DestinationSession } from './destination-session.ts';
-import { call } from './embedder.ts';
-import { Migration } from './migration.ts';
-import { checkDestinationOptions, checkRunOptions } from './option-schema.ts';
-import { commitTimeoutMs, connectionOptions, type DestinationOptions, populatesAhead } from './options.ts';
+import { MigrationError, type Phase, toMigrationError } from '../../errors.ts';
+import { type Agreed, answerCapabilities, type DestinationOffer } from '../../protocol/capabilities.ts';
+import { formatRdmaUri, parseRdmaUri } from '../../protocol/uri.ts';
+import type { DestinationTarget } from '../../ram/vm.ts';
+import { Listener } from '../../transport/connect.ts';
+import type { Connection } from '../../transport/connection.ts';
+import { type ChosenProvider, chooseProvider } from '../../transport/provider.ts';
+import { within } from '../../transport/wait.ts';
+import { call } from '../embedder.ts';
+import { Migration } from '../migration.ts';
+import { checkDestinationOptions, checkRunOptions } from '../option-schema.ts';
+import { commitTimeoutMs, connectionOptions, type DestinationOptions, populatesAhead } from '../options.ts';
+import { lockable } from '../pins/lockable.ts';
 import {
   CONTROL_BUFFER_BYTES,
   checkRamFits,
@@ -19,12 +18,13 @@ import {
   type PinPolicy,
   pinPolicy,
   planDestinationPins,
-} from './pinning.ts';
-import { describe, type MigrationFacts, type MigrationResult } from './result.ts';
+} from '../pins/pinning.ts';
+import { describe, type MigrationFacts, type MigrationResult } from '../result.ts';
+import { TotalLimit } from '../total-limit.ts';
+import { checkTarget } from '../vm-schema.ts';
+import { DestinationSession } from './destination-session.ts';
 import { type AdmittedSource, SourceGate } from './source-gate.ts';
 import { Strangers } from './strangers.ts';
-import { TotalLimit } from './total-limit.ts';
-import { checkTarget } from './vm-schema.ts';
 
 /** Peers that are let in side by side until a source is among them. */
 const MOST_AT_ONCE = 8;

@@ -1,14 +1,14 @@
 /** The registrations of a source, at both ends: what a span needs before it can be written, and how it is given up again. */
-import { MigrationError } from '../errors.ts';
-import type { NativePageDigests } from '../native/dirty.ts';
-import type { NativeMemoryRegion } from '../native/transport.ts';
-import { CONTROL_MAX_REPEAT, type DestinationBlock, type RegisterCommand } from '../protocol/control.ts';
-import type { Pin, PinWindow } from '../ram/pin-window.ts';
-import { type ChunkSpan, chunksOf, registrationSpans, type Span } from '../ram/spans.ts';
-import type { RamBlock } from '../ram/vm.ts';
-import type { Connection } from '../transport/connection.ts';
-import type { SourceTurns } from '../transport/turns.ts';
-import { throwIfAborted, unlessAborted } from '../transport/wait.ts';
+import { MigrationError } from '../../errors.ts';
+import type { NativePageDigests } from '../../native/dirty.ts';
+import type { NativeMemoryRegion } from '../../native/transport.ts';
+import { CONTROL_MAX_REPEAT, type DestinationBlock, type RegisterCommand } from '../../protocol/control.ts';
+import { type ChunkSpan, chunksOf, registrationSpans, type Span } from '../../ram/spans.ts';
+import type { RamBlock } from '../../ram/vm.ts';
+import type { Connection } from '../../transport/connection.ts';
+import type { SourceTurns } from '../../transport/turns.ts';
+import { throwIfAborted, unlessAborted } from '../../transport/wait.ts';
+import type { Pin, PinWindow } from './pin-window.ts';
 
 /** Spans that are asked for in one message; a scattered working set then costs few round trips. */
 const MAX_BATCH = 64;

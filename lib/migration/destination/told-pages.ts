@@ -1,8 +1,8 @@
 /** Which pages a source has told of, as far as this end learns of it. */
-import { native } from '../native/index.ts';
-import type { NativeCoverage } from '../native/memory.ts';
-import type { Agreed } from '../protocol/capabilities.ts';
-import type { DeviceStateResult } from '../protocol/tail.ts';
+import { native } from '../../native/index.ts';
+import type { NativeCoverage } from '../../native/memory.ts';
+import type { Agreed } from '../../protocol/capabilities.ts';
+import type { DeviceStateResult } from '../../protocol/tail.ts';
 import {
   type Coverage,
   type GapCause,
@@ -11,10 +11,10 @@ import {
   unknownCoverage,
   WHOLE,
   withGaps,
-} from '../ram/coverage.ts';
-import type { Span } from '../ram/spans.ts';
-import type { RamBlock } from '../ram/vm.ts';
-import type { Connection } from '../transport/connection.ts';
+} from '../../ram/coverage.ts';
+import type { Span } from '../../ram/spans.ts';
+import type { RamBlock } from '../../ram/vm.ts';
+import type { Connection } from '../../transport/connection.ts';
 
 const DEVICE = 'an RDMA device places what the source writes and does not say which pages that were';
 const ADVICE =

@@ -1,9 +1,9 @@
-import { MigrationError, toMigrationError } from '../errors.ts';
-import { type Agreed, rejectionCapabilities } from '../protocol/capabilities.ts';
-import type { ControlMessage } from '../protocol/control.ts';
-import type { IncomingConnection } from '../transport/connect.ts';
-import type { Connection, Received } from '../transport/connection.ts';
-import { throwIfAborted, unlessAborted } from '../transport/wait.ts';
+import { MigrationError, toMigrationError } from '../../errors.ts';
+import { type Agreed, rejectionCapabilities } from '../../protocol/capabilities.ts';
+import type { ControlMessage } from '../../protocol/control.ts';
+import type { IncomingConnection } from '../../transport/connect.ts';
+import type { Connection, Received } from '../../transport/connection.ts';
+import { throwIfAborted, unlessAborted } from '../../transport/wait.ts';
 import { step } from './destination-machine.ts';
 
 /** Peers that may wait for their turn. An honest one gives up after its own connect timeout, ten seconds. */

@@ -2,9 +2,13 @@
  * The pre-copy loop: a first pass over all RAM while the guest runs, then rounds over what it has written meanwhile, until the rest is
  * small enough to be sent within the downtime limit; then the guest stops and the last pass makes the destination's RAM equal.
  */
-import type { MigrationError } from '../errors.ts';
-import type { NativeBitmap } from '../native/memory.ts';
-import { throwIfAborted } from '../transport/wait.ts';
+import type { MigrationError } from '../../errors.ts';
+import type { NativeBitmap } from '../../native/memory.ts';
+import { throwIfAborted } from '../../transport/wait.ts';
+import type { LiveParameters } from '../options.ts';
+import type { RamPassResult, SourceBlock } from '../source/ram-pass.ts';
+import type { PassCosts } from '../source/wire-time.ts';
+import type { Statistics } from '../statistics.ts';
 import {
   bandwidthOf,
   type ConvergenceLimits,
@@ -19,10 +23,6 @@ import {
 } from './convergence.ts';
 import { fixedCostsNotice, notConverged } from './convergence-words.ts';
 import type { GuestControl } from './guest-control.ts';
-import type { LiveParameters } from './options.ts';
-import type { RamPassResult, SourceBlock } from './ram-pass.ts';
-import type { Statistics } from './statistics.ts';
-import type { PassCosts } from './wire-time.ts';
 
 /** A round that nothing was written in costs scanning and messages all the same: not more often than this. */
 const IDLE_ROUND_MS = 20;

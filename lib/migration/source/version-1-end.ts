@@ -5,8 +5,8 @@
  * On RDMA devices rdma_cm tells that the peer disconnected, and not whether its process did or its kernel when that died; a device that answers
  * no disconnect within two seconds is not waited for either. There the device's own acknowledgement of the last bytes stands for more.
  */
-import { MigrationError } from '../errors.ts';
-import type { Connection } from '../transport/connection.ts';
+import { MigrationError } from '../../errors.ts';
+import type { Connection } from '../../transport/connection.ts';
 
 /**
  * Ends the connection, and waits for the destination to do so too.

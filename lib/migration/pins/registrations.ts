@@ -1,9 +1,9 @@
-import { MigrationError } from '../errors.ts';
-import { ACCESS, type NativeMemoryRegion } from '../native/transport.ts';
-import { type ChunkSpan, chunkCount } from '../ram/spans.ts';
-import type { RamBlock } from '../ram/vm.ts';
-import type { Connection } from '../transport/connection.ts';
-import { PopulateAhead } from './populate-ahead.ts';
+import { MigrationError } from '../../errors.ts';
+import { ACCESS, type NativeMemoryRegion } from '../../native/transport.ts';
+import { type ChunkSpan, chunkCount } from '../../ram/spans.ts';
+import type { RamBlock } from '../../ram/vm.ts';
+import type { Connection } from '../../transport/connection.ts';
+import { PopulateAhead } from '../destination/populate-ahead.ts';
 
 const REMOTE_WRITE = ACCESS.localWrite | ACCESS.remoteWrite;
 

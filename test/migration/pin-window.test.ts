@@ -7,7 +7,7 @@ import {
   pinGranule,
   spanBytesFor,
   type Warmth,
-} from '../../lib/ram/pin-window.ts';
+} from '../../lib/migration/pins/pin-window.ts';
 import { CHUNK_BYTES, type ChunkSpan, chunksOf } from '../../lib/ram/spans.ts';
 
 const CHUNKS = 64;

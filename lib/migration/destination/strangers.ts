@@ -1,4 +1,4 @@
-import type { NativeStranger } from '../native/transport.ts';
+import type { NativeStranger } from '../../native/transport.ts';
 
 /**
  * Those who came to a destination and spoke something else. Said when the first comes, and then each time when there are twice as many: a

@@ -1,5 +1,5 @@
-import type { NativeMapping } from '../native/memory.ts';
-import type { Span } from '../ram/spans.ts';
+import type { NativeMapping } from '../../native/memory.ts';
+import type { Span } from '../../ram/spans.ts';
 
 /**
  * Bytes touched that no WRITE has followed yet. Registering promises nothing: a source that registers all RAM and writes none would otherwise
