@@ -8,6 +8,9 @@ const BENCHES = {
   pinning: ['--rounds', '1', '--mib', '32', '--budget', '8'],
   sparse: ['--rounds', '1', '--gib', '1', '--mib', '16'],
   footprint: ['--mib', '64'],
+  many: ['--count', '8', '--mib', '8'],
+  strangers: ['--each', '8', '--refused', '64', '--mib', '8'],
+  'queue-pairs': ['--count', '64'],
 } as const;
 /** A bench that hangs fails. Each takes seconds. */
 const TIMEOUT_MS = 180_000;

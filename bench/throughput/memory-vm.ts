@@ -1,7 +1,14 @@
 /** A VM of one block in memory, at either end: what the benchmark moves. */
 import { randomFillSync } from 'node:crypto';
 import { open, rm } from 'node:fs/promises';
-import { type DestinationTarget, type Mapping, mapFile, mapMemfd, type SourceVm } from 'rdma-migrate';
+import type { DestinationTarget, Mapping, SourceVm } from 'rdma-migrate';
+import * as installed from 'rdma-migrate';
+
+/** The package: this one, or another build of it that is measured beside. */
+export type Package = Pick<
+  typeof installed,
+  'mapFile' | 'mapMemfd' | 'MigrationDestination' | 'MigrationSource'
+>;
 
 const BLOCK = 'pc.ram';
 const RAM_SECTION = { sectionId: 2, instanceId: 0 };
@@ -26,6 +33,7 @@ let made = 0;
 export async function sourceVm(
   bytes: bigint,
   { total = bytes, pieces = 1n }: { total?: bigint; pieces?: bigint } = {},
+  { mapFile }: Package = installed,
 ): Promise<SourceVm & AsyncDisposable> {
   const path = `/dev/shm/rdma-migrate-bench-${process.pid}-${made++}`;
   await writeNoise(path, { bytes, total, pieces });
@@ -67,16 +75,18 @@ async function writeNoise(
 /** Memory that is there and, unless told otherwise, touched before the RAM comes, and kept for the next migration. */
 export class MemoryTarget implements DestinationTarget {
   readonly #populates: boolean;
+  readonly #package: Package;
   #mapping: Mapping | undefined;
 
-  constructor({ populates = true }: { populates?: boolean } = {}) {
+  constructor({ populates = true }: { populates?: boolean } = {}, from: Package = installed) {
     this.#populates = populates;
+    this.#package = from;
   }
 
   async allocate({ layout }: Parameters<DestinationTarget['allocate']>[0]) {
     const block = layout.blocks[0];
     if (layout.blocks.length !== 1 || !block) throw new Error('the benchmark moves one block');
-    this.#mapping ??= await mapMemfd({ name: BLOCK, length: block.length });
+    this.#mapping ??= await this.#package.mapMemfd({ name: BLOCK, length: block.length });
     if (this.#populates) await this.#mapping.populate(0n, block.length);
     return [{ ...block, mapping: this.#mapping }];
   }
