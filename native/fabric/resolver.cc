@@ -1,0 +1,53 @@
+#include "fabric/resolver.h"
+
+#include <thread>
+
+#include "pinned_module.h"
+
+namespace rdma_migrate::fabric {
+
+struct Resolution::State {
+  std::mutex mutex;
+  std::function<void()> done;  // empty: nobody waits any more
+  std::optional<std::vector<SocketAddress>> addresses;
+  std::optional<Error> error;
+
+  void run(const Endpoint& endpoint) {
+    std::optional<std::vector<SocketAddress>> found;
+    std::optional<Error> failure;
+    try {
+      found = resolve(endpoint, Lookup::kActive);
+    } catch (const Error& caught) {
+      failure = caught;
+    }
+    std::lock_guard lock(mutex);
+    addresses = std::move(found);
+    error = std::move(failure);
+    if (done) done();
+  }
+};
+
+Resolution::Resolution(const Endpoint& endpoint, std::function<void()> done) : state_(std::make_shared<State>()) {
+  std::vector<SocketAddress> numeric = resolve(endpoint, Lookup::kNumericOnly);
+  if (!numeric.empty()) {
+    state_->addresses = std::move(numeric);
+    return;
+  }
+  state_->done = std::move(done);
+  // The thread may outlive whoever loaded this module.
+  pin_module();
+  std::thread([state = state_, endpoint] { state->run(endpoint); }).detach();
+}
+
+Resolution::~Resolution() {
+  std::lock_guard lock(state_->mutex);
+  state_->done = nullptr;
+}
+
+std::optional<std::vector<SocketAddress>> Resolution::result() const {
+  std::lock_guard lock(state_->mutex);
+  if (state_->error) throw *state_->error;
+  return state_->addresses;
+}
+
+}  // namespace rdma_migrate::fabric
