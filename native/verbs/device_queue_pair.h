@@ -1,6 +1,6 @@
-// A reliable connected queue pair on an rdma_cm id, with its protection domain and completion queues. Members
-// are taken down in the order that verbs demands: queue pair, completion queues, completion channel,
-// protection domain, id.
+// A reliable connected queue pair on an rdma_cm id, with its completion queues. Members are taken down in the
+// order that verbs demands: queue pair, completion queues, completion channel, id; then its share of the
+// device, whose protection domain goes with the last.
 #pragma once
 
 #include <infiniband/verbs.h>
@@ -10,30 +10,28 @@
 #include <string>
 
 #include "verbs/cm_id.h"
+#include "verbs/device.h"
 
 namespace rdma_migrate::verbs {
 
-class QueuePair {
+class DeviceQueuePair {
  public:
-  // id is bound to a device. Throws Error: CONNECT_FAILED.
-  QueuePair(std::unique_ptr<CmId> id, uint32_t max_send_wr, uint32_t max_recv_wr);
-  ~QueuePair();
-  QueuePair(const QueuePair&) = delete;
-  QueuePair& operator=(const QueuePair&) = delete;
+  // id is bound to the device. Throws Error: CONNECT_FAILED.
+  DeviceQueuePair(std::shared_ptr<Device> device, std::unique_ptr<CmId> id, uint32_t max_send_wr,
+                  uint32_t max_recv_wr);
+  ~DeviceQueuePair();
+  DeviceQueuePair(const DeviceQueuePair&) = delete;
 
   CmId& id() { return *id_; }
-  ibv_pd* pd() { return pd_.get(); }
-  ibv_context* device() { return id_->get()->verbs; }
+  const Device& device() const { return *device_; }
   const ibv_qp* handle() const { return id_->get()->qp; }
-  uint64_t max_mr_size() const { return max_mr_size_; }
-  const std::string& device_name() const { return device_name_; }
   uint32_t port() const { return id_->get()->port_num; }
   // "device rxe0 port 1 (Ethernet)"
   std::string description() const;
 
-  // Post one request. 0 or an errno.
-  int post_send(ibv_send_wr& request);
-  int post_recv(ibv_recv_wr& request);
+  // Post a chain of requests. 0, or an errno with *bad the first that was not taken.
+  int post_send(ibv_send_wr* first, ibv_send_wr** bad) { return ibv_post_send(id_->get()->qp, first, bad); }
+  int post_recv(ibv_recv_wr* first, ibv_recv_wr** bad) { return ibv_post_recv(id_->get()->qp, first, bad); }
 
   // Completions that are there; at most results.size(). Never blocks.
   size_t poll_send(std::span<ibv_wc> results) { return poll(send_cq_.get(), results); }
@@ -54,23 +52,14 @@ class QueuePair {
   bool in_error_state() const;
 
  private:
-  template <auto Free>
-  struct Freer {
-    template <typename T>
-    void operator()(T* object) const {
-      Free(object);
-    }
-  };
   static size_t poll(ibv_cq* queue, std::span<ibv_wc> results);
   void create_queue_pair(uint32_t max_send_wr, uint32_t max_recv_wr);
 
-  std::unique_ptr<CmId> id_;
-  std::unique_ptr<ibv_pd, Freer<ibv_dealloc_pd>> pd_;
-  std::unique_ptr<ibv_comp_channel, Freer<ibv_destroy_comp_channel>> completions_;
-  std::unique_ptr<ibv_cq, Freer<ibv_destroy_cq>> send_cq_;
-  std::unique_ptr<ibv_cq, Freer<ibv_destroy_cq>> recv_cq_;
-  std::string device_name_;
-  uint64_t max_mr_size_ = 0;
+  const std::shared_ptr<Device> device_;
+  const std::unique_ptr<CmId> id_;
+  CompletionChannel completions_;
+  CompletionQueue send_cq_;
+  CompletionQueue recv_cq_;
   bool exists_ = false;  // the queue pair
 };
 
