@@ -18,6 +18,8 @@ struct Resolution::State {
       found = resolve(endpoint, Lookup::kActive);
     } catch (const Error& caught) {
       failure = caught;
+    } catch (const std::exception& caught) {
+      failure = Error("INTERNAL", "the look-up of '" + endpoint.host + "' failed: " + caught.what());
     }
     std::lock_guard lock(mutex);
     addresses = std::move(found);
