@@ -1,4 +1,4 @@
-#include "iwarp/processor.h"
+#include "fabric/processor.h"
 
 #include <sys/epoll.h>
 
@@ -8,7 +8,7 @@
 
 #include "thread.h"
 
-namespace rdma_migrate::iwarp {
+namespace rdma_migrate::fabric {
 namespace {
 
 constexpr int kEventsAtOnce = 64;
@@ -188,4 +188,4 @@ void Processor::run_calls() {
   }
 }
 
-}  // namespace rdma_migrate::iwarp
+}  // namespace rdma_migrate::fabric
