@@ -6,6 +6,8 @@ import {
   type SourceOffer,
 } from '../../protocol/capabilities.ts';
 import { parseRdmaUri } from '../../protocol/uri.ts';
+import type { HintBook } from '../../ram/hint-book.ts';
+import { bookOf } from '../../ram/hints.ts';
 import { type RamBlock, type SourceVm, sentOf } from '../../ram/vm.ts';
 import { connect } from '../../transport/connect.ts';
 import type { Connection } from '../../transport/connection.ts';
@@ -192,7 +194,7 @@ export class MigrationSource extends Migration {
     const controls = { parameters: () => this.#live, stopNow: this.#stopNow.signal };
     const session = new SourceSession({
       vm: this.#vm,
-      hints: this.#options.hints,
+      hints: this.#hints,
       pinBudget: agreedBudget(plan.budget, agreed.pinBudget, this.#granule),
       connection,
       agreed,
@@ -238,6 +240,11 @@ export class MigrationSource extends Migration {
     );
   }
 
+  get #hints(): HintBook | undefined {
+    const { hints } = this.#options;
+    return hints && bookOf(hints);
+  }
+
   get #granule(): bigint {
     return pinGranule(this.#vm.blocks.map(({ mapping }) => mapping.pageSize));
   }
@@ -245,7 +252,7 @@ export class MigrationSource extends Migration {
   /** Before anything is sent: only a device pins. */
   #planPins(provider: ChosenProvider): PinPlan {
     const { blocks } = this.#vm;
-    this.#options.hints?.check(blocks, this.#options.verify ?? false);
+    this.#hints?.check(blocks, this.#options.verify ?? false);
     const copied = sentOf(this.#vm);
     const plan = planPins(pinPolicy(this.#options), {
       ramBytes: totalBytes(blocks.filter(({ name }) => !copied.has(name))),
