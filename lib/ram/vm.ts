@@ -87,6 +87,8 @@ export interface ReceivedVm {
 
 /** What is known of a VM that has arrived whole. */
 export interface Arrival {
+  /** A UUID: which migration brought it. The source has the same, unless it is a version 1 peer or an older release. */
+  readonly migrationId: string;
   /** host:port of the source. */
   readonly peer: string;
   readonly provider: 'iwarp' | 'verbs';

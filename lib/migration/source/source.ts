@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { MigrationError, toMigrationError } from '../../errors.ts';
 import {
   type Agreed,
@@ -43,6 +44,7 @@ import {
 } from '../pins/pinning.ts';
 import { describe, type MigrationFacts, type MigrationResult } from '../result.ts';
 import { TotalLimit } from '../total-limit.ts';
+import { namingMigration } from '../unknown-outcome.ts';
 import { checkSourceVm } from '../vm-schema.ts';
 import { type SentSummary, SourceSession } from './source-session.ts';
 
@@ -54,6 +56,8 @@ import { type SentSummary, SourceSession } from './source-session.ts';
  * const result = await source.migrate({ signal });
  */
 export class MigrationSource extends Migration {
+  /** Which migration this is, a random UUID; a destination that is an rdma-migrate is told. See {@link MigrationFacts.migrationId}. */
+  readonly migrationId = randomUUID() as string;
   readonly #vm: SourceVm;
   readonly #uri: string;
   readonly #options: SourceOptions;
@@ -135,7 +139,7 @@ export class MigrationSource extends Migration {
       this.statistics.status = 'completed';
       return { ...result, ...this.current, status: 'completed' };
     } catch (error) {
-      const failure = toMigrationError(error, this.statistics.phase);
+      const failure = namingMigration(toMigrationError(error, this.statistics.phase), this.migrationId);
       this.statistics.status = failure.code === 'CANCELLED' ? 'cancelled' : 'failed';
       throw failure;
     } finally {
@@ -170,7 +174,8 @@ export class MigrationSource extends Migration {
       connection.setMaxBandwidth(this.#maxBandwidth);
       const limits = { timeoutMs: options.stallTimeoutMs, signal };
       const summary = await this.#send(connection, agreed, plan, limits);
-      return describe(connection, agreed, provider, this.#vm.layout.machine, summary);
+      const { migrationId } = this;
+      return describe(connection, agreed, provider, this.#vm.layout.machine, { ...summary, migrationId });
     } catch (error) {
       const failure = toMigrationError(error, this.statistics.phase);
       await connection.fail(failure);
@@ -270,6 +275,7 @@ export class MigrationSource extends Migration {
       commit: this.#options.commit !== 'off',
       sparse: true,
       alive: true,
+      migrationId: this.migrationId,
       ramBytes: totalBytes(this.#vm.blocks),
     };
   }
