@@ -87,6 +87,14 @@ export interface NativeConnection {
   accept(privateData: Uint8Array): Promise<void>;
   /** Passive side: refuses, with private data. Resolves when the connection has ended. */
   reject(privateData: Uint8Array): Promise<void>;
+  /** One more queue pair of the same domain, for WRITEs, once the first is established. Resolves with the peer's private data. */
+  connectRail(endpoint: { host: string; port: number }, privateData: Uint8Array): Promise<Uint8Array>;
+  /** The passive side of {@link connectRail}; takes the request over. Resolves when the queue pair is established. */
+  acceptRail(request: NativeConnectionRequest, privateData: Uint8Array): Promise<void>;
+  /** Queue pairs that are established, the first one included. */
+  readonly rails: number;
+  /** Resolves when every WRITE posted before on any further queue pair has been placed at the peer. */
+  barrier(): Promise<void>;
   /** Resolves when the SEND has completed locally. */
   send(message: Uint8Array): Promise<void>;
   /** The next message, in order; null after an orderly end; rejects when the connection broke. */

@@ -24,6 +24,9 @@ import { randomBytes } from 'node:crypto';
 import { MigrationError } from '../errors.ts';
 import { Cursor } from './cursor.ts';
 import { appendExtension, type Extension, FLAG, type Rail, readExtension, V1_BYTES } from './extension.ts';
+
+export type { Rail } from './extension.ts';
+
 import { Writer } from './writer.ts';
 
 /** The only version of QEMU's protocol. */

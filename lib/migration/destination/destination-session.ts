@@ -101,8 +101,11 @@ export class DestinationSession {
     const { connection, statistics } = this.#context;
     this.#enter('setup');
     statistics.normalBytes = () => connection.stats().writeBytesPlaced;
+    statistics.channels = connection.channels;
     const commit = await this.#serve();
     await this.#registrations?.settled();
+    // Every one of them has answered the source's barrier by now.
+    statistics.channels = connection.channels;
     this.#enter('commit');
     // Before anything is counted, compared or kept: what has landed by now is the VM, and nothing can change it any more.
     await this.#context.connection.revokeRemoteAccess(this.#context.limits);

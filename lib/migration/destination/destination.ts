@@ -10,7 +10,13 @@ import { within } from '../../transport/wait.ts';
 import { call } from '../embedder.ts';
 import { Migration } from '../migration.ts';
 import { checkDestinationOptions, checkRunOptions } from '../option-schema.ts';
-import { commitTimeoutMs, connectionOptions, type DestinationOptions, populatesAhead } from '../options.ts';
+import {
+  channelsOf,
+  commitTimeoutMs,
+  connectionOptions,
+  type DestinationOptions,
+  populatesAhead,
+} from '../options.ts';
 import { lockable } from '../pins/lockable.ts';
 import {
   CONTROL_BUFFER_BYTES,
@@ -189,6 +195,7 @@ export class MigrationDestination extends Migration {
       commit: this.#options.commit !== 'off',
       sparse: this.#target.ramIsFresh === true,
       alive: true,
+      channels: channelsOf(this.#options),
       ...(pinAllLimit !== undefined && { pinAllLimit }),
       ...(offered !== undefined && { pinBudget: offered }),
     };

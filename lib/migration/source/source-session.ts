@@ -208,8 +208,8 @@ export class SourceSession {
       (index, span) => hints?.temperature((this.#blocks[index] as SourceBlock).block.name, span) ?? 'normal',
     );
     const { extended, sparse } = agreed;
-    const signal = limits.signal as AbortSignal;
-    return new SpanPins({ connection, turns: this.#turns, window, extended, sparse, signal });
+    const waits = { timeoutMs: limits.timeoutMs, signal: limits.signal as AbortSignal };
+    return new SpanPins({ connection, turns: this.#turns, window, extended, sparse, ...waits });
   }
 
   async #pass(kind: 'part' | 'end'): Promise<RamRound> {
@@ -232,6 +232,7 @@ export class SourceSession {
       last: kind === 'end',
     });
     const dataEnded = performance.now();
+    await connection.barrier(limits);
     await this.#turns.send({ type: 'REGISTER_FINISHED' });
     await this.#turns.ready(); // everything has arrived
     const costs = passCosts(wireBefore, wireTimeOf(connection), dataEnded - dataBegan);
@@ -307,6 +308,8 @@ export class SourceSession {
     const { verify, vm, limits, commitTimeoutMs } = this.#context;
     const ramDigest = verify ? await unlessAborted(digestRam(vm.blocks), limits.signal, 'commit') : undefined;
     await this.#turns.ready();
+    // Nothing has been written since the last round; COMMIT rests on that and not on what a pass does today.
+    await this.#context.connection.barrier(limits);
     throwIfAborted(limits.signal, 'commit');
     try {
       const commit = this.#account.commit(sent.bytes, ramDigest);

@@ -24,6 +24,7 @@ import {
   checkSourceOptions,
 } from '../option-schema.ts';
 import {
+  channelsOf,
   checkSwitchover,
   commitTimeoutMs,
   connectionOptions,
@@ -46,6 +47,7 @@ import { describe, type MigrationFacts, type MigrationResult } from '../result.t
 import { TotalLimit } from '../total-limit.ts';
 import { namingMigration } from '../unknown-outcome.ts';
 import { checkSourceVm } from '../vm-schema.ts';
+import { dialRails } from './rails.ts';
 import { type SentSummary, SourceSession } from './source-session.ts';
 
 /**
@@ -171,6 +173,10 @@ export class MigrationSource extends Migration {
     this.#connection = connection;
     try {
       const agreed = this.#negotiate(connection, offer);
+      const { connectTimeoutMs } = options;
+      const notice = (message: string): void => void this.emit('notice', message);
+      await dialRails(connection, { endpoint, agreed, connectTimeoutMs, signal, notice });
+      this.statistics.channels = connection.channels;
       connection.setMaxBandwidth(this.#maxBandwidth);
       const limits = { timeoutMs: options.stallTimeoutMs, signal };
       const summary = await this.#send(connection, agreed, plan, limits);
@@ -276,6 +282,7 @@ export class MigrationSource extends Migration {
       sparse: true,
       alive: true,
       migrationId: this.migrationId,
+      channels: channelsOf(this.#options),
       ramBytes: totalBytes(this.#vm.blocks),
     };
   }
