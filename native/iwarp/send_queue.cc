@@ -1,5 +1,8 @@
 #include "iwarp/send_queue.h"
 
+#include <algorithm>
+#include <utility>
+
 namespace rdma_migrate::iwarp {
 
 using fabric::Completion;
@@ -7,14 +10,12 @@ using fabric::Opcode;
 using fabric::SendWorkRequest;
 using fabric::Status;
 
-SendQueue::Posted SendQueue::post(const SendWorkRequest& request) {
+SendQueue::Posted SendQueue::post(std::span<const SendWorkRequest> requests) {
   std::lock_guard lock(mutex_);
   if (closed_) throw Error("CONNECTION_CLOSED", "the connection has ended; nothing can be sent any more");
-  if (posted_ - retired_ == ring_.size()) return Posted::kFull;
-  slot(posted_++) = request;
-  if (!sender_idle_) return Posted::kQueued;
-  sender_idle_ = false;
-  return Posted::kQueuedSenderIdle;
+  const size_t count = std::min<size_t>(requests.size(), ring_.size() - (posted_ - retired_));
+  for (size_t at = 0; at < count; ++at) slot(posted_++) = requests[at];
+  return {count, count != 0 && std::exchange(sender_idle_, false)};
 }
 
 void SendQueue::take(std::vector<SendWorkRequest>& out, size_t limit) {

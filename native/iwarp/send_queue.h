@@ -5,9 +5,10 @@
 
 #include <cstdint>
 #include <mutex>
+#include <span>
 #include <vector>
 
-#include "fabric/fabric.h"
+#include "fabric/types.h"
 
 namespace rdma_migrate::iwarp {
 
@@ -15,9 +16,12 @@ class SendQueue {
  public:
   explicit SendQueue(uint32_t capacity) : ring_(capacity == 0 ? 1 : capacity) {}
 
-  enum class Posted { kFull, kQueued, kQueuedSenderIdle };
-  // kQueuedSenderIdle: the sender sleeps and must be woken. Throws Error: CONNECTION_CLOSED after close().
-  Posted post(const fabric::SendWorkRequest& request);
+  struct Posted {
+    size_t count = 0;             // of the requests, in order; the rest found the queue full
+    bool sender_is_idle = false;  // and must be woken
+  };
+  // Throws Error: CONNECTION_CLOSED after close().
+  Posted post(std::span<const fabric::SendWorkRequest> requests);
 
   // Moves the next requests to out, oldest first, at most limit; out is cleared first. With none there, the
   // sender counts as idle from now on.
