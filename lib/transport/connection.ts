@@ -300,7 +300,7 @@ export class Connection {
 
   /** Queue pairs that are established, the one of the messages included. */
   get channels(): number {
-    return this.#native.rails ?? 1;
+    return this.#native.rails;
   }
 
   /**

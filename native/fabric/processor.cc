@@ -119,6 +119,7 @@ void Processor::wait_and_collect() {
       continue;
     }
     unsigned reasons = 0;
+    if ((events[at].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) reasons |= Served::kEnding;
     if ((events[at].events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) reasons |= Served::kReadable;
     if ((events[at].events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0) reasons |= Served::kWritable;
     enqueue(*static_cast<Served*>(events[at].data.ptr), reasons);
@@ -164,7 +165,9 @@ void Processor::serve_round() {
     const Served::Next next = served->serve(reasons);
     if (round_[at] == nullptr) continue;
     served->queued_ = false;
-    if (next == Served::Next::kGoOn) enqueue(*served, Served::kResumed);
+    if (next == Served::Next::kGoOn) served->reasons_ |= Served::kResumed;
+    // Reasons may have come in there too.
+    if (served->reasons_ != 0) enqueue(*served, 0);
   }
   round_.clear();
 }

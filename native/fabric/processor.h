@@ -1,5 +1,5 @@
-// A processing thread: an epoll loop over any number of carriers, listeners and handshakes. Nothing that it
-// serves may wait.
+// A processing thread of a provider: an epoll loop over any number of carriers, listeners and handshakes.
+// Nothing that it serves may wait.
 #pragma once
 
 #include <atomic>
@@ -30,11 +30,12 @@ class Served {
 
   // What made the processor call; several at once.
   enum Reason : unsigned {
-    kReadable = 1,  // a watched descriptor has bytes, the end of the stream, or an error
-    kWritable = 2,  // a watched descriptor takes bytes again
+    kReadable = 1,  // a descriptor has bytes, the end of the stream, or an error
+    kWritable = 2,  // a descriptor takes bytes again
     kKicked = 4,    // somebody asked with Processor::kick
     kDue = 8,       // the time of Processor::wake_at has come
     kResumed = 16,  // the last serve() asked to go on
+    kEnding = 32,   // after the bytes that are there the stream ends, or has an error
   };
   enum class Next { kWait, kGoOn };
   // Does what can be done without waiting, for at most some hundred microseconds: kGoOn when there is more,
@@ -53,7 +54,7 @@ class Served {
 
 class Processor {
  public:
-  // Throws Error: RESOURCE_LIMIT.
+  // Throws Error: RESOURCE_LIMIT (no threads or descriptors left).
   Processor();
   // Nothing is served any more.
   ~Processor();
@@ -75,7 +76,8 @@ class Processor {
   void wake_by(Served& served, Clock::time_point when);
   // serve() comes again in the next round.
   void resume(Served& served) { enqueue(served, Served::kResumed); }
-  // No serve() comes after it. Watched descriptors are the caller's to unwatch, or to close.
+  // No serve() comes after it. Its descriptors have been unwatched: closing them is not enough, for a child
+  // process that has not come to its exec() yet holds them open, and epoll tells of them.
   void forget(Served& served);
   // Destroys it when nobody above on the stack can be using it.
   void retire(std::unique_ptr<Served> served);

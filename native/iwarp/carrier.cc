@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "fabric/work_request.h"
 #include "iwarp/tcp.h"
 
 namespace rdma_migrate::iwarp {
@@ -14,11 +15,6 @@ namespace {
 
 // Bytes that one carrier moves in a turn, each way: others on its processor wait that long.
 constexpr size_t kTurn = 1024 * 1024;
-
-// MPA (RFC 5044 section 7.1.2) lets the initiator speak first, and in a migration the responder does. Linux'
-// siw gives up a connection whose first message comes together with the MPA reply, so it must not catch up
-// with the reply, on busy hosts and through proxies either.
-constexpr std::chrono::milliseconds kFirstSendPause{200};
 
 // For the user of a queue pair that can receive no more to tell the peer why.
 constexpr std::chrono::seconds kLastWord{5};
@@ -139,7 +135,7 @@ Served::Next Carrier::answer_on() {
     }
     unsent_.erase(unsent_.begin(), unsent_.begin() + sent);
   }
-  if (!answer_->may_send_at_once) first_send_ = Clock::now() + kFirstSendPause;
+  if (!answer_->may_send_at_once) first_send_ = Clock::now() + fabric::kFirstSendPause;
   open(std::move(answer_->socket), negotiated_by_responder(answer_->request, answer_->reply));
   answer_.reset();
   if (!awaits_ready_) become_up();
@@ -215,16 +211,18 @@ bool Carrier::transmit_on(Clock::time_point now) {
         return true;
     }
   } catch (const Error& error) {
-    // What the peer had to say before may still be read, and tells more.
-    if (error.code() != "CONNECTION_LOST") throw;
+    // What the peer had to say before it went may still be read, and tells more.
+    if (error.sys_errno() != EPIPE && error.sys_errno() != ECONNRESET) throw;
     send_error_ = error;
+    readable_ = true;
+    return true;
   }
   return false;
 }
 
 void Carrier::drain() {
   if (drain_by_) return;
-  drain_by_ = Clock::now() + kFirstSendPause + messages_.stall_timeout();
+  drain_by_ = Clock::now() + fabric::kFirstSendPause + messages_.stall_timeout();
 }
 
 void Carrier::end_stream() {

@@ -2,21 +2,13 @@
 
 #include <algorithm>
 
+#include "fabric/hex.h"
+
 namespace rdma_migrate::iwarp {
 namespace {
 
 // What a peer that has not said its limit surely takes.
 constexpr size_t kUnsaidReadDepth = 2;
-
-std::string hex_of(const fabric::Bytes& bytes) {
-  static const char digits[] = "0123456789abcdef";
-  std::string text;
-  for (uint8_t byte : bytes) {
-    text += digits[byte >> 4];
-    text += digits[byte & 15];
-  }
-  return text;
-}
 
 }  // namespace
 
@@ -75,7 +67,7 @@ Negotiated negotiated_by_initiator(const MpaFrame& request, const MpaFrame& repl
 
 void check_reply(const MpaFrame& request, const MpaFrame& reply, const std::string& peer) {
   if (reply.reject) {
-    std::string data = reply.private_data.empty() ? "" : ": " + hex_of(reply.private_data);
+    std::string data = reply.private_data.empty() ? "" : ": " + fabric::hex_of(reply.private_data);
     throw Error("REJECTED", peer + " rejected the connection, with " +
                                 std::to_string(reply.private_data.size()) + " bytes of private data" + data +
                                 "; see its log for the reason");

@@ -15,7 +15,7 @@ constexpr size_t kMaxHalfOpen = 64;
 // Whole requests that nobody has answered yet: more of them wait in the kernel.
 constexpr size_t kMaxUnanswered = 64;
 constexpr size_t kAcceptAtOnce = 16;
-constexpr int kBacklog = 128;
+constexpr int kBacklog = 1024;
 constexpr size_t kLeastToName = 4;                      // bytes that tell one protocol from another
 constexpr std::chrono::milliseconds kAcceptPause{100};  // out of descriptors, or too much is unanswered
 

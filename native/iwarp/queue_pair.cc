@@ -1,6 +1,7 @@
 #include "iwarp/queue_pair.h"
 
 #include "fabric/address.h"
+#include "fabric/work_request.h"
 #include "iwarp/connection_request.h"
 #include "iwarp/tcp_info.h"
 
@@ -45,6 +46,7 @@ void QueuePair::accept(std::unique_ptr<fabric::ConnectionRequest> request,
     std::lock_guard lock(mutex_);
     check_startable();
   }
+  if (may_send_at_once) allow_large_segments();
   Opening opening;
   opening.peer = own->peer_address();
   opening.answer = own->accept(messages_.options, private_data, may_send_at_once);
@@ -106,14 +108,8 @@ void QueuePair::change(fabric::QueuePairChange change) {
 void QueuePair::check_local(uint32_t lkey, uint64_t address, uint32_t length, unsigned right) const {
   if (length == 0) return;
   const std::optional<Region> region = messages_.regions->find(lkey);
-  if (!region) bad_argument("lkey " + std::to_string(lkey) + " belongs to no memory region of this domain");
-  if (!region->covers_local(address, length)) {
-    bad_argument("a buffer of " + std::to_string(length) + " bytes at " + std::to_string(address) +
-                 " leaves its memory region of " + std::to_string(region->length) + " bytes at " +
-                 std::to_string(region->address));
-  }
-  if ((region->access & right) != right)
-    bad_argument("a buffer for received data needs a region with local write access");
+  const fabric::LocalRange range = region ? region->local() : fabric::LocalRange{};
+  fabric::check_local_buffer(region ? &range : nullptr, lkey, address, length, right);
 }
 
 size_t QueuePair::post_send(std::span<const fabric::SendWorkRequest> requests) {
@@ -137,11 +133,9 @@ size_t QueuePair::post_send(std::span<const fabric::SendWorkRequest> requests) {
 }
 
 void QueuePair::check(const fabric::SendWorkRequest& request) const {
-  const bool read = request.opcode == fabric::Opcode::kRdmaRead;
-  if (request.opcode == fabric::Opcode::kRecv)
-    bad_argument("a RECV posted to the send queue; use post_recv()");
-  check_local(request.lkey, request.address, request.length, read ? unsigned{fabric::kAccessLocalWrite} : 0U);
-  if (read && ord_.load() == 0) bad_argument("a READ, but the peer takes none (its IRD is 0)");
+  check_local(request.lkey, request.address, request.length, fabric::local_rights(request.opcode));
+  if (request.opcode == fabric::Opcode::kRdmaRead && ord_.load() == 0)
+    bad_argument("a READ, but the peer takes none (its IRD is 0)");
 }
 
 size_t QueuePair::post_recv(std::span<const fabric::RecvWorkRequest> requests) {

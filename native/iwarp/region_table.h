@@ -13,6 +13,7 @@
 #include <unordered_map>
 
 #include "fabric/fabric.h"
+#include "fabric/work_request.h"
 #include "iwarp/engine.h"
 
 namespace rdma_migrate::iwarp {
@@ -27,6 +28,7 @@ struct Region {
   // Whether offset..offset+size, as peers count, lies inside; nothing of it can wrap.
   bool covers_wire(uint64_t offset, uint64_t size) const { return covers(wire_base, offset, size); }
   bool covers_local(uint64_t at, uint64_t size) const { return covers(address, at, size); }
+  fabric::LocalRange local() const { return {address, length, access}; }
   uint64_t local_of(uint64_t wire) const { return address + (wire - wire_base); }
   uint64_t wire_of(uint64_t local) const { return wire_base + (local - address); }
 

@@ -34,6 +34,11 @@ void Dialling::try_next() {
     throw Error("RESOURCE_LIMIT", "cannot watch rdma_cm's event channel", errno);
 }
 
+void Dialling::give_route_up() {
+  if (route_ && route_->is_open()) processor_.unwatch(route_->fd());
+  route_.reset();
+}
+
 std::unique_ptr<CmId> Dialling::advance() {
   if (!look_up()) return nullptr;
   for (;;) {
@@ -43,10 +48,11 @@ std::unique_ptr<CmId> Dialling::advance() {
         processor_.wake_by(served_, route_->deadline());
         return nullptr;
       }
-      processor_.unwatch(route_->fd());
-      return route_->take();
+      std::unique_ptr<CmId> id = route_->take();
+      processor_.unwatch(id->fd());
+      return id;
     } catch (const Error&) {
-      route_.reset();
+      give_route_up();
       if (tried_ >= addresses_.size()) throw;
     }
   }

@@ -19,6 +19,9 @@ class Dialling {
   Dialling(const fabric::Endpoint& endpoint, Clock::time_point deadline, fabric::Processor& processor,
            fabric::Served& served);
 
+  ~Dialling() { give_route_up(); }
+  Dialling(const Dialling&) = delete;
+
   // Nothing while it goes on. Throws Error, of the last address: ADDRESS_NOT_FOUND, TIMEOUT,
   // PROVIDER_UNAVAILABLE, CONNECT_FAILED, ...
   std::unique_ptr<CmId> advance();
@@ -26,6 +29,7 @@ class Dialling {
  private:
   bool look_up();
   void try_next();
+  void give_route_up();
 
   const fabric::Endpoint endpoint_;
   const Clock::time_point deadline_;

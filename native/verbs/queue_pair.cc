@@ -31,6 +31,8 @@ void QueuePair::connect(const fabric::Endpoint& endpoint, std::span<const uint8_
   opening.endpoint = endpoint;
   opening.private_data.assign(private_data.begin(), private_data.end());
   opening.peer = fabric::to_string(endpoint);
+  std::lock_guard lock(mutex_);
+  check_startable();
   start(std::move(opening));
 }
 
@@ -41,19 +43,24 @@ void QueuePair::accept(std::unique_ptr<fabric::ConnectionRequest> request,
   own->check_reply(private_data);
   Opening opening;
   opening.peer = own->peer_address();
-  Answer answer;
-  answer.request_data.assign(own->private_data().begin(), own->private_data().end());
-  answer.reply_data.assign(private_data.begin(), private_data.end());
-  answer.may_send_at_once = may_send_at_once;
-  answer.id = own->take_id();
-  opening.answer = std::move(answer);
+  opening.answer.emplace();
+  opening.answer->request_data.assign(own->private_data().begin(), own->private_data().end());
+  opening.answer->reply_data.assign(private_data.begin(), private_data.end());
+  opening.answer->may_send_at_once = may_send_at_once;
+  std::lock_guard lock(mutex_);
+  check_startable();  // or the request is rejected as it goes
+  opening.answer->id = own->take_id();
   start(std::move(opening));
 }
 
-void QueuePair::start(Opening opening) {
-  std::lock_guard lock(mutex_);
-  if (closed_) throw Error("CONNECTION_CLOSED", "the queue pair has been closed");
+// Under mutex_.
+void QueuePair::check_startable() const {
+  if (closed_ || draining_.load()) throw Error("CONNECTION_CLOSED", "the queue pair has been closed");
   if (started_) bad_argument("the queue pair has been started already");
+}
+
+// Under mutex_.
+void QueuePair::start(Opening opening) {
   started_ = true;
   info_.peer_address = opening.peer;
   opening_ = std::move(opening);
@@ -69,7 +76,10 @@ fabric::Served::Next QueuePair::serve(unsigned) noexcept {
   }
   if (opening) begin(std::move(*opening));
   if (notified_.exchange(false) && state_.load() != fabric::QueuePairState::kError) events_.on_notify();
-  if (!carrier_) return Next::kWait;
+  if (!carrier_) {
+    if (draining_.load()) carrier_down(std::nullopt, false);
+    return Next::kWait;
+  }
   if (draining_.load()) {
     change(fabric::QueuePairChange::kDrain);
     carrier_->drain();

@@ -15,6 +15,8 @@ class Route {
   // Throws Error: PROVIDER_UNAVAILABLE, CONNECT_FAILED and what else resolve_call_error() makes.
   Route(const fabric::SocketAddress& address, Clock::time_point deadline);
 
+  // Until take().
+  bool is_open() const { return id_ != nullptr; }
   // Readable when advance() has something to do.
   int fd() const { return id_->fd(); }
   Clock::time_point deadline() const { return deadline_; }

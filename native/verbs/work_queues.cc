@@ -52,13 +52,13 @@ size_t push_all(std::span<const Request> requests, Ring& ring, std::optional<Err
                 const Check& check) {
   size_t count = 0;
   for (const Request& request : requests) {
+    if (ring.full()) break;
     try {
       check(request);
     } catch (const Error& error) {
       bad = error;
       break;
     }
-    if (ring.full()) break;
     ring.push(request);
     ++count;
   }

@@ -274,6 +274,45 @@ TEST_CASE("small FPDUs that have come together are received together, and a smal
   }
 }
 
+TEST_CASE("an FPDU fits into a TCP segment, unless the peer is known to take larger ones") {
+  constexpr int kSegment = 1000;
+  constexpr uint32_t kSize = 100'000;
+  for (const bool known : {false, true}) {
+    for (const bool crc : {false, true}) {
+      CAPTURE(known);
+      CAPTURE(crc);
+      const auto provider = iwarp::make_provider();
+      Acceptor acceptor(*provider);
+      RawPeer peer(acceptor.endpoint(), kSegment);
+      iwarp::MpaFrame request;
+      request.crc = crc;
+      peer.send(iwarp::encode(request));
+      const DomainPointer domain = open_domain(*provider);
+      Recorder events;
+      const auto queue_pair = domain->create_queue_pair({}, events);
+      Buffer outbox(domain, kSize);
+      outbox.fill(pattern(kSize, 3));
+      queue_pair->accept(acceptor.next(), {}, false);
+      peer.receive_mpa(iwarp::MpaKind::kReply);
+      if (known) queue_pair->allow_large_segments();
+      REQUIRE(queue_pair->post_send(rdma_of(fabric::Opcode::kRdmaWrite, outbox, 0, 0x1000, 1, kSize)));
+      Bytes received;
+      size_t longest = 0;
+      while (received.size() < kSize) {
+        const RawPeer::Fpdu fpdu = peer.receive_fpdu();
+        CHECK(fpdu.header.target_offset == 0x1000 + received.size());
+        if (crc) CHECK(fpdu.crc_good);
+        received = received + fpdu.payload;
+        longest = std::max(longest, iwarp::fpdu_size(iwarp::kTaggedSize + fpdu.payload.size()));
+      }
+      CHECK(received == outbox.bytes);
+      if (known) CHECK(longest > 60'000);
+      if (!known) CHECK((longest > kSegment / 2 && longest <= kSegment));
+      queue_pair->close();
+    }
+  }
+}
+
 TEST_CASE("a queue pair that is busy without end holds up no other on its thread") {
   const auto provider = iwarp::make_provider();
   Acceptor acceptor(*provider);
