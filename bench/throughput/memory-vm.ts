@@ -14,19 +14,6 @@ const BLOCK = 'pc.ram';
 const RAM_SECTION = { sectionId: 2, instanceId: 0 };
 const PIECE = 8 << 20;
 
-/** Stream magic, version 3, CONFIGURATION with the machine `bench`. */
-const BEFORE = Buffer.concat([
-  Buffer.from('QEVM'),
-  Buffer.from([0, 0, 0, 3, 7, 0, 0, 0, 5]),
-  Buffer.from('bench'),
-]);
-
-/** EOF, and QEMU's description of no devices. */
-function deviceState(): Buffer {
-  const description = Buffer.from('{"page_size":4096,"devices":[]}');
-  return Buffer.concat([Buffer.from([0, 6, 0, 0, 0, description.length]), description]);
-}
-
 let made = 0;
 
 /** `bytes` of RAM without a zero page, resident; with `total` in as many pieces as there are, spread evenly over so much RAM that is a hole else. */
@@ -44,9 +31,9 @@ export async function sourceVm(
     layout: { machine: 'bench', pageSize: 4096, blocks: [block] },
     blocks: [{ ...block, mapping }],
     ramSection: RAM_SECTION,
-    before: BEFORE,
+    before: installed.streamHeader({ machine: 'bench' }),
     async *after() {
-      yield deviceState();
+      yield installed.sealDeviceState();
     },
     [Symbol.asyncDispose]: () => mapping.close(),
   };

@@ -4,6 +4,7 @@ import {
   boolean,
   bytes,
   field,
+  integer,
   milliseconds,
   oneOf,
   optionsOf,
@@ -13,7 +14,13 @@ import {
 } from '../options/fields.ts';
 import { MigrationHints } from '../ram/hints.ts';
 import { CHUNK_BYTES } from '../ram/spans.ts';
-import type { DestinationOptions, LiveOptions, MigrationOptions, SourceOptions } from './options.ts';
+import {
+  type DestinationOptions,
+  type LiveOptions,
+  type MigrationOptions,
+  MOST_CHANNELS,
+  type SourceOptions,
+} from './options.ts';
 import { leastPinBudget } from './pins/pin-window.ts';
 
 const COMMON = {
@@ -24,6 +31,7 @@ const COMMON = {
   commitTimeoutMs: milliseconds,
   totalTimeoutMs: milliseconds,
   commit: oneOf('auto', 'require', 'off'),
+  channels: integer(1, MOST_CHANNELS),
   pinBudget: bytes(leastPinBudget(CHUNK_BYTES)),
   onPinLimit: oneOf('lower', 'fail'),
 } satisfies ShapeOf<MigrationOptions>;

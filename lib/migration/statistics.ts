@@ -70,6 +70,8 @@ export interface MigrationProgress {
   /** Milliseconds since the start, and of connection and negotiation. */
   readonly 'total-time': number;
   readonly 'setup-time': number;
+  /** Queue pairs that carry it. */
+  readonly channels: number;
   readonly ram: RamStatistics;
   /** Absent for a VM that stands still. */
   readonly live?: LiveStatistics;
@@ -92,6 +94,7 @@ export class Statistics {
   total = 0n;
   pageSize = 4096;
   passes = 0;
+  channels = 1;
   zeroBytes = 0n;
   /** Of those, not told to a destination that has them anyway. */
   skippedBytes = 0n;
@@ -177,6 +180,7 @@ export class Statistics {
       phase: this.phase,
       'total-time': Math.round(now - this.#started),
       'setup-time': Math.round(this.#setupMs ?? now - this.#started),
+      channels: this.channels,
       ram: {
         transferred: Number(normal + this.controlBytes),
         remaining: this.#remaining(done),

@@ -8,12 +8,9 @@ import type {
   NativeStranger,
 } from '../native/transport.ts';
 import { takesMessagesAtOnce } from '../protocol/capabilities.ts';
-import { Connection, type PeerRole } from './connection.ts';
+import { Connection, GRACE_MS, type PeerRole } from './connection.ts';
 import type { ProviderName } from './provider.ts';
 import { throwIfAborted, within } from './wait.ts';
-
-/** The native side has deadlines of its own; this much later JavaScript stops to wait for them. */
-const GRACE_MS = 2_000;
 
 export interface Endpoint {
   readonly host: string;
@@ -90,6 +87,15 @@ export class IncomingConnection {
       this.#options,
       signal,
     );
+  }
+
+  /**
+   * Becomes one more queue pair of a connection, and ends with it.
+   * @throws MigrationError CONNECTION_LOST, TIMEOUT, or why the connection has ended
+   */
+  async join(connection: Connection, privateData: Uint8Array): Promise<void> {
+    const { connectTimeoutMs } = this.#options;
+    await connection.acceptRail(this.#request, privateData, { connectTimeoutMs, signal: connection.ended });
   }
 
   /** Refuses, and tells the peer with private data; nobody waits for it to take that. Never throws. */

@@ -40,6 +40,7 @@ export interface ReceivedSummary {
 interface Context {
   readonly connection: Connection;
   readonly target: DestinationTarget;
+  readonly migrationId: string;
   readonly agreed: Agreed;
   /** The source's first message, which has been asked for already. */
   readonly first: Received;
@@ -100,8 +101,11 @@ export class DestinationSession {
     const { connection, statistics } = this.#context;
     this.#enter('setup');
     statistics.normalBytes = () => connection.stats().writeBytesPlaced;
+    statistics.channels = connection.channels;
     const commit = await this.#serve();
     await this.#registrations?.settled();
+    // Every one of them has answered the source's barrier by now.
+    statistics.channels = connection.channels;
     this.#enter('commit');
     // Before anything is counted, compared or kept: what has landed by now is the VM, and nothing can change it any more.
     await this.#context.connection.revokeRemoteAccess(this.#context.limits);
@@ -348,11 +352,17 @@ export class DestinationSession {
   }
 
   async #keep(completeness: Arrival['completeness']): Promise<void> {
-    const { connection, target, limits, commitTimeoutMs } = this.#context;
+    const { connection, target, migrationId, limits, commitTimeoutMs } = this.#context;
     const { peerAddress: peer, provider } = connection.info;
     throwIfAborted(limits.signal, 'commit');
     const { state } = this.#coverage;
-    const arrival = { peer, provider, completeness, ...(state !== 'whole' && { coverage: state }) };
+    const arrival = {
+      migrationId,
+      peer,
+      provider,
+      completeness,
+      ...(state !== 'whole' && { coverage: state }),
+    };
     await commitTarget(target, arrival, commitTimeoutMs, limits.signal);
   }
 

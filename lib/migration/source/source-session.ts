@@ -11,7 +11,7 @@ import {
 } from '../../protocol/control.ts';
 import { encodeEos, encodeFooter, encodeRamRound, encodeRamStart } from '../../protocol/stream-encode.ts';
 import { digestRam } from '../../ram/digest.ts';
-import type { MigrationHints } from '../../ram/hints.ts';
+import type { HintBook } from '../../ram/hint-book.ts';
 import { type SourceVm, sentOf } from '../../ram/vm.ts';
 import type { Connection } from '../../transport/connection.ts';
 import { SourceTurns, type TurnLimits } from '../../transport/turns.ts';
@@ -41,7 +41,7 @@ interface Context {
   readonly commitTimeoutMs: number;
   /** Of both ends; absent: none. */
   readonly pinBudget: bigint | undefined;
-  readonly hints: MigrationHints | undefined;
+  readonly hints: HintBook | undefined;
   readonly enter: (phase: Phase) => void;
   readonly notice: (message: string) => void;
   /** Present: the guest runs. */
@@ -208,8 +208,8 @@ export class SourceSession {
       (index, span) => hints?.temperature((this.#blocks[index] as SourceBlock).block.name, span) ?? 'normal',
     );
     const { extended, sparse } = agreed;
-    const signal = limits.signal as AbortSignal;
-    return new SpanPins({ connection, turns: this.#turns, window, extended, sparse, signal });
+    const waits = { timeoutMs: limits.timeoutMs, signal: limits.signal as AbortSignal };
+    return new SpanPins({ connection, turns: this.#turns, window, extended, sparse, ...waits });
   }
 
   async #pass(kind: 'part' | 'end'): Promise<RamRound> {
@@ -232,6 +232,7 @@ export class SourceSession {
       last: kind === 'end',
     });
     const dataEnded = performance.now();
+    await connection.barrier(limits);
     await this.#turns.send({ type: 'REGISTER_FINISHED' });
     await this.#turns.ready(); // everything has arrived
     const costs = passCosts(wireBefore, wireTimeOf(connection), dataEnded - dataBegan);
@@ -307,6 +308,8 @@ export class SourceSession {
     const { verify, vm, limits, commitTimeoutMs } = this.#context;
     const ramDigest = verify ? await unlessAborted(digestRam(vm.blocks), limits.signal, 'commit') : undefined;
     await this.#turns.ready();
+    // Nothing has been written since the last round; COMMIT rests on that and not on what a pass does today.
+    await this.#context.connection.barrier(limits);
     throwIfAborted(limits.signal, 'commit');
     try {
       const commit = this.#account.commit(sent.bytes, ramDigest);

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { MigrationError, toMigrationError } from '../../errors.ts';
 import {
   type Agreed,
@@ -6,6 +7,8 @@ import {
   type SourceOffer,
 } from '../../protocol/capabilities.ts';
 import { parseRdmaUri } from '../../protocol/uri.ts';
+import type { HintBook } from '../../ram/hint-book.ts';
+import { bookOf } from '../../ram/hints.ts';
 import { type RamBlock, type SourceVm, sentOf } from '../../ram/vm.ts';
 import { connect } from '../../transport/connect.ts';
 import type { Connection } from '../../transport/connection.ts';
@@ -21,6 +24,7 @@ import {
   checkSourceOptions,
 } from '../option-schema.ts';
 import {
+  channelsOf,
   checkSwitchover,
   commitTimeoutMs,
   connectionOptions,
@@ -41,7 +45,9 @@ import {
 } from '../pins/pinning.ts';
 import { describe, type MigrationFacts, type MigrationResult } from '../result.ts';
 import { TotalLimit } from '../total-limit.ts';
+import { namingMigration } from '../unknown-outcome.ts';
 import { checkSourceVm } from '../vm-schema.ts';
+import { dialRails } from './rails.ts';
 import { type SentSummary, SourceSession } from './source-session.ts';
 
 /**
@@ -52,6 +58,8 @@ import { type SentSummary, SourceSession } from './source-session.ts';
  * const result = await source.migrate({ signal });
  */
 export class MigrationSource extends Migration {
+  /** Which migration this is, a random UUID; a destination that is an rdma-migrate is told. See {@link MigrationFacts.migrationId}. */
+  readonly migrationId = randomUUID() as string;
   readonly #vm: SourceVm;
   readonly #uri: string;
   readonly #options: SourceOptions;
@@ -133,7 +141,7 @@ export class MigrationSource extends Migration {
       this.statistics.status = 'completed';
       return { ...result, ...this.current, status: 'completed' };
     } catch (error) {
-      const failure = toMigrationError(error, this.statistics.phase);
+      const failure = namingMigration(toMigrationError(error, this.statistics.phase), this.migrationId);
       this.statistics.status = failure.code === 'CANCELLED' ? 'cancelled' : 'failed';
       throw failure;
     } finally {
@@ -165,10 +173,15 @@ export class MigrationSource extends Migration {
     this.#connection = connection;
     try {
       const agreed = this.#negotiate(connection, offer);
+      const { connectTimeoutMs } = options;
+      const notice = (message: string): void => void this.emit('notice', message);
+      await dialRails(connection, { endpoint, agreed, connectTimeoutMs, signal, notice });
+      this.statistics.channels = connection.channels;
       connection.setMaxBandwidth(this.#maxBandwidth);
       const limits = { timeoutMs: options.stallTimeoutMs, signal };
       const summary = await this.#send(connection, agreed, plan, limits);
-      return describe(connection, agreed, provider, this.#vm.layout.machine, summary);
+      const { migrationId } = this;
+      return describe(connection, agreed, provider, this.#vm.layout.machine, { ...summary, migrationId });
     } catch (error) {
       const failure = toMigrationError(error, this.statistics.phase);
       await connection.fail(failure);
@@ -192,7 +205,7 @@ export class MigrationSource extends Migration {
     const controls = { parameters: () => this.#live, stopNow: this.#stopNow.signal };
     const session = new SourceSession({
       vm: this.#vm,
-      hints: this.#options.hints,
+      hints: this.#hints,
       pinBudget: agreedBudget(plan.budget, agreed.pinBudget, this.#granule),
       connection,
       agreed,
@@ -238,6 +251,11 @@ export class MigrationSource extends Migration {
     );
   }
 
+  get #hints(): HintBook | undefined {
+    const { hints } = this.#options;
+    return hints && bookOf(hints);
+  }
+
   get #granule(): bigint {
     return pinGranule(this.#vm.blocks.map(({ mapping }) => mapping.pageSize));
   }
@@ -245,7 +263,7 @@ export class MigrationSource extends Migration {
   /** Before anything is sent: only a device pins. */
   #planPins(provider: ChosenProvider): PinPlan {
     const { blocks } = this.#vm;
-    this.#options.hints?.check(blocks, this.#options.verify ?? false);
+    this.#hints?.check(blocks, this.#options.verify ?? false);
     const copied = sentOf(this.#vm);
     const plan = planPins(pinPolicy(this.#options), {
       ramBytes: totalBytes(blocks.filter(({ name }) => !copied.has(name))),
@@ -263,6 +281,8 @@ export class MigrationSource extends Migration {
       commit: this.#options.commit !== 'off',
       sparse: true,
       alive: true,
+      migrationId: this.migrationId,
+      channels: channelsOf(this.#options),
       ramBytes: totalBytes(this.#vm.blocks),
     };
   }
