@@ -130,6 +130,8 @@ export interface NativeConnectionRequest {
   readonly peerAddress: string;
   /** Once. RECVs are posted when it returns. */
   take(options: NativeConnectionOptions): NativeConnection;
+  /** Answers, and is over. No endpoint is built. */
+  reject(privateData: Uint8Array): void;
   /** Rejects without a word. Idempotent. */
   drop(): void;
 }
