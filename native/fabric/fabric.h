@@ -82,8 +82,8 @@ struct QueuePairInfo {
   bool crc = false;
 };
 
-// Told of every range that a WRITE of a peer has filled, in the order of arrival and before the completion of a
-// message after it. On a processing thread; must not wait.
+// Told of every range that a WRITE of a peer has filled, in the order of arrival and before the completion of
+// a message after it. On a processing thread; must not wait.
 class PlacementObserver {
  public:
   virtual ~PlacementObserver() = default;
@@ -98,8 +98,8 @@ class ConnectionRequest {
   virtual ~ConnectionRequest() = default;
   virtual std::span<const uint8_t> private_data() const = 0;
   virtual std::string peer_address() const = 0;
-  // Answers, and is over: nobody waits for the peer to take it. Throws Error INVALID_ARGUMENT (private_data is
-  // too long, or it has been answered already).
+  // Answers, and is over: nobody waits for the peer to take it. Throws Error INVALID_ARGUMENT (private_data
+  // is too long, or it has been answered already).
   virtual void reject(std::span<const uint8_t> private_data) = 0;
 };
 
@@ -152,13 +152,14 @@ class Domain {
 
   // address..address+length must stay mapped while the region lives. Throws Error (REGISTER_FAILED,
   // LOCKED_MEMORY_LIMIT).
-  virtual std::unique_ptr<MemoryRegion> register_memory(uint64_t address, uint64_t length, unsigned access) = 0;
+  virtual std::unique_ptr<MemoryRegion> register_memory(uint64_t address, uint64_t length,
+                                                        unsigned access) = 0;
   // Takes every remote right from every region, for good: when it has returned, nothing of a peer's is placed
   // any more but its SENDs, and a peer that uses a key is refused, which ends its queue pair. No region with
   // remote rights can be registered after it (REGISTER_FAILED). Any thread; may take as long as unpinning.
   virtual void revoke_remote_access() = 0;
-  // Tells the observer of what the peers' WRITEs place from here on. Once, before a peer has a key. False: this
-  // provider does not learn of it, as a device that writes without a word.
+  // Tells the observer of what the peers' WRITEs place from here on. Once, before a peer has a key. False:
+  // this provider does not learn of it, as a device that writes without a word.
   virtual bool observe_placement(std::shared_ptr<PlacementObserver>) { return false; }
   // True: this provider holds the physical pages of registered ranges, so they must not be punched out or
   // remapped, and registering takes time.

@@ -1,8 +1,7 @@
 #include "fabric/resolver.h"
 
-#include <thread>
-
 #include "pinned_module.h"
+#include "thread.h"
 
 namespace rdma_migrate::fabric {
 
@@ -19,6 +18,8 @@ struct Resolution::State {
       found = resolve(endpoint, Lookup::kActive);
     } catch (const Error& caught) {
       failure = caught;
+    } catch (const std::exception& caught) {
+      failure = Error("INTERNAL", "the look-up of '" + endpoint.host + "' failed: " + caught.what());
     }
     std::lock_guard lock(mutex);
     addresses = std::move(found);
@@ -27,7 +28,8 @@ struct Resolution::State {
   }
 };
 
-Resolution::Resolution(const Endpoint& endpoint, std::function<void()> done) : state_(std::make_shared<State>()) {
+Resolution::Resolution(const Endpoint& endpoint, std::function<void()> done)
+    : state_(std::make_shared<State>()) {
   std::vector<SocketAddress> numeric = resolve(endpoint, Lookup::kNumericOnly);
   if (!numeric.empty()) {
     state_->addresses = std::move(numeric);
@@ -36,7 +38,7 @@ Resolution::Resolution(const Endpoint& endpoint, std::function<void()> done) : s
   state_->done = std::move(done);
   // The thread may outlive whoever loaded this module.
   pin_module();
-  std::thread([state = state_, endpoint] { state->run(endpoint); }).detach();
+  start_thread([state = state_, endpoint] { state->run(endpoint); }).detach();
 }
 
 Resolution::~Resolution() {

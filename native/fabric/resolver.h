@@ -15,7 +15,7 @@ namespace rdma_migrate::fabric {
 class Resolution {
  public:
   // A numeric address is there at once. done: called at most once, on a thread of the resolver's, and never
-  // after this object is gone; it must not wait.
+  // after this object is gone; it must not wait. Throws Error: RESOURCE_LIMIT.
   Resolution(const Endpoint& endpoint, std::function<void()> done);
   ~Resolution();
   Resolution(const Resolution&) = delete;

@@ -35,10 +35,17 @@ Carrier::Carrier(MessageState& messages, CarrierUser& user, Processor& processor
       receiver_(messages, processor.section, peer_),
       transmitter_(messages, processor.section, peer_) {}
 
+Carrier::~Carrier() {
+  unwatch(watched_);
+  dialling_.reset();
+  processor_.forget(*this);
+}
+
 void Carrier::dial(const fabric::Endpoint& endpoint, fabric::Bytes private_data) {
   handshake_by_ = Clock::now() + std::chrono::milliseconds(messages_.options.connect_timeout_ms);
-  dialling_ = std::make_unique<Dialling>(endpoint, messages_.options, std::move(private_data), handshake_by_,
-                                         [this] { processor_.kick(*this); });
+  dialling_ = std::make_unique<Dialling>(
+      endpoint, messages_.options, std::move(private_data), handshake_by_, [this] { processor_.kick(*this); },
+      [this](int socket) { unwatch(socket); });
   phase_ = Phase::kDialling;
 }
 
@@ -58,8 +65,15 @@ void Carrier::watch(int fd) {
   watched_ = fd;
 }
 
+void Carrier::unwatch(int fd) {
+  if (fd < 0 || fd != watched_) return;
+  processor_.unwatch(fd);
+  watched_ = -1;
+}
+
 Served::Next Carrier::serve(unsigned reasons) noexcept {
-  if ((reasons & kReadable) != 0) readable_ = true;
+  if ((reasons & (kReadable | kEnding)) != 0) readable_ = true;
+  if ((reasons & kEnding) != 0) receiver_.expect_end();
   if ((reasons & kWritable) != 0) writable_ = true;
   try {
     try {
@@ -100,8 +114,6 @@ Served::Next Carrier::work() {
 
 Served::Next Carrier::dial_on() {
   const bool done = dialling_->step(Clock::now());
-  // A try that failed took its socket along, and a new one may have its number.
-  if (dialling_->take_fresh()) watched_ = -1;
   watch(dialling_->fd());
   if (!done) {
     processor_.wake_by(*this, dialling_->deadline());
@@ -213,7 +225,6 @@ bool Carrier::transmit_on(Clock::time_point now) {
 void Carrier::drain() {
   if (drain_by_) return;
   drain_by_ = Clock::now() + kFirstSendPause + messages_.stall_timeout();
-  processor_.kick(*this);
 }
 
 void Carrier::end_stream() {
@@ -233,9 +244,12 @@ void Carrier::begin_terminate(const WireFault& fault) {
 
 Served::Next Carrier::terminate_on() {
   if (!fin_sent_ && transmitter_.transmit(kTurn) == Transmitter::Went::kIdle) end_stream();
-  const bool ended = !receiver_.discard();
-  if ((fin_sent_ && ended) || Clock::now() >= linger_until_) down(fault_);
-  return Next::kWait;
+  const Receiver::Went went = receiver_.discard();
+  if ((fin_sent_ && went == Receiver::Went::kEnded) || Clock::now() >= linger_until_) {
+    down(fault_);
+    return Next::kWait;
+  }
+  return went == Receiver::Went::kOn ? Next::kGoOn : Next::kWait;
 }
 
 // A reset would only tell the peer that we are gone, not that our disk is full. It may have much on its way,
@@ -251,8 +265,12 @@ void Carrier::begin_last_word(const Error& error) {
 Served::Next Carrier::say_last_word() {
   const Clock::time_point now = Clock::now();
   const bool more = transmit_on(now);
-  if (!receiver_.discard() || now >= linger_until_) down(fault_);
-  return more && phase_ != Phase::kDown ? Next::kGoOn : Next::kWait;
+  const Receiver::Went went = receiver_.discard();
+  if (went == Receiver::Went::kEnded || now >= linger_until_) {
+    down(fault_);
+    return Next::kWait;
+  }
+  return more || went == Receiver::Went::kOn ? Next::kGoOn : Next::kWait;
 }
 
 void Carrier::check_times(Clock::time_point now) {
@@ -290,10 +308,15 @@ void Carrier::set_alarm(Clock::time_point now) {
 void Carrier::down(const std::optional<Error>& reason) {
   if (phase_ == Phase::kDown) return;
   phase_ = Phase::kDown;
+  unwatch(watched_);
+  dialling_.reset();  // which may kick until it is gone
   processor_.forget(*this);
-  dialling_.reset();
   answer_.reset();
   user_.carrier_closing();
+  if (receiver_.truncated()) {
+    linger reset{1, 0};
+    setsockopt(socket_.get(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+  }
   socket_.reset();
   user_.carrier_down(reason);
 }

@@ -41,6 +41,7 @@ struct Answer {
 class Carrier final : public Served {
  public:
   Carrier(MessageState& messages, CarrierUser& user, Processor& processor, std::string peer);
+  ~Carrier() override;
 
   // On the processor, all of it. How it begins: one of the two.
   void dial(const fabric::Endpoint& endpoint, fabric::Bytes private_data);
@@ -73,6 +74,7 @@ class Carrier final : public Served {
   void set_alarm(Clock::time_point now);
   bool may_send(Clock::time_point now) const;
   void watch(int fd);
+  void unwatch(int fd);
   void down(const std::optional<Error>& reason);
 
   MessageState& messages_;
@@ -87,7 +89,7 @@ class Carrier final : public Served {
   Negotiated negotiated_;
   UniqueFd socket_;
   int watched_ = -1;
-  bool readable_ = true;
+  bool readable_ = true;  // there may be something to receive
   bool writable_ = true;
   bool is_up_ = false;
   Receiver receiver_;

@@ -6,7 +6,8 @@
 
 namespace rdma_migrate::iwarp {
 
-ConnectionRequest::ConnectionRequest(UniqueFd socket, MpaFrame request, const fabric::QueuePairOptions& options,
+ConnectionRequest::ConnectionRequest(UniqueFd socket, MpaFrame request,
+                                     const fabric::QueuePairOptions& options,
                                      std::shared_ptr<std::atomic<size_t>> unanswered)
     : socket_(std::move(socket)),
       request_(std::move(request)),
@@ -26,13 +27,15 @@ void ConnectionRequest::check_open() const {
     throw Error("INVALID_ARGUMENT", "the connection request from " + peer_ + " has been answered already");
 }
 
-// A reply fits into any fresh socket's buffer; the peer may still have sent something, and must not lose the
-// reply to a reset on that account, so the stream is ended in order.
+// A reply fits into any fresh socket's buffer. What the peer has sent too early is read, so that closing
+// makes no reset of it, which could overtake the reply.
 void ConnectionRequest::reject(std::span<const uint8_t> private_data) {
   check_open();
   const fabric::Bytes reply = encode(make_reply(request_, options_, private_data, true));
   send(socket_.get(), reply.data(), reply.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
   shutdown(socket_.get(), SHUT_WR);
+  uint8_t scrap[4096];
+  recv(socket_.get(), scrap, sizeof scrap, MSG_DONTWAIT);
   socket_.reset();
 }
 

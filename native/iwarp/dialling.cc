@@ -23,6 +23,10 @@ Error connect_error(const std::string& peer, int error_number) {
     case ECONNRESET:
       return Error("CONNECTION_LOST", peer + " took the connection and reset it at once; its log may say why",
                    error_number);
+    case EMFILE:
+    case ENFILE:
+      return Error("RESOURCE_LIMIT", "no descriptor is left to connect to " + peer + " (ulimit -n)",
+                   error_number);
     default:
       return Error("CONNECT_FAILED",
                    "cannot connect to " + peer + "; check the address, routes and firewalls", error_number);
@@ -37,13 +41,15 @@ bool is_writable(int fd) {
 }  // namespace
 
 Dialling::Dialling(const fabric::Endpoint& endpoint, const fabric::QueuePairOptions& options,
-                   fabric::Bytes private_data, Clock::time_point deadline, std::function<void()> wake)
+                   fabric::Bytes private_data, Clock::time_point deadline, std::function<void()> wake,
+                   std::function<void(int socket)> let_go)
     : endpoint_(endpoint),
       options_(options),
       private_data_(std::move(private_data)),
       deadline_(deadline),
       peer_(fabric::to_string(endpoint)),
-      resolution_(std::make_unique<fabric::Resolution>(endpoint, std::move(wake))) {}
+      resolution_(std::make_unique<fabric::Resolution>(endpoint, std::move(wake))),
+      let_go_(std::move(let_go)) {}
 
 bool Dialling::step(Clock::time_point now) {
   for (;;) {
@@ -68,14 +74,13 @@ bool Dialling::step(Clock::time_point now) {
   }
 }
 
-bool Dialling::resolve_step(Clock::time_point now) {
+void Dialling::resolve_step(Clock::time_point now) {
   std::optional<std::vector<fabric::SocketAddress>> found = resolution_->result();
   if (found) {
     addresses_ = std::move(*found);
-    start_connecting(now);
-    return true;
+    return start_connecting(now);
   }
-  if (now < deadline_) return false;
+  if (now < deadline_) return;
   throw Error("TIMEOUT",
               "the name service did not find '" + endpoint_.host + "' in time; try a numeric address");
 }
@@ -87,9 +92,9 @@ void Dialling::start_connecting(Clock::time_point now) {
     const std::string peer = fabric::to_string(address);
     phase_ = Phase::kConnecting;
     try_by_ = now + (deadline_ - now) / static_cast<int>(left);
+    if (socket_) let_go_(socket_.get());
     socket_ = UniqueFd(::socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     int error_number = errno;
-    fresh_ = true;
     if (socket_) {
       if (connect(socket_.get(), address.get(), address.length) == 0 || errno == EINPROGRESS) return;
       error_number = errno;
@@ -98,7 +103,7 @@ void Dialling::start_connecting(Clock::time_point now) {
   }
 }
 
-bool Dialling::connect_step(Clock::time_point now) {
+void Dialling::connect_step(Clock::time_point now) {
   int error_number = 0;
   if (is_writable(socket_.get())) {
     socklen_t size = sizeof error_number;
@@ -106,20 +111,18 @@ bool Dialling::connect_step(Clock::time_point now) {
   } else if (now >= std::min(try_by_, deadline_)) {
     error_number = ETIMEDOUT;
   } else {
-    return false;
+    return;
   }
   if (error_number != 0) {
     if (at_ + 1 == addresses_.size()) throw connect_error(fabric::to_string(addresses_[at_]), error_number);
     ++at_;
-    start_connecting(now);
-    return true;
+    return start_connecting(now);
   }
   set_socket_options(socket_.get(), std::chrono::milliseconds(options_.stall_timeout_ms));
   request_ = make_request(options_, private_data_, revision_);
   unsent_ = encode(request_);
   try_by_ = deadline_;
   phase_ = Phase::kAsking;
-  return true;
 }
 
 bool Dialling::ask_step(Clock::time_point now) {
@@ -143,8 +146,10 @@ bool Dialling::reply_step(Clock::time_point now) {
         if (now >= deadline_) throw no_answer();
         return false;
       case MpaReader::Went::kEnded:
-        throw Error("CONNECTION_LOST",
-                    peer_ + " closed the connection instead of answering; check that it speaks iWARP and see its log");
+        throw Error(
+            "CONNECTION_LOST",
+            peer_ +
+                " closed the connection instead of answering; check that it speaks iWARP and see its log");
       case MpaReader::Went::kBroken:
         fail_lost("broke before the peer had answered", errno);
       case MpaReader::Went::kDone:

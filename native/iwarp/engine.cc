@@ -32,7 +32,9 @@ std::shared_ptr<Engine> Engine::shared() {
 }
 
 Processor& Engine::least_loaded() {
-  const auto fewer = [](const auto& left, const auto& right) { return left->load.load() < right->load.load(); };
+  const auto fewer = [](const auto& left, const auto& right) {
+    return left->load.load() < right->load.load();
+  };
   return **std::min_element(processors_.begin(), processors_.end(), fewer);
 }
 

@@ -11,7 +11,7 @@ namespace rdma_migrate::iwarp {
 
 class Engine {
  public:
-  // threads: at least 1. Throws Error: THREAD_LIMIT, INTERNAL.
+  // threads: at least 1. Throws Error: RESOURCE_LIMIT.
   explicit Engine(size_t threads);
 
   // The engine of this process; its threads end with the last one who holds it.

@@ -94,5 +94,4 @@ bool worth_older_revision(const MpaFrame& request, const MpaFrame& reply) {
   return reply.reject && reply.private_data.empty() && reply.revision < request.revision;
 }
 
-
 }  // namespace rdma_migrate::iwarp

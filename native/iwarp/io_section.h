@@ -18,7 +18,8 @@ class IoSection {
   void leave() { state_.fetch_add(1, std::memory_order_release); }
   // Open on that table, now.
   bool is_open(const void* table) const {
-    return (state_.load(std::memory_order_seq_cst) & 1) != 0 && table_.load(std::memory_order_relaxed) == table;
+    return (state_.load(std::memory_order_seq_cst) & 1) != 0 &&
+           table_.load(std::memory_order_relaxed) == table;
   }
   // Returns when a section that was open on that table at the call has been left.
   void wait_until_left(const void* table) const;

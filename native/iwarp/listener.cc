@@ -109,8 +109,12 @@ void Listener::close() {
   if (std::exchange(closed_, true)) return;
   processor_.call([this] {
     processor_.forget(*this);
-    for (const auto& peer : peers_) processor_.forget(*peer);
+    for (const auto& peer : peers_) {
+      processor_.unwatch(peer->fd());
+      processor_.forget(*peer);
+    }
     peers_.clear();
+    processor_.unwatch(socket_.get());
     socket_.reset();
   });
 }
@@ -152,8 +156,10 @@ void Listener::admit(UniqueFd socket) {
 }
 
 void Listener::forget(HalfOpen& peer) {
+  processor_.unwatch(peer.fd());
   processor_.forget(peer);
-  const auto found = std::find_if(peers_.begin(), peers_.end(), [&](const auto& each) { return each.get() == &peer; });
+  const auto found =
+      std::find_if(peers_.begin(), peers_.end(), [&](const auto& each) { return each.get() == &peer; });
   if (found == peers_.end()) return;
   processor_.retire(std::move(*found));
   peers_.erase(found);
@@ -167,11 +173,11 @@ void Listener::turn_away(HalfOpen& peer) {
 
 void Listener::hand_on(HalfOpen& peer) {
   MpaFrame frame = peer.reader().frame();
-  processor_.unwatch(peer.fd());
-  UniqueFd socket = peer.take_socket();
   forget(peer);
+  UniqueFd socket = peer.take_socket();
   const bool refused = frame.markers || frame.reject;
-  auto request = std::make_unique<ConnectionRequest>(std::move(socket), std::move(frame), options_, unanswered_);
+  auto request =
+      std::make_unique<ConnectionRequest>(std::move(socket), std::move(frame), options_, unanswered_);
   if (!refused) callbacks_.request(std::move(request));
 }
 

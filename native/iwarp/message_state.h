@@ -1,5 +1,5 @@
-// What of a queue pair outlives its carrier: the queues, the message numbers, the READs under way. Queues take
-// requests from any thread; everything else belongs to the queue pair's processor.
+// What of a queue pair outlives its carrier: the queues, the message numbers, the READs under way. Queues
+// take requests from any thread; everything else belongs to the queue pair's processor.
 #pragma once
 
 #include <deque>
@@ -56,7 +56,7 @@ struct MessageState {
   std::deque<ReadJob> read_jobs;
   uint32_t sent_sends = 0, sent_reads = 0;          // the last message numbers given
   uint32_t received_sends = 0, received_reads = 0;  // the last ones taken
-  bool oldest_failed = false;                       // the oldest send request failed for a reason of this side
+  bool oldest_failed = false;  // the oldest send request failed for a reason of this side
 };
 
 }  // namespace rdma_migrate::iwarp

@@ -5,7 +5,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <climits>
-#include <system_error>
+
+#include "thread.h"
 
 namespace rdma_migrate::iwarp {
 namespace {
@@ -19,9 +20,10 @@ Processor::Processor() : epoll_(epoll_create1(EPOLL_CLOEXEC)) {
   wanted.events = EPOLLIN;
   wanted.data.ptr = nullptr;
   if (!epoll_ || epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, event_.fd(), &wanted) != 0) {
-    throw Error("INTERNAL", "cannot make an epoll descriptor; raise the limit of open files (ulimit -n)", errno);
+    throw Error("RESOURCE_LIMIT",
+                "cannot make an epoll descriptor; raise the limit of open files (ulimit -n)", errno);
   }
-  thread_ = std::thread([this] { run(); });
+  thread_ = start_thread([this] { run(); });
 }
 
 Processor::~Processor() {
@@ -117,6 +119,7 @@ void Processor::wait_and_collect() {
       continue;
     }
     unsigned reasons = 0;
+    if ((events[at].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) reasons |= Served::kEnding;
     if ((events[at].events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) reasons |= Served::kReadable;
     if ((events[at].events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0) reasons |= Served::kWritable;
     enqueue(*static_cast<Served*>(events[at].data.ptr), reasons);
@@ -162,7 +165,9 @@ void Processor::serve_round() {
     const Served::Next next = served->serve(reasons);
     if (round_[at] == nullptr) continue;
     served->queued_ = false;
-    if (next == Served::Next::kGoOn) enqueue(*served, Served::kResumed);
+    if (next == Served::Next::kGoOn) served->reasons_ |= Served::kResumed;
+    // Reasons may have come in there too.
+    if (served->reasons_ != 0) enqueue(*served, 0);
   }
   round_.clear();
 }

@@ -36,6 +36,7 @@ class Served {
     kKicked = 4,    // somebody asked with Processor::kick
     kDue = 8,       // the time of Processor::wake_at has come
     kResumed = 16,  // the last serve() asked to go on
+    kEnding = 32,   // after the bytes that are there the stream ends, or has an error
   };
   enum class Next { kWait, kGoOn };
   // Does what can be done without waiting, for at most some hundred microseconds: kGoOn when there is more,
@@ -54,7 +55,7 @@ class Served {
 
 class Processor {
  public:
-  // Throws Error: THREAD_LIMIT, INTERNAL (no descriptors left).
+  // Throws Error: RESOURCE_LIMIT (no threads or descriptors left).
   Processor();
   // Nothing is served any more.
   ~Processor();
@@ -76,7 +77,8 @@ class Processor {
   void wake_by(Served& served, Clock::time_point when);
   // serve() comes again in the next round.
   void resume(Served& served) { enqueue(served, Served::kResumed); }
-  // No serve() comes after it. Watched descriptors are the caller's to unwatch, or to close.
+  // No serve() comes after it. Its descriptors have been unwatched: closing them is not enough, for a child
+  // process that has not come to its exec() yet holds them open, and epoll tells of them.
   void forget(Served& served);
   // Destroys it when nobody above on the stack can be using it.
   void retire(std::unique_ptr<Served> served);

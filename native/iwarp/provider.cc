@@ -9,7 +9,9 @@ namespace {
 class IwarpProvider final : public fabric::Provider {
  public:
   std::string name() const override { return "iwarp"; }
-  std::unique_ptr<fabric::Domain> open_domain() override { return std::make_unique<Domain>(Engine::shared()); }
+  std::unique_ptr<fabric::Domain> open_domain() override {
+    return std::make_unique<Domain>(Engine::shared());
+  }
   std::unique_ptr<fabric::Listener> listen(const fabric::Endpoint& endpoint,
                                            const fabric::QueuePairOptions& options,
                                            fabric::ListenerCallbacks callbacks) override {

@@ -22,6 +22,8 @@ QueuePair::QueuePair(std::shared_ptr<RegionTable> regions, const fabric::QueuePa
 
 QueuePair::~QueuePair() {
   close();
+  // What was called after close() may have kicked once more.
+  processor_.call([this] { processor_.forget(*this); });
   --processor_.load;
 }
 
@@ -38,6 +40,11 @@ void QueuePair::accept(std::unique_ptr<fabric::ConnectionRequest> request,
                        std::span<const uint8_t> private_data, bool may_send_at_once) {
   auto* const own = dynamic_cast<ConnectionRequest*>(request.get());
   if (own == nullptr) bad_argument("accept() of a request that came over another provider");
+  {
+    // A request that cannot be taken is rejected, not dropped.
+    std::lock_guard lock(mutex_);
+    check_startable();
+  }
   Opening opening;
   opening.peer = own->peer_address();
   opening.answer = own->accept(messages_.options, private_data, may_send_at_once);
@@ -46,12 +53,16 @@ void QueuePair::accept(std::unique_ptr<fabric::ConnectionRequest> request,
 
 void QueuePair::start(Opening opening) {
   std::lock_guard lock(mutex_);
-  if (closed_) throw Error("CONNECTION_CLOSED", "the queue pair has been closed");
-  if (started_) bad_argument("the queue pair has been started already");
+  check_startable();
   started_ = true;
   info_.peer_address = opening.peer;
   opening_ = std::move(opening);
   processor_.kick(*this);
+}
+
+void QueuePair::check_startable() const {
+  if (closed_ || draining_.load()) throw Error("CONNECTION_CLOSED", "the queue pair has been closed");
+  if (started_) bad_argument("the queue pair has been started already");
 }
 
 // Kicked: something was posted, or asked for.
@@ -63,7 +74,10 @@ Served::Next QueuePair::serve(unsigned) noexcept {
   }
   if (opening) begin(std::move(*opening));
   if (notified_.exchange(false) && !ended_) messages_.events.on_notify();
-  if (!carrier_) return Next::kWait;
+  if (!carrier_) {
+    if (draining_.load()) carrier_down(std::nullopt);
+    return Next::kWait;
+  }
   if (draining_.load()) {
     change(fabric::QueuePairChange::kDrain);
     carrier_->drain();
@@ -73,7 +87,8 @@ Served::Next QueuePair::serve(unsigned) noexcept {
 }
 
 void QueuePair::begin(Opening opening) {
-  carrier_ = std::make_unique<Carrier>(messages_, static_cast<CarrierUser&>(*this), processor_, std::move(opening.peer));
+  carrier_ = std::make_unique<Carrier>(messages_, static_cast<CarrierUser&>(*this), processor_,
+                                       std::move(opening.peer));
   try {
     if (opening.answer) return carrier_->answer(std::move(*opening.answer));
     carrier_->dial(opening.endpoint, std::move(opening.private_data));
@@ -104,22 +119,41 @@ void QueuePair::check_local(uint32_t lkey, uint64_t address, uint32_t length, un
 size_t QueuePair::post_send(std::span<const fabric::SendWorkRequest> requests) {
   if (messages_.send_queue.closed())
     throw Error("CONNECTION_CLOSED", "the connection has ended; nothing can be sent any more");
-  for (const fabric::SendWorkRequest& request : requests) {
-    const bool read = request.opcode == fabric::Opcode::kRdmaRead;
-    if (request.opcode == fabric::Opcode::kRecv)
-      bad_argument("a RECV posted to the send queue; use post_recv()");
-    check_local(request.lkey, request.address, request.length,
-                read ? unsigned{fabric::kAccessLocalWrite} : 0U);
-    if (read && ord_.load() == 0) bad_argument("a READ, but the peer takes none (its IRD is 0)");
+  const auto put = [this](std::span<const fabric::SendWorkRequest> good) {
+    const SendQueue::Posted posted = messages_.send_queue.post(good);
+    if (posted.sender_is_idle) processor_.kick(*this);
+    return posted.count;
+  };
+  for (size_t at = 0; at < requests.size(); ++at) {
+    try {
+      check(requests[at]);
+    } catch (const Error&) {
+      const size_t count = put(requests.first(at));
+      if (count < at) return count;
+      throw;
+    }
   }
-  const SendQueue::Posted posted = messages_.send_queue.post(requests);
-  if (posted.sender_is_idle) processor_.kick(*this);
-  return posted.count;
+  return put(requests);
+}
+
+void QueuePair::check(const fabric::SendWorkRequest& request) const {
+  const bool read = request.opcode == fabric::Opcode::kRdmaRead;
+  if (request.opcode == fabric::Opcode::kRecv)
+    bad_argument("a RECV posted to the send queue; use post_recv()");
+  check_local(request.lkey, request.address, request.length, read ? unsigned{fabric::kAccessLocalWrite} : 0U);
+  if (read && ord_.load() == 0) bad_argument("a READ, but the peer takes none (its IRD is 0)");
 }
 
 size_t QueuePair::post_recv(std::span<const fabric::RecvWorkRequest> requests) {
-  for (const fabric::RecvWorkRequest& request : requests)
-    check_local(request.lkey, request.address, request.length, fabric::kAccessLocalWrite);
+  for (size_t at = 0; at < requests.size(); ++at) {
+    try {
+      check_local(requests[at].lkey, requests[at].address, requests[at].length, fabric::kAccessLocalWrite);
+    } catch (const Error&) {
+      const size_t count = messages_.recv_queue.post(requests.first(at));
+      if (count < at) return count;
+      throw;
+    }
+  }
   return messages_.recv_queue.post(requests);
 }
 
@@ -139,14 +173,17 @@ void QueuePair::close() {
     std::lock_guard lock(mutex_);
     if (std::exchange(closed_, true)) return;
   }
-  processor_.call([this] {
-    if (carrier_) carrier_->abandon();
-    carrier_down(std::nullopt);
-    processor_.forget(*this);
-    carrier_.reset();
-    std::lock_guard lock(mutex_);
-    opening_.reset();
-  });
+  processor_.call([this] { end(); });
+}
+
+void QueuePair::end() {
+  if (carrier_) carrier_->abandon();
+  carrier_down(std::nullopt);
+  processor_.forget(*this);
+  carrier_.reset();
+  std::optional<Opening> opening;
+  std::lock_guard lock(mutex_);
+  opening = std::exchange(opening_, std::nullopt);
 }
 
 fabric::QueuePairInfo QueuePair::info() const {
@@ -154,13 +191,16 @@ fabric::QueuePairInfo QueuePair::info() const {
   return info_;
 }
 
+// A WRITE completes when the kernel has taken it, which may be long before it is on the wire.
 std::chrono::microseconds QueuePair::wire_time() const {
   std::lock_guard lock(mutex_);
-  return measurable_ < 0 ? std::chrono::microseconds{} : unacknowledged_time(measurable_);
+  return measurable_ < 0 ? wire_time_ : unacknowledged_time(measurable_);
 }
 
 void QueuePair::carrier_closing() {
   std::lock_guard lock(mutex_);
+  if (measurable_ < 0) return;
+  wire_time_ = unacknowledged_time(measurable_);
   measurable_ = -1;
 }
 
@@ -171,8 +211,8 @@ void QueuePair::carrier_up(const Negotiated& negotiated, int socket) {
     info_.local_address = fabric::local_address_of(socket);
     info_.peer_address = fabric::peer_address_of(socket);
     info_.crc = negotiated.crc;
-    info_.detail = "MPA revision " + std::to_string(negotiated.revision) + ", CRC32C " +
-                   (negotiated.crc ? "on" : "off");
+    info_.detail =
+        "MPA revision " + std::to_string(negotiated.revision) + ", CRC32C " + (negotiated.crc ? "on" : "off");
   }
   ord_.store(negotiated.ord);
   change(fabric::QueuePairChange::kConnected);

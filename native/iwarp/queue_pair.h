@@ -18,8 +18,8 @@ class QueuePair final : public fabric::QueuePair, private CarrierUser, private S
   ~QueuePair() override;
 
   void connect(const fabric::Endpoint& endpoint, std::span<const uint8_t> private_data) override;
-  void accept(std::unique_ptr<fabric::ConnectionRequest> request,
-              std::span<const uint8_t> private_data, bool may_send_at_once) override;
+  void accept(std::unique_ptr<fabric::ConnectionRequest> request, std::span<const uint8_t> private_data,
+              bool may_send_at_once) override;
   size_t post_send(std::span<const fabric::SendWorkRequest> requests) override;
   size_t post_recv(std::span<const fabric::RecvWorkRequest> requests) override;
   void notify() override;
@@ -41,6 +41,9 @@ class QueuePair final : public fabric::QueuePair, private CarrierUser, private S
   void start(Opening opening);
   Next serve(unsigned reasons) noexcept override;
   void begin(Opening opening);
+  void end();
+  void check_startable() const;
+  void check(const fabric::SendWorkRequest& request) const;
   void change(fabric::QueuePairChange change);
   void check_local(uint32_t lkey, uint64_t address, uint32_t length, unsigned right) const;
 
@@ -63,7 +66,8 @@ class QueuePair final : public fabric::QueuePair, private CarrierUser, private S
   bool closed_ = false;
   std::optional<Opening> opening_;
   fabric::QueuePairInfo info_;
-  int measurable_ = -1;  // the carrier's socket, while it is open
+  int measurable_ = -1;                    // the carrier's socket, while it is open
+  std::chrono::microseconds wire_time_{};  // after that
 
   std::mutex close_mutex_;
   std::unique_ptr<Carrier> carrier_;  // the processor's, made and destroyed there

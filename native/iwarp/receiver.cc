@@ -14,6 +14,9 @@
 namespace rdma_migrate::iwarp {
 namespace {
 
+// Below it a system call costs more than copying its bytes. FPDUs of one Ethernet frame are below it.
+constexpr size_t kSmallFpdu = 2048;
+
 uint8_t* pointer_to(uint64_t address) { return reinterpret_cast<uint8_t*>(static_cast<uintptr_t>(address)); }
 
 }  // namespace
@@ -31,6 +34,7 @@ Receiver::Went Receiver::receive(size_t budget) {
     if (std::exchange(became_ready_, false)) return Went::kReady;
     if (budget_ == 0) return Went::kOn;
   }
+  buffer_.rest();
   if (std::exchange(became_ready_, false)) return Went::kReady;
   if (!eof_) return Went::kDry;
   if (phase_ != Phase::kHeader || buffer_.available() != 0 || in_message()) fail_truncated();
@@ -57,37 +61,43 @@ bool Receiver::pull(size_t wanted) {
   if (dry_ || eof_) return false;
   uint8_t* room = buffer_.room();
   wanted = std::min(wanted, buffer_.free());
-  const ssize_t got = recv(socket_, room, wanted, MSG_DONTWAIT);
-  if (got == 0) eof_ = true;
-  if (got < 0 && errno != EAGAIN && errno != EINTR) fail(errno);
-  if (got <= 0) {
-    dry_ = !eof_;
-    return false;
-  }
-  const auto received = static_cast<size_t>(got);
+  const size_t received = note_received(recv(socket_, room, wanted, MSG_DONTWAIT), wanted);
   buffer_.filled(received);
-  messages_.counters.bytes_received.fetch_add(received, std::memory_order_relaxed);
-  budget_ -= std::min(budget_, received);
-  dry_ = received < wanted;
-  return true;
+  return received != 0;
 }
 
+// What a receiving call gave. 0: dry, or the end of the stream.
+size_t Receiver::note_received(ssize_t got, size_t wanted) {
+  if (got == 0) eof_ = true;
+  if (got < 0 && errno == EAGAIN) dry_ = true;
+  if (got < 0 && errno != EAGAIN && errno != EINTR) fail(errno);
+  if (got <= 0) return 0;
+  const auto received = static_cast<size_t>(got);
+  messages_.counters.bytes_received.fetch_add(received, std::memory_order_relaxed);
+  budget_ -= std::min(budget_, received);
+  dry_ = received < wanted && !end_is_near_;
+  return received;
+}
+
+// FPDUs that are small cost less when many come with one system call, and are copied once more.
+bool Receiver::reads_ahead() const { return !header_.tagged || ulpdu_ <= kSmallFpdu; }
+
 // At least size bytes are in the buffer. Small messages are read ahead as far as the buffer goes; of bulk
-// payload nothing should pass through it, so after a tagged FPDU only the next header comes along.
+// payload nothing should pass through it, so after a large tagged FPDU only the next header comes along.
 bool Receiver::have(size_t size) {
   while (buffer_.available() < size) {
     const size_t missing = size - buffer_.available();
     const size_t along = phase_ == Phase::kTrailer ? kFpduLengthSize + kTaggedSize : 0;
-    if (!pull(header_.tagged ? missing + along : RxBuffer::kSize)) return false;
+    if (!pull(reads_ahead() ? RxBuffer::kSize : missing + along)) return false;
   }
   return true;
 }
 
 bool Receiver::take_header() {
-  // The whole header at once: no FPDU is smaller than a tagged header and a trailer.
-  constexpr size_t kTagged = kFpduLengthSize + kTaggedSize;
-  static_assert(kTagged <= fpdu_size(kTaggedSize));
-  if (buffer_.available() < kFpduLengthSize) have(awaits_ready_ ? kFpduLengthSize : kTagged);
+  // The whole header at once, of either kind: no FPDU is smaller than a tagged header and a trailer.
+  constexpr size_t kLeast = fpdu_size(kTaggedSize);
+  static_assert(kLeast >= kFpduLengthSize + kUntaggedSize);
+  if (buffer_.available() < kFpduLengthSize) have(awaits_ready_ ? kFpduLengthSize : kLeast);
   if (!have(kFpduLengthSize)) return false;
   raw_header_size_ = 0;
   has_read_request_ = false;
@@ -120,6 +130,7 @@ bool Receiver::take_header() {
 
 bool Receiver::take_payload() {
   place_buffered();
+  if (left_ != 0 && reads_ahead()) return pull(RxBuffer::kSize);
   if (left_ != 0 && !receive_payload()) return false;
   if (left_ == 0) phase_ = Phase::kTrailer;
   return true;
@@ -145,8 +156,7 @@ void Receiver::place_buffered() {
 bool Receiver::receive_payload() {
   if (dry_ || eof_) return false;
   buffer_.clear();
-  const size_t next =
-      fpdu_pad(ulpdu_) + kCrcSize + kFpduLengthSize + ddp_header_size(header_.tagged);
+  const size_t next = fpdu_pad(ulpdu_) + kCrcSize + kFpduLengthSize + ddp_header_size(header_.tagged);
   iovec parts[2] = {{pointer_to(target_.address), left_}, {buffer_.room(), next}};
   msghdr message{};
   message.msg_iov = parts;
@@ -154,19 +164,9 @@ bool Receiver::receive_payload() {
   OpenSection section(section_, messages_.regions.get());
   recheck();
   const ssize_t got = recvmsg(socket_, &message, MSG_DONTWAIT);
-  if (got == 0) eof_ = true;
-  if (got < 0) {
-    if (errno == EFAULT) throw PlacementFault{memory::fault_error(target_.address, "write to")};
-    if (errno != EAGAIN && errno != EINTR) fail(errno);
-  }
-  if (got <= 0) {
-    dry_ = !eof_;
-    return false;
-  }
-  const auto received = static_cast<size_t>(got);
-  messages_.counters.bytes_received.fetch_add(received, std::memory_order_relaxed);
-  budget_ -= std::min(budget_, received);
-  dry_ = received < left_ + next;
+  if (got < 0 && errno == EFAULT) throw PlacementFault{memory::fault_error(target_.address, "write to")};
+  const size_t received = note_received(got, left_ + next);
+  if (received == 0) return false;
   const size_t placed = std::min(received, left_);
   count_placed(placed);
   buffer_.filled(received - placed);
@@ -253,14 +253,14 @@ std::optional<Clock::time_point> Receiver::next_look(Clock::time_point now) {
   return watch_.next_look(now);
 }
 
-bool Receiver::discard() {
-  uint8_t scrap[4096];
+Receiver::Went Receiver::discard() {
+  uint8_t scrap[16 * 1024];
   for (int round = 0; round < 64; ++round) {
     const ssize_t got = recv(socket_, scrap, sizeof scrap, MSG_DONTWAIT | MSG_TRUNC);
-    if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) return false;
-    if (got < 0) break;
+    if (got < 0 && errno == EAGAIN) return Went::kDry;
+    if (got == 0 || (got < 0 && errno != EINTR)) return Went::kEnded;
   }
-  return true;
+  return Went::kOn;
 }
 
 fabric::Bytes Receiver::terminate_payload(TerminateCode code) const {
@@ -276,7 +276,8 @@ void Receiver::fail(int error_number) const {
               error_number);
 }
 
-void Receiver::fail_truncated() const {
+void Receiver::fail_truncated() {
+  truncated_ = true;
   throw Error("CONNECTION_LOST",
               peer_ + " ended the connection in the middle of a message; see the peer's log for the reason");
 }

@@ -1,11 +1,14 @@
-// The receiving half of MPA, DDP and RDMAP as a state machine that never waits: takes FPDUs apart, checks each
-// before a byte of it is placed, and completes RECVs and READs. Headers and small messages pass through a
-// buffer; payload goes from the socket into registered memory, in one system call with the trailer of its FPDU
-// and the header of the next one.
+// The receiving half of MPA, DDP and RDMAP as a state machine that never waits: takes FPDUs apart, checks
+// each before a byte of it is placed, and completes RECVs and READs. Headers and small messages pass through
+// a buffer; payload goes from the socket into registered memory, in one system call with the trailer of its
+// FPDU and the header of the next one.
 //
 // With CRC, bytes are placed before their FPDU's CRC is known. That is right only as long as a failure
-// discards the memory: whoever lets a peer write into memory that stays in use must not rely on the CRC alone.
+// discards the memory: whoever lets a peer write into memory that stays in use must not rely on the CRC
+// alone.
 #pragma once
+
+#include <sys/types.h>
 
 #include <optional>
 #include <string>
@@ -48,8 +51,13 @@ class Receiver {
 
   // The TERMINATE for a fault that receive() has thrown, with the headers of the segment at fault.
   fabric::Bytes terminate_payload(TerminateCode code) const;
-  // Throws away what the socket has. False: the stream has ended.
-  bool discard();
+  // Throws away what the socket has. kDry, kOn or kEnded.
+  Went discard();
+  // The stream ends after what the socket has, or has an error: receiving less than was asked for no longer
+  // means that the rest is still to come, with a word from epoll.
+  void expect_end() { end_is_near_ = true; }
+  // The peer has ended the stream in the middle of a message. It must not take our end for an orderly one.
+  bool truncated() const { return truncated_; }
 
  private:
   enum class Phase { kHeader, kPayload, kInline, kTrailer };
@@ -65,6 +73,7 @@ class Receiver {
   // receiver.cc: the stream.
   bool pull(size_t wanted);
   bool have(size_t size);
+  bool reads_ahead() const;
   bool step();
   bool take_header();
   bool take_payload();
@@ -80,7 +89,8 @@ class Receiver {
   bool owes() const;
   bool in_message() const { return send_open_ || read_received_ != 0; }
   [[noreturn]] void fail(int error_number) const;
-  [[noreturn]] void fail_truncated() const;
+  [[noreturn]] void fail_truncated();
+  size_t note_received(ssize_t got, size_t wanted);
 
   // receiver_messages.cc: what an FPDU means.
   void check_header() const;
@@ -112,6 +122,8 @@ class Receiver {
   bool became_ready_ = false;
   bool dry_ = false;
   bool eof_ = false;
+  bool end_is_near_ = false;
+  bool truncated_ = false;
   size_t budget_ = 0;
 
   RxBuffer buffer_;
@@ -125,7 +137,7 @@ class Receiver {
   uint32_t crc_ = 0;
   Target target_;
   uint8_t raw_header_[kUntaggedSize] = {};
-  size_t raw_header_size_ = 0;  // 0: none understood
+  size_t raw_header_size_ = 0;   // 0: none understood
   std::vector<uint8_t> inline_;  // a READ request or a TERMINATE
   bool has_read_request_ = false;
 

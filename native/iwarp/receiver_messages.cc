@@ -95,7 +95,8 @@ void Receiver::find_write_target() {
 }
 
 // Memory that this side has posted for what arrives. skip: bytes of it that are there already.
-void Receiver::set_local_target(uint32_t stag, uint64_t address, uint64_t length, uint64_t skip, bool is_wire) {
+void Receiver::set_local_target(uint32_t stag, uint64_t address, uint64_t length, uint64_t skip,
+                                bool is_wire) {
   RegionTable& regions = *messages_.regions;
   const uint64_t generation = regions.generation();
   const std::optional<Region> region = regions.find(stag);
@@ -125,9 +126,9 @@ void Receiver::begin_send() {
   const std::optional<fabric::RecvWorkRequest> request = messages_.recv_queue.front();
   if (!request) fault(TerminateCode::kUntaggedNoBuffer, "a SEND arrived while no RECV was posted");
   if (header_.message_offset != send_received_) {
-    fault(TerminateCode::kUntaggedInvalidOffset,
-          "a SEND's segment for offset " + std::to_string(header_.message_offset) + " where " +
-              std::to_string(send_received_) + " was due");
+    fault(TerminateCode::kUntaggedInvalidOffset, "a SEND's segment for offset " +
+                                                     std::to_string(header_.message_offset) + " where " +
+                                                     std::to_string(send_received_) + " was due");
   }
   if (payload_ > request->length - send_received_) {
     fault(TerminateCode::kUntaggedTooLong,
@@ -190,8 +191,9 @@ void Receiver::end_message() {
     case RdmapOpcode::kReadResponse:
       return end_read_response();
     case RdmapOpcode::kTerminate:
-      throw Error("TERMINATE_RECEIVED", peer_ + " gave up the connection: " + describe(decode_terminate(inline_)) +
-                                            "; see the peer's log for the reason");
+      throw Error("TERMINATE_RECEIVED",
+                  peer_ + " gave up the connection: " + describe(decode_terminate(inline_)) +
+                      "; see the peer's log for the reason");
     default:
       return end_send();
   }

@@ -1,5 +1,5 @@
-// The registered memory of one Domain: one key table for all its queue pairs. An STag is lkey and rkey in one;
-// it is drawn at random, so that none can be guessed from another.
+// The registered memory of one Domain: one key table for all its queue pairs. An STag is lkey and rkey in
+// one; it is drawn at random, so that none can be guessed from another.
 //
 // A region has a wire base, which peers address, apart from the local pointer: another process can stand in
 // for it with memory of its own.
@@ -44,7 +44,8 @@ class RegionTable {
   uint32_t add(uint64_t address, uint64_t length, unsigned access, uint64_t wire_base);
   // When it has returned, no processor touches the range.
   void remove(uint32_t stag);
-  // Takes the remote rights of one away (SEND with invalidate). False: there is no such region, or it has none.
+  // Takes the remote rights of one away (SEND with invalidate). False: there is no such region, or it has
+  // none.
   bool invalidate(uint32_t stag);
   // Takes the remote rights of every region away, and lets none be added. When it has returned, no byte of a
   // peer's WRITEs is placed any more, of one that is under way neither.

@@ -17,7 +17,7 @@ class SendQueue {
   explicit SendQueue(uint32_t capacity) : ring_(capacity == 0 ? 1 : capacity) {}
 
   struct Posted {
-    size_t count = 0;            // of the requests, in order; the rest found the queue full
+    size_t count = 0;             // of the requests, in order; the rest found the queue full
     bool sender_is_idle = false;  // and must be woken
   };
   // Throws Error: CONNECTION_CLOSED after close().

@@ -69,8 +69,8 @@ class Transmitter {
   bool blocked_ = false;
   bool terminating_ = false;
   fabric::Bytes terminate_payload_;
-  fabric::ProgressWatch watch_;  // runs while a batch waits for the peer
-  uint64_t peer_had_ = 0;        // taken_by_peer() at the last look
+  fabric::ProgressWatch watch_;                 // runs while a batch waits for the peer
+  uint64_t peer_had_ = 0;                       // taken_by_peer() at the last look
   std::vector<fabric::SendWorkRequest> taken_;  // from the send queue, not all started
   size_t next_taken_ = 0;
   std::optional<Job> job_;
