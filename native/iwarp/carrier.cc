@@ -239,7 +239,6 @@ void Carrier::begin_terminate(const WireFault& fault) {
   linger_until_ = Clock::now() + kLinger;
   user_.carrier_faulted();
   transmitter_.terminate(receiver_.terminate_payload(fault.code()));
-  processor_.wake_by(*this, linger_until_);
 }
 
 Served::Next Carrier::terminate_on() {
@@ -249,6 +248,7 @@ Served::Next Carrier::terminate_on() {
     down(fault_);
     return Next::kWait;
   }
+  processor_.wake_by(*this, linger_until_);
   return went == Receiver::Went::kOn ? Next::kGoOn : Next::kWait;
 }
 
@@ -258,7 +258,6 @@ void Carrier::begin_last_word(const Error& error) {
   fault_ = error;
   phase_ = Phase::kLastWord;
   linger_until_ = Clock::now() + std::min<Clock::duration>(kLastWord, messages_.stall_timeout());
-  processor_.wake_by(*this, linger_until_);
   user_.carrier_choked(error);
 }
 
@@ -270,6 +269,7 @@ Served::Next Carrier::say_last_word() {
     down(fault_);
     return Next::kWait;
   }
+  processor_.wake_by(*this, linger_until_);
   return more || went == Receiver::Went::kOn ? Next::kGoOn : Next::kWait;
 }
 

@@ -114,27 +114,25 @@ bool TxBatch::recheck() {
   return true;
 }
 
+// Again after a part has left: what stopped it may have been memory that cannot be read, and not the socket, of
+// which epoll would tell.
 TxBatch::Outcome TxBatch::send(int socket, uint64_t& bytes_sent) {
-  msghdr message{};
-  message.msg_iov = iov_.data() + first_;
-  message.msg_iovlen = iov_.size() - first_;
-  section_->enter(regions_);
-  const bool good = uses_.empty() || recheck();
-  ssize_t sent = 0;
-  do {
-    if (good) sent = sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-  } while (sent < 0 && errno == EINTR);
-  const int error_number = errno;
-  section_->leave();
-  if (!good) return Outcome::kDeregistered;
-  if (sent < 0) {
-    if (error_number == EAGAIN) return Outcome::kWouldBlock;
-    error_number_ = error_number;
-    return Outcome::kFailed;
+  while (first_ < iov_.size()) {
+    msghdr message{};
+    message.msg_iov = iov_.data() + first_;
+    message.msg_iovlen = iov_.size() - first_;
+    section_->enter(regions_);
+    const bool good = uses_.empty() || recheck();
+    const ssize_t sent = good ? sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
+    error_number_ = sent < 0 ? errno : 0;
+    section_->leave();
+    if (!good) return Outcome::kDeregistered;
+    if (sent < 0 && error_number_ == EINTR) continue;
+    if (sent < 0) return error_number_ == EAGAIN ? Outcome::kWouldBlock : Outcome::kFailed;
+    bytes_sent += static_cast<uint64_t>(sent);
+    advance(static_cast<size_t>(sent));
   }
-  bytes_sent += static_cast<uint64_t>(sent);
-  advance(static_cast<size_t>(sent));
-  return first_ == iov_.size() ? Outcome::kDone : Outcome::kWouldBlock;
+  return Outcome::kDone;
 }
 
 void TxBatch::advance(size_t sent) {

@@ -38,7 +38,7 @@ class TxBatch {
   Appended append(const DdpHeader& header, const Source& source, size_t size);
 
   enum class Outcome { kDone, kWouldBlock, kDeregistered, kFailed };
-  // Sends what is left with one call. kFailed: error_number(), and for EFAULT the address.
+  // Sends what is left. kWouldBlock: the socket is full. kFailed: error_number(), and for EFAULT the address.
   Outcome send(int socket, uint64_t& bytes_sent);
   int error_number() const { return error_number_; }
   uint64_t fault_address() const;
