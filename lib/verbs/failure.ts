@@ -9,6 +9,23 @@ export function calling<T>(phase: Phase, body: () => T): T {
   }
 }
 
+/**
+ * Runs a post. `details.posted` of what it throws is how many requests before the bad one were posted.
+ * @throws MigrationError
+ */
+export function posting(body: () => number): number {
+  try {
+    return body();
+  } catch (cause) {
+    const { code, message } = toMigrationError(cause, 'verbs');
+    const posted = (cause as { posted?: unknown }).posted;
+    throw new Failure(code, 'verbs', message, {
+      cause,
+      details: typeof posted === 'number' ? { posted } : {},
+    });
+  }
+}
+
 export function closedError(what: string, phase: Phase = 'verbs'): MigrationError {
   return new Failure('CLOSED', phase, `${what} has been closed`);
 }

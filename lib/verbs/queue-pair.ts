@@ -10,7 +10,7 @@ import { integer } from './checks.ts';
 import { CompletionBatch } from './completion-batch.ts';
 import { CompletionReader } from './completion-reader.ts';
 import { type ConnectionRequest, takeRequest } from './connection-request.ts';
-import { calling, cancelled } from './failure.ts';
+import { cancelled, posting } from './failure.ts';
 import { checkAccept, checkCompletions, checkConnect, checkEndpoint } from './option-schema.ts';
 import type {
   AcceptOptions,
@@ -117,17 +117,18 @@ export class QueuePair implements AsyncDisposable {
   /**
    * Posts SENDs, WRITEs and READs, in order, as many as there is room for, and gives their number. Of a batch, those from `first` on, `count`
    * at most.
-   * @throws MigrationError INVALID_ARGUMENT (a key, a range or a field is wrong), CONNECTION_CLOSED
+   * @throws MigrationError INVALID_ARGUMENT (a key, a range or a field is wrong; `details.posted` requests before it were posted),
+   * CONNECTION_CLOSED
    */
   postSend(requests: WorkRequestBatch | readonly SendWorkRequest[], first = 0, count?: number): number {
     const batch = this.#batch(requests, 'send');
-    return calling('verbs', () => this.#native.postSend(batch.bytes, first, span(batch, first, count)));
+    return posting(() => this.#native.postSend(batch.bytes, first, span(batch, first, count)));
   }
 
   /** The same for RECVs. */
   postRecv(requests: WorkRequestBatch | readonly RecvWorkRequest[], first = 0, count?: number): number {
     const batch = this.#batch(requests, 'recv');
-    return calling('verbs', () => this.#native.postRecv(batch.bytes, first, span(batch, first, count)));
+    return posting(() => this.#native.postRecv(batch.bytes, first, span(batch, first, count)));
   }
 
   #batch(

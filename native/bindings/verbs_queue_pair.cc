@@ -67,6 +67,23 @@ fabric::RecvWorkRequest to_recv(const WorkRequestRecord& record) {
   return {record.wr_id, record.addr, record.length, record.lkey};
 }
 
+// Whatever is thrown says how many requests of the batch were posted, as ibv_post_send's bad_wr does.
+template <typename Post>
+Napi::Value posting(Napi::Env env, Post&& post) {
+  const auto failed = [env](const Error& error, size_t posted) {
+    Napi::Error js = to_js_error(env, error);
+    js.Set("posted", static_cast<double>(posted));
+    return js;
+  };
+  try {
+    return Napi::Number::New(env, static_cast<double>(post()));
+  } catch (const fabric::BadWorkRequest& error) {
+    throw failed(error, error.posted());
+  } catch (...) {
+    throw failed(current_error(), 0);
+  }
+}
+
 template <typename Request>
 void decode(const Batch& batch, size_t room, Request (*convert)(const WorkRequestRecord&),
             std::vector<Request>& out) {
@@ -175,19 +192,19 @@ Napi::Value VerbsQueuePairBinding::accept(const Napi::CallbackInfo& info) {
 
 Napi::Value VerbsQueuePairBinding::post_send(const Napi::CallbackInfo& info) {
   const Batch batch = batch_argument(info);
-  return guarded(info.Env(), [&]() -> Napi::Value {
+  return posting(info.Env(), [&] {
     fabric::QueuePair& queue_pair = live();
     decode(batch, completions_->send_room(), to_send, sends_);
-    return Napi::Number::New(info.Env(), static_cast<double>(queue_pair.post_send(std::span(sends_))));
+    return queue_pair.post_send(std::span(sends_));
   });
 }
 
 Napi::Value VerbsQueuePairBinding::post_recv(const Napi::CallbackInfo& info) {
   const Batch batch = batch_argument(info);
-  return guarded(info.Env(), [&]() -> Napi::Value {
+  return posting(info.Env(), [&] {
     fabric::QueuePair& queue_pair = live();
     decode(batch, completions_->recv_room(), to_recv, recvs_);
-    return Napi::Number::New(info.Env(), static_cast<double>(queue_pair.post_recv(std::span(recvs_))));
+    return queue_pair.post_recv(std::span(recvs_));
   });
 }
 
