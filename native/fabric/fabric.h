@@ -22,6 +22,11 @@ namespace rdma_migrate::fabric {
 
 // A registered range. Destroying it deregisters: when the destructor has returned, the provider touches the
 // range no more and a peer that uses the rkey is refused. Must be destroyed before its Domain.
+//
+// What a peer's WRITE leaves in it is not to be trusted before a message after that WRITE has come: the
+// software RNIC places bytes before it knows the CRC of their FPDU, and ends the queue pair when it is wrong.
+// So memory that peers write into must be discarded when its queue pair fails, or be checked in another way
+// before use.
 class MemoryRegion {
  public:
   virtual ~MemoryRegion() = default;
@@ -31,8 +36,9 @@ class MemoryRegion {
   virtual uint32_t rkey() const = 0;
 };
 
-// Called on the provider's threads, one call at a time for each queue pair. An implementation must not wait,
-// and must not destroy or close the queue pair from inside an event; it may post.
+// Called on the provider's threads, one call at a time for each queue pair. An implementation must not wait:
+// so it must not close or destroy a queue pair, this one or another, nor a listener or a domain, from inside
+// an event. It may post.
 class QueuePairEvents {
  public:
   virtual ~QueuePairEvents() = default;
@@ -112,8 +118,8 @@ class QueuePair {
   // or 56 (InfiniBand). Throws Error INVALID_ARGUMENT, CONNECTION_CLOSED.
   virtual void connect(const Endpoint& endpoint, std::span<const uint8_t> private_data) = 0;
   // Answers the peer. The request is of this Domain's provider, and this call's from here on.
-  // may_send_at_once: the peer takes a message right after the reply; what is not known to do so (Linux' siw)
-  // is given 200 ms, or until it has sent something itself.
+  // may_send_at_once: the peer takes a message right after the reply, and large segments; what is not known
+  // to do so (Linux' siw) is given 200 ms, or until it has sent something itself.
   virtual void accept(std::unique_ptr<ConnectionRequest> request, std::span<const uint8_t> private_data,
                       bool may_send_at_once) = 0;
 
@@ -125,6 +131,10 @@ class QueuePair {
   virtual size_t post_recv(std::span<const RecvWorkRequest> requests) = 0;
   bool post_send(const SendWorkRequest& request) { return post_send(std::span(&request, 1)) == 1; }
   bool post_recv(const RecvWorkRequest& request) { return post_recv(std::span(&request, 1)) == 1; }
+
+  // The peer is known to take segments that are longer than a packet of its path, which costs less. Without
+  // it they fit into one, as hardware may insist on (RFC 5044 section 5.1). Devices see to that themselves.
+  virtual void allow_large_segments() {}
 
   // on_notify comes soon, on the provider's thread; several calls may make one event. Nothing once it has
   // ended.
@@ -185,7 +195,7 @@ struct Stranger {
   uint32_t count = 1;   // strangers since the last report, this one included
 };
 
-// Called on a provider thread.
+// Called on a provider thread, like QueuePairEvents: must not wait, and so must not close the listener.
 struct ListenerCallbacks {
   std::function<void(std::unique_ptr<ConnectionRequest>)> request;
   // The listener serves nobody any more; once, and nothing follows. LISTEN_FAILED: its device is gone.

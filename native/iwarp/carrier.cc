@@ -215,9 +215,11 @@ bool Carrier::transmit_on(Clock::time_point now) {
         return true;
     }
   } catch (const Error& error) {
-    // What the peer had to say before may still be read, and tells more.
-    if (error.code() != "CONNECTION_LOST") throw;
+    // What the peer had to say before it went may still be read, and tells more.
+    if (error.sys_errno() != EPIPE && error.sys_errno() != ECONNRESET) throw;
     send_error_ = error;
+    readable_ = true;
+    return true;
   }
   return false;
 }

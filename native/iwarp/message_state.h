@@ -2,6 +2,7 @@
 // take requests from any thread; everything else belongs to the queue pair's processor.
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <memory>
 #include <string>
@@ -48,6 +49,7 @@ struct MessageState {
   fabric::Counters counters;
   SendQueue send_queue;
   RecvQueue recv_queue;
+  std::atomic<bool> large_segments{false};  // the peer is known to take them
 
   // The processor's.
   size_t ord = 0;  // READs of ours at a time

@@ -45,6 +45,7 @@ void QueuePair::accept(std::unique_ptr<fabric::ConnectionRequest> request,
     std::lock_guard lock(mutex_);
     check_startable();
   }
+  if (may_send_at_once) allow_large_segments();
   Opening opening;
   opening.peer = own->peer_address();
   opening.answer = own->accept(messages_.options, private_data, may_send_at_once);

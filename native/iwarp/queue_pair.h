@@ -22,6 +22,7 @@ class QueuePair final : public fabric::QueuePair, private CarrierUser, private S
               bool may_send_at_once) override;
   size_t post_send(std::span<const fabric::SendWorkRequest> requests) override;
   size_t post_recv(std::span<const fabric::RecvWorkRequest> requests) override;
+  void allow_large_segments() override { messages_.large_segments.store(true); }
   void notify() override;
   void disconnect() override;
   void close() override;

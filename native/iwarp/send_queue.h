@@ -3,6 +3,7 @@
 // reported.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <mutex>
 #include <span>
@@ -14,7 +15,8 @@ namespace rdma_migrate::iwarp {
 
 class SendQueue {
  public:
-  explicit SendQueue(uint32_t capacity) : ring_(capacity == 0 ? 1 : capacity) {}
+  explicit SendQueue(uint32_t capacity)
+      : capacity_(capacity == 0 ? 1 : capacity), ring_(std::min(capacity_, kFirstSlots)) {}
 
   struct Posted {
     size_t count = 0;             // of the requests, in order; the rest found the queue full
@@ -47,8 +49,15 @@ class SendQueue {
   // Advances done_ over what has been sent and needs no answer any more.
   void advance_done();
 
+  // Makes room for so many outstanding requests.
+  void grow(size_t needed);
+
+  // An idle queue pair should not hold memory for hundreds of requests that nobody has posted.
+  static constexpr size_t kFirstSlots = 16;
+
+  const size_t capacity_;
   mutable std::mutex mutex_;
-  std::vector<fabric::SendWorkRequest> ring_;
+  std::vector<fabric::SendWorkRequest> ring_;  // grows to capacity_
   // Positions only grow: retired_ <= done_ <= sent_ <= taken_ <= posted_.
   uint64_t retired_ = 0;  // reported, slot free
   uint64_t done_ = 0;

@@ -1,6 +1,8 @@
 #include "iwarp/transmitter.h"
 
 #include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
@@ -61,6 +63,7 @@ bool Transmitter::fill() {
   if (!batch_) batch_ = take_batch();
   batch_->begin(*messages_.regions, section_, crc_);
   finished_ = 0;
+  most_payload_ = payload_limit();
   if (terminating_) {
     // A message in the middle of its segments stays unfinished: TERMINATE is the last message of the stream.
     job_.reset();
@@ -75,8 +78,21 @@ bool Transmitter::fill() {
     terminate_payload_.clear();
     return true;
   }
-  while (batch_->fits(TxBatch::kMaxPayload) && (job_ || next_job())) append_segment();
+  while (batch_->fits(most_payload_) && (job_ || next_job())) append_segment();
   return !batch_->empty();
+}
+
+// An FPDU fits into one TCP segment (RFC 5044 section 5.1), unless the peer is known not to care. Asked again
+// for each batch: the path may change.
+size_t Transmitter::payload_limit() const {
+  if (messages_.large_segments.load(std::memory_order_relaxed)) return TxBatch::kMaxPayload;
+  int segment = 0;
+  socklen_t size = sizeof segment;
+  if (getsockopt(socket_, IPPROTO_TCP, TCP_MAXSEG, &segment, &size) != 0) return TxBatch::kMaxPayload;
+  constexpr int kOverhead = kMaxHeaderSize + kMaxTrailerSize;
+  constexpr int kLeast = 256;  // a path that tells of less is broken
+  const int room = std::max(segment - kOverhead, kLeast) & ~7;
+  return std::min(static_cast<size_t>(room), TxBatch::kMaxPayload);
 }
 
 bool Transmitter::next_job() {
@@ -163,7 +179,7 @@ void Transmitter::start_response(const ReadJob& read) {
 
 void Transmitter::append_segment() {
   Job& job = *job_;
-  const size_t size = std::min<size_t>(TxBatch::kMaxPayload, job.left);
+  const size_t size = std::min<size_t>(most_payload_, job.left);
   job.header.last = size == job.left;
   switch (batch_->append(job.header, job.source, size)) {
     case TxBatch::Appended::kOk:

@@ -47,6 +47,7 @@ class Transmitter {
   };
 
   bool fill();
+  size_t payload_limit() const;
   bool next_job();
   bool start_request(const fabric::SendWorkRequest& request);
   void start_message(const fabric::SendWorkRequest& request);
@@ -65,7 +66,8 @@ class Transmitter {
   const std::string& peer_;
   int socket_ = -1;
   bool crc_ = false;
-  std::unique_ptr<TxBatch> batch_;  // while something is on its way into the socket
+  std::unique_ptr<TxBatch> batch_;              // while something is on its way into the socket
+  size_t most_payload_ = TxBatch::kMaxPayload;  // of one segment
   bool blocked_ = false;
   bool terminating_ = false;
   fabric::Bytes terminate_payload_;

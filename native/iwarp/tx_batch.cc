@@ -114,8 +114,8 @@ bool TxBatch::recheck() {
   return true;
 }
 
-// Again after a part has left: what stopped it may have been memory that cannot be read, and not the socket, of
-// which epoll would tell.
+// Again after a part has left: what stopped it may have been memory that cannot be read, and not the socket,
+// of which epoll would tell.
 TxBatch::Outcome TxBatch::send(int socket, uint64_t& bytes_sent) {
   while (first_ < iov_.size()) {
     msghdr message{};
