@@ -5,15 +5,15 @@ export type Registrable = ArrayBufferLike | ArrayBufferView;
 
 /** @throws MigrationError INVALID_ARGUMENT (nothing, detached, or of a size that may change) */
 export function bytesOf(memory: Registrable): Uint8Array {
-  const bytes = viewOf(memory);
-  if ((bytes.buffer as { resizable?: boolean }).resizable === true)
+  const { buffer, byteOffset, byteLength } = ArrayBuffer.isView(memory) ? memory : whole(memory);
+  if ((buffer as { resizable?: boolean }).resizable === true)
     throw wrong('memory of a fixed size', 'memory', 'a resizable ArrayBuffer');
-  if (bytes.byteLength === 0) throw wrong('at least one byte, not detached', 'memory', 0);
-  return bytes;
+  if (byteLength === 0) throw wrong('at least one byte, not detached', 'memory', byteLength);
+  return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
-function viewOf(memory: Registrable): Uint8Array {
-  if (ArrayBuffer.isView(memory)) return new Uint8Array(memory.buffer, memory.byteOffset, memory.byteLength);
-  if (memory instanceof ArrayBuffer || memory instanceof SharedArrayBuffer) return new Uint8Array(memory);
-  throw wrong('a buffer or a view of one', 'memory', memory);
+function whole(buffer: ArrayBufferLike): { buffer: ArrayBufferLike; byteOffset: number; byteLength: number } {
+  if (!(buffer instanceof ArrayBuffer) && !(buffer instanceof SharedArrayBuffer))
+    throw wrong('a buffer or a view of one', 'memory', buffer);
+  return { buffer, byteOffset: 0, byteLength: buffer.byteLength };
 }

@@ -185,8 +185,12 @@ Napi::Value VerbsQueuePairBinding::connect(const Napi::CallbackInfo& info) {
 Napi::Value VerbsQueuePairBinding::accept(const Napi::CallbackInfo& info) {
   const auto data = bytes_argument(info, 1, "privateData");
   const bool may_send_at_once = info[2].ToBoolean();
-  return begin_handshake(info.Env(), [&](fabric::QueuePair& queue_pair) {
-    queue_pair.accept(request_from_js(info[0]), data, may_send_at_once);
+  return guarded_promise(info.Env(), [&] {
+    // Whatever comes of it: what is not accepted is rejected when it goes.
+    auto request = request_from_js(info[0]);
+    return begin_handshake(info.Env(), [&](fabric::QueuePair& queue_pair) {
+      queue_pair.accept(std::move(request), data, may_send_at_once);
+    });
   });
 }
 
