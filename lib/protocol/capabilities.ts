@@ -95,6 +95,18 @@ export function decodeCapabilities(privateData: Uint8Array): Capabilities {
   return { version, flags, ...(extension && { extension }) };
 }
 
+/**
+ * Whether whoever sent this request takes a message right after the reply: our own do, and Linux' siw driver under a QEMU may not. Damage is
+ * found elsewhere.
+ */
+export function takesMessagesAtOnce(request: Uint8Array): boolean {
+  try {
+    return readExtension(request) !== undefined;
+  } catch {
+    return false;
+  }
+}
+
 /** Source: the private data of its connection request. It always has the tail: QEMU ignores it. */
 export function requestCapabilities(offer: SourceOffer): Uint8Array {
   return encodeCapabilities({

@@ -7,6 +7,7 @@ import type {
   NativeListener,
   NativeStranger,
 } from '../native/transport.ts';
+import { takesMessagesAtOnce } from '../protocol/capabilities.ts';
 import { Connection, type PeerRole } from './connection.ts';
 import type { ProviderName } from './provider.ts';
 import { throwIfAborted, within } from './wait.ts';
@@ -32,8 +33,8 @@ export async function connect(
   signal?: AbortSignal,
 ): Promise<Connection> {
   throwIfAborted(signal, 'connect');
-  const connection = native.createConnection(provider, endpoint, options);
-  return handshake(connection, connection.connect(privateData), 'destination', options, signal);
+  const connection = native.createConnection(provider, options);
+  return handshake(connection, connection.connect(endpoint, privateData), 'destination', options, signal);
 }
 
 async function handshake(
@@ -58,12 +59,14 @@ async function handshake(
   }
 }
 
-/** A peer that wants to connect. Either `accept` or `reject` it, once. */
+/** A peer that wants to connect: `accept`, `reject` or `drop` it, once. It costs one descriptor until it is accepted. */
 export class IncomingConnection {
+  readonly #provider: ProviderName;
   readonly #request: NativeConnectionRequest;
   readonly #options: NativeConnectionOptions;
 
-  constructor(request: NativeConnectionRequest, options: NativeConnectionOptions) {
+  constructor(provider: ProviderName, request: NativeConnectionRequest, options: NativeConnectionOptions) {
+    this.#provider = provider;
     this.#request = request;
     this.#options = options;
   }
@@ -78,25 +81,29 @@ export class IncomingConnection {
 
   /** @throws MigrationError CONNECTION_LOST, TIMEOUT, CANCELLED */
   async accept(privateData: Uint8Array, signal?: AbortSignal): Promise<Connection> {
-    const connection = this.#request.take(this.#options);
+    const connection = native.createConnection(this.#provider, this.#options);
+    const { privateData: theirs } = this;
     return handshake(
       connection,
-      connection.accept(privateData).then(() => this.privateData),
+      connection.accept(this.#request, privateData, takesMessagesAtOnce(theirs)).then(() => theirs),
       'source',
       this.#options,
       signal,
     );
   }
 
-  /** Refuses, and tells the peer with private data. Never throws. */
-  async reject(privateData: Uint8Array): Promise<void> {
+  /** Refuses, and tells the peer with private data; nobody waits for it to take that. Never throws. */
+  reject(privateData: Uint8Array): void {
     try {
-      const connection = this.#request.take(this.#options);
-      await connection.reject(privateData).catch(() => {});
-      await connection.close();
+      this.#request.reject(privateData);
     } catch {
       this.#request.drop(); // the peer has gone already
     }
+  }
+
+  /** Refuses without a word. Idempotent. */
+  drop(): void {
+    this.#request.drop();
   }
 }
 
@@ -125,7 +132,7 @@ export class Listener {
         provider,
         endpoint,
         options,
-        (request) => onIncoming(new IncomingConnection(request, options)),
+        (request) => onIncoming(new IncomingConnection(provider, request, options)),
         (error) => onFailed(toMigrationError(error, 'listen')),
         onStranger,
       );

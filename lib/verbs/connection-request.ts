@@ -32,7 +32,11 @@ export class ConnectionRequest {
    */
   reject(privateData: Uint8Array = new Uint8Array()): void {
     const native = this.#take();
-    calling('listen', () => native.reject(privateData));
+    try {
+      calling('listen', () => native.reject(privateData));
+    } finally {
+      native.drop(); // refused words or not, the peer hears that it is rejected
+    }
   }
 
   #take(): NativeConnectionRequest {

@@ -187,7 +187,7 @@ Napi::Value VerbsQueuePairBinding::accept(const Napi::CallbackInfo& info) {
   const bool may_send_at_once = info[2].ToBoolean();
   return guarded_promise(info.Env(), [&] {
     // Whatever comes of it: what is not accepted is rejected when it goes.
-    auto request = request_from_js(info[0]);
+    auto request = RequestBinding::take_from_js(info[0]);
     return begin_handshake(info.Env(), [&](fabric::QueuePair& queue_pair) {
       queue_pair.accept(std::move(request), data, may_send_at_once);
     });
@@ -228,8 +228,8 @@ Napi::Value VerbsQueuePairBinding::close(const Napi::CallbackInfo& info) {
   if (!close_promise_.IsEmpty()) return close_promise_.Value();
   const auto held = held_;
   const auto queue = queue_;
-  const Napi::Promise promise = run_async(
-      info.Env(), [held] { held->queue_pair->close(); },
+  const Napi::Promise promise = run_anyway(
+      info.Env(), WorkLane::kQuick, [held] { held->queue_pair->close(); },
       [this, queue](Napi::Env env) -> Napi::Value {
         // After the end, which is in the queue by now.
         queue->post([this, queue](Napi::Env) {

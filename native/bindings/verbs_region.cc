@@ -30,7 +30,7 @@ Napi::Value VerbsRegionBinding::create(Napi::Env env, SharedVerbsClasses classes
     std::shared_ptr<Held> handed = held;
     return classes->region.New({Napi::External<std::shared_ptr<Held>>::New(js, &handed)});
   };
-  if (held->domain->domain->pins_memory()) return run_async(env, work, convert);
+  if (held->domain->domain->pins_memory()) return run_async(env, WorkLane::kQuick, work, convert);
   return guarded(env, [&] {
     work();
     return convert(env);
@@ -52,9 +52,12 @@ VerbsRegionBinding::VerbsRegionBinding(const Napi::CallbackInfo& info)
 // the JavaScript thread, when the job is destroyed.
 Napi::Value VerbsRegionBinding::close(const Napi::CallbackInfo& info) {
   auto held = std::move(held_);
-  return run_async(info.Env(), [held] {
-    if (held) held->region.reset();
-  });
+  return run_anyway(
+      info.Env(), WorkLane::kQuick,
+      [held] {
+        if (held) held->region.reset();
+      },
+      [](Napi::Env env) -> Napi::Value { return env.Undefined(); });
 }
 
 Napi::Value VerbsRegionBinding::get_addr(const Napi::CallbackInfo& info) {

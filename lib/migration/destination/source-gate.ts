@@ -193,7 +193,7 @@ export class SourceGate {
   }
 
   #refuse(incoming: IncomingConnection): void {
-    this.#keep(incoming.reject(rejectionCapabilities()));
+    incoming.reject(rejectionCapabilities());
   }
 
   #keep(farewell: Promise<void>): void {
