@@ -26,7 +26,13 @@ const ALONE = [
 const BESIDE_EACH_OTHER = Math.max(2, Math.min(6, 2 * availableParallelism()));
 
 // Examples import the package by its name, as users do; tests run them on the sources.
-const resolve = { alias: { 'rdma-migrate': new URL('lib/index.ts', import.meta.url).pathname } };
+const source = (path: string): string => new URL(path, import.meta.url).pathname;
+const resolve = {
+  alias: [
+    { find: /^rdma-migrate$/, replacement: source('lib/index.ts') },
+    { find: /^rdma-migrate\/verbs$/, replacement: source('lib/verbs/index.ts') },
+  ],
+};
 const test = { testTimeout: 60_000, hookTimeout: 60_000 };
 
 export default defineConfig({

@@ -9,6 +9,7 @@ export const PHASES = [
   'commit',
   'close',
   'image',
+  'verbs',
 ] as const;
 
 /** Where in a migration an error happened. */
