@@ -79,7 +79,7 @@ async function watchSteps(vm: Qemu, from: bigint): Promise<number> {
   return samples;
 }
 
-/** The guest prints every n-th pass: the serial ports of both, one behind the other, are one count with equal gaps. */
+/** The guest prints every n-th pass: the serial ports of both, one after the other, are one count with equal gaps. */
 async function requireOneCount({ narrator }: DemoContext, source: Qemu, destination: Qemu): Promise<void> {
   const before = await source.serialText();
   const passes = parsePasses(before + (await destination.serialText()));

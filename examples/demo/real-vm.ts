@@ -53,7 +53,7 @@ async function start(context: DemoContext, name: string, { kernel, incoming }: S
   return vm;
 }
 
-/** Whoever waits for the VM hears at once that it has ended. */
+/** So that every wait for the VM ends at once. */
 async function closeOnAbort(vm: Qemu, signal: AbortSignal): Promise<void> {
   signal.addEventListener('abort', () => void vm.close(), { once: true });
   if (signal.aborted) await vm.close();

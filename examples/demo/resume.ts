@@ -17,7 +17,7 @@ export async function resume({ narrator }: DemoContext, source: Qemu): Promise<v
     await source.waitUntil('the guest to go on', async () => {
       return (await readState(source)).steps > steps || undefined;
     });
-    narrator.say(`the first QEMU is ${await source.status()} and its guest goes on behind step ${steps}`);
+    narrator.say(`the first QEMU is ${await source.status()} and its guest goes on after step ${steps}`);
   } catch (error) {
     narrator.say(
       `the first QEMU could not be resumed: ${error instanceof Error ? error.message : String(error)}`,

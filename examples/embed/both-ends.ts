@@ -60,7 +60,7 @@ class ExampleVm implements SourceVm, AsyncDisposable {
   }
 
   /**
-   * What comes behind RAM. It is opaque on its way, but it ends as QEMU ends it, which is how a destination knows that it is whole: the byte 0
+   * What comes after RAM. It is opaque on its way, but it ends as QEMU ends it, which is how a destination knows that it is whole: the byte 0
    * (EOF), then the section VMDESCRIPTION with JSON. A VMM's own device state is a section in front of that.
    */
   async *after(): AsyncGenerator<Uint8Array> {

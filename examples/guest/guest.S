@@ -6,7 +6,7 @@
 # steps counts page writes. With n pages in the region, step s writes page s % n in pass s / n. A page written in step s holds
 #   at 512 * k, k = 0..7:  8 * s + k
 #   at 4088:               the complement of 8 * s + 7
-# as little-endian u64. So while steps is s: the pages before page s % n hold pass s / n, the pages behind it hold the pass
+# as little-endian u64. So while steps is s: the pages before page s % n hold pass s / n, the pages after it hold the pass
 # before, and that page itself is in progress. verify.ts checks this. steps is written by one 64-bit store: a stop of
 # the VM cannot tear it.
 #

@@ -15,7 +15,7 @@ export interface GuestState {
   readonly steps: bigint;
   /** The pass under way, from 0. */
   readonly pass: bigint;
-  /** The page of the region that is being written, from 0. Those before it hold this pass, those behind it the one before. */
+  /** The page of the region that is being written, from 0. Those before it hold this pass, those after it the one before. */
   readonly cursor: number;
   /** Pages in the region. */
   readonly pages: number;

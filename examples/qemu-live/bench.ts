@@ -35,7 +35,7 @@ export class Bench implements AsyncDisposable {
 
   private constructor(options: BenchOptions) {
     this.options = options;
-    // Whoever waits for a VM hears at once that it has ended.
+    // So that every wait for a VM ends at once.
     options.signal.addEventListener('abort', this.#onAbort, { once: true });
   }
 

@@ -82,7 +82,7 @@ async function requireSame(a: FileHandle, b: FileHandle, from: number, to: numbe
 }
 
 /**
- * The serial ports of all QEMUs, one behind the other, must be one count with equal gaps: no line lost, printed twice, or torn.
+ * The serial ports of all QEMUs, one after the other, must be one count with equal gaps: no line lost, printed twice, or torn.
  * @returns how many lines there are
  */
 export function requireOneCount(serials: readonly string[]): number {

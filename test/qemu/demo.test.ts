@@ -104,7 +104,7 @@ describe('a demo whose migration fails', () => {
     output.end();
     expect(failure).toBeInstanceOf(MigrationError);
     expect(failure).toMatchObject({ code: 'CONNECTION_REFUSED', phase: 'connect' });
-    expect(await printed).toMatch(/the first QEMU is running and its guest goes on behind step \d+/);
+    expect(await printed).toMatch(/the first QEMU is running and its guest goes on after step \d+/);
     expect(await printed).toMatch(/the destination: it is gone/);
   });
 });

@@ -173,7 +173,7 @@ class Journey {
 
   async #arrived(moved: Moved, here: HostProcess, there: HostProcess): Promise<boolean> {
     const report = await there.next();
-    // Killed right behind its COMMITTED: the VM was its, and is gone with it; nothing is wrong here, and nothing goes on.
+    // Killed right after its COMMITTED: it had the VM, which is gone with it; nothing is wrong here, and nothing goes on.
     if (report.said === 'failed' && report.code === 'DEAD' && this.#options.chaos) {
       console.log(
         '  the destination died with the guest it had confirmed: the guest goes on at the source, from where it stood',
