@@ -2,16 +2,16 @@
  * Private data of the connection request and reply.
  *
  *     version u32 | flags u32                                       QEMU's, 8 bytes
- *     our tail (extension.ts)                                       behind it, 24 bytes
+ *     our tail (extension.ts)                                       after it, 24 bytes
  *
- * The tail's `bytes` are what the source has of RAM, in a request, and in a reply what the destination may have registered of it at one
+ * The tail's `bytes` are, in a request, how much RAM the source has; in a reply, how much of it the destination may have registered at one
  * time.
  *
- * QEMU reads the first 8 bytes and answers with 8; who sends the tail and gets none back has a QEMU (or another v1 peer). Providers may
- * append zeros. Anything else is damage, and an error: it must not turn an end of ours into a v1 peer.
+ * QEMU reads the first 8 bytes and answers with 8; an end that sends the tail and gets none back faces a QEMU (or another v1 peer). Providers
+ * may append zeros. Anything else is damage, and an error: it must not turn an end of ours into a v1 peer.
  *
- * Versions. There is one version of QEMU's protocol, 1, and ours always asks for it: what is new in ours hangs on a flag of
- * the tail and each flag works alone. So no source of ours ever has to fall back by connecting again. A destination refuses
+ * Versions. There is one version of QEMU's protocol, 1, and ours always asks for it: what is new in ours depends on a flag of
+ * the tail, and each flag works alone. So no source of ours ever has to fall back by connecting again. A destination refuses
  * every other version, as QEMU does, and names 1 in the private data of its rejection for a newer source to fall back to.
  */
 import { MigrationError } from '../errors.ts';
@@ -46,8 +46,8 @@ export interface Offer {
   readonly pinAll: boolean;
   readonly commit: boolean;
   /**
-   * The destination's RAM is zero before anything arrives: the source need not send zeros that the destination never had otherwise, and
-   * marks registrations that it will write throughout, which alone are worth touching ahead. Default false.
+   * The destination's RAM is zero before anything arrives: the source need not send zeros that were never anything else there, and
+   * marks registrations that it will write completely, the only ones worth touching ahead. Default false.
    */
   readonly sparse?: boolean;
   /** The source says ALIVE when it has had nothing else to say for some seconds. Default false. */
@@ -62,7 +62,7 @@ export interface SourceOffer extends Offer {
 export interface DestinationOffer extends Offer {
   /** Bytes of RAM that may be registered here at one time. A v1 source is not told. */
   readonly pinBudget?: bigint;
-  /** The most RAM that pin-all is granted for; a source that does not say how much it has gets it all the same. */
+  /** The most RAM that pin-all is granted for; a source that does not say how much it has gets it anyway. */
   readonly pinAllLimit?: bigint;
 }
 
@@ -149,7 +149,7 @@ function budgetOf(granted: Capabilities): bigint | undefined {
   throw new MigrationError(
     'PROTOCOL_ERROR',
     'negotiate',
-    'The destination says that it has a pin budget, and not how much: its private data was damaged',
+    'The destination says that it has a pin budget, but not how much: its private data was damaged',
   );
 }
 

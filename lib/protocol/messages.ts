@@ -4,7 +4,7 @@
  *     len u32 | type u32 | repeat u32 | padding u32 | data (len bytes)
  *
  * COMMIT and COMMITTED (commit.ts) are an extension of ours, sent only after both ends have agreed on it (capabilities.ts). So is ALIVE: the
- * source says it in its turn when it has had nothing else to say for some seconds.
+ * source sends it in its turn when it has had nothing else to say for some seconds.
  */
 import type { Commit, Committed } from './commit.ts';
 
@@ -19,7 +19,7 @@ export const QEMU_FILE_BYTES = 32 * 1024;
 
 /**
  * Type numbers on the wire. 0 (NONE) is never sent. Ours start at 0x100, far from the end of QEMU's, so that a type that QEMU
- * adds cannot be taken for one of ours.
+ * adds cannot be mistaken for one of ours.
  */
 export const CONTROL_TYPE = {
   ERROR: 1,
@@ -50,7 +50,7 @@ export type EmptyType =
 
 /**
  * A command to register or to unregister (24 bytes). REGISTER: `key` is an address in the destination's ram_addr space and the
- * range is the chunk that holds it and `chunks` more behind it. UNREGISTER: `key` is the chunk's number within the block.
+ * range is the chunk that holds it and the next `chunks`. UNREGISTER: `key` is the chunk's number within the block.
  */
 export interface RegisterCommand {
   readonly key: bigint;
@@ -66,7 +66,7 @@ export interface RegisterResult {
   readonly padding?: number;
 }
 
-/** One RAM block of the destination (32 bytes). `rkey` counts only with pin-all; `offset` is in its ram_addr space. */
+/** One RAM block of the destination (32 bytes). `rkey` is valid only with pin-all; `offset` is in its ram_addr space. */
 export interface DestinationBlock {
   readonly hostAddress: bigint;
   readonly offset: bigint;
