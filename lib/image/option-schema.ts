@@ -1,4 +1,4 @@
-/** Every option of the functions on images, as it is checked before anything is opened. */
+/** Every option of the image functions, checked before anything is opened. */
 import { check } from '../options/check.ts';
 import {
   boolean,
@@ -20,7 +20,7 @@ import type { ToQemuOptions } from './to-qemu.ts';
 import type { WriteQemuStreamOptions } from './write-qemu-stream.ts';
 import type { ImageWriterOptions } from './writer.ts';
 
-/** The addon, or what stands for it. */
+/** The addon, or a substitute. */
 const native = objectWith({});
 const addresses = field(
   'an object of addresses as bigint by the names of RAM blocks',

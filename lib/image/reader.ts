@@ -15,10 +15,10 @@ import { type ImageDirectory, openImageDirectory, openMember, openRamFile } from
 const AFTER_CHUNK = 256 << 10;
 
 export interface OpenImageOptions {
-  /** Where blocks that live outside the image are now, if not where the manifest says. Absolute paths. */
+  /** Where blocks outside the image are now, if not where the manifest says. Absolute paths. */
   readonly ramFiles?: RamPaths;
   readonly signal?: AbortSignal;
-  /** The addon, or what stands for it. */
+  /** The addon, or a substitute. */
   readonly native?: NativeMemory;
 }
 
@@ -139,7 +139,7 @@ async function readBefore(image: ImageDirectory): Promise<Uint8Array> {
   }
 }
 
-/** What a peer reads in `before` must be what the manifest says: it goes out as it is. */
+/** `before` is sent as it is, so what a peer reads in it must be what the manifest says. */
 function checkBefore({ path, manifest }: ImageDirectory, before: Uint8Array): void {
   const { machine, pageSize, capabilities } = readBeforeConfiguration(path, before);
   if (machine === manifest.machine && pageSize === manifest.pageSize && capabilities.length === 0) return;
