@@ -1,4 +1,4 @@
-/** What an embedder knows of its guest's memory and a migration does not. */
+/** What an embedder knows about its guest's memory and a migration does not. */
 import { MigrationError } from '../errors.ts';
 import type { NativeBitmap } from '../native/memory.ts';
 import { RangeSet } from './range-set.ts';
@@ -8,13 +8,13 @@ import type { RamBlock } from './vm.ts';
 /**
  * `cold`: not written for a while: sent first, its registration given up first. `hot`: written soon or all the time: sent last in each pass,
  * its registration kept longest. `free`: its content does not matter (balloon, free-page reporting): it is not read, and the destination's
- * is cleared. `normal`: takes any of these back.
+ * is cleared. `normal`: takes back any of these.
  */
 export type HintKind = 'cold' | 'hot' | 'free' | 'normal';
 
 export type Temperature = 'cold' | 'normal' | 'hot';
 
-/** Ranges that are remembered in all, after merging. */
+/** The most ranges remembered, after merging. */
 const MAX_RANGES = 4096;
 
 interface Attached {
@@ -27,15 +27,15 @@ interface BlockHints {
   readonly cold: RangeSet;
   readonly hot: RangeSet;
   readonly free: RangeSet;
-  /** Free, and the destination does not know yet. */
+  /** Free, but the destination does not know yet. */
   readonly toClear: RangeSet;
   attached?: Attached;
 }
 
 /**
- * Hints by RAM block, before and during a migration. Calls take effect at once; what has been sent already is not taken back.
+ * Hints by RAM block, before and during a migration. Calls take effect at once; what has already been sent is not taken back.
  *
- * A `free` range stays free until it is written, which the dirty tracker of a running guest notices, or said to be `normal`. Before the
+ * A `free` range stays free until it is written, which the dirty tracker of a running guest notices, or declared `normal`. Before the
  * tracker runs (it is started when the RAM phase begins) writes are not noticed: say `normal` before the guest may use the range again.
  */
 export class MigrationHints {
@@ -52,7 +52,7 @@ export class MigrationHints {
   }
 
   /**
-   * Says what is known of a range, in bytes from the start of the block. It replaces what was said of it before. `free` counts for the
+   * Says what is known about a range, in bytes from the start of the block. It replaces earlier hints for the range. `free` counts for the
    * whole pages within the range.
    * @throws MigrationError INVALID_ARGUMENT: an unknown block or kind, a range that leaves its block, more ranges than are remembered, or
    *   `free` in a migration that compares digests of all RAM; nothing has changed then
@@ -61,7 +61,7 @@ export class MigrationHints {
     const hints = this.#checked(block, range, kind);
     const isFull = this.ranges + 2 > this.#maxRanges;
     if (isFull && kind !== 'normal') throw this.#tooMany();
-    // What is taken back is never refused: where there is no room to split a range, all of it is taken back.
+    // Taking back is never refused: if there is no room to split a range, all of it is taken back.
     const span = isFull ? widened(hints, range) : { offset: range.offset, length: range.length };
     hints.cold.remove(span);
     hints.hot.remove(span);
@@ -126,7 +126,7 @@ export class MigrationHints {
     }
   }
 
-  /** What the destination is to clear now; it is told and forgotten here. */
+  /** What the destination is to clear now; the caller tells it, and it is forgotten here. */
   takeFreed(block: string): readonly Span[] {
     const hints = this.#blocks.get(block);
     const spans = [...(hints?.toClear ?? [])];
@@ -134,7 +134,7 @@ export class MigrationHints {
     return spans;
   }
 
-  /** Something has become free that the destination does not know of. */
+  /** Something has become free that the destination does not know about. */
   get hasFreed(): boolean {
     return [...this.#blocks.values()].some(({ toClear }) => toClear.size > 0);
   }
@@ -150,7 +150,7 @@ export class MigrationHints {
     return [...found].flatMap((span) => wholePages(span, BigInt(mapping.pageSize)));
   }
 
-  /** Of a span: hot as soon as a part of it is hot, cold if nothing of it is anything else. */
+  /** Of a span: hot if any part of it is hot, cold if all of it is cold. */
   temperature(block: string, span: Span): Temperature {
     const hints = this.#blocks.get(block);
     if (hints === undefined) return 'normal';
@@ -210,7 +210,7 @@ function clearBits({ attached, toClear }: BlockHints, { offset, length }: Span):
   toClear.add({ offset: first * pageSize, length: count * pageSize });
 }
 
-/** What was free counts again. The destination may have been told to clear it: it is sent. */
+/** What was free is no longer. The destination may have been told to clear it: it is sent. */
 function withdraw(hints: BlockHints, span: Span): void {
   const taken = [...hints.free.within(span)];
   hints.free.remove(span);
@@ -238,7 +238,7 @@ function widened({ cold, hot, free }: BlockHints, range: Span): Span {
   return { offset: from, length: to - from };
 }
 
-/** Both ends rounded down, so that ranges that were neighbours still are. */
+/** Both ends rounded down, so that neighbouring ranges stay neighbours. */
 function wholePages({ offset, length }: Span, pageSize: bigint): Span[] {
   const from = (offset / pageSize) * pageSize;
   const to = ((offset + length) / pageSize) * pageSize;
@@ -258,7 +258,7 @@ const unknownBlock = (block: string): MigrationError =>
 
 const freeWithVerify = (): MigrationError =>
   invalid(
-    'what is free is not sent and differs at the destination, so its RAM cannot be compared: give up the free hints, or verify',
+    'what is free is not sent and differs at the destination, so its RAM cannot be compared: use either free hints or verify',
   );
 
 function invalid(message: string): MigrationError {
