@@ -1,4 +1,4 @@
-/** The source of a migration of several passes, at the level of `sendRam`: what the pre-copy loop does, one step at a time. */
+/** The source of a migration with several passes, at the level of `sendRam`: what the pre-copy loop does, one step at a time. */
 
 import { PinWindow, spanBytesFor } from '../../lib/migration/pins/pin-window.ts';
 import { type SpanKeys, SpanPins } from '../../lib/migration/pins/source-pins.ts';
