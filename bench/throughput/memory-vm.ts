@@ -14,7 +14,7 @@ const BEFORE = Buffer.concat([
   Buffer.from('bench'),
 ]);
 
-/** EOF, and QEMU's description of no devices. */
+/** EOF, and QEMU's description of a VM without devices. */
 function deviceState(): Buffer {
   const description = Buffer.from('{"page_size":4096,"devices":[]}');
   return Buffer.concat([Buffer.from([0, 6, 0, 0, 0, description.length]), description]);
@@ -22,7 +22,7 @@ function deviceState(): Buffer {
 
 let made = 0;
 
-/** `bytes` of RAM without a zero page, resident; with `total` in as many pieces as there are, spread evenly over so much RAM that is a hole else. */
+/** `bytes` of RAM without a zero page, resident; with `total`, in `pieces` spread evenly over that much RAM, the rest of which is a hole. */
 export async function sourceVm(
   bytes: bigint,
   { total = bytes, pieces = 1n }: { total?: bigint; pieces?: bigint } = {},
@@ -64,7 +64,7 @@ async function writeNoise(
   }
 }
 
-/** Memory that is there and, unless told otherwise, touched before the RAM comes, and kept for the next migration. */
+/** Memory that is allocated and, by default, touched before the RAM comes, and kept for the next migration. */
 export class MemoryTarget implements DestinationTarget {
   readonly #populates: boolean;
   #mapping: Mapping | undefined;

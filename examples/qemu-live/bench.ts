@@ -1,4 +1,4 @@
-/** The machines of one run: QEMUs one after the other, each of which the guest moves into, in a folder that goes when the run ends. */
+/** The machines of one run: QEMUs one after the other, into each of which the guest moves, in a folder that is removed when the run ends. */
 import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { buildGuest } from '../guest/build.ts';
@@ -9,7 +9,7 @@ const RAM = 'pc.ram';
 export interface BenchOptions {
   readonly folder: string;
   readonly ramBytes: number;
-  /** How much of it the guest rewrites, for ever. */
+  /** How much of it the guest keeps rewriting. */
   readonly regionBytes: number;
   /** Ends every QEMU. */
   readonly signal: AbortSignal;

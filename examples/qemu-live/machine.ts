@@ -1,8 +1,8 @@
-/** What a running QEMU tells of its machine over QMP, and the beginning of the migration stream that follows from it. */
+/** What a running QEMU says about its machine over QMP, and the beginning of the migration stream that follows from it. */
 import { MigrationError, type QmpClient, type RamBlockLayout, type VmLayout } from 'rdma-migrate';
 import { z } from 'zod';
 
-/** Of x86 machines; QEMU tells it only in the stream, and only for targets that can have others. */
+/** That of x86 machines; QEMU gives it only in the stream, and only for targets that can have others. */
 const PAGE_SIZE = 4096;
 const MACHINE_SUFFIX = '-machine';
 const STREAM_VERSION = 3;

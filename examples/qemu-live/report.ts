@@ -1,4 +1,4 @@
-/** What is told of migrations, for people and as JSON. */
+/** Reports of migrations, for people and as JSON. */
 import type { DowntimePart, LiveStatistics, MigrationResult, RoundReport } from 'rdma-migrate';
 import { bytes, type Narrator, rate } from '../demo/narrator.ts';
 import type { Moved } from './migrate.ts';

@@ -158,7 +158,7 @@ describe('QUIRKs of QEMU', () => {
     },
   );
 
-  it('reads the one result behind a REGISTER_RESULT that says three', () => {
+  it('reads the one result in a REGISTER_RESULT that says three', () => {
     const bytes = control(8, 3, new Builder().u32(1).u32(0).u64(2n).bytes());
     expect(decodeControl(bytes)).toEqual({
       type: 'REGISTER_RESULT',

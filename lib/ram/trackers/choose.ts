@@ -24,7 +24,7 @@ export function chooseTracker(options: TrackOptions, support: TrackerSupport): C
       : { kind: 'hash', reason: 'the kernel keeps no soft-dirty bits (CONFIG_MEM_SOFT_DIRTY)' };
   }
   if (!options.guestWritesHere) {
-    return { kind: 'hash', reason: 'guestWritesHere was not set' };
+    return { kind: 'hash', reason: 'guestWritesHere is not set: the guest may write through other mappings' };
   }
   return support.writeProtect === null
     ? { kind: 'hash', reason: support.writeProtectProblem }
