@@ -32,8 +32,7 @@ HoleWatch::HoleWatch(std::shared_ptr<memory::Mapping> mapping)
 }
 
 uint64_t HoleWatch::update(memory::Bitmap* dirty) {
-  const bool changed =
-      may_have_changed();  // asked first: what is discarded from here on belongs to the next call
+  const bool changed = may_have_changed();  // asked first: later discards belong to the next call
   const bool by_file = mapping_->has_file() && mapping_->seeks_holes();
   const uint64_t holes = by_file ? walk_file(dirty) : walk_cache(dirty);
   return changed && dirty != nullptr ? holes + find_zeros(dirty) : holes;
