@@ -32,7 +32,7 @@ export function checkLockedMemory({ read, list }: System): Check {
   if (!devices) return check.ok(`${shown}; the software iWARP pins nothing`);
   if (soft === 'unlimited') return check.ok(shown);
   const who = ipcLock
-    ? 'siw can pin no more than that; other drivers let CAP_IPC_LOCK pass'
+    ? 'siw can pin no more than that; other drivers honour CAP_IPC_LOCK'
     : 'an RDMA device can pin no more than that';
   return check.warning(
     `${shown}: ${who}, and a VM needs as much as its RAM`,

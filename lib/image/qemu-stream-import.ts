@@ -145,7 +145,7 @@ export class QemuStreamImport {
 
   #advice(): string {
     const many =
-      'Migrate again with the capability multifd off: with it pages travel on channels of their own, which are not in the stream';
+      'Migrate again with the capability multifd off: with it pages travel on separate channels, which are not in the stream';
     return this.#contentPages() === 0n ? `It has no page with content at all. ${many}` : many;
   }
 

@@ -158,7 +158,7 @@ function checkPaths({ ramFiles = {}, sharedRam = {} }: RamPlacement): void {
   const both = Object.keys(ramFiles).find((name) => Object.hasOwn(sharedRam, name));
   if (both === undefined) return;
   throw invalidArgument(
-    `RAM block ${both} is in ramFiles and in sharedRam: a file is either made or there already`,
+    `RAM block ${both} is in ramFiles and in sharedRam: a file is either created or exists already`,
   );
 }
 

@@ -143,7 +143,7 @@ async function readBefore(image: ImageDirectory): Promise<Uint8Array> {
 function checkBefore({ path, manifest }: ImageDirectory, before: Uint8Array): void {
   const { machine, pageSize, capabilities } = readBeforeConfiguration(path, before);
   if (machine === manifest.machine && pageSize === manifest.pageSize && capabilities.length === 0) return;
-  const message = `${path}: its ${manifest.before.file} is of another VM than its manifest: the image is damaged`;
+  const message = `${path}: its ${manifest.before.file} belongs to another VM than its manifest: the image is damaged`;
   throw new MigrationError('IMAGE_INVALID', 'image', message, { details: { machine, pageSize } });
 }
 

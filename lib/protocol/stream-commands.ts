@@ -19,8 +19,8 @@ const PING_BYTES = 4;
 
 /** Why even a complete stream is refused: its VM may go on running where it came from. */
 const WAITS =
-  'With it QEMU waits for an answer when everything is sent, which nothing here gives: it stands still until the migration is cancelled, ' +
-  'and then its VM runs on there. Switch that capability off';
+  'With it QEMU waits at the end for an answer, which nothing here gives: its VM stays paused until the migration is cancelled, ' +
+  'and then runs on there. Switch that capability off';
 
 /**
  * Reads the COMMAND sections here, if any, and leaves them out of the recording. A return path alone is distinguished from one that

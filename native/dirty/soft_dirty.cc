@@ -39,7 +39,7 @@ uint64_t inode_of(const memory::Mapping& mapping) {
 }  // namespace
 
 bool SoftDirtyTracker::supported() {
-  // A fresh mapping counts as dirty where the bits are kept.
+  // A new mapping counts as dirty if the kernel keeps the bits.
   const auto size = static_cast<size_t>(sysconf(_SC_PAGESIZE));
   void* page = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (page == MAP_FAILED) return false;
