@@ -3,8 +3,25 @@ export { type Check, type CheckStatus, type DoctorReport, runDoctor } from './do
 export { ERROR_CODES, type ErrorCode, type ErrorDetails, MigrationError, type Phase } from './errors.ts';
 export * from './image/index.ts';
 export { MigrationDestination } from './migration/destination/destination.ts';
+export type {
+  BytesEvent,
+  DowntimeEvent,
+  EndEvent,
+  LinkEvent,
+  MigrationEvent,
+  MigrationEventType,
+  NoticeCode,
+  NoticeDetails,
+  NoticeEvent,
+  PhaseEvent,
+  PinEvent,
+  RoundEvent,
+  ThrottleEvent,
+  ZeroEvent,
+} from './migration/events.ts';
 export type { Verdict } from './migration/live/convergence.ts';
 export type { DowntimePart, DowntimeParts } from './migration/live/downtime.ts';
+export type { MigrationLogger, MigrationRole } from './migration/logger.ts';
 export type { MigrationEvents } from './migration/migration.ts';
 export type {
   DestinationOptions,
@@ -13,15 +30,15 @@ export type {
   SourceOptions,
 } from './migration/options.ts';
 export type { PinOptions } from './migration/pins/pinning.ts';
-export type { MigrationFacts, MigrationResult } from './migration/result.ts';
-export { MigrationSource } from './migration/source/source.ts';
 export type {
   LiveStatistics,
   MigrationProgress,
   MigrationStatus,
   RamStatistics,
   RoundReport,
-} from './migration/statistics.ts';
+} from './migration/progress.ts';
+export type { MigrationFacts, MigrationResult } from './migration/result.ts';
+export { MigrationSource } from './migration/source/source.ts';
 export { formatRdmaUri, parseRdmaUri, type RdmaAddress } from './protocol/uri.ts';
 export { QmpClient, type QmpEvent, type QmpGreeting } from './qmp/client.ts';
 export type { Coverage } from './ram/coverage.ts';

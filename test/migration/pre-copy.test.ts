@@ -1,11 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import type { Guest, LiveOptions } from '../../lib/index.ts';
+import { Journal } from '../../lib/migration/journal.ts';
 import { GuestControl } from '../../lib/migration/live/guest-control.ts';
 import { preCopy, type RamRound } from '../../lib/migration/live/pre-copy.ts';
 import { liveParameters } from '../../lib/migration/options.ts';
 import type { RamPassResult } from '../../lib/migration/source/ram-pass.ts';
-import { Statistics } from '../../lib/migration/statistics.ts';
 
 const NOTHING_MOVED: RamRound = {
   pages: 0n,
@@ -49,9 +49,10 @@ class Loop {
         return NOTHING_MOVED;
       },
       unlimit: () => {},
-      statistics: new Statistics(),
+      journal: new Journal('ram', (event) => {
+        if (event.type === 'notice') this.notices.push(event.message);
+      }),
       signal: new AbortController().signal,
-      notice: (message) => this.notices.push(message),
     });
     this.moved.catch(() => {});
   }

@@ -3,7 +3,7 @@
 import { PinWindow, spanBytesFor } from '../../lib/migration/pins/pin-window.ts';
 import { type SpanKeys, SpanPins } from '../../lib/migration/pins/source-pins.ts';
 import { type SourceBlock, sendRam, WINDOW_BYTES } from '../../lib/migration/source/ram-pass.ts';
-import { Statistics } from '../../lib/migration/statistics.ts';
+import { SentMeter } from '../../lib/migration/source/sent-meter.ts';
 import { native } from '../../lib/native/index.ts';
 import { acceptCapabilities, requestCapabilities } from '../../lib/protocol/capabilities.ts';
 import { SentDigest } from '../../lib/protocol/commit.ts';
@@ -103,7 +103,7 @@ export class PassSource implements AsyncDisposable {
       blocks: this.blocks,
       pins: this.#pins,
       ...(this.#hints && { hints: this.#hints }),
-      statistics: new Statistics(),
+      meter: new SentMeter(),
       signal: LIMITS.signal,
       last: kind === 'end',
     });

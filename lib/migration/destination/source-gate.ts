@@ -17,6 +17,8 @@ export interface AdmittedSource {
   readonly agreed: Agreed;
   /** READY has been said for it. */
   readonly first: Received;
+  /** When the connection was made, of `performance.now()`. */
+  readonly since: number;
 }
 
 /** A peer that has been let in and has not spoken. */
@@ -35,7 +37,8 @@ interface GateSettings {
   readonly atOnce: number;
   /** The longest wait for the first message of a peer that is connected, milliseconds. */
   readonly timeoutMs: number;
-  readonly notice: (message: string) => void;
+  /** Somebody was refused. */
+  readonly notice: (message: string, peer: string) => void;
 }
 
 /**
@@ -150,10 +153,11 @@ export class SourceGate {
     try {
       const { reply, agreed } = this.#settings.answer(incoming.privateData);
       connection = await incoming.accept(reply, signal);
+      const since = performance.now();
       connection.tellsReasons = agreed.reasons;
       const first = await this.#firstMessage(connection, agreed, silent, signal);
       throwIfAborted(this.#shut.signal, 'negotiate');
-      this.#admitted = { connection, agreed, first };
+      this.#admitted = { connection, agreed, first, since };
       this.#admit?.(this.#admitted);
       this.shut(new MigrationError('REJECTED', 'listen', 'another source came first'));
     } catch (error) {
@@ -183,7 +187,8 @@ export class SourceGate {
   }
 
   #say(incoming: IncomingConnection, error: unknown): void {
-    this.#settings.notice(`refused ${incoming.peerAddress}: ${toMigrationError(error, 'negotiate').message}`);
+    const { message } = toMigrationError(error, 'negotiate');
+    this.#settings.notice(`refused ${incoming.peerAddress}: ${message}`, incoming.peerAddress);
   }
 
   /** Nobody waits for a peer to take its refusal, or it would keep the next source out for that time. */
