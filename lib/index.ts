@@ -1,5 +1,12 @@
 /** rdma-migrate: moves a virtual machine's RAM and device state to another host over RDMA. See README.md and docs/. */
-export { type Check, type CheckStatus, type DoctorReport, runDoctor } from './doctor/index.ts';
+export {
+  type Check,
+  type CheckDetail,
+  type CheckStatus,
+  type DoctorOptions,
+  type DoctorReport,
+  runDoctor,
+} from './doctor/index.ts';
 export { ERROR_CODES, type ErrorCode, type ErrorDetails, MigrationError, type Phase } from './errors.ts';
 export * from './image/index.ts';
 export { MigrationDestination } from './migration/destination/destination.ts';
@@ -22,7 +29,7 @@ export type {
 export type { Verdict } from './migration/live/convergence.ts';
 export type { DowntimePart, DowntimeParts } from './migration/live/downtime.ts';
 export type { MigrationLogger, MigrationRole } from './migration/logger.ts';
-export type { MigrationEvents } from './migration/migration.ts';
+export type { Migration, MigrationEvents } from './migration/migration.ts';
 export type {
   DestinationOptions,
   LiveOptions,
@@ -39,12 +46,22 @@ export type {
 } from './migration/progress.ts';
 export type { MigrationFacts, MigrationResult } from './migration/result.ts';
 export { MigrationSource } from './migration/source/source.ts';
+export { type DeviceState, openDeviceState, sealDeviceState, streamHeader } from './protocol/framing.ts';
+export type { DeviceName } from './protocol/section-scan.ts';
+export type { DeviceStateResult, VmDescription } from './protocol/tail.ts';
 export { formatRdmaUri, parseRdmaUri, type RdmaAddress } from './protocol/uri.ts';
-export { QmpClient, type QmpEvent, type QmpGreeting } from './qmp/client.ts';
-export type { Coverage } from './ram/coverage.ts';
+export {
+  QmpClient,
+  type QmpConnectOptions,
+  type QmpEvent,
+  type QmpGreeting,
+  type WaitOptions,
+} from './qmp/client.ts';
+export type { Coverage, GapCause } from './ram/coverage.ts';
 export { type HintKind, MigrationHints } from './ram/hints.ts';
 export { type Mapping, mapCaller, mapFile, mapMemfd } from './ram/mapping.ts';
-export type { DirtyTracker, TrackerKind } from './ram/tracker.ts';
+export type { Span } from './ram/spans.ts';
+export type { DirtyTracker, PageBitmap, PageDigests, TrackerKind } from './ram/tracker.ts';
 export * from './ram/trackers/index.ts';
 export type {
   Arrival,

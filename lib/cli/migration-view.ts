@@ -38,6 +38,7 @@ export function migrationSummary(
     ...(result.coverage && result.outcome !== 'committed'
       ? [coverageLine(result.coverage, 'the source')]
       : []),
+    `migration ${result.migrationId}`,
     OUTCOME[verb][result.outcome],
   ];
 }

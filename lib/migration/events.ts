@@ -29,6 +29,8 @@ export type LinkEvent =
       readonly state: 'connected';
       /** When the connection was made, as `at` counts: a destination hears of a source only with its first message. */
       readonly since: number;
+      /** Of the result: {@link MigrationFacts}. */
+      readonly migrationId: string;
       readonly provider: ProviderName;
       /** host:port */
       readonly peer: string;

@@ -26,11 +26,16 @@ export interface Gauge {
 const SAMPLE_MS = 250;
 
 /** The peer is there. `since`: when it came, as {@link Journal.at} counts. */
-export function connected({ info }: Connection, agreed: Agreed, since: number): LinkEvent {
+export function connected(
+  { info }: Connection,
+  agreed: Agreed,
+  { since, migrationId }: { readonly since: number; readonly migrationId: string },
+): LinkEvent {
   return {
     type: 'link',
     state: 'connected',
     since,
+    migrationId,
     provider: info.provider,
     peer: info.peerAddress,
     'peer-extended': agreed.extended,

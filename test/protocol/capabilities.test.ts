@@ -45,6 +45,7 @@ describe('captured private data', () => {
       reasons: false,
       alive: false,
       extended: false,
+      channels: 1,
     });
     expect(acceptCapabilities(reply, ALL)).toEqual(answered.agreed);
     expect(hex(encodeCapabilities(decodeCapabilities(request)))).toBe(hex(request));
@@ -83,6 +84,7 @@ describe('two ends of ours', () => {
             ? { pinBudget: destination.pinBudget }
             : {}),
           extended: true,
+          channels: 1,
         });
       }),
     );
@@ -185,6 +187,7 @@ describe('a pin budget', () => {
       reasons: false,
       alive: false,
       extended: true,
+      channels: 1,
     });
   });
 
@@ -302,6 +305,7 @@ describe('acceptCapabilities', () => {
       reasons: false,
       alive: false,
       extended: true,
+      channels: 1,
     });
   });
 

@@ -41,6 +41,7 @@ export interface ReceivedSummary {
 interface Context {
   readonly connection: Connection;
   readonly target: DestinationTarget;
+  readonly migrationId: string;
   readonly agreed: Agreed;
   /** The source's first message, which has been asked for already. */
   readonly first: Received;
@@ -375,11 +376,17 @@ export class DestinationSession {
   }
 
   async #keep(completeness: Arrival['completeness']): Promise<void> {
-    const { connection, target, limits, commitTimeoutMs } = this.#context;
+    const { connection, target, migrationId, limits, commitTimeoutMs } = this.#context;
     const { peerAddress: peer, provider } = connection.info;
     throwIfAborted(limits.signal, 'commit');
     const { state } = this.#coverage;
-    const arrival = { peer, provider, completeness, ...(state !== 'whole' && { coverage: state }) };
+    const arrival = {
+      migrationId,
+      peer,
+      provider,
+      completeness,
+      ...(state !== 'whole' && { coverage: state }),
+    };
     await commitTarget(target, arrival, commitTimeoutMs, limits.signal);
   }
 

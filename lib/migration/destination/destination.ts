@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { MigrationError, type Phase, toMigrationError } from '../../errors.ts';
 import { type Agreed, answerCapabilities, type DestinationOffer } from '../../protocol/capabilities.ts';
 import { formatRdmaUri, parseRdmaUri } from '../../protocol/uri.ts';
@@ -22,9 +23,10 @@ import {
 } from '../pins/pinning.ts';
 import { describe, type MigrationFacts, type MigrationResult } from '../result.ts';
 import { TotalLimit } from '../total-limit.ts';
+import { namingMigration } from '../unknown-outcome.ts';
 import { checkTarget } from '../vm-schema.ts';
 import { DestinationSession } from './destination-session.ts';
-import { type AdmittedSource, SourceGate } from './source-gate.ts';
+import { type AdmittedSource, type Answer, SourceGate } from './source-gate.ts';
 import { Strangers } from './strangers.ts';
 
 /** Peers that are let in side by side until a source is among them. */
@@ -47,6 +49,9 @@ export class MigrationDestination extends Migration {
   readonly #host: string;
   readonly #strangers = new Strangers((message) => this.journal.notice('STRANGER', message));
   #listener: Listener | undefined;
+  /** For a source that has no id of its own. */
+  readonly #ownId = randomUUID() as string;
+  #migrationId: string | undefined;
   #closed = false;
   readonly #gate: SourceGate;
   #plan: DestinationPinPlan | undefined;
@@ -103,6 +108,11 @@ export class MigrationDestination extends Migration {
   /** Where it listens, with the real port. */
   get uri(): string {
     return formatRdmaUri({ host: this.#host, port: (this.#listener as Listener).port });
+  }
+
+  /** Which migration it is, once a source is served: see {@link MigrationFacts.migrationId}. */
+  get migrationId(): string | undefined {
+    return this.#migrationId;
   }
 
   /** Who came and spoke something else than RDMA migration, in a sentence. undefined: nobody. */
@@ -175,7 +185,7 @@ export class MigrationDestination extends Migration {
   }
 
   /** What is said to a peer, before it is let in. */
-  #answer(privateData: Uint8Array): { reply: Uint8Array; agreed: Agreed } {
+  #answer(privateData: Uint8Array): Answer {
     const { pinAll, pinAllLimit, offered } = this.#plan as DestinationPinPlan;
     const offer: DestinationOffer = {
       pinAll,
@@ -197,17 +207,19 @@ export class MigrationDestination extends Migration {
   }
 
   async #serve(
-    { connection, agreed, first, since }: AdmittedSource,
+    { connection, agreed, first, since, migrationId = this.#ownId }: AdmittedSource,
     plan: DestinationPinPlan,
     signal: AbortSignal,
   ): Promise<MigrationFacts> {
+    this.#migrationId = migrationId;
     this.journal.enter('negotiate');
-    this.journal.tell(connected(connection, agreed, this.journal.at(since)));
+    this.journal.tell(connected(connection, agreed, { since: this.journal.at(since), migrationId }));
     try {
       const session = new DestinationSession({
         connection,
         agreed,
         first,
+        migrationId,
         target: this.#target,
         journal: this.journal,
         limits: { timeoutMs: connectionOptions(this.#options).stallTimeoutMs, signal },
@@ -218,9 +230,11 @@ export class MigrationDestination extends Migration {
       });
       const summary = await session.run();
       await connection.disconnect(2_000);
-      return describe(connection, agreed, this.#provider, summary.layout.machine, summary);
+      const { machine } = summary.layout;
+      return describe(connection, agreed, this.#provider, machine, { ...summary, migrationId });
     } catch (error) {
-      const failure = inPhase(toMigrationError(error, this.journal.phase), this.journal.phase);
+      const known = inPhase(toMigrationError(error, this.journal.phase), this.journal.phase);
+      const failure = namingMigration(known, migrationId);
       // Told of a failure, the source would let its VM go on.
       await (failure.code === 'COMMIT_UNKNOWN' ? connection.close() : connection.fail(failure));
       throw failure;

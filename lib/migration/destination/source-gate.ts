@@ -15,10 +15,19 @@ const GIVE_WAY_MS = 3_000;
 export interface AdmittedSource {
   readonly connection: Connection;
   readonly agreed: Agreed;
+  /** The source's word for the migration; a version 1 source has none. */
+  readonly migrationId?: string;
   /** READY has been said for it. */
   readonly first: Received;
   /** When the connection was made, of `performance.now()`. */
   readonly since: number;
+}
+
+/** What is said to a peer. */
+export interface Answer {
+  readonly reply: Uint8Array;
+  readonly agreed: Agreed;
+  readonly migrationId?: string;
 }
 
 /** A peer that has been let in and has not spoken. */
@@ -32,7 +41,7 @@ interface Silent {
 
 interface GateSettings {
   /** @throws MigrationError when the peer is none that can be served */
-  readonly answer: (privateData: Uint8Array) => { reply: Uint8Array; agreed: Agreed };
+  readonly answer: (privateData: Uint8Array) => Answer;
   /** Peers that are let in at the same time, until one of them has spoken. */
   readonly atOnce: number;
   /** The longest wait for the first message of a peer that is connected, milliseconds. */
@@ -151,13 +160,19 @@ export class SourceGate {
     const signal = AbortSignal.any([this.#shut.signal, silence.signal]);
     let connection: Connection | undefined;
     try {
-      const { reply, agreed } = this.#settings.answer(incoming.privateData);
+      const { reply, agreed, migrationId } = this.#settings.answer(incoming.privateData);
       connection = await incoming.accept(reply, signal);
       const since = performance.now();
       connection.tellsReasons = agreed.reasons;
       const first = await this.#firstMessage(connection, agreed, silent, signal);
       throwIfAborted(this.#shut.signal, 'negotiate');
-      this.#admitted = { connection, agreed, first, since };
+      this.#admitted = {
+        connection,
+        agreed,
+        first,
+        since,
+        ...(migrationId !== undefined && { migrationId }),
+      };
       this.#admit?.(this.#admitted);
       this.shut(new MigrationError('REJECTED', 'listen', 'another source came first'));
     } catch (error) {

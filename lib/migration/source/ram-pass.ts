@@ -4,7 +4,7 @@
  */
 import { MigrationError } from '../../errors.ts';
 import type { NativeBitmap, NativeClassification } from '../../native/memory.ts';
-import type { MigrationHints, Temperature } from '../../ram/hints.ts';
+import type { HintBook, Temperature } from '../../ram/hint-book.ts';
 import { cut, runs, type Span, SpanJoiner, ZERO_STEP_BYTES } from '../../ram/spans.ts';
 import type { Connection } from '../../transport/connection.ts';
 import type { SourceTurns } from '../../transport/turns.ts';
@@ -43,7 +43,7 @@ export interface RamPassOptions {
   readonly blocks: readonly SourceBlock[];
   /** Outlives the pass; the session closes it. */
   readonly pins: SourcePins;
-  readonly hints?: MigrationHints;
+  readonly hints?: HintBook;
   readonly meter: SentMeter;
   readonly signal: AbortSignal;
   /** No pass comes behind it, and nobody writes RAM any more: it ends only when nothing is left to be sent. */

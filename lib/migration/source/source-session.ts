@@ -11,7 +11,7 @@ import {
 } from '../../protocol/control.ts';
 import { encodeEos, encodeFooter, encodeRamRound, encodeRamStart } from '../../protocol/stream-encode.ts';
 import { digestRam } from '../../ram/digest.ts';
-import type { MigrationHints } from '../../ram/hints.ts';
+import type { HintBook } from '../../ram/hint-book.ts';
 import { type SourceVm, sentOf } from '../../ram/vm.ts';
 import type { Connection } from '../../transport/connection.ts';
 import { SourceTurns, type TurnLimits } from '../../transport/turns.ts';
@@ -42,7 +42,7 @@ interface Context {
   readonly commitTimeoutMs: number;
   /** Of both ends; absent: none. */
   readonly pinBudget: bigint | undefined;
-  readonly hints: MigrationHints | undefined;
+  readonly hints: HintBook | undefined;
   /** Present: the guest runs. */
   readonly live?: { readonly guest: GuestControl; readonly controls: LiveControls };
 }

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { MigrationError, toMigrationError } from '../../errors.ts';
 import {
   type Agreed,
@@ -6,6 +7,8 @@ import {
   type SourceOffer,
 } from '../../protocol/capabilities.ts';
 import { parseRdmaUri } from '../../protocol/uri.ts';
+import type { HintBook } from '../../ram/hint-book.ts';
+import { bookOf } from '../../ram/hints.ts';
 import { type RamBlock, type SourceVm, sentOf } from '../../ram/vm.ts';
 import { connect } from '../../transport/connect.ts';
 import type { Connection } from '../../transport/connection.ts';
@@ -42,6 +45,7 @@ import {
 } from '../pins/pinning.ts';
 import { describe, type MigrationFacts, type MigrationResult } from '../result.ts';
 import { TotalLimit } from '../total-limit.ts';
+import { namingMigration } from '../unknown-outcome.ts';
 import { checkSourceVm } from '../vm-schema.ts';
 import { type SentSummary, SourceSession } from './source-session.ts';
 
@@ -53,6 +57,8 @@ import { type SentSummary, SourceSession } from './source-session.ts';
  * const result = await source.migrate({ signal });
  */
 export class MigrationSource extends Migration {
+  /** Which migration this is, a random UUID; a destination that is an rdma-migrate is told. See {@link MigrationFacts.migrationId}. */
+  readonly migrationId = randomUUID() as string;
   readonly #vm: SourceVm;
   readonly #uri: string;
   readonly #options: SourceOptions;
@@ -134,7 +140,8 @@ export class MigrationSource extends Migration {
       using limit = new TotalLimit(this.#options.totalTimeoutMs, () => this.journal.phase);
       return { facts: await this.#run(AbortSignal.any([signal, limit.signal])) };
     } catch (error) {
-      return failed(error, this.journal.phase);
+      const failure = toMigrationError(error, this.journal.phase);
+      return failed(namingMigration(failure, this.migrationId), failure.phase);
     }
   }
 
@@ -164,11 +171,12 @@ export class MigrationSource extends Migration {
     try {
       const since = this.journal.at();
       const agreed = this.#negotiate(connection, offer);
-      this.journal.tell(connected(connection, agreed, since));
+      this.journal.tell(connected(connection, agreed, { since, migrationId: this.migrationId }));
       connection.setMaxBandwidth(this.#maxBandwidth);
       const limits = { timeoutMs: options.stallTimeoutMs, signal };
       const summary = await this.#send(connection, agreed, plan, limits);
-      return describe(connection, agreed, provider, this.#vm.layout.machine, summary);
+      const { migrationId } = this;
+      return describe(connection, agreed, provider, this.#vm.layout.machine, { ...summary, migrationId });
     } catch (error) {
       const failure = toMigrationError(error, this.journal.phase);
       await connection.fail(failure);
@@ -192,7 +200,7 @@ export class MigrationSource extends Migration {
     const controls = { parameters: () => this.#live, stopNow: this.#stopNow.signal };
     const session = new SourceSession({
       vm: this.#vm,
-      hints: this.#options.hints,
+      hints: this.#hints,
       pinBudget: agreedBudget(plan.budget, agreed.pinBudget, this.#granule),
       connection,
       agreed,
@@ -236,6 +244,11 @@ export class MigrationSource extends Migration {
     );
   }
 
+  get #hints(): HintBook | undefined {
+    const { hints } = this.#options;
+    return hints && bookOf(hints);
+  }
+
   get #granule(): bigint {
     return pinGranule(this.#vm.blocks.map(({ mapping }) => mapping.pageSize));
   }
@@ -243,7 +256,7 @@ export class MigrationSource extends Migration {
   /** Before anything is sent: only a device pins. */
   #planPins(provider: ChosenProvider): PinPlan {
     const { blocks } = this.#vm;
-    this.#options.hints?.check(blocks, this.#options.verify ?? false);
+    this.#hints?.check(blocks, this.#options.verify ?? false);
     const copied = sentOf(this.#vm);
     const plan = planPins(pinPolicy(this.#options), {
       ramBytes: totalBytes(blocks.filter(({ name }) => !copied.has(name))),
@@ -261,6 +274,7 @@ export class MigrationSource extends Migration {
       commit: this.#options.commit !== 'off',
       sparse: true,
       alive: true,
+      migrationId: this.migrationId,
       ramBytes: totalBytes(this.#vm.blocks),
     };
   }
