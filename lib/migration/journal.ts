@@ -79,6 +79,12 @@ export class Journal {
     return this.#state.ended !== undefined;
   }
 
+  /** The pass that runs, and how much it had to move. */
+  get pass(): { readonly round: number; readonly pending: number | undefined } | undefined {
+    const { round } = this.#state;
+    return round?.open ? { round: round.round, pending: round.pending } : undefined;
+  }
+
   /** Starts the clock: times count from here on. */
   begin(): void {
     this.#origin ??= performance.now();

@@ -135,9 +135,10 @@ function round(state: MigrationState, event: RoundEvent & Timed): MigrationState
 
 function begins(
   state: MigrationState,
-  { round, pending, live, at }: Extract<RoundEvent, { state: 'begins' }> & Timed,
+  { round, pending: known, live, at }: Extract<RoundEvent, { state: 'begins' }> & Timed,
 ): MigrationState {
   const open = state.round;
+  const pending = known === undefined ? undefined : Math.min(known, state.total);
   // How much a pass is to move may be heard of when it is under way.
   if (open?.open && open.round === round) return { ...state, round: { ...open, pending } };
   return { ...state, round: { round, began: at, pending, live, before: state.moved, open: true } };

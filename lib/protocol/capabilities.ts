@@ -54,6 +54,8 @@ export interface Offer {
   readonly sparse?: boolean;
   /** The source says ALIVE when it has had nothing else to say for some seconds. Default false. */
   readonly alive?: boolean;
+  /** The source tells how far it is (progress.ts). Default false. */
+  readonly progress?: boolean;
   /** The most queue pairs of this migration. Default 1: nothing is said of them. */
   readonly channels?: number;
 }
@@ -81,6 +83,7 @@ export interface Agreed {
   /** An ERROR may say why (reason.ts). */
   readonly reasons: boolean;
   readonly alive: boolean;
+  readonly progress: boolean;
   /** The destination's budget, which the source keeps to. Absent: it has none, or the source knows nothing of budgets. */
   readonly pinBudget?: bigint;
   /** The peer sent our tail: it is one of ours, not QEMU. */
@@ -226,7 +229,7 @@ const bytesOf = (peer: Capabilities): bigint | undefined =>
   hasFlag(peer, FLAG.PIN_BUDGET) ? peer.extension?.bytes : undefined;
 
 function extensionOf(
-  uses: { commit: boolean; sparse?: boolean; alive?: boolean; reasons: boolean },
+  uses: { commit: boolean; sparse?: boolean; alive?: boolean; progress?: boolean; reasons: boolean },
   bytes: bigint | undefined,
   checked: boolean,
 ): Extension {
@@ -235,6 +238,7 @@ function extensionOf(
     uses.sparse ? FLAG.SPARSE : 0,
     uses.reasons ? FLAG.REASON : 0,
     uses.alive ? FLAG.ALIVE : 0,
+    uses.progress ? FLAG.PROGRESS : 0,
     bytes === undefined ? 0 : FLAG.PIN_BUDGET,
   ].reduce((all, flag) => all | flag, 0);
   return { version: EXTENSION_VERSION, flags, ...(bytes !== undefined && { bytes }), checked };
@@ -252,6 +256,7 @@ function agree(peer: Capabilities, offer: Offer, pinBudget: bigint | undefined):
     sparse: offer.sparse === true && hasFlag(peer, FLAG.SPARSE),
     reasons: hasFlag(peer, FLAG.REASON),
     alive: offer.alive === true && hasFlag(peer, FLAG.ALIVE),
+    progress: offer.progress === true && hasFlag(peer, FLAG.PROGRESS),
     ...(pinBudget === undefined ? {} : { pinBudget }),
     extended: peer.extension !== undefined,
     channels: 1,

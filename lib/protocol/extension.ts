@@ -47,6 +47,7 @@ export const FLAG = {
   MIGRATION_ID: 0x20,
   CHANNELS: 0x40,
   RAIL: 0x80,
+  PROGRESS: 0x100,
 } as const;
 
 /** Which queue pair of a migration a connection is. */

@@ -1,3 +1,4 @@
+import type { ProgressAccount } from '../../protocol/progress.ts';
 import type { Span } from '../../ram/spans.ts';
 import type { BytesEvent, PinEvent, ZeroEvent } from '../events.ts';
 import type { Gauge } from '../journal.ts';
@@ -16,7 +17,7 @@ export interface ArrivalsOptions {
  *
  * A source asks for keys in the order in which it goes over RAM. So in the pass over all RAM what lies between two registrations holds
  * nothing but zeros, if the source is one that passes over them; and where WRITEs are not seen, those of a registration have come when the
- * source asks for the next one, or ends its pass.
+ * source asks for the next one, or ends its pass. A source that says PROGRESS knows better, and only it knows what is in a registered span.
  */
 export class Arrivals implements Gauge {
   readonly #options: ArrivalsOptions;
@@ -32,6 +33,8 @@ export class Arrivals implements Gauge {
   #registered = 0n;
   #implied = 0n;
   #firstPass = true;
+  /** The source's own word, the last one. */
+  #account: ProgressAccount | undefined;
 
   constructor(options: ArrivalsOptions) {
     this.#options = options;
@@ -55,7 +58,7 @@ export class Arrivals implements Gauge {
 
   /** One request for keys. */
   registered(spans: readonly { readonly index: number; readonly span: Span }[]): void {
-    this.#implied = this.#registered;
+    if (!this.#account) this.#implied = this.#registered;
     for (const { index, span } of spans) {
       this.#registered += span.length;
       this.#goTo((this.#begins[index] ?? 0n) + span.offset, span.length);
@@ -67,33 +70,45 @@ export class Arrivals implements Gauge {
     this.#told += length;
   }
 
+  /** The source has told how far it is. Only what is shown hangs on it, so it is not held against what has come. */
+  told(account: ProgressAccount): void {
+    this.#account = account;
+    const passed = BigInt(account.zero) - this.#told;
+    if (this.#options.sparse && passed > this.#passed) this.#passed = passed;
+    if (BigInt(account.content) > this.#implied) this.#implied = BigInt(account.content);
+  }
+
   /** Everything of this pass has come. */
   passEnds(): void {
-    this.#implied = this.#registered;
+    if (!this.#account) this.#implied = this.#registered;
+    this.#account = undefined;
     if (this.#firstPass && this.#options.sparse) this.#passed = this.#restOfAll();
     this.#firstPass = false;
   }
 
   read(): readonly (BytesEvent | ZeroEvent | PinEvent)[] {
     const { placed, pins } = this.#options;
+    // What was registered in an earlier pass tells nothing of a later one.
+    const registered = this.#firstPass ? Number(this.#registered) : 0;
+    const { foundContent = registered, foundZero } = this.#account ?? {};
     const content = Number(placed?.() ?? 0n);
     const zeros = Number(this.#told + this.#passed);
     const { bytes = 0n, peak = 0n } = pins() ?? {};
     return [
-      { type: 'zero', bytes: zeros, skipped: Number(this.#passed), found: zeros },
+      { type: 'zero', bytes: zeros, skipped: Number(this.#passed), found: foundZero ?? zeros },
       {
         type: 'bytes',
         content,
         implied: placed ? content : Number(this.#implied),
         control: this.#control,
-        found: Math.max(content, Number(this.#registered)),
+        found: Math.max(content, foundContent),
       },
       { type: 'pin', registered: Number(bytes), peak: Number(peak) },
     ];
   }
 
   #goTo(offset: bigint, length: bigint): void {
-    if (!this.#firstPass || !this.#options.sparse) return;
+    if (!this.#firstPass || !this.#options.sparse || this.#account) return;
     if (offset >= this.#frontier) {
       this.#passed += offset - this.#frontier;
       this.#frontier = offset + length;

@@ -7,6 +7,7 @@ import type {
   DestinationBlock,
   RegisterCommand,
 } from '../../protocol/control.ts';
+import type { ProgressAccount } from '../../protocol/progress.ts';
 import { type StreamEvent, StreamParser } from '../../protocol/stream.ts';
 import { DeviceStateCheck } from '../../protocol/tail.ts';
 import { type Coverage, WHOLE } from '../../ram/coverage.ts';
@@ -171,7 +172,10 @@ export class DestinationSession {
         this.#passEnds();
         return this.#parse();
       case 'wait-on':
-        return this.#requireAlive();
+        return this.#require('ALIVE', this.#context.agreed.alive);
+      case 'note-progress':
+        this.#require('PROGRESS', this.#context.agreed.progress);
+        return this.#noteProgress(action.account);
       case 'append-device-state':
         return this.#appendDeviceState(action.bytes);
       case 'announce-blocks':
@@ -185,10 +189,19 @@ export class DestinationSession {
     }
   }
 
-  #requireAlive(): void {
-    if (this.#context.agreed.alive) return;
-    const message = 'the source sent ALIVE, which has not been agreed on';
-    throw new MigrationError('PROTOCOL_ERROR', 'ram', message, { details: { received: 'ALIVE' } });
+  #require(received: 'ALIVE' | 'PROGRESS', agreed: boolean): void {
+    if (agreed) return;
+    const message = `the source sent ${received}, which has not been agreed on`;
+    throw new MigrationError('PROTOCOL_ERROR', 'ram', message, { details: { received } });
+  }
+
+  #noteProgress(account: ProgressAccount): void {
+    this.#arrivals.told(account);
+    const { journal } = this.#context;
+    const { round, pending } = account;
+    // Nobody knew before how much a later pass has to move.
+    const isNews = journal.pass?.round === round && journal.pass.pending !== pending;
+    if (isNews) journal.tell({ type: 'round', state: 'begins', round, pending, live: false });
   }
 
   /** Takes the stream as far as it goes: to a hook, to the device state, or to where bytes are missing. */

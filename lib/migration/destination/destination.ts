@@ -192,6 +192,7 @@ export class MigrationDestination extends Migration {
       commit: this.#options.commit !== 'off',
       sparse: this.#target.ramIsFresh === true,
       alive: true,
+      progress: true,
       ...(pinAllLimit !== undefined && { pinAllLimit }),
       ...(offered !== undefined && { pinBudget: offered }),
     };

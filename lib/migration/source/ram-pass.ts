@@ -120,7 +120,7 @@ class RamPass {
     let told = false;
     for (const block of hints ? blocks : []) {
       for (const span of hints?.takeFreed(block.block.name) ?? []) {
-        this.#options.meter.found(0n, span.length);
+        this.#look(block, 0n, span.length);
         told = (await this.#zero(block, span)) || told;
       }
     }
@@ -136,7 +136,7 @@ class RamPass {
       ahead = next && this.#classify(block, next);
       throwIfAborted(this.#options.signal, 'ram');
       const pageSize = BigInt(block.block.mapping.pageSize);
-      this.#options.meter.found(classified.dataPages * pageSize, classified.zeroPages * pageSize);
+      this.#look(block, classified.dataPages * pageSize, classified.zeroPages * pageSize);
       await this.#sendData(block, classified);
       // Zero ranges go while the writer is busy with the data.
       for (const run of runs(classified.zeroRuns)) {
@@ -200,10 +200,17 @@ class RamPass {
 
   /** True: the destination was told. It has the zeros of fresh RAM without a word. */
   async #zero(block: SourceBlock, span: Span): Promise<boolean> {
-    if (!block.fresh) await this.#sendZero(block, span);
     this.#zeroBytes += span.length;
-    this.#options.meter.zeros(span.length, block.fresh);
-    return !block.fresh;
+    if (block.fresh) return false;
+    await this.#sendZero(block, span);
+    this.#options.meter.zeros(span.length, false);
+    return true;
+  }
+
+  /** RAM has been looked at. Zeros that need no word are dealt with by that. */
+  #look({ fresh }: SourceBlock, content: bigint, zero: bigint): void {
+    this.#options.meter.found(content, zero);
+    if (fresh) this.#options.meter.zeros(zero, true);
   }
 
   async #sendZero(block: SourceBlock, span: Span): Promise<void> {

@@ -1,3 +1,4 @@
+import type { ProgressAccount } from '../../protocol/progress.ts';
 import type { BytesEvent, PinEvent, ZeroEvent } from '../events.ts';
 import type { Gauge } from '../journal.ts';
 import type { SourcePins } from '../pins/source-pins.ts';
@@ -36,6 +37,16 @@ export class SentMeter implements Gauge {
   zeros(bytes: bigint, skipped: boolean): void {
     this.#zero += bytes;
     if (skipped) this.#skipped += bytes;
+  }
+
+  /** What the destination is told. */
+  get account(): Omit<ProgressAccount, 'round' | 'pending'> {
+    return {
+      content: Number(this.#content()),
+      zero: Number(this.#zero),
+      foundContent: Number(this.#foundContent),
+      foundZero: Number(this.#foundZero),
+    };
   }
 
   read(): readonly (BytesEvent | ZeroEvent | PinEvent)[] {

@@ -6,6 +6,7 @@ import { SentDigest } from '../../protocol/commit.ts';
 import {
   CONTROL_HEADER_BYTES,
   CONTROL_MAX_BYTES,
+  type ControlMessage,
   type DestinationBlock,
   QEMU_FILE_BYTES,
 } from '../../protocol/control.ts';
@@ -92,7 +93,10 @@ export class SourceSession {
   /** @throws MigrationError; COMMIT_UNKNOWN when the destination may have the VM and could not say so */
   async run(): Promise<SentSummary> {
     const { journal, agreed, limits } = this.#context;
-    using _ = agreed.alive ? new Heartbeat(this.#turns, limits.timeoutMs) : undefined;
+    using _ = new Heartbeat(this.#turns, {
+      aliveWithinMs: agreed.alive ? limits.timeoutMs : undefined,
+      progress: agreed.progress ? () => this.#progress() : undefined,
+    });
     await this.#setup();
     await this.#checkDeviceState();
     this.#enter('ram');
@@ -107,6 +111,15 @@ export class SourceSession {
     // A version 1 destination's only word.
     if (!agreed.commit) journal.tell({ type: 'downtime', ended: 'commit' });
     return { deviceStateBytes, committed: agreed.commit, ...this.#pinFacts() };
+  }
+
+  /** Not to keep a guest waiting that stands still. */
+  #progress(): ControlMessage | undefined {
+    const { journal, live } = this.#context;
+    const pass = live?.guest.isPaused ? undefined : journal.pass;
+    if (pass?.pending === undefined) return undefined;
+    const { round, pending } = pass;
+    return { type: 'PROGRESS', round, pending, ...this.#meter.account };
   }
 
   /** Before RAM moves. A running guest's is known when it stands still, and a QEMU needs no proof. */

@@ -274,6 +274,7 @@ export class MigrationSource extends Migration {
       commit: this.#options.commit !== 'off',
       sparse: true,
       alive: true,
+      progress: true,
       migrationId: this.migrationId,
       ramBytes: totalBytes(this.#vm.blocks),
     };
