@@ -34,11 +34,12 @@ const WARNINGS: ReadonlySet<NoticeCode> = new Set([
  * `error`: the migration has failed. `warn`: notices that ask for attention. `info`: who the peer is, how much is to be moved, all other notices,
  * a cancel, the result. `debug`: phases, rounds, what is done to the guest. Samples of counters are not logged.
  */
-export function log(logger: MigrationLogger, role: MigrationRole, event: MigrationEvent): void {
+export function log(logger: MigrationLogger, role: MigrationRole, event: MigrationEvent): unknown {
   const line = lineOf(event);
-  if (line === undefined) return;
+  if (line === undefined) return undefined;
   const { level, text, fields = event } = line;
-  logger[level]({ role, ...fields }, text);
+  // One that is asynchronous may fail later.
+  return logger[level]({ role, ...fields }, text);
 }
 
 interface Line {

@@ -28,6 +28,7 @@ export class Arrivals implements Gauge {
   #told = 0n;
   /** Zeros that nothing was said of. */
   #passed = 0n;
+  #mostZeros = 0n;
   /** As far as the first pass has come, and what has been registered in all. */
   #frontier = 0n;
   #registered = 0n;
@@ -92,10 +93,10 @@ export class Arrivals implements Gauge {
     const registered = this.#firstPass ? Number(this.#registered) : 0;
     const { foundContent = registered, foundZero } = this.#account ?? {};
     const content = Number(placed?.() ?? 0n);
-    const zeros = Number(this.#told + this.#passed);
+    const zeros = Number(this.#zeros());
     const { bytes = 0n, peak = 0n } = pins() ?? {};
     return [
-      { type: 'zero', bytes: zeros, skipped: Number(this.#passed), found: foundZero ?? zeros },
+      { type: 'zero', bytes: zeros, skipped: zeros - Number(this.#told), found: foundZero ?? zeros },
       {
         type: 'bytes',
         content,
@@ -105,6 +106,13 @@ export class Arrivals implements Gauge {
       },
       { type: 'pin', registered: Number(bytes), peak: Number(peak) },
     ];
+  }
+
+  /** What was thought to be zero and is not comes as content later: until then nothing goes back. */
+  #zeros(): bigint {
+    const now = this.#told + this.#passed;
+    if (now > this.#mostZeros) this.#mostZeros = now;
+    return this.#mostZeros;
   }
 
   #goTo(offset: bigint, length: bigint): void {

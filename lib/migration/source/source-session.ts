@@ -20,6 +20,7 @@ import { throwIfAborted, unlessAborted } from '../../transport/wait.ts';
 import { checkDeviceState, deviceStateOf } from '../device-state.ts';
 import { Heartbeat } from '../heartbeat.ts';
 import type { Journal } from '../journal.ts';
+import type { DowntimePart } from '../live/downtime.ts';
 import type { GuestControl } from '../live/guest-control.ts';
 import { type LiveControls, preCopy, type RamRound } from '../live/pre-copy.ts';
 import { PinWindow, pinGranule, spanBytesFor } from '../pins/pin-window.ts';
@@ -92,7 +93,7 @@ export class SourceSession {
 
   /** @throws MigrationError; COMMIT_UNKNOWN when the destination may have the VM and could not say so */
   async run(): Promise<SentSummary> {
-    const { journal, agreed, limits } = this.#context;
+    const { agreed, limits } = this.#context;
     using _ = new Heartbeat(this.#turns, {
       aliveWithinMs: agreed.alive ? limits.timeoutMs : undefined,
       progress: agreed.progress ? () => this.#progress() : undefined,
@@ -105,11 +106,11 @@ export class SourceSession {
     const deviceStateBytes = await this.#sendDeviceState();
     if (agreed.commit) {
       await this.#commit(sent);
-      journal.tell({ type: 'downtime', ended: 'commit' });
+      this.#stoodStill('commit');
     }
     await this.#disconnect();
     // A version 1 destination's only word.
-    if (!agreed.commit) journal.tell({ type: 'downtime', ended: 'commit' });
+    if (!agreed.commit) this.#stoodStill('commit');
     return { deviceStateBytes, committed: agreed.commit, ...this.#pinFacts() };
   }
 
@@ -120,6 +121,12 @@ export class SourceSession {
     if (pass?.pending === undefined) return undefined;
     const { round, pending } = pass;
     return { type: 'PROGRESS', round, pending, ...this.#meter.account };
+  }
+
+  /** For what the guest has waited, if there is one that ran. */
+  #stoodStill(ended: DowntimePart): void {
+    const { journal, live } = this.#context;
+    if (live) journal.tell({ type: 'downtime', ended });
   }
 
   /** Before RAM moves. A running guest's is known when it stands still, and a QEMU needs no proof. */
@@ -275,7 +282,7 @@ export class SourceSession {
       }
     }
     await this.#sendLast(waiting);
-    this.#context.journal.tell({ type: 'downtime', ended: 'device-state' });
+    this.#stoodStill('device-state');
     return total;
   }
 
