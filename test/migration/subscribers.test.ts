@@ -1,16 +1,19 @@
 /** Whoever watches a migration hears all of it, and changes nothing. */
 import { channel, subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
 import { describe, expect, it } from 'vitest';
 import {
   MigrationDestination,
   type MigrationEvent,
+  type MigrationEventType,
   type MigrationLogger,
   MigrationSource,
   type NoticeEvent,
 } from '../../lib/index.ts';
 import type { MigrationMessage } from '../../lib/migration/diagnostics.ts';
+import { NOTICE_CODES } from '../../lib/migration/events.ts';
 import { codes, migrate } from '../support/endings.ts';
 import { failure } from '../support/live-attempt.ts';
 import { MemoryTarget, MemoryVm } from '../support/memory-vm.ts';
@@ -167,6 +170,14 @@ describe('a logger', () => {
     const listening = MigrationDestination.listen('rdma:127.0.0.1:0', target, { logger });
     await expect(listening).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
   });
+});
+
+it('every notice and every type of event is in the documentation', async () => {
+  const text = await readFile(new URL('../../docs/events.md', import.meta.url), 'utf8');
+  for (const code of NOTICE_CODES) expect(text).toContain(`| \`${code}\` |`);
+  const types = [...text.matchAll(/^\| `([a-z]+)` \| /gm)].map(([, type]) => type);
+  const known = ['phase', 'link', 'round', 'bytes', 'zero', 'pin', 'downtime', 'throttle', 'notice', 'end'];
+  expect(types).toEqual(expect.arrayContaining(known satisfies MigrationEventType[]));
 });
 
 describe('diagnostics channels', () => {
