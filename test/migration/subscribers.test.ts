@@ -176,8 +176,11 @@ it('every notice and every type of event is in the documentation', async () => {
   const text = await readFile(new URL('../../docs/events.md', import.meta.url), 'utf8');
   for (const code of NOTICE_CODES) expect(text).toContain(`| \`${code}\` |`);
   const types = [...text.matchAll(/^\| `([a-z]+)` \| /gm)].map(([, type]) => type);
-  const known = ['phase', 'link', 'round', 'bytes', 'zero', 'pin', 'downtime', 'throttle', 'notice', 'end'];
-  expect(types).toEqual(expect.arrayContaining(known satisfies MigrationEventType[]));
+  const known: MigrationEventType[] = [
+    ...(['phase', 'link', 'round', 'bytes', 'zero', 'pin'] as const),
+    ...(['downtime', 'throttle', 'notice', 'end'] as const),
+  ];
+  expect(types).toEqual(expect.arrayContaining(known));
 });
 
 describe('diagnostics channels', () => {
