@@ -8,7 +8,7 @@ const PURE = [
   'test/cli/{arguments,doctor,doctor-trackers,exit-codes,program,reporter}.test.ts',
   'test/image/{manifest,reader,to-qemu,writer}.test.ts',
   'test/memory/{classify,mapping,page-stream}.test.ts',
-  'test/migration/{bounds,convergence,destination-machine,guest-control,pinning,pre-copy,source-pins}.test.ts',
+  'test/migration/{arrivals,bounds,convergence,destination-machine,event-queue,guest-control,pinning,pre-copy,reducer,source-pins}.test.ts',
   'test/ram/{hints,pin-window,range-set,spans}.test.ts',
 ];
 /** Tests with a guest that runs while it moves, that capture packets, or count what a process holds: they run alone. */

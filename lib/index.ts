@@ -1,11 +1,35 @@
 /** rdma-migrate: moves a virtual machine's RAM and device state to another host over RDMA. See README.md and docs/. */
-export { type Check, type CheckStatus, type DoctorReport, runDoctor } from './doctor/index.ts';
+export {
+  type Check,
+  type CheckDetail,
+  type CheckStatus,
+  type DoctorOptions,
+  type DoctorReport,
+  runDoctor,
+} from './doctor/index.ts';
 export { ERROR_CODES, type ErrorCode, type ErrorDetails, MigrationError, type Phase } from './errors.ts';
 export * from './image/index.ts';
 export { MigrationDestination } from './migration/destination/destination.ts';
+export type {
+  BytesEvent,
+  DowntimeEvent,
+  EndEvent,
+  LinkEvent,
+  MigrationEvent,
+  MigrationEventType,
+  NoticeCode,
+  NoticeDetails,
+  NoticeEvent,
+  PhaseEvent,
+  PinEvent,
+  RoundEvent,
+  ThrottleEvent,
+  ZeroEvent,
+} from './migration/events.ts';
 export type { Verdict } from './migration/live/convergence.ts';
 export type { DowntimePart, DowntimeParts } from './migration/live/downtime.ts';
-export type { MigrationEvents } from './migration/migration.ts';
+export type { MigrationLogger, MigrationRole } from './migration/logger.ts';
+export type { Migration, MigrationEvents } from './migration/migration.ts';
 export type {
   DestinationOptions,
   LiveOptions,
@@ -13,21 +37,31 @@ export type {
   SourceOptions,
 } from './migration/options.ts';
 export type { PinOptions } from './migration/pins/pinning.ts';
-export type { MigrationFacts, MigrationResult } from './migration/result.ts';
-export { MigrationSource } from './migration/source/source.ts';
 export type {
   LiveStatistics,
   MigrationProgress,
   MigrationStatus,
   RamStatistics,
   RoundReport,
-} from './migration/statistics.ts';
+} from './migration/progress.ts';
+export type { MigrationFacts, MigrationResult } from './migration/result.ts';
+export { MigrationSource } from './migration/source/source.ts';
+export { type DeviceState, openDeviceState, sealDeviceState, streamHeader } from './protocol/framing.ts';
+export type { DeviceName } from './protocol/section-scan.ts';
+export type { DeviceStateResult, VmDescription } from './protocol/tail.ts';
 export { formatRdmaUri, parseRdmaUri, type RdmaAddress } from './protocol/uri.ts';
-export { QmpClient, type QmpEvent, type QmpGreeting } from './qmp/client.ts';
-export type { Coverage } from './ram/coverage.ts';
+export {
+  QmpClient,
+  type QmpConnectOptions,
+  type QmpEvent,
+  type QmpGreeting,
+  type WaitOptions,
+} from './qmp/client.ts';
+export type { Coverage, GapCause } from './ram/coverage.ts';
 export { type HintKind, MigrationHints } from './ram/hints.ts';
 export { type Mapping, mapCaller, mapFile, mapMemfd } from './ram/mapping.ts';
-export type { DirtyTracker, TrackerKind } from './ram/tracker.ts';
+export type { Span } from './ram/spans.ts';
+export type { DirtyTracker, PageBitmap, PageDigests, TrackerKind } from './ram/tracker.ts';
 export * from './ram/trackers/index.ts';
 export type {
   Arrival,

@@ -1,24 +1,19 @@
 /** A VM of one block in memory, at either end: what the benchmark moves. */
 import { randomFillSync } from 'node:crypto';
 import { open, rm } from 'node:fs/promises';
-import { type DestinationTarget, type Mapping, mapFile, mapMemfd, type SourceVm } from 'rdma-migrate';
+import {
+  type DestinationTarget,
+  type Mapping,
+  mapFile,
+  mapMemfd,
+  type SourceVm,
+  sealDeviceState,
+  streamHeader,
+} from 'rdma-migrate';
 
 const BLOCK = 'pc.ram';
 const RAM_SECTION = { sectionId: 2, instanceId: 0 };
 const PIECE = 8 << 20;
-
-/** Stream magic, version 3, CONFIGURATION with the machine `bench`. */
-const BEFORE = Buffer.concat([
-  Buffer.from('QEVM'),
-  Buffer.from([0, 0, 0, 3, 7, 0, 0, 0, 5]),
-  Buffer.from('bench'),
-]);
-
-/** EOF, and QEMU's description of a VM without devices. */
-function deviceState(): Buffer {
-  const description = Buffer.from('{"page_size":4096,"devices":[]}');
-  return Buffer.concat([Buffer.from([0, 6, 0, 0, 0, description.length]), description]);
-}
 
 let made = 0;
 
@@ -36,9 +31,9 @@ export async function sourceVm(
     layout: { machine: 'bench', pageSize: 4096, blocks: [block] },
     blocks: [{ ...block, mapping }],
     ramSection: RAM_SECTION,
-    before: BEFORE,
+    before: streamHeader({ machine: 'bench' }),
     async *after() {
-      yield deviceState();
+      yield sealDeviceState();
     },
     [Symbol.asyncDispose]: () => mapping.close(),
   };

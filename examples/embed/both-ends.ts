@@ -16,6 +16,8 @@ import {
   type RamBlock,
   type ReceivedVm,
   type SourceVm,
+  sealDeviceState,
+  streamHeader,
 } from 'rdma-migrate';
 
 const MIB = 1n << 20n;
@@ -53,19 +55,13 @@ class ExampleVm implements SourceVm, AsyncDisposable {
     return new ExampleVm(mappings);
   }
 
-  /** What comes before RAM in QEMU's stream: "QEVM", version 3, and the section CONFIGURATION with the machine's name. */
-  get before(): Uint8Array {
-    const machine = Buffer.from(this.layout.machine);
-    return Buffer.concat([Buffer.from('QEVM'), u32(3), Buffer.of(0x07), u32(machine.length), machine]);
-  }
+  /** What comes before RAM in QEMU's stream: it names the machine. */
+  readonly before = streamHeader(this.layout);
 
-  /**
-   * What comes after RAM. It is opaque on its way, but it ends as QEMU ends it, which is how a destination knows that it is whole: the byte 0
-   * (EOF), then the section VMDESCRIPTION with JSON. A VMM's own device state is a section before that.
-   */
+  /** What comes after RAM: the state of the VMM's devices, opaque on its way, with an end by which a destination knows that it is whole. */
   async *after(): AsyncGenerator<Uint8Array> {
-    const description = Buffer.from(JSON.stringify({ page_size: PAGE, devices: [] }));
-    yield Buffer.concat([Buffer.of(0x00, 0x06), u32(description.length), description]);
+    const devices = [{ name: 'cpu', state: Buffer.from('registers of the only CPU') }];
+    yield sealDeviceState({ pageSize: PAGE, devices });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -165,12 +161,6 @@ async function writeAt(memory: FileHandle, address: bigint, bytes: Buffer): Prom
   const { bytesWritten } = await memory.write(bytes, 0, bytes.length, Number(address));
   if (bytesWritten !== bytes.length)
     throw new Error(`only ${bytesWritten} bytes could be written at ${address}`);
-}
-
-function u32(value: number): Buffer {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32BE(value);
-  return bytes;
 }
 
 const interrupt = new AbortController();

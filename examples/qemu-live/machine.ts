@@ -1,12 +1,10 @@
-/** What a running QEMU says about its machine over QMP, and the beginning of the migration stream that follows from it. */
+/** What a running QEMU tells of its machine over QMP. */
 import { MigrationError, type QmpClient, type RamBlockLayout, type VmLayout } from 'rdma-migrate';
 import { z } from 'zod';
 
 /** That of x86 machines; QEMU gives it only in the stream, and only for targets that can have others. */
 const PAGE_SIZE = 4096;
 const MACHINE_SUFFIX = '-machine';
-const STREAM_VERSION = 3;
-const SECTION_CONFIGURATION = 0x07;
 
 const name = z.string().min(1).max(255);
 
@@ -44,16 +42,6 @@ function parseRow(row: string): RamBlockLayout {
 function notUnderstood(text: string): MigrationError {
   const message = `cannot parse QEMU's list of RAM blocks: ${JSON.stringify(text)}`;
   return new MigrationError('GUEST_ERROR', 'configure', message);
-}
-
-/** Magic, version and CONFIGURATION: the stream before the ram section, as QEMU writes it for this machine. */
-export function streamBeginning(machine: string): Uint8Array {
-  const bytes = Buffer.from(machine, 'latin1');
-  const head = Buffer.from('QEVM\0\0\0\0\0\0\0\0\0', 'latin1');
-  head.writeUInt32BE(STREAM_VERSION, 4);
-  head.writeUInt8(SECTION_CONFIGURATION, 8);
-  head.writeUInt32BE(bytes.length, 9);
-  return Buffer.concat([head, bytes]);
 }
 
 /** Why a VM with one layout is not the VM with the other, or undefined. */

@@ -12,9 +12,10 @@ import {
   type ReceivedVm,
   readQemuStream,
   type SourceVm,
+  streamHeader,
   type VmLayout,
 } from 'rdma-migrate';
-import { describeMachine, difference, streamBeginning } from './machine.ts';
+import { describeMachine, difference } from './machine.ts';
 import {
   DEVICE_STATE_ONLY,
   isOver,
@@ -69,7 +70,7 @@ export class OutgoingVm implements SourceVm, AsyncDisposable {
     this.#duty = new DutyCycle(options.qmp);
     this.layout = machine;
     this.blocks = memory.blocks;
-    this.before = streamBeginning(machine.machine);
+    this.before = streamHeader(machine);
     this.guest = {
       tracker: memory.tracker,
       settling: memory.blocks.filter(({ name }) => !this.#isShared(name)).map(({ name }) => name),

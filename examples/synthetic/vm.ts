@@ -3,6 +3,7 @@
  * QEMU. `fromQemu(syntheticStream(blocks), path)` makes an image of it.
  */
 import { randomFillSync } from 'node:crypto';
+import { sealDeviceState, streamHeader } from 'rdma-migrate';
 
 const PAGE = 4096;
 const BATCH_PAGES = 1024;
@@ -31,18 +32,13 @@ export async function* syntheticStream(blocks: readonly SyntheticBlock[]): Async
   yield header(blocks);
   yield Buffer.concat([Buffer.from([0x03]), u32(SECTION_ID)]);
   for (const block of blocks) yield* pages(block);
-  yield Buffer.concat([u64(FLAG.eos), footer(), deviceState()]);
+  yield Buffer.concat([u64(FLAG.eos), footer(), sealDeviceState({ pageSize: PAGE })]);
 }
 
 function header(blocks: readonly SyntheticBlock[]): Buffer {
   const total = blocks.reduce((sum, { length }) => sum + length, 0n);
-  const machine = Buffer.from('synthetic');
   return Buffer.concat([
-    Buffer.from('QEVM'),
-    u32(3),
-    Buffer.from([0x07]),
-    u32(machine.length),
-    machine,
+    streamHeader({ machine: 'synthetic', pageSize: PAGE }),
     Buffer.from([0x01]),
     u32(SECTION_ID),
     counted('ram'),
@@ -106,12 +102,6 @@ function mixedKinds(): (page: number) => PageKind {
     }
     return kind;
   };
-}
-
-/** No devices: the end of the stream, and QEMU's description of it. */
-function deviceState(): Buffer {
-  const description = Buffer.from(JSON.stringify({ page_size: PAGE, devices: [] }));
-  return Buffer.concat([Buffer.from([0x00, 0x06]), u32(description.length), description]);
 }
 
 function footer(): Buffer {

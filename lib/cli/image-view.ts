@@ -49,6 +49,7 @@ export function inspectionLines(image: ImageInspection): readonly string[] {
     `machine       ${image.machine}, pages of ${image.pageSize} bytes`,
     `made          ${image.created} by ${image.tool}`,
     `origin        ${provenance.origin}${from}${by}, completeness: ${provenance.completeness}${coverage}`,
+    ...(provenance.migrationId === undefined ? [] : [`migration     ${provenance.migrationId}`]),
     `RAM           ${formatBytes(image.ramBytes)}, ${formatBytes(image.allocatedBytes)} on disk`,
     ...image.blocks.map(blockLine),
     `device state  ${formatBytes(image.deviceStateBytes)}, ${devices === undefined ? 'without a description' : `${devices.length} devices`}`,

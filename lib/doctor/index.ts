@@ -9,7 +9,7 @@ import { checkAvailableMemory, checkHugePages, checkLockedMemory, checkShmemHuge
 import { checkCrc, checkKernel, checkNode } from './platform.ts';
 import { checkAddon, checkIwarp, checkVerbs } from './providers.ts';
 import { checkQemu } from './qemu.ts';
-import { type System, thisSystem } from './system.ts';
+import { thisSystem } from './system.ts';
 import { checkTrackers } from './trackers.ts';
 
 export type { Check, CheckDetail, CheckStatus } from './check.ts';
@@ -26,10 +26,6 @@ export interface DoctorReport {
 
 export interface DoctorOptions {
   readonly signal?: AbortSignal;
-  /** Default: this machine. */
-  readonly system?: System;
-  /** Default: the addon's, if it loads. */
-  readonly devices?: NativeDevices;
 }
 
 /**
@@ -38,13 +34,9 @@ export interface DoctorOptions {
  * Works without the addon. Whatever is wrong is in the report.
  * @throws MigrationError CANCELLED
  */
-export async function runDoctor({
-  signal,
-  system = thisSystem(),
-  devices,
-}: DoctorOptions = {}): Promise<DoctorReport> {
-  const { native, failure } = await loadAddon();
-  const found = devices ?? native;
+export async function runDoctor({ signal }: DoctorOptions = {}): Promise<DoctorReport> {
+  const system = thisSystem();
+  const { native: found, failure } = await loadAddon();
   const addon = checkAddon(failure);
   const verbs = checkVerbs(found);
   const qemu = await checkQemu(system, signal).catch((error: unknown) => throwCancelled(signal, error));

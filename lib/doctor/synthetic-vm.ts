@@ -1,7 +1,8 @@
 /** A small VM in memory that never runs: a source to send it, a target to receive it, and a comparison of the two. */
 import { randomFillSync } from 'node:crypto';
 import type { NativeMapping, NativeMemory } from '../native/memory.ts';
-import { RAM_FLAG, SECTION, STREAM_MAGIC, STREAM_VERSION } from '../protocol/stream-format.ts';
+import { sealDeviceState, streamHeader } from '../protocol/framing.ts';
+import { RAM_FLAG } from '../protocol/stream-format.ts';
 import { Writer } from '../protocol/writer.ts';
 import type { DestinationTarget, RamBlock, ReceivedVm, SourceVm } from '../ram/vm.ts';
 
@@ -23,20 +24,13 @@ export async function makeSyntheticVm(native: NativeMemory, bytes: bigint): Prom
     await mapping.close();
     throw error;
   }
-  const deviceState = makeDeviceState();
   return {
     layout: { machine: MACHINE, pageSize: PAGE_SIZE, blocks: [{ name: BLOCK_NAME, length: bytes }] },
     blocks: [{ name: BLOCK_NAME, length: bytes, mapping }],
     ramSection: { sectionId: 2, instanceId: 0 },
-    before: new Writer()
-      .u32(STREAM_MAGIC)
-      .u32(STREAM_VERSION)
-      .u8(SECTION.CONFIGURATION)
-      .u32(MACHINE.length)
-      .bytes(text(MACHINE))
-      .finish(),
+    before: streamHeader({ machine: MACHINE, pageSize: PAGE_SIZE }),
     async *after() {
-      yield deviceState;
+      yield sealDeviceState({ pageSize: PAGE_SIZE });
     },
   };
 }
@@ -65,17 +59,6 @@ function pageRecords(content: Buffer, start: bigint): Uint8Array {
     writer.bytes(content.subarray(offset, offset + PAGE_SIZE));
   }
   return writer.finish();
-}
-
-/** EOF and the description of a VM without devices, as QEMU ends a stream. */
-function makeDeviceState(): Uint8Array {
-  const description = text(JSON.stringify({ page_size: PAGE_SIZE, devices: [] }));
-  return new Writer()
-    .u8(SECTION.EOF)
-    .u8(SECTION.VMDESCRIPTION)
-    .u32(description.length)
-    .bytes(description)
-    .finish();
 }
 
 /** Receives a VM into memory. Its owner closes it. */

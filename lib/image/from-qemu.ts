@@ -1,4 +1,3 @@
-import type { NativeMemory } from '../native/memory.ts';
 import { imageError, throwIfAborted } from './errors.ts';
 import type { LibvirtSave } from './libvirt-save.ts';
 import { loadNative } from './load-native.ts';
@@ -23,8 +22,6 @@ export interface FromQemuOptions {
   readonly acceptUnproven?: boolean;
   /** Records a digest of each RAM block. Default false. */
   readonly digests?: boolean;
-  /** The addon, or a substitute. */
-  readonly native?: NativeMemory;
 }
 
 export interface FromQemuResult extends QemuStreamFacts {
@@ -54,8 +51,7 @@ export async function fromQemu(
   const source = new StreamInput(input, options.signal, action);
   try {
     throwIfAborted(options.signal, action);
-    const native = options.native ?? (await loadNative());
-    return await importStream(source.chunks(), imagePath, { ...options, native });
+    return await importStream(source.chunks(), imagePath, options);
   } catch (error) {
     throw imageError(error, action);
   } finally {
@@ -66,12 +62,12 @@ export async function fromQemu(
 async function importStream(
   chunks: AsyncIterable<Uint8Array>,
   imagePath: string,
-  options: FromQemuOptions & { readonly native: NativeMemory },
+  options: FromQemuOptions,
 ): Promise<FromQemuResult> {
-  const { native, ramFiles, sharedRam, streamBytes, digests = false } = options;
+  const native = await loadNative();
+  const { ramFiles, sharedRam, streamBytes, digests = false } = options;
   const provenance = { origin: 'qemu-stream' } as const;
   await using writer = await ImageWriter.open(imagePath, {
-    native,
     digests,
     ramFiles,
     sharedRam,

@@ -2,13 +2,14 @@
 export { type FromQemuOptions, type FromQemuResult, fromQemu } from './from-qemu.ts';
 export { type BlockInspection, type ImageInspection, inspect, inspectionToJson } from './inspect.ts';
 export { findLeftovers, type Leftover, removeLeftover } from './leftovers.ts';
-export type { Completeness, Manifest, ManifestBlock, Provenance } from './manifest.ts';
+export type { Completeness, Manifest, Provenance } from './manifest.ts';
+export type { OwnerState } from './owner.ts';
 export { findPartials, type PartialImage, removeDeadPartials } from './partial.ts';
 export type { ImageProgress, OnProgress } from './progress.ts';
 export type { QemuStreamFacts, QemuStreamTarget } from './qemu-stream-import.ts';
 export type { RamPaths, RamPlacement } from './ram-store.ts';
 export { type ReadQemuStreamOptions, readQemuStream } from './read-qemu-stream.ts';
-export { ImageReader, type OpenImageOptions, openImage } from './reader.ts';
+export { type ImageReader, type OpenImageOptions, openImage } from './reader.ts';
 export { type ToQemuOptions, type ToQemuResult, toQemu } from './to-qemu.ts';
 export {
   type QemuStreamVm,

@@ -63,6 +63,11 @@ const streamFile = (max: bigint) =>
 const provenance = z.strictObject({
   /** How the VM came here: over RDMA, or from a plain QEMU stream. */
   origin: z.enum(['migration', 'qemu-stream']),
+  /** Of the migration that wrote the image. Absent: it came otherwise, or from an older release. */
+  migrationId: z
+    .string()
+    .regex(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/, 'a UUID in small letters')
+    .optional(),
   peer: text(512).optional(),
   provider: text(64).optional(),
   /** What proved that the VM is whole: the commit handshake, the VMDESCRIPTION after the device state, or nothing. */

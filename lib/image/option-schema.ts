@@ -20,8 +20,6 @@ import type { ToQemuOptions } from './to-qemu.ts';
 import type { WriteQemuStreamOptions } from './write-qemu-stream.ts';
 import type { ImageWriterOptions } from './writer.ts';
 
-/** The addon, or a substitute. */
-const native = objectWith({});
 const addresses = field(
   'an object of addresses as bigint by the names of RAM blocks',
   (value) =>
@@ -30,7 +28,7 @@ const addresses = field(
     Object.values(value).every((address) => typeof address === 'bigint' && address >= 0n),
 );
 
-const OPEN = { ramFiles: paths, signal, native } satisfies ShapeOf<OpenImageOptions>;
+const OPEN = { ramFiles: paths, signal } satisfies ShapeOf<OpenImageOptions>;
 
 const WRITER = {
   ramFiles: paths,
@@ -38,7 +36,6 @@ const WRITER = {
   provenance: objectWith({}),
   digests: boolean,
   streamBytes: bytes(0n),
-  native,
 } satisfies ShapeOf<ImageWriterOptions>;
 
 const FROM_QEMU = {
@@ -49,17 +46,15 @@ const FROM_QEMU = {
   acceptUnproven: boolean,
   digests: boolean,
   streamBytes: bytes(0n),
-  native,
 } satisfies ShapeOf<FromQemuOptions>;
 
-const READ_STREAM = { signal, shared: listOf(text), native } satisfies ShapeOf<ReadQemuStreamOptions>;
+const READ_STREAM = { signal, shared: listOf(text) } satisfies ShapeOf<ReadQemuStreamOptions>;
 
 const WRITE_STREAM = {
   signal,
   onProgress: fn,
   ignoreShared: listOf(text),
   guestAddresses: addresses,
-  native,
 } satisfies ShapeOf<WriteQemuStreamOptions>;
 
 const TO_QEMU = { ...WRITE_STREAM, ramFiles: paths } satisfies ShapeOf<ToQemuOptions>;

@@ -11,8 +11,6 @@ export interface ReadQemuStreamOptions {
   readonly signal?: AbortSignal;
   /** For a stream made with x-ignore-shared: the blocks whose pages are not in it. Default: none. */
   readonly shared?: readonly string[];
-  /** The addon, or a substitute. */
-  readonly native?: NativeMemory;
 }
 
 /**
@@ -30,7 +28,7 @@ export async function readQemuStream(
   const action = 'reading a QEMU stream';
   const source = new StreamInput(input, options.signal, action);
   try {
-    const stream = importer(target, options.native ?? (await loadNative()), options.shared ?? []);
+    const stream = importer(target, await loadNative(), options.shared ?? []);
     for await (const chunk of unwrapped(source.chunks())) await stream.push(chunk);
     return stream.finish();
   } catch (error) {

@@ -18,8 +18,6 @@ export interface OpenImageOptions {
   /** Where blocks outside the image are now, if not where the manifest says. Absolute paths. */
   readonly ramFiles?: RamPaths;
   readonly signal?: AbortSignal;
-  /** The addon, or a substitute. */
-  readonly native?: NativeMemory;
 }
 
 /** A VM on disk, to be sent: its RAM files are mapped read-only. */
@@ -33,7 +31,7 @@ export class ImageReader implements SourceVm, AsyncDisposable {
   readonly #after: FileHandle;
   #closing: Promise<void> | undefined;
 
-  /** Made by {@link openImage}. */
+  /** Made by {@link openImage}. @internal */
   constructor(image: ImageDirectory, before: Uint8Array, after: FileHandle, blocks: readonly RamBlock[]) {
     const { machine, pageSize, ramSection } = image.manifest;
     this.path = image.path;
@@ -87,7 +85,7 @@ export class ImageReader implements SourceVm, AsyncDisposable {
  */
 export async function openImage(path: string, options: OpenImageOptions = {}): Promise<ImageReader> {
   checkImageOptions('open', options);
-  const native = options.native ?? (await loadNative());
+  const native = await loadNative();
   const image = await openImageDirectory(path);
   try {
     const before = await readBefore(image);

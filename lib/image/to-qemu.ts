@@ -1,6 +1,5 @@
 import type { Writable } from 'node:stream';
 import { imageError, throwIfAborted } from './errors.ts';
-import { loadNative } from './load-native.ts';
 import { checkImageOptions } from './option-schema.ts';
 import type { RamPaths } from './ram-store.ts';
 import { openImage } from './reader.ts';
@@ -30,16 +29,14 @@ export async function toQemu(
   checkImageOptions('toQemu', options);
   const { ramFiles, ...streamOptions } = options;
   const { signal } = options;
-  const native = options.native ?? (await loadNative());
   const action = `writing ${imagePath} as a QEMU stream`;
   throwIfAborted(signal, action);
   await using image = await openImage(imagePath, {
-    native,
     ...(signal && { signal }),
     ...(ramFiles && { ramFiles }),
   });
   try {
-    return await writeQemuStream(image, output, { ...streamOptions, native });
+    return await writeQemuStream(image, output, streamOptions);
   } catch (error) {
     throw imageError(error, action);
   }

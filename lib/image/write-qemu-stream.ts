@@ -29,8 +29,6 @@ export interface WriteQemuStreamOptions {
   readonly ignoreShared?: readonly string[];
   /** Guest-physical addresses of ignored blocks for which the VM gives none; QEMU's `pc.ram` has 0. */
   readonly guestAddresses?: Readonly<Record<string, bigint>>;
-  /** The addon, or a substitute. */
-  readonly native?: NativeMemory;
 }
 
 export interface WriteQemuStreamResult {
@@ -54,7 +52,7 @@ export async function writeQemuStream(
   options: WriteQemuStreamOptions = {},
 ): Promise<WriteQemuStreamResult> {
   checkImageOptions('writeStream', options);
-  const native = options.native ?? (await loadNative());
+  const native = await loadNative();
   const action = 'writing a QEMU stream';
   throwIfAborted(options.signal, action);
   const stream = new StreamOutput(output, options.signal, action);

@@ -34,8 +34,6 @@ export interface ImageWriterOptions extends RamPlacement {
   readonly provenance?: Partial<Provenance>;
   /** Records a digest of each RAM block, which means reading all of it once more at commit. Default false. */
   readonly digests?: boolean;
-  /** The addon, or a substitute. */
-  readonly native?: NativeMemory;
 }
 
 /**
@@ -80,7 +78,7 @@ export class ImageWriter implements DestinationTarget, AsyncDisposable {
   static async open(path: string, options: ImageWriterOptions = {}): Promise<ImageWriter> {
     const image = resolve(path);
     checkImageOptions('writer', options);
-    const native = options.native ?? (await loadNative());
+    const native = await loadNative();
     if (await exists(image)) throw imageExists(image);
     if (!(await exists(dirname(image)))) throw noParent(image);
     return during(`starting the image ${image}`, async () => {

@@ -13,6 +13,7 @@ import {
 } from '../options/fields.ts';
 import { MigrationHints } from '../ram/hints.ts';
 import { CHUNK_BYTES } from '../ram/spans.ts';
+import { isLogger } from './logger.ts';
 import type { DestinationOptions, LiveOptions, MigrationOptions, SourceOptions } from './options.ts';
 import { leastPinBudget } from './pins/pin-window.ts';
 
@@ -24,6 +25,7 @@ const COMMON = {
   commitTimeoutMs: milliseconds,
   totalTimeoutMs: milliseconds,
   commit: oneOf('auto', 'require', 'off'),
+  logger: field('a logger with debug, info, warn and error', isLogger),
   pinBudget: bytes(leastPinBudget(CHUNK_BYTES)),
   onPinLimit: oneOf('lower', 'fail'),
 } satisfies ShapeOf<MigrationOptions>;

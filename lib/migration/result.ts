@@ -2,10 +2,15 @@ import type { Agreed } from '../protocol/capabilities.ts';
 import type { Coverage } from '../ram/coverage.ts';
 import type { Connection } from '../transport/connection.ts';
 import type { ChosenProvider, ProviderName } from '../transport/provider.ts';
-import type { MigrationProgress } from './statistics.ts';
+import type { MigrationProgress } from './progress.ts';
 
 /** What is known of a completed migration beside its statistics. Plain data. */
 export interface MigrationFacts {
+  /**
+   * Which migration this is, a UUID: the same at both ends and in the image that it wrote. With a version 1 peer, or an older release of
+   * ours, each end knows its own alone.
+   */
+  readonly migrationId: string;
   readonly provider: ProviderName;
   /** Why this provider was taken. */
   readonly 'provider-reason': string;
@@ -44,6 +49,7 @@ export function describe(
   provider: ChosenProvider,
   machine: string,
   summary: {
+    migrationId: string;
     deviceStateBytes: number;
     committed: boolean;
     coverage?: Coverage;
@@ -53,6 +59,7 @@ export function describe(
 ): MigrationFacts {
   const { info } = connection;
   return {
+    migrationId: summary.migrationId,
     provider: info.provider,
     'provider-reason': provider.reason,
     peer: info.peerAddress,

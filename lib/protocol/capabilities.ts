@@ -2,7 +2,7 @@
  * Private data of the connection request and reply.
  *
  *     version u32 | flags u32                                       QEMU's, 8 bytes
- *     our tail (extension.ts)                                       after it, 24 bytes
+ *     our tail (extension.ts)                                       after it, 24 bytes and more
  *
  * The tail's `bytes` are, in a request, how much RAM the source has; in a reply, how much of it the destination may have registered at one
  * time.
@@ -10,13 +10,20 @@
  * QEMU reads the first 8 bytes and answers with 8; an end that sends the tail and gets none back faces a QEMU (or another v1 peer). Providers
  * may append zeros. Anything else is damage, and an error: it must not turn an end of ours into a v1 peer.
  *
- * Versions. There is one version of QEMU's protocol, 1, and ours always asks for it: what is new in ours depends on a flag of
- * the tail, and each flag works alone. So no source of ours ever has to fall back by connecting again. A destination refuses
+ * The migration's id is the source's: it makes one at random and sends it along. A destination whose source sends none (a QEMU, an older
+ * release) makes its own, which no other end knows.
+ *
+ * Channels. The source says how many queue pairs it wants, the destination how many it gets, with a token. Each further one, a rail, is a
+ * connection of its own whose request has nothing but the token and its index.
+ *
+ * Versions. There is one version of QEMU's protocol, 1, and ours always asks for it: what is new in ours hangs on a flag of
+ * the tail and each flag works alone. So no source of ours ever has to fall back by connecting again. A destination refuses
  * every other version, as QEMU does, and names 1 in the private data of its rejection for a newer source to fall back to.
  */
+import { randomBytes } from 'node:crypto';
 import { MigrationError } from '../errors.ts';
 import { Cursor } from './cursor.ts';
-import { appendExtension, type Extension, readExtension, V1_BYTES } from './extension.ts';
+import { appendExtension, type Extension, FLAG, type Rail, readExtension, V1_BYTES } from './extension.ts';
 import { Writer } from './writer.ts';
 
 /** The only version of QEMU's protocol. */
@@ -25,11 +32,6 @@ export const PROTOCOL_VERSION = 1;
 const FLAG_PIN_ALL = 0x1;
 
 const EXTENSION_VERSION = 1;
-const FLAG_COMMIT = 0x1;
-const FLAG_PIN_BUDGET = 0x2;
-const FLAG_SPARSE = 0x4;
-const FLAG_REASON = 0x8;
-const FLAG_ALIVE = 0x10;
 const U64_MAX = (1n << 64n) - 1n;
 
 export interface Capabilities {
@@ -52,11 +54,17 @@ export interface Offer {
   readonly sparse?: boolean;
   /** The source says ALIVE when it has had nothing else to say for some seconds. Default false. */
   readonly alive?: boolean;
+  /** The source tells how far it is (progress.ts). Default false. */
+  readonly progress?: boolean;
+  /** The most queue pairs of this migration. Default 1: nothing is said of them. */
+  readonly channels?: number;
 }
 
 export interface SourceOffer extends Offer {
   /** Bytes of RAM to be sent. Present: the source keeps to the budget of a destination that has one. */
   readonly ramBytes?: bigint;
+  /** A UUID. */
+  readonly migrationId?: string;
 }
 
 export interface DestinationOffer extends Offer {
@@ -75,10 +83,15 @@ export interface Agreed {
   /** An ERROR may say why (reason.ts). */
   readonly reasons: boolean;
   readonly alive: boolean;
+  readonly progress: boolean;
   /** The destination's budget, which the source keeps to. Absent: it has none, or the source knows nothing of budgets. */
   readonly pinBudget?: bigint;
   /** The peer sent our tail: it is one of ours, not QEMU. */
   readonly extended: boolean;
+  /** Queue pairs that the migration may have, the one that carries its messages included. */
+  readonly channels: number;
+  /** What its rails have to show. Present when there may be any. */
+  readonly token?: bigint;
 }
 
 /** Private data as bytes: 8, and the tail's. */
@@ -100,7 +113,11 @@ export function requestCapabilities(offer: SourceOffer): Uint8Array {
   return encodeCapabilities({
     version: PROTOCOL_VERSION,
     flags: offer.pinAll ? FLAG_PIN_ALL : 0,
-    extension: extensionOf({ ...offer, reasons: true }, offer.ramBytes, true),
+    extension: {
+      ...extensionOf({ ...offer, reasons: true }, offer.ramBytes, true),
+      ...(offer.migrationId !== undefined && { migrationId: offer.migrationId }),
+      ...((offer.channels ?? 1) > 1 && { channels: offer.channels as number }),
+    },
   });
 }
 
@@ -111,20 +128,33 @@ export function requestCapabilities(offer: SourceOffer): Uint8Array {
 export function answerCapabilities(
   request: Uint8Array,
   offer: DestinationOffer,
-): { reply: Uint8Array; agreed: Agreed } {
+): { reply: Uint8Array; agreed: Agreed; migrationId?: string } {
   const asked = decodeCapabilities(request);
   checkVersion(asked.version, 'source asks for');
-  const pinBudget = hasFlag(asked, FLAG_PIN_BUDGET) ? offer.pinBudget : undefined;
+  const pinBudget = hasFlag(asked, FLAG.PIN_BUDGET) ? offer.pinBudget : undefined;
   const fits = (bytesOf(asked) ?? 0n) <= (offer.pinAllLimit ?? U64_MAX);
-  const agreed = agree(asked, { ...offer, pinAll: offer.pinAll && fits }, pinBudget);
+  const channels = grantedChannels(asked.extension?.channels, offer.channels);
+  const agreed: Agreed = {
+    ...agree(asked, { ...offer, pinAll: offer.pinAll && fits }, pinBudget),
+    channels,
+    ...(channels > 1 && { token: randomBytes(8).readBigUInt64BE() }),
+  };
+  const migrationId = asked.extension?.migrationId;
   const reply = encodeCapabilities({
     version: PROTOCOL_VERSION,
     flags: agreed.pinAll ? FLAG_PIN_ALL : 0,
     // An older source gets the tail that it knows.
-    ...(asked.extension && { extension: extensionOf(agreed, pinBudget, asked.extension.checked) }),
+    ...(asked.extension && {
+      extension: {
+        ...extensionOf(agreed, pinBudget, asked.extension.checked),
+        ...(agreed.token !== undefined && { channels, rail: { token: agreed.token, index: 0 } }),
+      },
+    }),
   });
-  return { reply, agreed };
+  return { reply, agreed, ...(migrationId !== undefined && { migrationId }) };
 }
+
+const grantedChannels = (wanted = 1, most = 1): number => Math.min(wanted, most);
 
 /** Destination: the private data of a rejection; its version is the one to fall back to. */
 export function rejectionCapabilities(): Uint8Array {
@@ -139,13 +169,55 @@ export function rejectionCapabilities(): Uint8Array {
 export function acceptCapabilities(reply: Uint8Array, offer: SourceOffer): Agreed {
   const granted = decodeCapabilities(reply);
   checkVersion(granted.version, 'destination answers with');
-  return agree(granted, offer, offer.ramBytes === undefined ? undefined : budgetOf(granted));
+  const budget = offer.ramBytes === undefined ? undefined : budgetOf(granted);
+  return { ...agree(granted, offer, budget), ...railsOf(granted, offer.channels) };
+}
+
+/** @throws MigrationError PROTOCOL_ERROR: more than was asked for, or channels without a token */
+function railsOf({ extension }: Capabilities, wanted = 1): Pick<Agreed, 'channels' | 'token'> {
+  const { channels = 1, rail } = extension ?? {};
+  if (wanted === 1 || channels === 1) return { channels: 1 };
+  if (channels <= wanted && rail?.index === 0) return { channels, token: rail.token };
+  throw new MigrationError(
+    'PROTOCOL_ERROR',
+    'negotiate',
+    `the destination grants ${channels} channels where ${wanted} were asked for, ${rail ? 'with' : 'without'} a token for them`,
+    { details: { wanted, granted: channels } },
+  );
+}
+
+/** Source: the private data of the request that makes one more queue pair of a migration. */
+export function requestRail(rail: Rail): Uint8Array {
+  const extension = { version: EXTENSION_VERSION, flags: 0, checked: true, rail };
+  return encodeCapabilities({ version: PROTOCOL_VERSION, flags: 0, extension });
+}
+
+/** Destination: takes a rail. Its private data says the same as the request's. */
+export const answerRail = requestRail;
+
+/**
+ * What a request asks to be, if it is a rail's. undefined: it is a source's.
+ * @throws MigrationError what {@link decodeCapabilities} throws
+ */
+export function railOf(privateData: Uint8Array): Rail | undefined {
+  return decodeCapabilities(privateData).extension?.rail;
+}
+
+/** Source: reads the answer to {@link requestRail}. @throws MigrationError PROTOCOL_ERROR: it is no answer to that */
+export function acceptRail(reply: Uint8Array, { token, index }: Rail): void {
+  const rail = railOf(reply);
+  if (rail?.token === token && rail.index === index) return;
+  throw new MigrationError(
+    'PROTOCOL_ERROR',
+    'connect',
+    `channel ${index} was answered by something else than the destination`,
+  );
 }
 
 /** A destination that grants the flag says how much. */
 function budgetOf(granted: Capabilities): bigint | undefined {
   const bytes = bytesOf(granted);
-  if (!hasFlag(granted, FLAG_PIN_BUDGET) || bytes !== undefined) return bytes;
+  if (!hasFlag(granted, FLAG.PIN_BUDGET) || bytes !== undefined) return bytes;
   throw new MigrationError(
     'PROTOCOL_ERROR',
     'negotiate',
@@ -154,19 +226,20 @@ function budgetOf(granted: Capabilities): bigint | undefined {
 }
 
 const bytesOf = (peer: Capabilities): bigint | undefined =>
-  hasFlag(peer, FLAG_PIN_BUDGET) ? peer.extension?.bytes : undefined;
+  hasFlag(peer, FLAG.PIN_BUDGET) ? peer.extension?.bytes : undefined;
 
 function extensionOf(
-  uses: { commit: boolean; sparse?: boolean; alive?: boolean; reasons: boolean },
+  uses: { commit: boolean; sparse?: boolean; alive?: boolean; progress?: boolean; reasons: boolean },
   bytes: bigint | undefined,
   checked: boolean,
 ): Extension {
   const flags = [
-    uses.commit ? FLAG_COMMIT : 0,
-    uses.sparse ? FLAG_SPARSE : 0,
-    uses.reasons ? FLAG_REASON : 0,
-    uses.alive ? FLAG_ALIVE : 0,
-    bytes === undefined ? 0 : FLAG_PIN_BUDGET,
+    uses.commit ? FLAG.COMMIT : 0,
+    uses.sparse ? FLAG.SPARSE : 0,
+    uses.reasons ? FLAG.REASON : 0,
+    uses.alive ? FLAG.ALIVE : 0,
+    uses.progress ? FLAG.PROGRESS : 0,
+    bytes === undefined ? 0 : FLAG.PIN_BUDGET,
   ].reduce((all, flag) => all | flag, 0);
   return { version: EXTENSION_VERSION, flags, ...(bytes !== undefined && { bytes }), checked };
 }
@@ -179,12 +252,14 @@ function agree(peer: Capabilities, offer: Offer, pinBudget: bigint | undefined):
   return {
     version: PROTOCOL_VERSION,
     pinAll: offer.pinAll && (peer.flags & FLAG_PIN_ALL) !== 0,
-    commit: offer.commit && hasFlag(peer, FLAG_COMMIT),
-    sparse: offer.sparse === true && hasFlag(peer, FLAG_SPARSE),
-    reasons: hasFlag(peer, FLAG_REASON),
-    alive: offer.alive === true && hasFlag(peer, FLAG_ALIVE),
+    commit: offer.commit && hasFlag(peer, FLAG.COMMIT),
+    sparse: offer.sparse === true && hasFlag(peer, FLAG.SPARSE),
+    reasons: hasFlag(peer, FLAG.REASON),
+    alive: offer.alive === true && hasFlag(peer, FLAG.ALIVE),
+    progress: offer.progress === true && hasFlag(peer, FLAG.PROGRESS),
     ...(pinBudget === undefined ? {} : { pinBudget }),
     extended: peer.extension !== undefined,
+    channels: 1,
   };
 }
 

@@ -14,6 +14,7 @@ import {
   type RegisterCommand,
   type RegisterResult,
 } from './messages.ts';
+import { decodeProgress } from './progress.ts';
 
 const BLOCK_BYTES = 32;
 const COMMAND_BYTES = 24;
@@ -82,6 +83,8 @@ function decodeData(header: Header, data: Uint8Array): ControlMessage {
       return { type, ...decodeCommit(data) };
     case 'COMMITTED':
       return { type, ...decodeCommitted(data) };
+    case 'PROGRESS':
+      return { type, ...decodeProgress(data) };
     default:
       if (data.length > 0) throw malformed(phase, `${type} carries ${data.length} bytes, expected none`);
       return { type };

@@ -4,9 +4,10 @@
  *     len u32 | type u32 | repeat u32 | padding u32 | data (len bytes)
  *
  * COMMIT and COMMITTED (commit.ts) are an extension of ours, sent only after both ends have agreed on it (capabilities.ts). So is ALIVE: the
- * source sends it in its turn when it has had nothing else to say for some seconds.
+ * source says it in its turn when it has had nothing else to say for some seconds. So is PROGRESS (progress.ts).
  */
 import type { Commit, Committed } from './commit.ts';
+import type { ProgressAccount } from './progress.ts';
 
 /** Bytes of the header. */
 export const CONTROL_HEADER_BYTES = 16;
@@ -36,6 +37,7 @@ export const CONTROL_TYPE = {
   COMMIT: 0x100,
   COMMITTED: 0x101,
   ALIVE: 0x102,
+  PROGRESS: 0x103,
 } as const;
 
 export type ControlType = keyof typeof CONTROL_TYPE;
@@ -108,4 +110,5 @@ export type ControlMessage = HeaderRest &
     | { readonly type: 'REGISTER_RESULT'; readonly results: readonly RegisterResult[] }
     | ({ readonly type: 'COMMIT' } & Commit)
     | ({ readonly type: 'COMMITTED' } & Committed)
+    | ({ readonly type: 'PROGRESS' } & ProgressAccount)
   );

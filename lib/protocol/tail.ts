@@ -16,7 +16,7 @@ import { SECTION } from './stream-format.ts';
  * Longest description accepted. QEMU writes about 100 KiB for a small PC and some 20 KiB for each further CPU, so this is
  * far beyond its largest VMs, and small compared with RAM.
  */
-const DESCRIPTION_MAX_BYTES = 16 * 1024 * 1024;
+export const DESCRIPTION_MAX_BYTES = 16 * 1024 * 1024;
 /**
  * The subsection that QEMU's balloon writes once its guest reports free pages (type, length, name). It is within the device's body
  * only, which the description leaves out.

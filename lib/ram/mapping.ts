@@ -2,8 +2,38 @@ import { type MigrationError, toMigrationError } from '../errors.ts';
 import { native } from '../native/index.ts';
 import type { NativeMapping } from '../native/memory.ts';
 
-/** Memory of a RAM block: mapped, never copied. Its owner closes it once no migration uses it. */
-export type Mapping = NativeMapping;
+/**
+ * Memory of a RAM block: mapped, never copied. Its owner closes it when no migration uses it any more; then every operation is refused with
+ * CLOSED, and the properties stay. Made by {@link mapMemfd}, {@link mapFile} and {@link mapCaller} alone.
+ */
+export interface Mapping {
+  readonly kind: 'memfd' | 'file' | 'caller';
+  /** In this process. */
+  readonly address: bigint;
+  /** Bytes, a multiple of `pageSize`. */
+  readonly length: bigint;
+  /** Bytes. */
+  readonly pageSize: number;
+  /**
+   * Touches pages ahead of use, so that receiving into them does not fault. Changes no byte. `keepFree` (default false): ends early, and without
+   * an error, where more than a quarter of what its file system has free would be taken at once. Rejects with DISK_FULL, OUT_OF_MEMORY, IO_ERROR,
+   * CANCELLED (closed meanwhile).
+   */
+  populate(offset: bigint, length: bigint, keepFree?: boolean): Promise<void>;
+  /**
+   * Makes a range zero, of any alignment, without touching what is zero already. `mayPunch`: the pages may be given back; never while a NIC
+   * pins them. Rejects with DISK_FULL, IO_ERROR, CANCELLED.
+   */
+  zero(offset: bigint, length: bigint, mayPunch: boolean): Promise<void>;
+  /** 256 bits over the whole content as 64 hex digits; holes count as zeros. An integrity check, not a cryptographic hash. */
+  digest(): Promise<string>;
+  /** Makes written pages durable (files). */
+  sync(): Promise<void>;
+  /** Cancels what is under way where that can be, and unmaps. Idempotent. */
+  close(): Promise<void>;
+  /** @internal */
+  classify: NativeMapping['classify'];
+}
 
 /**
  * A new memfd of `length` bytes (a multiple of the page size), sparse. `hugePageSize` in bytes uses huge pages of that size.

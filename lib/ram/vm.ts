@@ -1,7 +1,6 @@
-import type { NativePageDigests } from '../native/dirty.ts';
-import type { NativeMapping } from '../native/memory.ts';
 import type { Coverage } from './coverage.ts';
-import type { DirtyTracker } from './tracker.ts';
+import type { Mapping } from './mapping.ts';
+import type { DirtyTracker, PageDigests } from './tracker.ts';
 
 /** A RAM block as QEMU's stream names it. `length` in bytes. */
 export interface RamBlockLayout {
@@ -22,7 +21,7 @@ export interface VmLayout {
 
 /** A RAM block and the memory that holds it. */
 export interface RamBlock extends RamBlockLayout {
-  readonly mapping: NativeMapping;
+  readonly mapping: Mapping;
 }
 
 /** Identifies QEMU's ram section, as in the stream's START header. */
@@ -73,11 +72,11 @@ export interface SourceVm {
   after(): AsyncIterable<Uint8Array>;
 }
 
-/** The digests of a tracker that compares content, by block name: those blocks are sent from copies of their pages. */
-export function sentOf({ guest, blocks }: SourceVm): ReadonlyMap<string, NativePageDigests> {
+/** What a tracker that compares content has for each block, by its name: those blocks are sent from copies of their pages. */
+export function sentOf({ guest, blocks }: SourceVm): ReadonlyMap<string, PageDigests> {
   const sent = guest?.tracker.sent ?? [];
   const tracked = blocks.filter(({ name }) => !guest?.settling?.includes(name));
-  return new Map(tracked.slice(0, sent.length).map(({ name }, i) => [name, sent[i] as NativePageDigests]));
+  return new Map(tracked.slice(0, sent.length).map(({ name }, i) => [name, sent[i] as PageDigests]));
 }
 
 export interface ReceivedVm {
@@ -88,6 +87,8 @@ export interface ReceivedVm {
 
 /** What is known about a VM that has arrived whole. */
 export interface Arrival {
+  /** A UUID: which migration brought it. The source has the same, unless it is a version 1 peer or an older release. */
+  readonly migrationId: string;
   /** host:port of the source. */
   readonly peer: string;
   readonly provider: 'iwarp' | 'verbs';

@@ -32,6 +32,10 @@ describe('receive and send', () => {
     const received = await receiver.ended;
     expect([sent.code, sent.stderr, received.code, received.stderr]).toEqual([0, '', 0, '']);
     expect(await differingFiles(image, target)).toEqual([]);
+    const ids = [sent, received].map(({ stdout }) => eventsOf(stdout).at(-1)?.migrationId);
+    expect(ids[0]).toMatch(/^[0-9a-f-]{36}$/);
+    expect(ids[1]).toBe(ids[0]);
+    expect((await command.run('image', 'inspect', target)).stdout).toContain(`migration     ${ids[0]}\n`);
     for (const { stdout } of [sent, received]) {
       const events = eventsOf(stdout);
       expect(events.at(-1)).toMatchObject({
@@ -62,7 +66,7 @@ describe('receive and send', () => {
     const received = await receiver.ended;
     expect(sent).toMatchObject({ code: 0, stderr: '' });
     expect(sent.stdout).toMatch(
-      /^sending .* 16\.1 MiB of RAM in 2 blocks.*\nsent .*\nprovider iwarp: .*pin-all on.*\ncommitted: .*\n$/,
+      /^sending .* 16\.1 MiB of RAM in 2 blocks.*\nsent .*\nprovider iwarp: .*pin-all on.*\nmigration [0-9a-f-]{36}\ncommitted: .*\n$/,
     );
     expect(received).toMatchObject({ code: 0, stderr: '' });
     expect(received.stdout).toMatch(/^listening at .*\nreceived .*\nprovider iwarp.*\ncommitted: .*\n$/);

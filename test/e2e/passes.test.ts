@@ -1,7 +1,8 @@
 /** Several passes over RAM that is written in between, with budgets and hints: what a live migration asks of registrations. */
 import { randomInt } from 'node:crypto';
 import { expect, it } from 'vitest';
-import { MigrationDestination, MigrationHints } from '../../lib/index.ts';
+import { MigrationDestination } from '../../lib/index.ts';
+import { HintBook } from '../../lib/ram/hint-book.ts';
 import { MemoryTarget, MemoryVm, noise, PAGE, peek, poke } from '../support/memory-vm.ts';
 import { PassSource } from '../support/passes.ts';
 
@@ -19,7 +20,7 @@ interface Scene extends AsyncDisposable {
   finish(): Promise<void>;
 }
 
-async function scene(options: { budget?: bigint; hints?: MigrationHints } = {}): Promise<Scene> {
+async function scene(options: { budget?: bigint; hints?: HintBook } = {}): Promise<Scene> {
   const vm = await MemoryVm.create({ 'pc.ram': RAM });
   const [block] = vm.blocks;
   if (!block) throw new Error('a block');
@@ -66,7 +67,7 @@ it('a range that was written before and is zero now is cleared at the destinatio
 });
 
 it('spans that are registered still are used again, hot ones before all others', async () => {
-  const hints = new MigrationHints();
+  const hints = new HintBook();
   hints.hint('pc.ram', { offset: 0n, length: 2n * MIB }, 'hot');
   await using it = await scene({ budget: 8n * MIB, hints });
   await it.source.pass('part');
@@ -95,7 +96,7 @@ it('arrives whole from a guest that writes all over, through a budget of two spa
 });
 
 it('what becomes free between passes is cleared once, and what is written there again arrives', async () => {
-  const hints = new MigrationHints();
+  const hints = new HintBook();
   await using it = await scene({ hints });
   await it.source.pass('part');
   hints.hint('pc.ram', { offset: 4n * MIB, length: 8n * MIB }, 'free');
@@ -115,7 +116,7 @@ it('what becomes free between passes is cleared once, and what is written there 
 });
 
 it('what was free and is taken back arrives as it is', async () => {
-  const hints = new MigrationHints();
+  const hints = new HintBook();
   hints.hint('pc.ram', { offset: 4n * MIB, length: 8n * MIB }, 'free');
   await using it = await scene({ hints });
   await it.source.pass('part');
@@ -124,10 +125,10 @@ it('what was free and is taken back arrives as it is', async () => {
 });
 
 /** Says something of RAM in the middle of a pass: its order has been fixed, nothing has been written. */
-class FickleHints extends MigrationHints {
+class FickleHints extends HintBook {
   change = (): void => {};
 
-  override spans(...[block, temperature]: Parameters<MigrationHints['spans']>) {
+  override spans(...[block, temperature]: Parameters<HintBook['spans']>) {
     if (temperature === 'cold') setImmediate(() => this.change());
     return super.spans(block, temperature);
   }
@@ -145,11 +146,11 @@ it.each(['cold', 'hot', 'normal'] as const)(
 );
 
 it('what stops being free in the last pass, when its turn has gone by, arrives all the same', async () => {
-  const hints = new (class extends MigrationHints {
+  const hints = new (class extends HintBook {
     evictions = 0;
 
     /** Asked for when spans have to go: behind the scan, in the middle of the writing. */
-    override temperature(...args: Parameters<MigrationHints['temperature']>) {
+    override temperature(...args: Parameters<HintBook['temperature']>) {
       this.evictions += 1;
       if (this.evictions === 1) this.hint('pc.ram', { offset: 4n * MIB, length: 2n * MIB }, 'normal');
       return super.temperature(...args);

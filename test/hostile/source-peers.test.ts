@@ -192,8 +192,14 @@ const AT_COMMIT: readonly { what: string; deed: Deed; code: ErrorCode; options?:
 describe('once it has asked for the commit', () => {
   it.each(AT_COMMIT)('a destination that $what ends as $code', async ({ deed, code, options }) => {
     const script = { commit: true, ...onMessage('COMMIT', deed) };
-    const { message } = await fails(script, { code, phase: 'commit', ...(options ? { options } : {}) });
-    if (code === 'COMMIT_UNKNOWN') expect(message).toMatch(/Look at the destination/);
+    const { message } = await fails(script, {
+      code,
+      phase: 'commit',
+      ...(options ? { options } : {}),
+    });
+    if (code !== 'COMMIT_UNKNOWN') return;
+    expect(message).toMatch(/Look at the destination/);
+    expect(message).toMatch(/This is migration [0-9a-f-]{36}:/);
   });
 
   it('a destination that dies before it hears COMMIT has surely not got it', async () => {

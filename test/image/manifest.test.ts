@@ -16,7 +16,13 @@ const good: Manifest = {
   ],
   before: { file: 'before.bin', length: 29n },
   after: { file: 'after.bin', length: 12345n },
-  provenance: { origin: 'migration', peer: '[::1]:4444', provider: 'iwarp', completeness: 'commit' },
+  provenance: {
+    origin: 'migration',
+    migrationId: '01234567-89ab-4def-8123-456789abcdef',
+    peer: '[::1]:4444',
+    provider: 'iwarp',
+    completeness: 'commit',
+  },
 };
 
 /** The JSON of a good manifest with some of it changed. */
@@ -37,6 +43,26 @@ describe('manifest', () => {
   it('reads what it wrote', () => {
     expect(parseManifest(serializeManifest(good), 'x')).toEqual(good);
   });
+
+  it('reads one of an older release, which names no migration', () => {
+    const older = changed((json) => {
+      delete json.provenance.migrationId;
+    });
+    expect(parseManifest(older, 'x').provenance).not.toHaveProperty('migrationId');
+  });
+
+  it.each(['', '0123', '01234567-89ab-4def-8123-456789abcdeg', '\u001b[31m'])(
+    'refuses the migration id %j',
+    async (id) => {
+      await refuse(
+        changed((json) => {
+          json.provenance.migrationId = id;
+        }),
+        'provenance.migrationId',
+        'a UUID',
+      );
+    },
+  );
 
   it('writes lengths as decimal strings, so that no reader rounds them', () => {
     const json = JSON.parse(serializeManifest(good)) as Json;

@@ -1,5 +1,5 @@
 import { mkdir, readFile, stat, symlink, writeFile } from 'node:fs/promises';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { ImageWriter, type ImageWriterOptions, openImage } from '../../lib/image/index.ts';
 import { native } from '../../lib/native/index.ts';
 import {
@@ -211,14 +211,17 @@ describe('image writer', () => {
   it('undoes everything when the addon fails to map the second block', async () => {
     await using folder = await temporaryFolder();
     const noRoom = Object.assign(new Error('no room'), { code: 'OUT_OF_MEMORY' });
-    const failing: typeof native = {
-      ...native,
-      mapFile: (options) =>
-        options.path.endsWith('ram-1.bin') ? Promise.reject(noRoom) : native.mapFile(options),
-    };
-    const writer = await ImageWriter.open(folder.at('vm'), { native: failing });
-    await expectError(writer.allocate(SMALL_VM), 'OUT_OF_MEMORY', 'no room', '8192 bytes');
-    await writer.abort();
+    const { mapFile } = native;
+    const failing = vi.spyOn(native, 'mapFile').mockImplementation((options) => {
+      return options.path.endsWith('ram-1.bin') ? Promise.reject(noRoom) : mapFile(options);
+    });
+    try {
+      const writer = await ImageWriter.open(folder.at('vm'));
+      await expectError(writer.allocate(SMALL_VM), 'OUT_OF_MEMORY', 'no room', '8192 bytes');
+      await writer.abort();
+    } finally {
+      failing.mockRestore();
+    }
     expect(await namesIn(folder.path)).toEqual([]);
     expect(await leftOpen(folder.path)).toEqual([]);
   });

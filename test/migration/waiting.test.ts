@@ -1,4 +1,5 @@
 /** What a wait in vain says: where to look is where the answer was due from. */
+import { randomUUID } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { MigrationError, MigrationSource, type SourceVm } from '../../lib/index.ts';
 import { commitTarget } from '../../lib/migration/destination/commit-target.ts';
@@ -65,7 +66,12 @@ describe('a wait in vain for', () => {
   });
 
   it('the target’s commit blames the target', async () => {
-    const arrival: Arrival = { peer: 'peer:1', provider: 'iwarp', completeness: 'commit' };
+    const arrival: Arrival = {
+      migrationId: randomUUID(),
+      peer: 'peer:1',
+      provider: 'iwarp',
+      completeness: 'commit',
+    };
     const aborted = new AbortController();
     class Slow extends MemoryTarget {
       override commit(): Promise<void> {

@@ -44,7 +44,9 @@ describe('captured private data', () => {
       sparse: false,
       reasons: false,
       alive: false,
+      progress: false,
       extended: false,
+      channels: 1,
     });
     expect(acceptCapabilities(reply, ALL)).toEqual(answered.agreed);
     expect(hex(encodeCapabilities(decodeCapabilities(request)))).toBe(hex(request));
@@ -60,9 +62,15 @@ describe('requestCapabilities', () => {
 });
 
 describe('two ends of ours', () => {
-  const flags = { pinAll: fc.boolean(), commit: fc.boolean(), sparse: fc.boolean(), alive: fc.boolean() };
+  const flags = {
+    pinAll: fc.boolean(),
+    commit: fc.boolean(),
+    sparse: fc.boolean(),
+    alive: fc.boolean(),
+    progress: fc.boolean(),
+  };
   const bytes = fc.bigInt(0n, U64);
-  const requiredKeys = ['pinAll', 'commit', 'sparse', 'alive'] as const;
+  const requiredKeys = ['pinAll', 'commit', 'sparse', 'alive', 'progress'] as const;
   const sourceOffer = fc.record({ ...flags, ramBytes: bytes }, { requiredKeys: [...requiredKeys] });
   const destinationOffer = fc.record({ ...flags, pinBudget: bytes }, { requiredKeys: [...requiredKeys] });
   it('agree on what both want, whatever zeros the provider appends', () => {
@@ -79,10 +87,12 @@ describe('two ends of ours', () => {
           sparse: source.sparse && destination.sparse,
           reasons: true,
           alive: source.alive && destination.alive,
+          progress: source.progress && destination.progress,
           ...(source.ramBytes !== undefined && destination.pinBudget !== undefined
             ? { pinBudget: destination.pinBudget }
             : {}),
           extended: true,
+          channels: 1,
         });
       }),
     );
@@ -184,7 +194,9 @@ describe('a pin budget', () => {
       sparse: false,
       reasons: false,
       alive: false,
+      progress: false,
       extended: true,
+      channels: 1,
     });
   });
 
@@ -301,7 +313,9 @@ describe('acceptCapabilities', () => {
       sparse: false,
       reasons: false,
       alive: false,
+      progress: false,
       extended: true,
+      channels: 1,
     });
   });
 

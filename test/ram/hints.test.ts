@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { NativeBitmap } from '../../lib/native/memory.ts';
-import { type HintKind, MigrationHints } from '../../lib/ram/hints.ts';
+import { HintBook, type HintKind } from '../../lib/ram/hint-book.ts';
 import type { RamBlock } from '../../lib/ram/vm.ts';
 
 const PAGE = 4096n;
@@ -22,7 +22,7 @@ class Bits implements NativeBitmap {
   }
 }
 
-function attached(hints = new MigrationHints()) {
+function attached(hints = new HintBook()) {
   const bitmap = new Bits();
   bitmap.setRange(0, PAGES);
   const block = {
@@ -49,7 +49,7 @@ describe('a free range', () => {
   });
 
   it('that was given before counts when the migration begins', () => {
-    const hints = new MigrationHints();
+    const hints = new HintBook();
     hints.hint('ram', pages(8, 4), 'free');
     const { bitmap } = attached(hints);
     expect(bitmap.count()).toBe(PAGES - 4);
@@ -83,7 +83,7 @@ describe('a free range', () => {
     });
     fc.assert(
       fc.property(fc.array(act, { maxLength: 40 }), fc.integer({ min: 1, max: 12 }), (acts, maxRanges) => {
-        const { hints, bitmap, block } = attached(new MigrationHints({ maxRanges }));
+        const { hints, bitmap, block } = attached(new HintBook({ maxRanges }));
         const free = new Array<boolean>(PAGES).fill(false);
         for (const { kind, from, length } of acts) {
           const end = Math.min(from + length, PAGES * 4096);
@@ -114,9 +114,9 @@ describe('a free range', () => {
   });
 });
 
-describe('MigrationHints', () => {
+describe('HintBook', () => {
   it('refuses more ranges than it remembers, joins neighbours, and always takes a hint back', () => {
-    const hints = new MigrationHints({ maxRanges: 4 });
+    const hints = new HintBook({ maxRanges: 4 });
     for (let at = 0; at < 3; at++) hints.hint('ram', pages(at * 2, 1), 'cold');
     expect(() => hints.hint('ram', pages(20, 1), 'cold')).toThrow(invalid);
     hints.hint('ram', pages(0, 1), 'normal');
@@ -136,10 +136,10 @@ describe('MigrationHints', () => {
   it.each([
     ['an unknown block', () => attached().hints.hint('rom', pages(0, 1), 'cold')],
     ['a range that leaves its block', () => attached().hints.hint('ram', pages(63, 2), 'cold')],
-    ['an empty range', () => new MigrationHints().hint('ram', pages(0, 0), 'cold')],
-    ['a negative offset', () => new MigrationHints().hint('ram', { offset: -1n, length: 2n }, 'cold')],
-    ['an unknown kind', () => new MigrationHints().hint('ram', pages(0, 1), 'warm' as HintKind)],
-    ['no room for ranges', () => new MigrationHints({ maxRanges: 0 })],
+    ['an empty range', () => new HintBook().hint('ram', pages(0, 0), 'cold')],
+    ['a negative offset', () => new HintBook().hint('ram', { offset: -1n, length: 2n }, 'cold')],
+    ['an unknown kind', () => new HintBook().hint('ram', pages(0, 1), 'warm' as HintKind)],
+    ['no room for ranges', () => new HintBook({ maxRanges: 0 })],
   ])('refuses %s', (_, act) => {
     expect(act).toThrow(invalid);
   });

@@ -2,13 +2,14 @@ import { describe, expect, test } from 'vitest';
 import { MigrationError } from '../../lib/errors.ts';
 import { native } from '../../lib/native/index.ts';
 import type { NativeMapping } from '../../lib/native/memory.ts';
+import { chooseTracker } from '../../lib/ram/trackers/choose.ts';
 import {
-  chooseTracker,
   probeTrackers,
   type TrackerSupport,
   type TrackOptions,
   trackDirty,
 } from '../../lib/ram/trackers/index.ts';
+import { makeTracker } from '../../lib/ram/trackers/track.ts';
 import type { RamBlock } from '../../lib/ram/vm.ts';
 import { MIB, PAGE, writePages } from '../memory/support.ts';
 
@@ -55,7 +56,7 @@ describe('auto', () => {
       asked.push(blocks);
       return NOTHING;
     };
-    await using tracker = await trackDirty([block], { guestWritesHere: true }, probe);
+    await using tracker = await makeTracker([block], { guestWritesHere: true }, probe);
     expect(asked).toEqual([[block]]);
     expect(tracker).toMatchObject({ kind: 'hash', reason: 'too old' });
   });

@@ -3,14 +3,14 @@
 import { PinWindow, spanBytesFor } from '../../lib/migration/pins/pin-window.ts';
 import { type SpanKeys, SpanPins } from '../../lib/migration/pins/source-pins.ts';
 import { type SourceBlock, sendRam, WINDOW_BYTES } from '../../lib/migration/source/ram-pass.ts';
-import { Statistics } from '../../lib/migration/statistics.ts';
+import { SentMeter } from '../../lib/migration/source/sent-meter.ts';
 import { native } from '../../lib/native/index.ts';
 import { acceptCapabilities, requestCapabilities } from '../../lib/protocol/capabilities.ts';
 import { SentDigest } from '../../lib/protocol/commit.ts';
 import type { ControlMessage, DestinationBlock } from '../../lib/protocol/control.ts';
 import { encodeEos, encodeFooter, encodeRamRound, encodeRamStart } from '../../lib/protocol/stream-encode.ts';
 import { parseRdmaUri } from '../../lib/protocol/uri.ts';
-import type { MigrationHints } from '../../lib/ram/hints.ts';
+import type { HintBook } from '../../lib/ram/hint-book.ts';
 import { CHUNK_BYTES } from '../../lib/ram/spans.ts';
 import type { SourceVm } from '../../lib/ram/vm.ts';
 import { connect } from '../../lib/transport/connect.ts';
@@ -34,7 +34,7 @@ export class PassSource implements AsyncDisposable {
   readonly #connection: Connection;
   readonly #turns: CountingTurns;
   readonly #account: SentDigest;
-  readonly #hints: MigrationHints | undefined;
+  readonly #hints: HintBook | undefined;
   readonly blocks: SourceBlock[];
   readonly window: PinWindow<SpanKeys>;
   readonly #pins: SpanPins;
@@ -43,7 +43,7 @@ export class PassSource implements AsyncDisposable {
   static async connect(
     uri: string,
     vm: SourceVm,
-    options: { budget?: bigint; hints?: MigrationHints } = {},
+    options: { budget?: bigint; hints?: HintBook } = {},
   ): Promise<PassSource> {
     const offer = { pinAll: false, commit: true, sparse: true, ramBytes: 0n };
     const native = { crc: false, connectTimeoutMs: 10_000, stallTimeoutMs: 10_000 };
@@ -63,7 +63,7 @@ export class PassSource implements AsyncDisposable {
     vm: SourceVm,
     wire: { connection: Connection; turns: CountingTurns; account: SentDigest },
     remote: readonly DestinationBlock[],
-    { budget, hints, sparse }: { budget?: bigint; hints?: MigrationHints; sparse: boolean },
+    { budget, hints, sparse }: { budget?: bigint; hints?: HintBook; sparse: boolean },
   ) {
     this.#vm = vm;
     this.#connection = wire.connection;
@@ -103,7 +103,7 @@ export class PassSource implements AsyncDisposable {
       blocks: this.blocks,
       pins: this.#pins,
       ...(this.#hints && { hints: this.#hints }),
-      statistics: new Statistics(),
+      meter: new SentMeter(),
       signal: LIMITS.signal,
       last: kind === 'end',
     });

@@ -6,15 +6,19 @@ import {
   type Guest,
   type Mapping,
   mapMemfd,
+  openDeviceState,
   type RamBlock,
   type ReceivedVm,
   type SourceVm,
+  sealDeviceState,
+  streamHeader,
   type TrackerChoice,
   trackDirty,
 } from 'rdma-migrate';
 import { CONTROL, type GuestState, PAGE, STATE, verify } from './memory.ts';
 
 const MACHINE = 'example-live-1.0';
+const DEVICE = 'guest';
 const MAX_DEVICE_STATE = 4096;
 const PAUSE_MS = 10_000;
 
@@ -107,7 +111,7 @@ export class ExampleVm implements AsyncDisposable {
       layout: { machine: MACHINE, pageSize: PAGE, blocks },
       blocks,
       ramSection: { sectionId: 1, instanceId: 0 },
-      before: streamBegin(),
+      before: streamHeader({ machine: MACHINE, pageSize: PAGE }),
       guest,
       async *after() {
         yield streamEnd(vm.state);
@@ -161,28 +165,18 @@ export class ExampleTarget implements DestinationTarget, AsyncDisposable {
   }
 }
 
-/** "QEVM", version 3, and the section CONFIGURATION with the machine's name. */
-function streamBegin(): Uint8Array {
-  const machine = Buffer.from(MACHINE);
-  return Buffer.concat([Buffer.from('QEVM'), u32(3), Buffer.of(0x07), u32(machine.length), machine]);
-}
-
-/** EOF, and the section VMDESCRIPTION, whose JSON carries the guest's state. */
+/** The guest's state as the state of the VMM's only device. */
 function streamEnd(guest: GuestState): Uint8Array {
-  const description = Buffer.from(JSON.stringify({ page_size: PAGE, devices: [], guest }));
-  return Buffer.concat([Buffer.of(0x00, 0x06), u32(description.length), description]);
+  const devices = [{ name: DEVICE, state: Buffer.from(JSON.stringify(guest)) }];
+  return sealDeviceState({ pageSize: PAGE, devices });
 }
 
+/** It came from a peer: nothing in it is believed unseen. */
 function parseState(stream: Buffer): GuestState {
-  const { guest } = JSON.parse(stream.subarray(stream.indexOf('{')).toString()) as { guest?: GuestState };
-  const { nextPage, pass } = guest ?? {};
+  const [device] = openDeviceState(stream);
+  if (device?.name !== DEVICE) throw new Error('no state of the guest');
+  const { nextPage, pass } = JSON.parse(Buffer.from(device.state).toString()) as Partial<GuestState>;
   if (!Number.isSafeInteger(nextPage) || !Number.isSafeInteger(pass))
     throw new Error('no state of the guest');
-  return guest as GuestState;
-}
-
-function u32(value: number): Buffer {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32BE(value);
-  return bytes;
+  return { nextPage: nextPage as number, pass: pass as number };
 }

@@ -15,8 +15,19 @@ const GIVE_WAY_MS = 3_000;
 export interface AdmittedSource {
   readonly connection: Connection;
   readonly agreed: Agreed;
+  /** The source's word for the migration; a version 1 source has none. */
+  readonly migrationId?: string;
   /** READY has been said for it. */
   readonly first: Received;
+  /** When the connection was made, of `performance.now()`. */
+  readonly since: number;
+}
+
+/** What is said to a peer. */
+export interface Answer {
+  readonly reply: Uint8Array;
+  readonly agreed: Agreed;
+  readonly migrationId?: string;
 }
 
 /** A peer that has been let in and has not spoken. */
@@ -30,12 +41,13 @@ interface Silent {
 
 interface GateSettings {
   /** @throws MigrationError when the peer is none that can be served */
-  readonly answer: (privateData: Uint8Array) => { reply: Uint8Array; agreed: Agreed };
+  readonly answer: (privateData: Uint8Array) => Answer;
   /** Peers that are let in at the same time, until one of them has spoken. */
   readonly atOnce: number;
   /** The longest wait for the first message of a peer that is connected, milliseconds. */
   readonly timeoutMs: number;
-  readonly notice: (message: string) => void;
+  /** Somebody was refused. */
+  readonly notice: (message: string, peer: string) => void;
 }
 
 /**
@@ -148,12 +160,19 @@ export class SourceGate {
     const signal = AbortSignal.any([this.#shut.signal, silence.signal]);
     let connection: Connection | undefined;
     try {
-      const { reply, agreed } = this.#settings.answer(incoming.privateData);
+      const { reply, agreed, migrationId } = this.#settings.answer(incoming.privateData);
       connection = await incoming.accept(reply, signal);
+      const since = performance.now();
       connection.tellsReasons = agreed.reasons;
       const first = await this.#firstMessage(connection, agreed, silent, signal);
       throwIfAborted(this.#shut.signal, 'negotiate');
-      this.#admitted = { connection, agreed, first };
+      this.#admitted = {
+        connection,
+        agreed,
+        first,
+        since,
+        ...(migrationId !== undefined && { migrationId }),
+      };
       this.#admit?.(this.#admitted);
       this.shut(new MigrationError('REJECTED', 'listen', 'another source came first'));
     } catch (error) {
@@ -183,7 +202,8 @@ export class SourceGate {
   }
 
   #say(incoming: IncomingConnection, error: unknown): void {
-    this.#settings.notice(`refused ${incoming.peerAddress}: ${toMigrationError(error, 'negotiate').message}`);
+    const { message } = toMigrationError(error, 'negotiate');
+    this.#settings.notice(`refused ${incoming.peerAddress}: ${message}`, incoming.peerAddress);
   }
 
   /** Nobody waits for a peer to take its refusal, or it would keep the next source out for that time. */

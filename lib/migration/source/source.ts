@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { MigrationError, toMigrationError } from '../../errors.ts';
 import {
   type Agreed,
@@ -6,12 +7,15 @@ import {
   type SourceOffer,
 } from '../../protocol/capabilities.ts';
 import { parseRdmaUri } from '../../protocol/uri.ts';
+import type { HintBook } from '../../ram/hint-book.ts';
+import { bookOf } from '../../ram/hints.ts';
 import { type RamBlock, type SourceVm, sentOf } from '../../ram/vm.ts';
 import { connect } from '../../transport/connect.ts';
 import type { Connection } from '../../transport/connection.ts';
 import { type ChosenProvider, chooseProvider } from '../../transport/provider.ts';
 import type { TurnLimits } from '../../transport/turns.ts';
 import { throwIfAborted } from '../../transport/wait.ts';
+import { connected, type Ending, failed } from '../journal.ts';
 import { GuestControl } from '../live/guest-control.ts';
 import { Migration } from '../migration.ts';
 import {
@@ -41,6 +45,7 @@ import {
 } from '../pins/pinning.ts';
 import { describe, type MigrationFacts, type MigrationResult } from '../result.ts';
 import { TotalLimit } from '../total-limit.ts';
+import { namingMigration } from '../unknown-outcome.ts';
 import { checkSourceVm } from '../vm-schema.ts';
 import { type SentSummary, SourceSession } from './source-session.ts';
 
@@ -52,6 +57,8 @@ import { type SentSummary, SourceSession } from './source-session.ts';
  * const result = await source.migrate({ signal });
  */
 export class MigrationSource extends Migration {
+  /** Which migration this is, a random UUID; a destination that is an rdma-migrate is told. See {@link MigrationFacts.migrationId}. */
+  readonly migrationId = randomUUID() as string;
   readonly #vm: SourceVm;
   readonly #uri: string;
   readonly #options: SourceOptions;
@@ -69,7 +76,7 @@ export class MigrationSource extends Migration {
    * @throws MigrationError INVALID_ARGUMENT; also for a `guest` that could never be stopped within `live.downtimeLimitMs`
    */
   constructor(vm: SourceVm, uri: string, options: SourceOptions = {}) {
-    super();
+    super('source', 'connect', options?.logger);
     checkSourceVm(vm);
     checkSourceOptions(options);
     this.#vm = vm;
@@ -122,28 +129,25 @@ export class MigrationSource extends Migration {
     this.begin('this migration has been started already');
     const { signal } = options;
     const run = this.#migrate(AbortSignal.any([this.#abort.signal, ...(signal ? [signal] : [])]));
-    this.#running = run.catch(() => {});
-    return run;
+    const ended = run.then((ending) => this.end(ending));
+    this.#running = ended.catch(() => {});
+    return ended;
   }
 
-  async #migrate(signal: AbortSignal): Promise<MigrationResult> {
+  /** Never throws. */
+  async #migrate(signal: AbortSignal): Promise<Ending> {
     try {
-      using limit = new TotalLimit(this.#options.totalTimeoutMs, () => this.statistics.phase);
-      const result = await this.#run(AbortSignal.any([signal, limit.signal]));
-      this.statistics.status = 'completed';
-      return { ...result, ...this.current, status: 'completed' };
+      using limit = new TotalLimit(this.#options.totalTimeoutMs, () => this.journal.phase);
+      return { facts: await this.#run(AbortSignal.any([signal, limit.signal])) };
     } catch (error) {
-      const failure = toMigrationError(error, this.statistics.phase);
-      this.statistics.status = failure.code === 'CANCELLED' ? 'cancelled' : 'failed';
-      throw failure;
-    } finally {
-      this.end();
+      const failure = toMigrationError(error, this.journal.phase);
+      return failed(namingMigration(failure, this.migrationId), failure.phase);
     }
   }
 
   /** Gives up a migration that has not begun; one that is under way fails with CANCELLED, as with its signal. Idempotent. */
   async close(): Promise<void> {
-    this.#abort.abort(new MigrationError('CANCELLED', this.statistics.phase, 'the source was closed'));
+    this.#abort.abort(new MigrationError('CANCELLED', this.journal.phase, 'the source was closed'));
     await this.#running;
     this.abandon();
   }
@@ -159,18 +163,22 @@ export class MigrationSource extends Migration {
     throwIfAborted(signal, 'configure');
     const plan = this.#planPins(provider);
     const offer = this.#offer(plan);
-    this.enter('connect');
+    this.journal.enter('connect');
+    this.journal.tell({ type: 'link', state: 'connecting', provider: provider.name });
     const options = connectionOptions(this.#options);
     const connection = await connect(provider.name, endpoint, requestCapabilities(offer), options, signal);
     this.#connection = connection;
     try {
+      const since = this.journal.at();
       const agreed = this.#negotiate(connection, offer);
+      this.journal.tell(connected(connection, agreed, { since, migrationId: this.migrationId }));
       connection.setMaxBandwidth(this.#maxBandwidth);
       const limits = { timeoutMs: options.stallTimeoutMs, signal };
       const summary = await this.#send(connection, agreed, plan, limits);
-      return describe(connection, agreed, provider, this.#vm.layout.machine, summary);
+      const { migrationId } = this;
+      return describe(connection, agreed, provider, this.#vm.layout.machine, { ...summary, migrationId });
     } catch (error) {
-      const failure = toMigrationError(error, this.statistics.phase);
+      const failure = toMigrationError(error, this.journal.phase);
       await connection.fail(failure);
       throw failure;
     } finally {
@@ -192,23 +200,21 @@ export class MigrationSource extends Migration {
     const controls = { parameters: () => this.#live, stopNow: this.#stopNow.signal };
     const session = new SourceSession({
       vm: this.#vm,
-      hints: this.#options.hints,
+      hints: this.#hints,
       pinBudget: agreedBudget(plan.budget, agreed.pinBudget, this.#granule),
       connection,
       agreed,
-      statistics: this.statistics,
+      journal: this.journal,
       limits,
       verify: this.#options.verify ?? false,
       commitTimeoutMs: commitTimeoutMs(this.#options),
-      enter: (phase) => this.enter(phase),
-      notice: (message) => this.emit('notice', message),
       ...(guest ? { live: { guest, controls } } : {}),
     });
     let summary: SentSummary;
     try {
       summary = await session.run();
     } catch (error) {
-      const failure = toMigrationError(error, this.statistics.phase);
+      const failure = toMigrationError(error, this.journal.phase);
       // The guest first: the peer may be told a moment later.
       const outcome = await this.#giveBack(guest, failure);
       await connection.fail(failure);
@@ -238,6 +244,11 @@ export class MigrationSource extends Migration {
     );
   }
 
+  get #hints(): HintBook | undefined {
+    const { hints } = this.#options;
+    return hints && bookOf(hints);
+  }
+
   get #granule(): bigint {
     return pinGranule(this.#vm.blocks.map(({ mapping }) => mapping.pageSize));
   }
@@ -245,7 +256,7 @@ export class MigrationSource extends Migration {
   /** Before anything is sent: only a device pins. */
   #planPins(provider: ChosenProvider): PinPlan {
     const { blocks } = this.#vm;
-    this.#options.hints?.check(blocks, this.#options.verify ?? false);
+    this.#hints?.check(blocks, this.#options.verify ?? false);
     const copied = sentOf(this.#vm);
     const plan = planPins(pinPolicy(this.#options), {
       ramBytes: totalBytes(blocks.filter(({ name }) => !copied.has(name))),
@@ -253,7 +264,7 @@ export class MigrationSource extends Migration {
       lockable: provider.name === 'verbs' ? lockable() : undefined,
       reserve: CONTROL_BUFFER_BYTES + (copied.size > 0 ? STAGING_BYTES : 0n),
     });
-    if (plan.notice !== undefined) this.emit('notice', plan.notice);
+    if (plan.notice !== undefined) this.journal.notice('PIN_LIMIT', plan.notice);
     return plan;
   }
 
@@ -263,17 +274,20 @@ export class MigrationSource extends Migration {
       commit: this.#options.commit !== 'off',
       sparse: true,
       alive: true,
+      progress: true,
+      migrationId: this.migrationId,
       ramBytes: totalBytes(this.#vm.blocks),
     };
   }
 
   #negotiate(connection: Connection, offer: SourceOffer): Agreed {
-    this.enter('negotiate');
+    this.journal.enter('negotiate');
     const agreed = acceptCapabilities(connection.privateData, offer);
     connection.tellsReasons = agreed.reasons;
     requireCommit(this.#options, agreed);
     if (offer.pinAll && !agreed.pinAll) {
-      this.emit('notice', 'the destination declined pin-all: registering dynamically');
+      const message = 'the destination declined pin-all: registering dynamically';
+      this.journal.notice('PIN_ALL_DECLINED', message);
     }
     return agreed;
   }

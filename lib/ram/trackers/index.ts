@@ -1,4 +1,3 @@
-export { type ChosenKind, chooseTracker } from './choose.ts';
-export { RamTracker } from './native-tracker.ts';
-export type { DirtyLog, TrackerChoice, TrackerProbe, TrackerSupport, TrackOptions } from './options.ts';
+export type { RamTracker } from './native-tracker.ts';
+export type { DirtyLog, TrackerChoice, TrackerSupport, TrackOptions } from './options.ts';
 export { probeTrackers, trackDirty } from './track.ts';

@@ -1,7 +1,6 @@
 import { toMigrationError } from '../../errors.ts';
-import type { NativePageDigests, NativeTracker } from '../../native/dirty.ts';
-import type { NativeBitmap } from '../../native/memory.ts';
-import type { DirtyTracker, TrackerKind } from '../tracker.ts';
+import type { NativeTracker } from '../../native/dirty.ts';
+import type { DirtyTracker, PageBitmap, PageDigests, TrackerKind } from '../tracker.ts';
 import type { ChosenKind } from './choose.ts';
 
 /** A tracker of the addon with the library's errors. */
@@ -10,9 +9,10 @@ export class RamTracker implements DirtyTracker {
   /** Why this kind: for logs and results. */
   readonly reason: string;
   /** hash only. */
-  readonly sent?: readonly NativePageDigests[];
+  readonly sent?: readonly PageDigests[];
   readonly #native: NativeTracker;
 
+  /** Made by {@link trackDirty}. @internal */
   constructor({ kind, reason }: ChosenKind, native: NativeTracker) {
     this.kind = kind;
     this.reason = reason;
@@ -29,7 +29,7 @@ export class RamTracker implements DirtyTracker {
     return this.#native.start().catch(rethrow);
   }
 
-  collect(bitmaps: readonly NativeBitmap[]): Promise<bigint> {
+  collect(bitmaps: readonly PageBitmap[]): Promise<bigint> {
     return this.#native.collect(bitmaps).catch(rethrow);
   }
 

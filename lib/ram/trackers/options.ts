@@ -1,4 +1,3 @@
-import type { NativeTrackerSupport } from '../../native/dirty.ts';
 import type { TrackerKind } from '../tracker.ts';
 import type { RamBlock } from '../vm.ts';
 
@@ -35,6 +34,12 @@ export interface TrackOptions {
   readonly hashThreads?: number;
 }
 
-/** What the kernel offers for these blocks; for no blocks, for any memory that can be tracked at all. */
-export type TrackerSupport = NativeTrackerSupport;
+/** What the kernel has for these blocks; for none, for any memory that can be tracked at all. */
+export interface TrackerSupport {
+  /** Without a fault thread (Linux 6.7), with one, or not at all. */
+  readonly writeProtect: 'async' | 'fault-thread' | null;
+  /** Why not at all, with what to do; else empty. */
+  readonly writeProtectProblem: string;
+  readonly softDirty: boolean;
+}
 export type TrackerProbe = (blocks: readonly RamBlock[]) => Promise<TrackerSupport>;

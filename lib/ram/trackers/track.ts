@@ -5,22 +5,28 @@ import type { TrackerKind } from '../tracker.ts';
 import type { RamBlock } from '../vm.ts';
 import { type ChosenKind, chooseTracker } from './choose.ts';
 import { RamTracker } from './native-tracker.ts';
-import type { TrackerProbe, TrackOptions } from './options.ts';
+import type { TrackerProbe, TrackerSupport, TrackOptions } from './options.ts';
 
 const KINDS: readonly TrackerKind[] = ['write-protect', 'soft-dirty', 'bitmap', 'hash'];
 
-/** What this kernel offers for these blocks and this process may use; for no blocks, in general. Leaves no trace. */
-export const probeTrackers: TrackerProbe = (blocks) =>
-  native.probeTrackers(blocks.map(({ mapping }) => mapping));
+/** What this kernel has for these blocks and what this process may use of it; for no blocks, in general. Leaves nothing behind. */
+export function probeTrackers(blocks: readonly RamBlock[]): Promise<TrackerSupport> {
+  return native.probeTrackers(blocks.map(({ mapping }) => mapping));
+}
 
 /**
  * Makes a tracker for a VM's blocks; `start()` begins the watch. What each kind needs, sees and costs is in docs/dirty-tracking.md.
  * @throws MigrationError INVALID_ARGUMENT, TRACKER_UNAVAILABLE, OUT_OF_MEMORY
  */
-export async function trackDirty(
+export function trackDirty(blocks: readonly RamBlock[], options: TrackOptions = {}): Promise<RamTracker> {
+  return makeTracker(blocks, options, probeTrackers);
+}
+
+/** {@link trackDirty} on a kernel of the caller's. */
+export async function makeTracker(
   blocks: readonly RamBlock[],
-  options: TrackOptions = {},
-  probe: TrackerProbe = probeTrackers,
+  options: TrackOptions,
+  probe: TrackerProbe,
 ): Promise<RamTracker> {
   try {
     const chosen = await choose(blocks, options, probe);
