@@ -16,8 +16,8 @@
  * Channels. The source says how many queue pairs it wants, the destination how many it gets, with a token. Each further one, a rail, is a
  * connection of its own whose request has nothing but the token and its index.
  *
- * Versions. There is one version of QEMU's protocol, 1, and ours always asks for it: what is new in ours hangs on a flag of
- * the tail and each flag works alone. So no source of ours ever has to fall back by connecting again. A destination refuses
+ * Versions. There is one version of QEMU's protocol, 1, and ours always asks for it: what is new in ours depends on a flag of
+ * the tail, and each flag works alone. So no source of ours ever has to fall back by connecting again. A destination refuses
  * every other version, as QEMU does, and names 1 in the private data of its rejection for a newer source to fall back to.
  */
 import { randomBytes } from 'node:crypto';

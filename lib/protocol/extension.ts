@@ -2,7 +2,7 @@
  * Our tail after QEMU's 8 bytes of private data. All integers are big-endian.
  *
  *     magic u32 | version u16 | length u16 | flags u32          12 bytes
- *     bytes u64                                                 counts with the flag PIN_BUDGET
+ *     bytes u64                                                 valid with the flag PIN_BUDGET
  *     check u32                                                 24 bytes up to here
  *     id [16]                                                   there with the flag MIGRATION_ID
  *     channels u16                                              there with the flag CHANNELS
@@ -58,7 +58,7 @@ export interface Rail {
   readonly index: number;
 }
 
-/** The tail of ours. `flags` are raw, so that unknown ones are seen; those of fields that come after the check are set by the fields. */
+/** Our tail. `flags` are raw, so that unknown ones are seen; those of fields that come after the check are set by the fields. */
 export interface Extension {
   readonly version: number;
   readonly flags: number;

@@ -1,4 +1,4 @@
-/** What an embedder knows of its guest's memory and a migration does not. */
+/** What an embedder knows about its guest's memory and a migration does not. */
 import { HintBook, type HintKind } from './hint-book.ts';
 import type { Span } from './spans.ts';
 

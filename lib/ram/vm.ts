@@ -72,7 +72,7 @@ export interface SourceVm {
   after(): AsyncIterable<Uint8Array>;
 }
 
-/** What a tracker that compares content has for each block, by its name: those blocks are sent from copies of their pages. */
+/** The digests of a tracker that compares content, by block name: those blocks are sent from copies of their pages. */
 export function sentOf({ guest, blocks }: SourceVm): ReadonlyMap<string, PageDigests> {
   const sent = guest?.tracker.sent ?? [];
   const tracked = blocks.filter(({ name }) => !guest?.settling?.includes(name));

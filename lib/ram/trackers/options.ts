@@ -34,7 +34,7 @@ export interface TrackOptions {
   readonly hashThreads?: number;
 }
 
-/** What the kernel has for these blocks; for none, for any memory that can be tracked at all. */
+/** What the kernel offers for these blocks; for no blocks, for any memory that can be tracked at all. */
 export interface TrackerSupport {
   /** Without a fault thread (Linux 6.7), with one, or not at all. */
   readonly writeProtect: 'async' | 'fault-thread' | null;
