@@ -1,4 +1,4 @@
-/** `npm run bench:smoke`: runs each benchmark once with little memory, to see that it works. Its figures mean nothing. */
+/** `npm run bench:smoke`: runs each benchmark once with little memory, to check that it works. Its figures mean nothing. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';

@@ -1,5 +1,5 @@
 /**
- * How fast RAM moves, beside what the machine can do at all, in one run and in turn: memcpy, iperf3, a raw loop over a loopback socket
+ * How fast RAM moves, compared with what the machine can do at all, in one run and in turn: memcpy, iperf3, a raw loop over a loopback socket
  * without framing, and rdma-migrate on its software RNIC. Both ends are processes on this machine. All memory is touched beforehand.
  *
  *   npm run bench -- [--rounds N] [--mib N] [--channels N,N...] [--beside FOLDER] [--json]
@@ -87,7 +87,7 @@ async function hasIperf3(): Promise<boolean> {
   return run('iperf3', ['--version']).then(
     () => true,
     () => {
-      console.error('iperf3 is not installed and left out: apt-get install iperf3');
+      console.error('iperf3 is not installed, so it is left out: apt-get install iperf3');
       return false;
     },
   );

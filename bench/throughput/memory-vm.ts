@@ -16,7 +16,7 @@ const PIECE = 8 << 20;
 
 let made = 0;
 
-/** `bytes` of RAM without a zero page, resident; with `total` in as many pieces as there are, spread evenly over so much RAM that is a hole else. */
+/** `bytes` of RAM without a zero page, resident; with `total`, in `pieces` spread evenly over that much RAM, the rest of which is a hole. */
 export async function sourceVm(
   bytes: bigint,
   { total = bytes, pieces = 1n }: { total?: bigint; pieces?: bigint } = {},
@@ -59,7 +59,7 @@ async function writeNoise(
   }
 }
 
-/** Memory that is there and, unless told otherwise, touched before the RAM comes, and kept for the next migration. */
+/** Memory that is allocated and, by default, touched before the RAM comes, and kept for the next migration. */
 export class MemoryTarget implements DestinationTarget {
   readonly #populates: boolean;
   readonly #package: Package;

@@ -14,6 +14,7 @@ import {
 } from '../options/fields.ts';
 import { MigrationHints } from '../ram/hints.ts';
 import { CHUNK_BYTES } from '../ram/spans.ts';
+import { isLogger } from './logger.ts';
 import {
   type DestinationOptions,
   type LiveOptions,
@@ -32,6 +33,7 @@ const COMMON = {
   totalTimeoutMs: milliseconds,
   commit: oneOf('auto', 'require', 'off'),
   channels: integer(1, MOST_CHANNELS),
+  logger: field('a logger with debug, info, warn and error', isLogger),
   pinBudget: bytes(leastPinBudget(CHUNK_BYTES)),
   onPinLimit: oneOf('lower', 'fail'),
 } satisfies ShapeOf<MigrationOptions>;

@@ -5,6 +5,7 @@ import { invalid } from '../options/check.ts';
 import type { MigrationHints } from '../ram/hints.ts';
 import type { ProviderChoice } from '../transport/provider.ts';
 import type { ConvergenceLimits } from './live/convergence.ts';
+import type { MigrationLogger } from './logger.ts';
 import type { PinOptions } from './pins/pinning.ts';
 
 /** What both ends can be told. */
@@ -41,6 +42,8 @@ export interface MigrationOptions extends PinOptions {
    * the destination the most that it grants. A version 1 peer has one. Default 1.
    */
   readonly channels?: number;
+  /** Where what happens is logged; what at which level is in docs/events.md. pino fits as it is. Default: nowhere. */
+  readonly logger?: MigrationLogger;
 }
 
 /** What is asked for, and granted, without the option. */

@@ -7,6 +7,7 @@ import type {
   DestinationBlock,
   RegisterCommand,
 } from '../../protocol/control.ts';
+import type { ProgressAccount } from '../../protocol/progress.ts';
 import { type StreamEvent, StreamParser } from '../../protocol/stream.ts';
 import { DeviceStateCheck } from '../../protocol/tail.ts';
 import { type Coverage, WHOLE } from '../../ram/coverage.ts';
@@ -17,10 +18,11 @@ import type { Connection, Received } from '../../transport/connection.ts';
 import { DestinationTurns, type TurnLimits } from '../../transport/turns.ts';
 import { throwIfAborted, unlessAborted } from '../../transport/wait.ts';
 import { call } from '../embedder.ts';
+import type { Journal } from '../journal.ts';
 import { Registrations } from '../pins/registrations.ts';
 import { WRITTEN_THROUGHOUT } from '../pins/source-pins.ts';
-import type { Statistics } from '../statistics.ts';
 import { checkAllocated } from '../vm-schema.ts';
+import { Arrivals } from './arrivals.ts';
 import { type AnnouncedBlock, checkRange, checkRegister, checkUnregister, layOut } from './bounds.ts';
 import { commitTarget } from './commit-target.ts';
 import { type DestinationAction, type DestinationState, step } from './destination-machine.ts';
@@ -44,7 +46,7 @@ interface Context {
   readonly agreed: Agreed;
   /** The source's first message, which has been asked for already. */
   readonly first: Received;
-  readonly statistics: Statistics;
+  readonly journal: Journal;
   readonly limits: TurnLimits;
   /** The longest wait for COMMIT, and for the target to make the VM durable. */
   readonly commitTimeoutMs: number;
@@ -53,8 +55,6 @@ interface Context {
   readonly pinBudget: bigint | undefined;
   /** Room for RAM that is pinned, if there is a limit; asked for when the RAM's size is known. */
   readonly checkRam: (ramBytes: bigint) => void;
-  readonly enter: (phase: Phase) => void;
-  readonly notice: (message: string) => void;
 }
 
 /** The destination's half of one migration, over an established connection. One `run`. */
@@ -74,6 +74,8 @@ export class DestinationSession {
   #blocks: readonly RamBlock[] = [];
   #announced: readonly AnnouncedBlock[] = [];
   #registrations: Registrations | undefined;
+  readonly #arrivals: Arrivals;
+  #round = 0;
   /** Of a source that confirms nothing. The commit handshake says itself what was sent. */
   #told: ToldPages | undefined;
   #coverage = WHOLE;
@@ -90,6 +92,12 @@ export class DestinationSession {
       this.#account,
       context.first,
     );
+    const { connection, agreed } = context;
+    this.#arrivals = new Arrivals({
+      placed: tellsWrites(connection) ? () => connection.stats().writeBytesPlaced : undefined,
+      sparse: agreed.sparse,
+      pins: () => this.#registrations,
+    });
   }
 
   /**
@@ -98,14 +106,13 @@ export class DestinationSession {
    *   nobody knows which it will be: the source must not hear of a failure
    */
   async run(): Promise<ReceivedSummary> {
-    const { connection, statistics } = this.#context;
     this.#enter('setup');
-    statistics.normalBytes = () => connection.stats().writeBytesPlaced;
-    statistics.channels = connection.channels;
+    this.#context.journal.watch(this.#arrivals);
+    this.#tellChannels();
     const commit = await this.#serve();
     await this.#registrations?.settled();
     // Every one of them has answered the source's barrier by now.
-    statistics.channels = connection.channels;
+    this.#tellChannels();
     this.#enter('commit');
     // Before anything is counted, compared or kept: what has landed by now is the VM, and nothing can change it any more.
     await this.#context.connection.revokeRemoteAccess(this.#context.limits);
@@ -118,6 +125,11 @@ export class DestinationSession {
       coverage: this.#coverage,
       ...this.#pinFacts(),
     };
+  }
+
+  #tellChannels(): void {
+    const { connection, journal } = this.#context;
+    journal.tell({ type: 'link', state: 'channels', channels: connection.channels });
   }
 
   #pinFacts(): { pinBudget?: bigint; registeredPeak: bigint } {
@@ -161,13 +173,17 @@ export class DestinationSession {
   async #perform(action: Exclude<DestinationAction, { do: 'commit' }>): Promise<void> {
     switch (action.do) {
       case 'feed-stream':
-        this.#context.statistics.controlBytes += BigInt(action.bytes.length);
+        this.#arrivals.stream(action.bytes.length);
         this.#parser.push(action.bytes);
         return this.#parse();
       case 'resume-stream':
+        this.#passEnds();
         return this.#parse();
       case 'wait-on':
-        return this.#requireAlive();
+        return this.#require('ALIVE', this.#context.agreed.alive);
+      case 'note-progress':
+        this.#require('PROGRESS', this.#context.agreed.progress);
+        return this.#noteProgress(action.account);
       case 'append-device-state':
         return this.#appendDeviceState(action.bytes);
       case 'announce-blocks':
@@ -181,10 +197,19 @@ export class DestinationSession {
     }
   }
 
-  #requireAlive(): void {
-    if (this.#context.agreed.alive) return;
-    const message = 'the source sent ALIVE, which has not been agreed on';
-    throw new MigrationError('PROTOCOL_ERROR', 'ram', message, { details: { received: 'ALIVE' } });
+  #require(received: 'ALIVE' | 'PROGRESS', agreed: boolean): void {
+    if (agreed) return;
+    const message = `the source sent ${received}, which has not been agreed on`;
+    throw new MigrationError('PROTOCOL_ERROR', 'ram', message, { details: { received } });
+  }
+
+  #noteProgress(account: ProgressAccount): void {
+    this.#arrivals.told(account);
+    const { journal } = this.#context;
+    const { round, pending } = account;
+    // Nobody knew before how much a later pass has to move.
+    const isNews = journal.pass?.round === round && journal.pass.pending !== pending;
+    if (isNews) journal.tell({ type: 'round', state: 'begins', round, pending, live: false });
   }
 
   /** Takes the stream as far as it goes: to a hook, to the device state, or to where bytes are missing. */
@@ -204,12 +229,11 @@ export class DestinationSession {
       case 'ram-start':
         return this.#allocate(event);
       case 'hook':
-        if (event.section !== 'start') this.#ramBegins();
+        if (event.section !== 'start') this.#passBegins();
         this.#state = { name: 'hook', section: event.section, blocksAnnounced: false };
         return;
       case 'ram-end':
-        this.#context.statistics.ramEnds();
-        this.#enter('device-state');
+        this.#ramEnds();
         this.#state = { name: 'device', commit: this.#context.agreed.commit };
         return this.#appendDeviceState(this.#parser.takeBuffered());
       case 'pages':
@@ -221,20 +245,40 @@ export class DestinationSession {
     }
   }
 
-  #ramBegins(): void {
-    const { statistics } = this.#context;
-    if (statistics.phase !== 'ram') this.#enter('ram');
-    statistics.ramBegins();
-    statistics.passes += 1;
+  /** A section of a version 1 source is no pass: QEMU ends one every 50 ms. What it sends is one pass, as far as can be told here. */
+  #passBegins(): void {
+    const { journal, agreed } = this.#context;
+    if (this.#round === 0) this.#enter('ram');
+    else if (!agreed.extended) return;
+    this.#round += 1;
+    const pending = this.#round === 1 ? { pending: Number(sizeOf(this.#blocks)) } : {};
+    journal.tell({ type: 'round', state: 'begins', round: this.#round, ...pending, live: false });
+  }
+
+  #passEnds(): void {
+    const { journal, agreed } = this.#context;
+    if (this.#round === 0 || !agreed.extended) return;
+    this.#arrivals.passEnds();
+    journal.tell({ type: 'round', state: 'ends', round: this.#round });
+  }
+
+  #ramEnds(): void {
+    const { journal, agreed } = this.#context;
+    if (!agreed.extended) {
+      this.#arrivals.passEnds();
+      journal.tell({ type: 'round', state: 'ends', round: this.#round });
+    }
+    this.#enter('device-state');
   }
 
   async #allocate(event: Extract<StreamEvent, { type: 'ram-start' }>): Promise<void> {
-    const { statistics, target, connection, agreed, limits } = this.#context;
+    const { journal, target, connection, agreed, limits } = this.#context;
     const { blocks, section } = event;
     this.#layout = { machine: this.#machine, pageSize: this.#pageSize, blocks };
-    statistics.total = blocks.reduce((sum, { length }) => sum + length, 0n);
-    statistics.pageSize = this.#layout.pageSize;
-    this.#context.checkRam(statistics.total);
+    const total = sizeOf(blocks);
+    journal.tell({ type: 'link', state: 'ram', total: Number(total), 'page-size': this.#pageSize });
+    this.#arrivals.blocks(blocks.map(({ length }) => length));
+    this.#context.checkRam(total);
     const { before } = this.#parser;
     const vm = { layout: this.#layout, ramSection: section, before };
     const allocated = call(() => target.allocate(vm));
@@ -282,7 +326,7 @@ export class DestinationSession {
       await unlessAborted(mapping.zero(offset, length, !connection.info.pinsMemory), this.#alive, 'ram');
     }
     this.#told?.zeros(index, span);
-    this.#context.statistics.zeroBytes += span.length;
+    this.#arrivals.zeros(span.length);
   }
 
   async #register(commands: readonly RegisterCommand[]): Promise<void> {
@@ -293,6 +337,7 @@ export class DestinationSession {
       populate: !this.#context.agreed.sparse || command.padding === WRITTEN_THROUGHOUT,
     }));
     for (const { index, span } of spans) this.#told?.registered(index, span);
+    this.#arrivals.registered(spans);
     const results = await allOf(
       spans.map(async ({ index, span, populate }) => ({
         rkey: await this.#registered().register(index, span, populate),
@@ -311,7 +356,7 @@ export class DestinationSession {
   async #appendDeviceState(bytes: Uint8Array): Promise<void> {
     if (bytes.length === 0) return;
     this.#deviceStateBytes += bytes.length;
-    this.#context.statistics.controlBytes += BigInt(bytes.length);
+    this.#arrivals.stream(bytes.length);
     this.#deviceState.push(bytes);
     const { target, limits } = this.#context;
     await unlessAborted(
@@ -331,7 +376,6 @@ export class DestinationSession {
 
   /** True: the source has been told. */
   async #answerCommit(sent: Commit): Promise<boolean> {
-    const { notice } = this.#context;
     this.#requireWholeStream();
     const status = await this.#compare(sent);
     if (status !== 'OK') {
@@ -346,7 +390,8 @@ export class DestinationSession {
       return true;
     } catch (error) {
       const why = toMigrationError(error, 'commit').message;
-      notice(`the VM is complete here, but the source could not be told: ${why}`);
+      const message = `the VM is complete here, but the source could not be told: ${why}`;
+      this.#context.journal.notice('SOURCE_NOT_TOLD', message);
       return false;
     }
   }
@@ -373,9 +418,9 @@ export class DestinationSession {
   }
 
   async #compare(sent: Commit): Promise<CommitStatus> {
-    const { connection, statistics, limits } = this.#context;
-    // A NIC places WRITEs without telling; there the source's own count has to do.
-    const placed = connection.info.provider === 'iwarp' ? statistics.normalBytes() : sent.ramBytes;
+    const { connection, limits } = this.#context;
+    // Where WRITEs are not seen the source's own count has to do.
+    const placed = tellsWrites(connection) ? connection.stats().writeBytesPlaced : sent.ramBytes;
     const ramDigest = sent.ramDigest
       ? await unlessAborted(digestRam(this.#blocks), limits.signal, 'commit')
       : undefined;
@@ -384,9 +429,15 @@ export class DestinationSession {
 
   #enter(phase: Phase): void {
     this.#context.connection.phase = phase;
-    this.#context.enter(phase);
+    this.#context.journal.enter(phase);
   }
 }
+
+/** A device places WRITEs without a word. */
+const tellsWrites = ({ info }: Connection): boolean => info.provider === 'iwarp';
+
+const sizeOf = (blocks: readonly { readonly length: bigint }[]): bigint =>
+  blocks.reduce((sum, { length }) => sum + length, 0n);
 
 /** All results, or the first failure once nothing is under way any more. */
 async function allOf<T>(work: readonly Promise<T>[]): Promise<T[]> {

@@ -6,6 +6,7 @@ import { SentDigest } from '../../protocol/commit.ts';
 import {
   CONTROL_HEADER_BYTES,
   CONTROL_MAX_BYTES,
+  type ControlMessage,
   type DestinationBlock,
   QEMU_FILE_BYTES,
 } from '../../protocol/control.ts';
@@ -18,12 +19,14 @@ import { SourceTurns, type TurnLimits } from '../../transport/turns.ts';
 import { throwIfAborted, unlessAborted } from '../../transport/wait.ts';
 import { checkDeviceState, deviceStateOf } from '../device-state.ts';
 import { Heartbeat } from '../heartbeat.ts';
+import type { Journal } from '../journal.ts';
+import type { DowntimePart } from '../live/downtime.ts';
 import type { GuestControl } from '../live/guest-control.ts';
 import { type LiveControls, preCopy, type RamRound } from '../live/pre-copy.ts';
 import { PinWindow, pinGranule, spanBytesFor } from '../pins/pin-window.ts';
 import { type SourcePins, type SpanKeys, SpanPins, WholeBlocks } from '../pins/source-pins.ts';
-import type { Statistics } from '../statistics.ts';
 import { type RamPassResult, type SourceBlock, sendRam, WINDOW_BYTES } from './ram-pass.ts';
+import { SentMeter } from './sent-meter.ts';
 import { awaitOrderlyEnd, unconfirmedEnd } from './version-1-end.ts';
 import { passCosts, wireTimeOf } from './wire-time.ts';
 
@@ -34,7 +37,7 @@ interface Context {
   readonly vm: SourceVm;
   readonly connection: Connection;
   readonly agreed: Agreed;
-  readonly statistics: Statistics;
+  readonly journal: Journal;
   readonly limits: TurnLimits;
   readonly verify: boolean;
   /** The longest wait for the destination's word that the VM is durable there. */
@@ -42,8 +45,6 @@ interface Context {
   /** Of both ends; absent: none. */
   readonly pinBudget: bigint | undefined;
   readonly hints: HintBook | undefined;
-  readonly enter: (phase: Phase) => void;
-  readonly notice: (message: string) => void;
   /** Present: the guest runs. */
   readonly live?: { readonly guest: GuestControl; readonly controls: LiveControls };
 }
@@ -72,6 +73,7 @@ export class SourceSession {
   readonly #turns: SourceTurns;
   readonly #account = new SentDigest();
   readonly #cancel: AbortSignal | undefined;
+  readonly #meter: SentMeter;
   #blocks: SourceBlock[] = [];
   #pins: SourcePins | undefined;
 
@@ -82,28 +84,49 @@ export class SourceSession {
     this.#context = { ...context, limits: { ...limits, signal } };
     this.#turns = new SourceTurns(connection, limits, this.#account);
     this.#cancel = limits.signal;
+    const { counters } = connection;
+    this.#meter = new SentMeter(
+      () => counters[COUNTER.bytesCompleted] as bigint,
+      () => this.#pins,
+    );
   }
 
   /** @throws MigrationError; COMMIT_UNKNOWN when the destination may have the VM and could not say so */
   async run(): Promise<SentSummary> {
-    const { statistics, agreed, limits } = this.#context;
-    using _ = agreed.alive ? new Heartbeat(this.#turns, limits.timeoutMs) : undefined;
+    const { agreed, limits } = this.#context;
+    using _ = new Heartbeat(this.#turns, {
+      aliveWithinMs: agreed.alive ? limits.timeoutMs : undefined,
+      progress: agreed.progress ? () => this.#progress() : undefined,
+    });
     await this.#setup();
     await this.#checkDeviceState();
     this.#enter('ram');
-    statistics.ramBegins();
     const sent = await this.#moveRam();
-    statistics.ramEnds();
     this.#enter('device-state');
     const deviceStateBytes = await this.#sendDeviceState();
     if (agreed.commit) {
       await this.#commit(sent);
-      statistics.downtime.mark('commit');
+      this.#stoodStill('commit');
     }
     await this.#disconnect();
     // A version 1 destination's only word.
-    if (!agreed.commit) statistics.downtime.mark('commit');
+    if (!agreed.commit) this.#stoodStill('commit');
     return { deviceStateBytes, committed: agreed.commit, ...this.#pinFacts() };
+  }
+
+  /** Not to keep a guest waiting that stands still. */
+  #progress(): ControlMessage | undefined {
+    const { journal, live } = this.#context;
+    const pass = live?.guest.isPaused ? undefined : journal.pass;
+    if (pass?.pending === undefined) return undefined;
+    const { round, pending } = pass;
+    return { type: 'PROGRESS', round, pending, ...this.#meter.account };
+  }
+
+  /** For what the guest has waited, if there is one that ran. */
+  #stoodStill(ended: DowntimePart): void {
+    const { journal, live } = this.#context;
+    if (live) journal.tell({ type: 'downtime', ended });
   }
 
   /** Before RAM moves. A running guest's is known when it stands still, and a QEMU needs no proof. */
@@ -125,8 +148,8 @@ export class SourceSession {
   }
 
   #moveRam(): Promise<RamPassResult> {
-    const { live, vm, connection, statistics, limits, notice } = this.#context;
-    if (live === undefined) return this.#pass('end');
+    const { live, vm, connection, journal, limits } = this.#context;
+    if (live === undefined) return this.#onlyPass();
     const settling = new Set(vm.guest?.settling);
     const blocks = (settles: boolean): SourceBlock[] =>
       this.#blocks.filter(({ block }) => settling.has(block.name) === settles);
@@ -137,17 +160,25 @@ export class SourceSession {
       settling: blocks(true),
       pass: (kind) => this.#pass(kind),
       unlimit: () => connection.setMaxBandwidth(0n),
-      statistics,
+      journal,
       signal: limits.signal as AbortSignal,
-      notice,
     });
+  }
+
+  /** A VM that stands still is moved in one. */
+  async #onlyPass(): Promise<RamPassResult> {
+    const { journal, vm } = this.#context;
+    journal.tell({ type: 'round', state: 'begins', round: 1, pending: ramBytes(vm), live: false });
+    const sent = await this.#pass('end');
+    journal.tell({ type: 'round', state: 'ends', round: 1 });
+    return sent;
   }
 
   async #setup(): Promise<void> {
     this.#enter('setup');
-    const { vm, statistics } = this.#context;
-    statistics.total = vm.blocks.reduce((sum, { length }) => sum + length, 0n);
-    statistics.pageSize = vm.layout.pageSize;
+    const { vm, journal } = this.#context;
+    journal.watch(this.#meter);
+    journal.tell({ type: 'link', state: 'ram', total: ramBytes(vm), 'page-size': vm.layout.pageSize });
     await this.#sendStream(
       Buffer.concat([vm.before, encodeRamStart(vm.ramSection, vm.layout.blocks, 'rdma')]),
     );
@@ -213,10 +244,7 @@ export class SourceSession {
   }
 
   async #pass(kind: 'part' | 'end'): Promise<RamRound> {
-    const { vm, connection, hints, statistics, limits } = this.#context;
-    const { counters } = connection;
-    statistics.normalBytes = () => counters[COUNTER.bytesCompleted] as bigint;
-    statistics.passes += 1;
+    const { vm, connection, hints, limits } = this.#context;
     const began = performance.now();
     await this.#sendStream(Buffer.concat([encodeFooter(vm.ramSection), encodeRamRound(vm.ramSection, kind)]));
     const dataBegan = performance.now();
@@ -227,7 +255,7 @@ export class SourceSession {
       blocks: this.#blocks,
       pins: this.#pins as SourcePins,
       ...(hints && { hints }),
-      statistics,
+      meter: this.#meter,
       signal: limits.signal as AbortSignal,
       last: kind === 'end',
     });
@@ -255,7 +283,7 @@ export class SourceSession {
       }
     }
     await this.#sendLast(waiting);
-    this.#context.statistics.downtime.mark('device-state');
+    this.#stoodStill('device-state');
     return total;
   }
 
@@ -275,12 +303,13 @@ export class SourceSession {
 
   /** What the destination has been asked cannot be taken back: a cancel is answered with a notice, and the outcome counts. */
   async #pastCancel<T>(asked: Promise<T>, timeoutMs: number): Promise<T> {
-    const { notice } = this.#context;
+    const { journal } = this.#context;
     const tooLate = (): void => {
       const { reason } = this.#cancel as AbortSignal;
       const isTime = reason instanceof MigrationError && reason.code === 'TIMEOUT';
       const what = isTime ? 'the time for all of the migration is over, but' : 'too late to be cancelled:';
-      notice(
+      journal.notice(
+        'TOO_LATE_TO_CANCEL',
         `${what} the destination has been asked to take the VM over. Its answer is waited for, ${timeoutMs / 1000} s at most`,
       );
     };
@@ -324,15 +353,18 @@ export class SourceSession {
   }
 
   async #sendStream(bytes: Uint8Array, limits?: TurnLimits): Promise<void> {
-    this.#context.statistics.controlBytes += BigInt(bytes.length);
+    this.#meter.stream(bytes.length);
     await this.#turns.send({ type: 'QEMU_FILE', bytes }, limits);
   }
 
   #enter(phase: Phase): void {
     this.#context.connection.phase = phase;
-    this.#context.enter(phase);
+    this.#context.journal.enter(phase);
   }
 }
+
+const ramBytes = ({ blocks }: SourceVm): number =>
+  Number(blocks.reduce((sum, { length }) => sum + length, 0n));
 
 /** The destination said that it does not take the VM: it is still the source's. */
 function isRefusal(error: unknown): boolean {
