@@ -1,31 +1,30 @@
 import { MigrationError, type Phase, toMigrationError } from '../../errors.ts';
 import type { Agreed } from '../../protocol/capabilities.ts';
-import { type Commit, type CommitStatus, compareCommits, SentDigest } from '../../protocol/commit.ts';
+import { type Commit, SentDigest } from '../../protocol/commit.ts';
 import type {
   CompressCommand,
   ControlMessage,
   DestinationBlock,
   RegisterCommand,
 } from '../../protocol/control.ts';
-import type { ProgressAccount } from '../../protocol/progress.ts';
 import { type StreamEvent, StreamParser } from '../../protocol/stream.ts';
 import { DeviceStateCheck } from '../../protocol/tail.ts';
 import { type Coverage, WHOLE } from '../../ram/coverage.ts';
-import { digestRam } from '../../ram/digest.ts';
 import { cut, ZERO_STEP_BYTES } from '../../ram/spans.ts';
-import type { Arrival, DestinationTarget, RamBlock, VmLayout } from '../../ram/vm.ts';
+import type { DestinationTarget, RamBlock, VmLayout } from '../../ram/vm.ts';
 import type { Connection, Received } from '../../transport/connection.ts';
 import { DestinationTurns, type TurnLimits } from '../../transport/turns.ts';
-import { throwIfAborted, unlessAborted } from '../../transport/wait.ts';
+import { unlessAborted } from '../../transport/wait.ts';
 import { call } from '../embedder.ts';
 import type { Journal } from '../journal.ts';
 import { Registrations } from '../pins/registrations.ts';
 import { WRITTEN_THROUGHOUT } from '../pins/source-pins.ts';
 import { checkAllocated } from '../vm-schema.ts';
-import { Arrivals } from './arrivals.ts';
+import { Arrivals, tellsWrites } from './arrivals.ts';
 import { type AnnouncedBlock, checkRange, checkRegister, checkUnregister, layOut } from './bounds.ts';
-import { commitTarget } from './commit-target.ts';
 import { type DestinationAction, type DestinationState, step } from './destination-machine.ts';
+import { answerCommit, type Handover, keep } from './handover.ts';
+import { Passes } from './passes.ts';
 import { ToldPages } from './told-pages.ts';
 
 /** What a session reports when the VM is whole. */
@@ -75,7 +74,7 @@ export class DestinationSession {
   #announced: readonly AnnouncedBlock[] = [];
   #registrations: Registrations | undefined;
   readonly #arrivals: Arrivals;
-  #round = 0;
+  readonly #passes: Passes;
   /** Of a source that confirms nothing. The commit handshake says itself what was sent. */
   #told: ToldPages | undefined;
   #coverage = WHOLE;
@@ -98,6 +97,7 @@ export class DestinationSession {
       sparse: agreed.sparse,
       pins: () => this.#registrations,
     });
+    this.#passes = new Passes(context.journal, this.#arrivals, agreed.extended);
   }
 
   /**
@@ -113,8 +113,10 @@ export class DestinationSession {
     this.#enter('commit');
     // Before anything is counted, compared or kept: what has landed by now is the VM, and nothing can change it any more.
     await this.#context.connection.revokeRemoteAccess(this.#context.limits);
-    const committed = commit !== undefined && (await this.#answerCommit(commit));
-    if (!commit) await this.#keep('vmdescription');
+    this.#requireWholeStream();
+    const handover = this.#handover();
+    const committed = commit !== undefined && (await answerCommit(handover, commit));
+    if (!commit) await keep(handover, 'vmdescription');
     return {
       layout: this.#layout as VmLayout,
       deviceStateBytes: this.#deviceStateBytes,
@@ -169,13 +171,13 @@ export class DestinationSession {
         this.#parser.push(action.bytes);
         return this.#parse();
       case 'resume-stream':
-        this.#passEnds();
+        this.#passes.ends();
         return this.#parse();
       case 'wait-on':
         return this.#require('ALIVE', this.#context.agreed.alive);
       case 'note-progress':
         this.#require('PROGRESS', this.#context.agreed.progress);
-        return this.#noteProgress(action.account);
+        return this.#passes.note(action.account);
       case 'append-device-state':
         return this.#appendDeviceState(action.bytes);
       case 'announce-blocks':
@@ -193,15 +195,6 @@ export class DestinationSession {
     if (agreed) return;
     const message = `the source sent ${received}, which has not been agreed on`;
     throw new MigrationError('PROTOCOL_ERROR', 'ram', message, { details: { received } });
-  }
-
-  #noteProgress(account: ProgressAccount): void {
-    this.#arrivals.told(account);
-    const { journal } = this.#context;
-    const { round, pending } = account;
-    // Nobody knew before how much a later pass has to move.
-    const isNews = journal.pass?.round === round && journal.pass.pending !== pending;
-    if (isNews) journal.tell({ type: 'round', state: 'begins', round, pending, live: false });
   }
 
   /** Takes the stream as far as it goes: to a hook, to the device state, or to where bytes are missing. */
@@ -225,7 +218,8 @@ export class DestinationSession {
         this.#state = { name: 'hook', section: event.section, blocksAnnounced: false };
         return;
       case 'ram-end':
-        this.#ramEnds();
+        this.#passes.ramEnds();
+        this.#enter('device-state');
         this.#state = { name: 'device', commit: this.#context.agreed.commit };
         return this.#appendDeviceState(this.#parser.takeBuffered());
       case 'pages':
@@ -237,30 +231,9 @@ export class DestinationSession {
     }
   }
 
-  /** A section of a version 1 source is no pass: QEMU ends one every 50 ms. What it sends is one pass, as far as can be told here. */
   #passBegins(): void {
-    const { journal, agreed } = this.#context;
-    if (this.#round === 0) this.#enter('ram');
-    else if (!agreed.extended) return;
-    this.#round += 1;
-    const pending = this.#round === 1 ? { pending: Number(sizeOf(this.#blocks)) } : {};
-    journal.tell({ type: 'round', state: 'begins', round: this.#round, ...pending, live: false });
-  }
-
-  #passEnds(): void {
-    const { journal, agreed } = this.#context;
-    if (this.#round === 0 || !agreed.extended) return;
-    this.#arrivals.passEnds();
-    journal.tell({ type: 'round', state: 'ends', round: this.#round });
-  }
-
-  #ramEnds(): void {
-    const { journal, agreed } = this.#context;
-    if (!agreed.extended) {
-      this.#arrivals.passEnds();
-      journal.tell({ type: 'round', state: 'ends', round: this.#round });
-    }
-    this.#enter('device-state');
+    if (this.#passes.count === 0) this.#enter('ram');
+    this.#passes.begins(Number(sizeOf(this.#blocks)));
   }
 
   async #allocate(event: Extract<StreamEvent, { type: 'ram-start' }>): Promise<void> {
@@ -366,41 +339,14 @@ export class DestinationSession {
     return undefined;
   }
 
-  /** True: the source has been told. */
-  async #answerCommit(sent: Commit): Promise<boolean> {
-    this.#requireWholeStream();
-    const status = await this.#compare(sent);
-    if (status !== 'OK') {
-      await this.#turns.answer({ type: 'COMMITTED', status });
-      throw commitMismatch(status);
-    }
-    // Also for a source that has died meanwhile: this may be all that is left of the VM.
-    await this.#keep('commit');
-    // From here on the VM is ours, whether the source hears of it or not.
-    try {
-      await this.#turns.answerAnyway({ type: 'COMMITTED', status });
-      return true;
-    } catch (error) {
-      const why = toMigrationError(error, 'commit').message;
-      const message = `the VM is complete here, but the source could not be told: ${why}`;
-      this.#context.journal.notice('SOURCE_NOT_TOLD', message);
-      return false;
-    }
-  }
-
-  async #keep(completeness: Arrival['completeness']): Promise<void> {
-    const { connection, target, migrationId, limits, commitTimeoutMs } = this.#context;
-    const { peerAddress: peer, provider } = connection.info;
-    throwIfAborted(limits.signal, 'commit');
-    const { state } = this.#coverage;
-    const arrival = {
-      migrationId,
-      peer,
-      provider,
-      completeness,
-      ...(state !== 'whole' && { coverage: state }),
+  #handover(): Handover {
+    return {
+      ...this.#context,
+      turns: this.#turns,
+      account: this.#account,
+      blocks: this.#blocks,
+      coverage: this.#coverage,
     };
-    await commitTarget(target, arrival, commitTimeoutMs, limits.signal);
   }
 
   #requireWholeStream(): void {
@@ -409,24 +355,11 @@ export class DestinationSession {
       throw new MigrationError('STREAM_TRUNCATED', 'commit', `the device state is not whole: ${reason}`);
   }
 
-  async #compare(sent: Commit): Promise<CommitStatus> {
-    const { connection, limits } = this.#context;
-    // Where WRITEs are not seen the source's own count has to do.
-    const placed = tellsWrites(connection) ? connection.stats().writeBytesPlaced : sent.ramBytes;
-    const ramDigest = sent.ramDigest
-      ? await unlessAborted(digestRam(this.#blocks), limits.signal, 'commit')
-      : undefined;
-    return compareCommits(sent, this.#account.commit(placed, ramDigest));
-  }
-
   #enter(phase: Phase): void {
     this.#context.connection.phase = phase;
     this.#context.journal.enter(phase);
   }
 }
-
-/** A device places WRITEs without a word. */
-const tellsWrites = ({ info }: Connection): boolean => info.provider === 'iwarp';
 
 const sizeOf = (blocks: readonly { readonly length: bigint }[]): bigint =>
   blocks.reduce((sum, { length }) => sum + length, 0n);
@@ -435,13 +368,4 @@ const sizeOf = (blocks: readonly { readonly length: bigint }[]): bigint =>
 async function allOf<T>(work: readonly Promise<T>[]): Promise<T[]> {
   await Promise.allSettled(work);
   return Promise.all(work);
-}
-
-function commitMismatch(status: CommitStatus): MigrationError {
-  return new MigrationError(
-    'COMMIT_MISMATCH',
-    'commit',
-    `what arrived is not what the source says it sent (${status}): nothing is kept here, and the source's VM may go on`,
-    { details: { status } },
-  );
 }
