@@ -1,16 +1,10 @@
 import { MigrationError, type Phase, toMigrationError } from '../../errors.ts';
 import type { Agreed } from '../../protocol/capabilities.ts';
 import { type Commit, SentDigest } from '../../protocol/commit.ts';
-import type {
-  CompressCommand,
-  ControlMessage,
-  DestinationBlock,
-  RegisterCommand,
-} from '../../protocol/control.ts';
+import type { ControlMessage } from '../../protocol/control.ts';
 import { type StreamEvent, StreamParser } from '../../protocol/stream.ts';
 import { DeviceStateCheck } from '../../protocol/tail.ts';
 import { type Coverage, WHOLE } from '../../ram/coverage.ts';
-import { cut, ZERO_STEP_BYTES } from '../../ram/spans.ts';
 import type { DestinationTarget, RamBlock, VmLayout } from '../../ram/vm.ts';
 import type { Connection, Received } from '../../transport/connection.ts';
 import { DestinationTurns, type TurnLimits } from '../../transport/turns.ts';
@@ -18,13 +12,12 @@ import { unlessAborted } from '../../transport/wait.ts';
 import { call } from '../embedder.ts';
 import type { Journal } from '../journal.ts';
 import { Registrations } from '../pins/registrations.ts';
-import { WRITTEN_THROUGHOUT } from '../pins/source-pins.ts';
 import { checkAllocated } from '../vm-schema.ts';
 import { Arrivals, tellsWrites } from './arrivals.ts';
-import { type AnnouncedBlock, checkRange, checkRegister, checkUnregister, layOut } from './bounds.ts';
 import { type DestinationAction, type DestinationState, step } from './destination-machine.ts';
 import { answerCommit, type Handover, keep } from './handover.ts';
 import { Passes } from './passes.ts';
+import { RamRequests } from './ram-requests.ts';
 import { ToldPages } from './told-pages.ts';
 
 /** What a session reports when the VM is whole. */
@@ -71,8 +64,8 @@ export class DestinationSession {
   #pageSize = 0;
   #layout: VmLayout | undefined;
   #blocks: readonly RamBlock[] = [];
-  #announced: readonly AnnouncedBlock[] = [];
   #registrations: Registrations | undefined;
+  #ram: RamRequests | undefined;
   readonly #arrivals: Arrivals;
   readonly #passes: Passes;
   /** Of a source that confirms nothing. The commit handshake says itself what was sent. */
@@ -181,13 +174,13 @@ export class DestinationSession {
       case 'append-device-state':
         return this.#appendDeviceState(action.bytes);
       case 'announce-blocks':
-        return this.#announceBlocks();
+        return this.#requests().announce();
       case 'zero':
-        return this.#zero(action.command);
+        return this.#requests().zero(action.command);
       case 'register':
-        return this.#register(action.commands);
+        return this.#requests().register(action.commands);
       case 'unregister':
-        return this.#unregister(action.commands);
+        return this.#requests().unregister(action.commands);
     }
   }
 
@@ -249,7 +242,6 @@ export class DestinationSession {
     const allocated = call(() => target.allocate(vm));
     this.#blocks = checkAllocated(this.#layout, await unlessAborted(allocated, this.#alive, 'setup'));
     if (!agreed.commit) this.#told = new ToldPages(connection, this.#blocks, agreed, this.#pageSize);
-    this.#announced = layOut(blocks);
     this.#registrations = new Registrations(connection, this.#blocks, {
       populate: this.#context.populate,
       budget: this.#budget(),
@@ -257,65 +249,24 @@ export class DestinationSession {
       onFailure: (error) => this.#failure.abort(toMigrationError(error, 'ram')),
       signal: limits.signal as AbortSignal,
     });
+    this.#ram = new RamRequests({
+      ...this.#context,
+      turns: this.#turns,
+      blocks: this.#blocks,
+      registrations: this.#registrations,
+      arrivals: this.#arrivals,
+      told: this.#told,
+      alive: this.#alive,
+    });
   }
 
-  async #announceBlocks(): Promise<void> {
-    const { agreed } = this.#context;
-    const regions = agreed.pinAll ? await this.#registered().registerAll() : [];
-    const blocks: DestinationBlock[] = this.#blocks.map(({ mapping, length }, index) => ({
-      hostAddress: mapping.address,
-      offset: (this.#announced[index] as AnnouncedBlock).offset,
-      length,
-      rkey: regions[index]?.rkey ?? 0,
-    }));
-    await this.#turns.answer({ type: 'RAM_BLOCKS_RESULT', blocks });
+  /** The state machine lets nothing of RAM come before its blocks. */
+  #requests(): RamRequests {
+    return this.#ram as RamRequests;
   }
 
   #registered(): Registrations {
     return this.#registrations as Registrations;
-  }
-
-  async #zero(command: CompressCommand): Promise<void> {
-    if (command.value !== 0) {
-      throw new MigrationError(
-        'PROTOCOL_ERROR',
-        'ram',
-        `COMPRESS with the value ${command.value}: only 0 is defined`,
-      );
-    }
-    const { index, span } = checkRange(this.#announced, command, 'COMPRESS');
-    const { mapping } = this.#blocks[index] as RamBlock;
-    const { connection } = this.#context;
-    // A version 1 source may ask for all of RAM in one: whoever gives up meanwhile need not wait for it.
-    for (const { offset, length } of cut(span, ZERO_STEP_BYTES)) {
-      await unlessAborted(mapping.zero(offset, length, !connection.info.pinsMemory), this.#alive, 'ram');
-    }
-    this.#told?.zeros(index, span);
-    this.#arrivals.zeros(span.length);
-  }
-
-  async #register(commands: readonly RegisterCommand[]): Promise<void> {
-    // All are checked before the first is carried out.
-    const spans = commands.map((command) => ({
-      ...checkRegister(this.#announced, command),
-      // Sparse RAM stays untouched where nothing will be written.
-      populate: !this.#context.agreed.sparse || command.padding === WRITTEN_THROUGHOUT,
-    }));
-    for (const { index, span } of spans) this.#told?.registered(index, span);
-    this.#arrivals.registered(spans);
-    const results = await allOf(
-      spans.map(async ({ index, span, populate }) => ({
-        rkey: await this.#registered().register(index, span, populate),
-        hostAddress: (this.#blocks[index] as RamBlock).mapping.address,
-      })),
-    );
-    await this.#turns.answer({ type: 'REGISTER_RESULT', results });
-  }
-
-  async #unregister(commands: readonly RegisterCommand[]): Promise<void> {
-    const ranges = commands.map((command) => checkUnregister(this.#announced, command));
-    await allOf(ranges.map(({ index, firstChunk }) => this.#registered().unregister(index, firstChunk)));
-    await this.#turns.answer({ type: 'UNREGISTER_FINISHED' });
   }
 
   async #appendDeviceState(bytes: Uint8Array): Promise<void> {
@@ -363,9 +314,3 @@ export class DestinationSession {
 
 const sizeOf = (blocks: readonly { readonly length: bigint }[]): bigint =>
   blocks.reduce((sum, { length }) => sum + length, 0n);
-
-/** All results, or the first failure once nothing is under way any more. */
-async function allOf<T>(work: readonly Promise<T>[]): Promise<T[]> {
-  await Promise.allSettled(work);
-  return Promise.all(work);
-}
