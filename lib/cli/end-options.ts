@@ -3,12 +3,22 @@ import type { EndOptions } from './program.ts';
 
 /** What both ends of a migration can be told, as the library takes it. */
 export function endOptions(options: EndOptions): MigrationOptions {
-  const { provider, crc, commit, pinBudget, onPinLimit, responseTimeout, commitTimeout, totalTimeout } =
-    options;
+  const {
+    provider,
+    channels,
+    crc,
+    commit,
+    pinBudget,
+    onPinLimit,
+    responseTimeout,
+    commitTimeout,
+    totalTimeout,
+  } = options;
   return {
     provider,
     commit,
     ...(onPinLimit !== undefined && { onPinLimit }),
+    ...(channels !== undefined && { channels }),
     ...(crc !== undefined && { crc }),
     ...(pinBudget !== undefined && { pinBudget }),
     ...(responseTimeout !== undefined && { responseTimeoutMs: responseTimeout }),

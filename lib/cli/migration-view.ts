@@ -34,7 +34,7 @@ export function migrationSummary(
   return [
     `${verb} ${what} ${direction} ${result.peer}: ${result.machine}, ${formatBytes(ram.total)} of RAM in ${ramSeconds}` +
       `${content}, ${formatBytes(result['device-state-bytes'])} of device state`,
-    `provider ${result.provider}: ${result['provider-reason']}; ${pinning(result)}, CRC ${onOff(result.crc)}`,
+    `provider ${result.provider}: ${result['provider-reason']}; ${result.channels > 1 ? `${result.channels} channels, ` : ''}${pinning(result)}, CRC ${onOff(result.crc)}`,
     ...(result.coverage && result.outcome !== 'committed'
       ? [coverageLine(result.coverage, 'the source')]
       : []),

@@ -1,7 +1,7 @@
 /** The tree of commands, arguments and options. It loads nothing that needs the addon. */
 import { Command, Option } from 'commander';
 import type { ProviderChoice } from '../transport/provider.ts';
-import { collectIgnored, collectPath, parseSeconds, parseSize } from './arguments.ts';
+import { collectIgnored, collectPath, parseCount, parseSeconds, parseSize } from './arguments.ts';
 import { EXIT_CODE_HELP } from './exit-codes.ts';
 import type { OutputOptions } from './output.ts';
 
@@ -15,6 +15,7 @@ export interface EndOptions extends OutputOptions {
   /** Bytes of RAM registered at one time. */
   readonly pinBudget?: bigint;
   readonly onPinLimit?: 'lower' | 'fail';
+  readonly channels?: number;
   /** Milliseconds. */
   readonly responseTimeout?: number;
   readonly commitTimeout?: number;
@@ -200,6 +201,11 @@ function withEnd(command: Command): Command {
       )
         .choices(['auto', 'require', 'off'])
         .default('auto'),
+    )
+    .option(
+      '--channels <number>',
+      "queue pairs that carry RAM side by side, 1 to 16, between two rdma-migrate (QEMU's multifd-channels)",
+      parseCount,
     )
     .option('--crc', 'ask for CRC32C on the wire (iwarp); in use when either end asks')
     .option(

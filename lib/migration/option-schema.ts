@@ -4,6 +4,7 @@ import {
   boolean,
   bytes,
   field,
+  integer,
   milliseconds,
   oneOf,
   optionsOf,
@@ -14,7 +15,13 @@ import {
 import { MigrationHints } from '../ram/hints.ts';
 import { CHUNK_BYTES } from '../ram/spans.ts';
 import { isLogger } from './logger.ts';
-import type { DestinationOptions, LiveOptions, MigrationOptions, SourceOptions } from './options.ts';
+import {
+  type DestinationOptions,
+  type LiveOptions,
+  type MigrationOptions,
+  MOST_CHANNELS,
+  type SourceOptions,
+} from './options.ts';
 import { leastPinBudget } from './pins/pin-window.ts';
 
 const COMMON = {
@@ -26,6 +33,7 @@ const COMMON = {
   totalTimeoutMs: milliseconds,
   commit: oneOf('auto', 'require', 'off'),
   logger: field('a logger with debug, info, warn and error', isLogger),
+  channels: integer(1, MOST_CHANNELS),
   pinBudget: bytes(leastPinBudget(CHUNK_BYTES)),
   onPinLimit: oneOf('lower', 'fail'),
 } satisfies ShapeOf<MigrationOptions>;

@@ -39,7 +39,19 @@ export interface MigrationOptions extends PinOptions {
   readonly commit?: 'auto' | 'require' | 'off';
   /** Where what happens is logged; what at which level is in docs/events.md. pino fits as it is. Default: nowhere. */
   readonly logger?: MigrationLogger;
+  /**
+   * QEMU's `multifd-channels`: queue pairs that carry the RAM of one migration side by side, 1 to 16. At the source how many it asks for, at
+   * the destination the most that it grants. A version 1 peer has one. Default 1.
+   */
+  readonly channels?: number;
 }
+
+/** What is asked for, and granted, without the option. */
+const DEFAULT_CHANNELS = 1;
+/** More than any link has been seen to gain by, and a bound for what a peer makes this end hold. */
+export const MOST_CHANNELS = 16;
+
+export const channelsOf = ({ channels = DEFAULT_CHANNELS }: MigrationOptions): number => channels;
 
 export interface SourceOptions extends MigrationOptions {
   /** QEMU's `rdma-pin-all`: the destination registers all RAM at once. Default false. */

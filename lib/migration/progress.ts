@@ -76,6 +76,8 @@ export interface MigrationProgress {
    */
   readonly 'total-time': number;
   readonly 'setup-time': number;
+  /** Queue pairs that carry it. */
+  readonly channels: number;
   /** How much of RAM needs not be moved any more, 0 to 100; 100 only when all of it has been. */
   readonly percentage: number;
   /**

@@ -43,6 +43,8 @@ export interface MigrationState {
   readonly ramBegan?: number;
   readonly ramEnded?: number;
   readonly ended?: number;
+  /** Queue pairs. */
+  readonly channels: number;
   readonly total: number;
   readonly pageSize: number;
   readonly moved: Moved;
@@ -69,6 +71,7 @@ const NOTHING: Moved = { content: 0, implied: 0, zero: 0, skipped: 0, foundConte
 export const initialState = (phase: Phase): MigrationState => ({
   status: 'setup',
   phase,
+  channels: 1,
   total: 0,
   pageSize: 4096,
   moved: NOTHING,
@@ -118,6 +121,7 @@ function enter(state: MigrationState, phase: Phase, at: number): MigrationState 
 
 function link(state: MigrationState, event: LinkEvent & Timed): MigrationState {
   if (event.state === 'ram') return { ...state, total: event.total, pageSize: event['page-size'] };
+  if (event.state === 'channels') return { ...state, channels: event.channels };
   const began = event.state === 'connected' ? event.since : event.at;
   return { ...state, began: state.began ?? began };
 }

@@ -69,34 +69,57 @@ export const COUNTER = {
   heldNanoseconds: 5,
 } as const;
 
-/** The provider's counters, in bytes. */
+/** The provider's counters, in bytes, over all rails. */
 export interface NativeConnectionStats {
   readonly bytesSent: bigint;
   readonly bytesReceived: bigint;
   readonly writeBytesPlaced: bigint;
   /** Of messages of this connection, without headers; of a device's WRITEs nobody is told. */
   readonly payloadReceived: bigint;
-  /** How long something was sent and not known to have arrived, in all; 0 where a WRITE's completion tells as much. */
+  /** How long something was sent and not known to have arrived, on the rail where it was longest; 0 where a WRITE's completion tells as much. */
   readonly wireMicroseconds: bigint;
 }
 
+export interface NativeEndpoint {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** One end of a migration: the queue pair of its control messages, and further ones ("rails") that carry WRITEs only. */
 export interface NativeConnection {
   /** Active side. Resolves with the peer's private data. */
-  connect(privateData: Uint8Array): Promise<Uint8Array>;
-  /** Passive side. Resolves when the connection is established. */
-  accept(privateData: Uint8Array): Promise<void>;
-  /** Passive side: refuses, with private data. Resolves when the connection has ended. */
-  reject(privateData: Uint8Array): Promise<void>;
+  connect(endpoint: NativeEndpoint, privateData: Uint8Array): Promise<Uint8Array>;
+  /**
+   * Passive side: takes the request over. Resolves when the connection is established. `maySendAtOnce`: the peer takes a message right
+   * after the reply; one that is not known to do so (Linux' siw) is given 200 ms.
+   */
+  accept(request: NativeConnectionRequest, privateData: Uint8Array, maySendAtOnce: boolean): Promise<void>;
+  /**
+   * Active side: one more queue pair, once the first is established; resolves with the peer's private data. A rail that cannot be
+   * established rejects and ends nothing else; one that dies later ends the whole connection with CONNECTION_LOST and a message that names it
+   * ("channel 2 of 4").
+   */
+  connectRail(endpoint: NativeEndpoint, privateData: Uint8Array): Promise<Uint8Array>;
+  /** Passive side of {@link connectRail}: takes the request over. */
+  acceptRail(request: NativeConnectionRequest, privateData: Uint8Array): Promise<void>;
+  /** Queue pairs that have been established, the first included. */
+  readonly rails: number;
+  /**
+   * Resolves when every WRITE that was posted on a rail before this call has been placed at the peer. What was posted on the first queue pair
+   * is placed before a later message arrives.
+   */
+  barrier(): Promise<void>;
   /** Resolves when the SEND has completed locally. */
   send(message: Uint8Array): Promise<void>;
   /** The next message, in order; null after an orderly end; rejects when the connection broke. */
   receive(): Promise<Uint8Array | null>;
+  /** At once with the software RNIC; a promise with a device, which pins. */
   registerMemory(
     mapping: NativeMapping,
     offset: bigint,
     length: bigint,
     access: number,
-  ): Promise<NativeMemoryRegion>;
+  ): NativeMemoryRegion | Promise<NativeMemoryRegion>;
   /**
    * From here on what the peer's WRITEs place is added to the coverage, whose blocks the mappings are; before a message behind it is received.
    * Once, before the peer has a key. False: this provider does not learn of it.
@@ -111,7 +134,7 @@ export interface NativeConnection {
   write(job: NativeWriteJob): Promise<NativeWriteResult>;
   /** Fails every write job that is queued, and the running one at its next WRITE. Final. */
   cancelWrites(): void;
-  /** Bytes per second; 0n: unlimited. */
+  /** Bytes per second over all rails; 0n: unlimited. Throws RESOURCE_LIMIT when there is no thread that could pace. */
   setMaxBandwidth(bytesPerSecond: bigint): void;
   /** Written by native threads while they run. */
   readonly counters: BigUint64Array;
@@ -125,11 +148,12 @@ export interface NativeConnection {
   close(): Promise<void>;
 }
 
+/** A peer that waits for an answer: `accept`, `reject` or `drop`, once. A listener takes a bounded number of them at one time. */
 export interface NativeConnectionRequest {
   readonly privateData: Uint8Array;
   readonly peerAddress: string;
-  /** Once. RECVs are posted when it returns. */
-  take(options: NativeConnectionOptions): NativeConnection;
+  /** Refuses, and tells the peer with private data; nobody waits for it to take that. Nothing once it has been answered. */
+  reject(privateData: Uint8Array): void;
   /** Rejects without a word. Idempotent. */
   drop(): void;
 }
@@ -153,7 +177,7 @@ export interface NativeStranger {
 export interface NativeTransport {
   listen(
     provider: 'iwarp' | 'verbs',
-    endpoint: { host: string; port: number },
+    endpoint: NativeEndpoint,
     options: NativeConnectionOptions,
     onRequest: (request: NativeConnectionRequest) => void,
     /** It serves nobody any more: LISTEN_FAILED. Once. */
@@ -161,9 +185,6 @@ export interface NativeTransport {
     /** At most once a second. */
     onStranger: (stranger: NativeStranger) => void,
   ): Promise<NativeListener>;
-  createConnection(
-    provider: 'iwarp' | 'verbs',
-    endpoint: { host: string; port: number },
-    options: NativeConnectionOptions,
-  ): NativeConnection;
+  /** One end of a migration, not connected: `connect` or `accept`, once. RECVs are posted when it returns. */
+  createConnection(provider: 'iwarp' | 'verbs', options: NativeConnectionOptions): NativeConnection;
 }

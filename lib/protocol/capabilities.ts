@@ -24,6 +24,9 @@ import { randomBytes } from 'node:crypto';
 import { MigrationError } from '../errors.ts';
 import { Cursor } from './cursor.ts';
 import { appendExtension, type Extension, FLAG, type Rail, readExtension, V1_BYTES } from './extension.ts';
+
+export type { Rail } from './extension.ts';
+
 import { Writer } from './writer.ts';
 
 /** The only version of QEMU's protocol. */
@@ -106,6 +109,18 @@ export function decodeCapabilities(privateData: Uint8Array): Capabilities {
   const [version, flags] = [cursor.u32(), cursor.u32()];
   const extension = readExtension(privateData);
   return { version, flags, ...(extension && { extension }) };
+}
+
+/**
+ * Whether whoever sent this request takes a message right after the reply: our own do, and Linux' siw driver under a QEMU may not. Damage is
+ * found elsewhere.
+ */
+export function takesMessagesAtOnce(request: Uint8Array): boolean {
+  try {
+    return readExtension(request) !== undefined;
+  } catch {
+    return false;
+  }
 }
 
 /** Source: the private data of its connection request. It always has the tail: QEMU ignores it. */

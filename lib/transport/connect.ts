@@ -7,12 +7,10 @@ import type {
   NativeListener,
   NativeStranger,
 } from '../native/transport.ts';
-import { Connection, type PeerRole } from './connection.ts';
+import { takesMessagesAtOnce } from '../protocol/capabilities.ts';
+import { Connection, GRACE_MS, type PeerRole } from './connection.ts';
 import type { ProviderName } from './provider.ts';
 import { throwIfAborted, within } from './wait.ts';
-
-/** The native side has deadlines of its own; this much later JavaScript stops to wait for them. */
-const GRACE_MS = 2_000;
 
 export interface Endpoint {
   readonly host: string;
@@ -32,8 +30,8 @@ export async function connect(
   signal?: AbortSignal,
 ): Promise<Connection> {
   throwIfAborted(signal, 'connect');
-  const connection = native.createConnection(provider, endpoint, options);
-  return handshake(connection, connection.connect(privateData), 'destination', options, signal);
+  const connection = native.createConnection(provider, options);
+  return handshake(connection, connection.connect(endpoint, privateData), 'destination', options, signal);
 }
 
 async function handshake(
@@ -58,12 +56,14 @@ async function handshake(
   }
 }
 
-/** A peer that wants to connect. Either `accept` or `reject` it, once. */
+/** A peer that wants to connect: `accept`, `reject` or `drop` it, once. It costs one descriptor until it is accepted. */
 export class IncomingConnection {
+  readonly #provider: ProviderName;
   readonly #request: NativeConnectionRequest;
   readonly #options: NativeConnectionOptions;
 
-  constructor(request: NativeConnectionRequest, options: NativeConnectionOptions) {
+  constructor(provider: ProviderName, request: NativeConnectionRequest, options: NativeConnectionOptions) {
+    this.#provider = provider;
     this.#request = request;
     this.#options = options;
   }
@@ -78,25 +78,38 @@ export class IncomingConnection {
 
   /** @throws MigrationError CONNECTION_LOST, TIMEOUT, CANCELLED */
   async accept(privateData: Uint8Array, signal?: AbortSignal): Promise<Connection> {
-    const connection = this.#request.take(this.#options);
+    const connection = native.createConnection(this.#provider, this.#options);
+    const { privateData: theirs } = this;
     return handshake(
       connection,
-      connection.accept(privateData).then(() => this.privateData),
+      connection.accept(this.#request, privateData, takesMessagesAtOnce(theirs)).then(() => theirs),
       'source',
       this.#options,
       signal,
     );
   }
 
-  /** Refuses, and tells the peer with private data. Never throws. */
-  async reject(privateData: Uint8Array): Promise<void> {
+  /**
+   * Becomes one more queue pair of a connection, and ends with it.
+   * @throws MigrationError CONNECTION_LOST, TIMEOUT, or why the connection has ended
+   */
+  async join(connection: Connection, privateData: Uint8Array): Promise<void> {
+    const { connectTimeoutMs } = this.#options;
+    await connection.acceptRail(this.#request, privateData, { connectTimeoutMs, signal: connection.ended });
+  }
+
+  /** Refuses, and tells the peer with private data; nobody waits for it to take that. Never throws. */
+  reject(privateData: Uint8Array): void {
     try {
-      const connection = this.#request.take(this.#options);
-      await connection.reject(privateData).catch(() => {});
-      await connection.close();
+      this.#request.reject(privateData);
     } catch {
       this.#request.drop(); // the peer has gone already
     }
+  }
+
+  /** Refuses without a word. Idempotent. */
+  drop(): void {
+    this.#request.drop();
   }
 }
 
@@ -125,7 +138,7 @@ export class Listener {
         provider,
         endpoint,
         options,
-        (request) => onIncoming(new IncomingConnection(request, options)),
+        (request) => onIncoming(new IncomingConnection(provider, request, options)),
         (error) => onFailed(toMigrationError(error, 'listen')),
         onStranger,
       );

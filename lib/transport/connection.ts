@@ -3,6 +3,7 @@ import type { NativeCoverage, NativeMapping } from '../native/memory.ts';
 import type {
   NativeConnection,
   NativeConnectionInfo,
+  NativeConnectionRequest,
   NativeConnectionStats,
   NativeMemoryRegion,
   NativeWriteJob,
@@ -22,6 +23,9 @@ const ERROR_NOTICE_LOOKS = 10;
 /** A provider that refuses a peer's message lingers for a second before it reports the end. */
 const END_REASON_MS = 2_000;
 
+/** The native side has deadlines of its own; this much later JavaScript stops to wait for them. */
+export const GRACE_MS = 2_000;
+
 /** A message and the bytes that it came in. */
 export interface Received {
   readonly message: ControlMessage;
@@ -33,6 +37,13 @@ export type PeerRole = 'source' | 'destination';
 
 /** Codes of a call that failed because the connection ends, which may have a better reason. */
 const ENDS: ReadonlySet<string> = new Set<ErrorCode>(['CONNECTION_CLOSED', 'CONNECTION_LOST']);
+
+/** Of one more queue pair. */
+interface RailLimits {
+  /** Connecting and the handshake, milliseconds. */
+  readonly connectTimeoutMs: number;
+  readonly signal: AbortSignal;
+}
 
 /** How a connection ended. */
 export interface ConnectionEnd {
@@ -285,6 +296,57 @@ export class Connection {
   async revokeRemoteAccess(limits: { timeoutMs: number; signal?: AbortSignal | undefined }): Promise<void> {
     const what = 'the peer’s rights to memory to end';
     await within(this.#native.revokeRemoteAccess(), { ...limits, phase: this.phase, what });
+  }
+
+  /** Queue pairs that are established, the one of the messages included. */
+  get channels(): number {
+    return this.#native.rails;
+  }
+
+  /**
+   * Makes one more queue pair for WRITEs; answers with the peer's private data. When it fails the others are as they were.
+   * @throws MigrationError CONNECTION_REFUSED, REJECTED, TIMEOUT, CANCELLED and the wire's codes
+   */
+  connectRail(
+    endpoint: { readonly host: string; readonly port: number },
+    privateData: Uint8Array,
+    limits: RailLimits,
+  ): Promise<Uint8Array> {
+    return this.#establish(this.#native.connectRail(endpoint, privateData), limits);
+  }
+
+  /** The passive side of {@link connectRail}. @throws MigrationError as there */
+  acceptRail(request: NativeConnectionRequest, privateData: Uint8Array, limits: RailLimits): Promise<void> {
+    return this.#establish(this.#native.acceptRail(request, privateData), limits);
+  }
+
+  #establish<T>(rail: Promise<T>, { connectTimeoutMs, signal }: RailLimits): Promise<T> {
+    const timeoutMs = connectTimeoutMs + GRACE_MS;
+    return within(rail, {
+      phase: this.phase,
+      timeoutMs,
+      signal,
+      what: 'a further channel to be established',
+    });
+  }
+
+  /**
+   * Resolves when every WRITE that has been posted is placed at the peer, whatever channel it took. Over one channel at once: there a message
+   * comes after the WRITEs before it. The wait goes on while bytes leave, at {@link LEAST_RATE} at least.
+   * @throws MigrationError why the connection ended; TIMEOUT; CANCELLED
+   */
+  async barrier(limits: { timeoutMs: number; signal?: AbortSignal | undefined }): Promise<void> {
+    if (this.channels === 1) return;
+    const placed = this.#native.barrier().then(() => true as const);
+    placed.catch(() => {}); // told below, unless the wait ends before
+    const watch = new ProgressWatch(limits.timeoutMs, () => this.stats().bytesSent);
+    const what = 'the peer to answer on every channel';
+    try {
+      while (!(await this.#arrives(placed, watch.nextLookMs, limits.signal)))
+        if (watch.stalled()) throw timeoutError({ ...limits, what, phase: this.phase });
+    } catch (error) {
+      throw limits.signal?.aborted ? this.#labelled(error) : await this.#endError(error);
+    }
   }
 
   /** Resolves when every WRITE of the job has completed locally. */

@@ -1,93 +1,30 @@
-// Work on libuv's worker threads behind a JavaScript promise, and how an rdma_migrate::Error becomes a
-// JavaScript Error.
+// Work on the pool behind a JavaScript promise.
 #pragma once
 
 #include <napi.h>
 
-#include <exception>
-#include <new>
+#include <memory>
 #include <optional>
-#include <system_error>
 #include <type_traits>
 #include <utility>
 
-#include "error.h"
-#include "thread.h"
+#include "bindings/errors.h"
+#include "bindings/jobs.h"
 
 namespace rdma_migrate::bindings {
 
-// An Error with `code`, and `errno` where a system call was behind it.
-inline Napi::Error to_js_error(Napi::Env env, const Error& error) {
-  Napi::Error js = Napi::Error::New(env, error.what());
-  js.Set("code", Napi::String::New(env, error.code()));
-  if (error.sys_errno() != 0) js.Set("errno", Napi::Number::New(env, error.sys_errno()));
-  return js;
-}
-
-// The exception that is being handled, as an Error. Call it from a catch block only.
-inline Error current_error() {
-  try {
-    throw;
-  } catch (const Error& error) {
-    return error;
-  } catch (const std::bad_alloc&) {
-    return Error("OUT_OF_MEMORY", "the process has no memory left for this operation");
-  } catch (const std::system_error& error) {
-    return thread_limit(error.code().value());
-  } catch (const std::exception& error) {
-    return Error("INTERNAL", error.what());
-  }
-}
-
-// Runs the body of a synchronous JavaScript function; what it throws is thrown in JavaScript.
-template <typename Body>
-auto guarded(Napi::Env env, Body&& body) {
-  try {
-    return body();
-  } catch (const Napi::Error&) {
-    throw;
-  } catch (...) {
-    throw to_js_error(env, current_error());
-  }
-}
-
-// Runs the body of a JavaScript function that answers with a promise; what it throws is a rejection, so that
-// callers have one way to handle errors.
-template <typename Body>
-Napi::Value guarded_promise(Napi::Env env, Body&& body) {
-  // Made for failures only: a deferred that nobody settles is never freed.
-  const auto rejected = [env](const Napi::Error& error) {
-    const auto deferred = Napi::Promise::Deferred::New(env);
-    deferred.Reject(error.Value());
-    return deferred.Promise();
-  };
-  try {
-    return body();
-  } catch (const Napi::Error& error) {
-    return rejected(error);
-  } catch (...) {
-    return rejected(to_js_error(env, current_error()));
-  }
-}
-
-// One job. Owns its two callables and what they capture; deletes itself on the JavaScript thread when it has
-// settled.
 template <typename Work, typename Convert>
-class PromiseWorker final : public Napi::AsyncWorker {
+class PromiseJob final : public Job {
  public:
   using Result = std::invoke_result_t<Work&>;
   static constexpr bool kHasResult = !std::is_void_v<Result>;
 
-  PromiseWorker(Napi::Env env, Work work, Convert convert)
-      : Napi::AsyncWorker(env, "rdma-migrate"),
-        deferred_(Napi::Promise::Deferred::New(env)),
-        work_(std::move(work)),
-        convert_(std::move(convert)) {}
+  PromiseJob(Napi::Env env, Work work, Convert convert)
+      : deferred_(Napi::Promise::Deferred::New(env)), work_(std::move(work)), convert_(std::move(convert)) {}
 
   Napi::Promise promise() const { return deferred_.Promise(); }
 
- protected:
-  void Execute() override {  // no V8 here
+  void execute() override {
     try {
       if constexpr (kHasResult) {
         result_.emplace(work_());
@@ -99,9 +36,9 @@ class PromiseWorker final : public Napi::AsyncWorker {
     }
   }
 
-  void OnOK() override {
+  void settle(Napi::Env env) override {
     try {
-      settle();
+      answer(env);
     } catch (const Napi::Error&) {
       // Only an environment that is being torn down refuses to settle a promise, and there nobody is left to
       // tell.
@@ -109,23 +46,23 @@ class PromiseWorker final : public Napi::AsyncWorker {
   }
 
  private:
-  void settle() {
+  void answer(Napi::Env env) {
     if (error_) {
-      deferred_.Reject(to_js_error(Env(), *error_).Value());
+      deferred_.Reject(to_js_error(env, *error_).Value());
       return;
     }
     try {
-      deferred_.Resolve(value());
+      deferred_.Resolve(value(env));
     } catch (const Napi::Error& error) {
       deferred_.Reject(error.Value());
     }
   }
 
-  Napi::Value value() {
+  Napi::Value value(Napi::Env env) {
     if constexpr (kHasResult) {
-      return convert_(Env(), std::move(*result_));
+      return convert_(env, std::move(*result_));
     } else {
-      return convert_(Env());
+      return convert_(env);
     }
   }
 
@@ -137,21 +74,42 @@ class PromiseWorker final : public Napi::AsyncWorker {
   std::optional<Error> error_;
 };
 
-// Runs work() on a worker thread, then resolves with convert(env, result) (convert(env) if work returns
-// nothing) on the JavaScript thread. Whatever the two capture is destroyed on the JavaScript thread after the
-// promise has settled, so captured Napi references keep JavaScript objects alive for the worker.
+// Runs work() on a thread of the pool, then resolves with convert(env, result) (convert(env) if work returns
+// nothing) on the JavaScript thread; rejects with RESOURCE_LIMIT when there is no thread to be had. Whatever
+// the two capture is destroyed on the JavaScript thread after the promise has settled, so captured Napi
+// references keep JavaScript objects alive for the work.
 template <typename Work, typename Convert>
-Napi::Promise run_async(Napi::Env env, Work work, Convert convert) {
-  auto* worker = new PromiseWorker<Work, Convert>(env, std::move(work), std::move(convert));
-  Napi::Promise promise = worker->promise();
-  worker->Queue();
+Napi::Promise run_async(Napi::Env env, WorkLane lane, Work work, Convert convert) {
+  auto own = std::make_unique<PromiseJob<Work, Convert>>(env, std::move(work), std::move(convert));
+  const Napi::Promise promise = own->promise();
+  std::unique_ptr<Job> job = std::move(own);
+  try {
+    start_job(env, lane, job);
+  } catch (const Error& error) {
+    return rejected_promise(env, to_js_error(env, error));
+  }
+  return promise;
+}
+
+// The same for what has to be done in any case, as a close: where no thread is to be had it is done at once.
+template <typename Work, typename Convert>
+Napi::Promise run_anyway(Napi::Env env, WorkLane lane, Work work, Convert convert) {
+  auto own = std::make_unique<PromiseJob<Work, Convert>>(env, std::move(work), std::move(convert));
+  const Napi::Promise promise = own->promise();
+  std::unique_ptr<Job> job = std::move(own);
+  try {
+    start_job(env, lane, job);
+  } catch (const Error&) {
+    job->execute();
+    job->settle(env);
+  }
   return promise;
 }
 
 // The same for work without a result: resolves with undefined.
 template <typename Work>
-Napi::Promise run_async(Napi::Env env, Work work) {
-  return run_async(env, std::move(work), [](Napi::Env e) -> Napi::Value { return e.Undefined(); });
+Napi::Promise run_async(Napi::Env env, WorkLane lane, Work work) {
+  return run_async(env, lane, std::move(work), [](Napi::Env e) -> Napi::Value { return e.Undefined(); });
 }
 
 }  // namespace rdma_migrate::bindings

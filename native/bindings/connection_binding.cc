@@ -5,10 +5,12 @@
 
 #include "bindings/arguments.h"
 #include "bindings/async.h"
-#include "bindings/dirty_bindings.h"
+#include "bindings/listener_binding.h"
 #include "bindings/memory_bindings.h"
 #include "bindings/memory_coverage.h"
+#include "bindings/options.h"
 #include "bindings/region_binding.h"
+#include "bindings/write_job.h"
 #include "engine/placed_pages.h"
 
 namespace rdma_migrate::bindings {
@@ -17,27 +19,9 @@ namespace {
 // Arguments of the constructor, which Node-API can only call with JavaScript values.
 struct Creation {
   const SharedTransportClasses* classes;
-  const engine::Endpoint::MakeConnection* make_connection;
-  uint32_t max_send_wr;
+  fabric::Provider* provider;
+  const fabric::QueuePairOptions* options;
 };
-
-Napi::Value bytes_to_js(Napi::Env env, const fabric::Bytes& bytes) {
-  return Napi::Buffer<uint8_t>::Copy(env, bytes.data(), bytes.size());
-}
-
-Napi::Object counters_to_js(Napi::Env env, std::shared_ptr<engine::WriterCounters> counters) {
-  auto keep = std::make_unique<std::shared_ptr<engine::WriterCounters>>(std::move(counters));
-  const auto buffer = Napi::ArrayBuffer::New(env, keep->get(), sizeof(engine::WriterCounters),
-                                             [held = keep.get()](Napi::Env, void*) { delete held; });
-  keep.release();
-  constexpr size_t kCount = sizeof(engine::WriterCounters) / sizeof(uint64_t);
-  return Napi::BigUint64Array::New(env, kCount, buffer, 0).As<Napi::Object>();
-}
-
-template <typename Map>
-auto take(Map& map, uint64_t id) {
-  return map.extract(id);
-}
 
 }  // namespace
 
@@ -46,7 +30,9 @@ Napi::Function ConnectionBinding::define(Napi::Env env) {
                      {
                          InstanceMethod<&ConnectionBinding::connect>("connect"),
                          InstanceMethod<&ConnectionBinding::accept>("accept"),
-                         InstanceMethod<&ConnectionBinding::reject>("reject"),
+                         InstanceMethod<&ConnectionBinding::connect_rail>("connectRail"),
+                         InstanceMethod<&ConnectionBinding::accept_rail>("acceptRail"),
+                         InstanceMethod<&ConnectionBinding::barrier>("barrier"),
                          InstanceMethod<&ConnectionBinding::send>("send"),
                          InstanceMethod<&ConnectionBinding::receive>("receive"),
                          InstanceMethod<&ConnectionBinding::register_memory>("registerMemory"),
@@ -59,27 +45,26 @@ Napi::Function ConnectionBinding::define(Napi::Env env) {
                          InstanceMethod<&ConnectionBinding::disconnect>("disconnect"),
                          InstanceMethod<&ConnectionBinding::close>("close"),
                          InstanceAccessor<&ConnectionBinding::get_counters>("counters"),
+                         InstanceAccessor<&ConnectionBinding::get_rails>("rails"),
                          InstanceAccessor<&ConnectionBinding::get_info>("info"),
                          InstanceAccessor<&ConnectionBinding::get_closed>("closed"),
                      });
 }
 
 Napi::Object ConnectionBinding::create(Napi::Env env, const SharedTransportClasses& classes,
-                                       const engine::Endpoint::MakeConnection& make_connection,
-                                       uint32_t max_send_wr) {
-  Creation creation{&classes, &make_connection, max_send_wr};
+                                       fabric::Provider& provider, const fabric::QueuePairOptions& options) {
+  Creation creation{&classes, &provider, &options};
   return classes->connection.New({Napi::External<Creation>::New(env, &creation)});
 }
 
 ConnectionBinding::ConnectionBinding(const Napi::CallbackInfo& info)
     : Napi::ObjectWrap<ConnectionBinding>(info) {
   if (info.Length() != 1 || !info[0].IsExternal()) {
-    throw Napi::TypeError::New(info.Env(),
-                               "NativeConnection cannot be constructed: use createConnection() or take()");
+    throw Napi::TypeError::New(info.Env(), "NativeConnection cannot be constructed: use createConnection()");
   }
   const auto* creation = info[0].As<Napi::External<Creation>>().Data();
   classes_ = *creation->classes;
-  guarded(info.Env(), [&] { open(info.Env(), *creation->make_connection, creation->max_send_wr); });
+  guarded(info.Env(), [&] { open(info.Env(), *creation->provider, *creation->options); });
 }
 
 ConnectionBinding::~ConnectionBinding() {
@@ -89,11 +74,11 @@ ConnectionBinding::~ConnectionBinding() {
   queue_->abandon();
 }
 
-void ConnectionBinding::open(Napi::Env env, const engine::Endpoint::MakeConnection& make_connection,
-                             uint32_t max_send_wr) {
+void ConnectionBinding::open(Napi::Env env, fabric::Provider& provider,
+                             const fabric::QueuePairOptions& options) {
   queue_ = std::make_shared<JsQueue>(env, "rdma-migrate connection");
   try {
-    endpoint_ = std::make_shared<engine::Endpoint>(make_connection, max_send_wr,
+    endpoint_ = std::make_shared<engine::Endpoint>(provider.open_domain(), options,
                                                    static_cast<engine::EndpointObserver&>(*this));
     counters_ = Napi::Persistent(counters_to_js(env, endpoint_->writer().counters()));
     closed_.emplace(env);
@@ -125,42 +110,58 @@ Napi::Value ConnectionBinding::begin_handshake(Napi::Env env, const std::functio
 }
 
 Napi::Value ConnectionBinding::connect(const Napi::CallbackInfo& info) {
-  const auto data = bytes_argument(info, 0, "privateData");
-  return begin_handshake(info.Env(), [&] { endpoint_->connection().connect(data); });
+  const auto to = endpoint(object_argument(info, 0, "endpoint"));
+  const auto data = bytes_argument(info, 1, "privateData");
+  return begin_handshake(info.Env(), [&] { endpoint_->queue_pair().connect(to, data); });
 }
 
 Napi::Value ConnectionBinding::accept(const Napi::CallbackInfo& info) {
-  const auto data = bytes_argument(info, 0, "privateData");
-  return begin_handshake(info.Env(), [&] { endpoint_->connection().accept(data); });
+  auto request = RequestBinding::take_from_js(info[0]);
+  const auto data = bytes_argument(info, 1, "privateData");
+  const bool at_once = info[2].ToBoolean();
+  return begin_handshake(info.Env(),
+                         [&] { endpoint_->queue_pair().accept(std::move(request), data, at_once); });
 }
 
-Napi::Value ConnectionBinding::reject(const Napi::CallbackInfo& info) {
-  const auto data = bytes_argument(info, 0, "privateData");
-  guarded(info.Env(), [&] {
-    if (!ended_) endpoint_->connection().reject(data);
-  });
-  return closed_promise_.Value();
-}
-
-Napi::Value ConnectionBinding::send(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  const auto message = bytes_argument(info, 0, "message");
+template <typename Start>
+Napi::Value ConnectionBinding::begin(Napi::Env env, Deferreds& waiting, const Start& start) {
+  if (ended_) return rejected_promise(env, end_error(env));
   const uint64_t id = next_id_++;
   const auto deferred = Deferred::New(env);
-  if (ended_) {
-    deferred.Reject(end_error(env).Value());
-    return deferred.Promise();
-  }
-  sends_.emplace(id, deferred);
+  waiting.emplace(id, deferred);
   try {
-    if (!endpoint_->send(message, id)) {
-      throw Error("INVALID_ARGUMENT", "too many control messages under way: await each send before the next");
-    }
+    start(id);
   } catch (...) {
-    sends_.erase(id);
+    waiting.erase(id);
     deferred.Reject(to_js_error(env, current_error()).Value());
   }
   return deferred.Promise();
+}
+
+Napi::Value ConnectionBinding::connect_rail(const Napi::CallbackInfo& info) {
+  const auto to = endpoint(object_argument(info, 0, "endpoint"));
+  const auto data = bytes_argument(info, 1, "privateData");
+  return begin(info.Env(), rails_, [&](uint64_t id) { endpoint_->connect_rail(to, data, id); });
+}
+
+Napi::Value ConnectionBinding::accept_rail(const Napi::CallbackInfo& info) {
+  auto request = RequestBinding::take_from_js(info[0]);
+  const auto data = bytes_argument(info, 1, "privateData");
+  return begin(info.Env(), rails_,
+               [&](uint64_t id) { endpoint_->accept_rail(std::move(request), data, id); });
+}
+
+Napi::Value ConnectionBinding::barrier(const Napi::CallbackInfo& info) {
+  return begin(info.Env(), barriers_, [&](uint64_t id) { endpoint_->barrier(id); });
+}
+
+Napi::Value ConnectionBinding::send(const Napi::CallbackInfo& info) {
+  const auto message = bytes_argument(info, 0, "message");
+  return begin(info.Env(), sends_, [&](uint64_t id) {
+    if (!endpoint_->send(message, id)) {
+      throw Error("INVALID_ARGUMENT", "too many control messages under way: await each send before the next");
+    }
+  });
 }
 
 Napi::Value ConnectionBinding::receive(const Napi::CallbackInfo& info) {
@@ -179,7 +180,7 @@ Napi::Value ConnectionBinding::register_memory(const Napi::CallbackInfo& info) {
     throw to_js_error(info.Env(), Error("INVALID_ARGUMENT", "registerMemory: the range leaves the mapping"));
   }
   if (!endpoint_) throw end_error(info.Env());
-  return RegionBinding::register_async(info.Env(), classes_, endpoint_, mapping, offset, length, access);
+  return RegionBinding::register_memory(info.Env(), classes_, endpoint_, mapping, offset, length, access);
 }
 
 Napi::Value ConnectionBinding::observe_placement(const Napi::CallbackInfo& info) {
@@ -192,75 +193,26 @@ Napi::Value ConnectionBinding::observe_placement(const Napi::CallbackInfo& info)
     for (uint32_t i = 0; i < list.Length(); ++i) addresses.push_back(mapping_from_js(list.Get(i))->address());
     if (!endpoint_) throw end_error(env);
     auto observer = std::make_shared<engine::PlacedPages>(std::move(coverage), addresses);
-    return Napi::Boolean::New(env, endpoint_->connection().observe_placement(std::move(observer)));
+    return Napi::Boolean::New(env, endpoint_->domain().observe_placement(std::move(observer)));
   });
 }
 
-// On a worker thread: a NIC unpins what it deregisters.
+// On a thread of the pool: a NIC unpins what it deregisters.
 Napi::Value ConnectionBinding::revoke_remote_access(const Napi::CallbackInfo& info) {
   const auto endpoint = endpoint_;
-  return run_async(
-      info.Env(),
-      [endpoint] {
-        if (endpoint) endpoint->connection().revoke_remote_access();
-      },
-      [](Napi::Env env) -> Napi::Value { return env.Undefined(); });
+  return run_async(info.Env(), WorkLane::kQuick, [endpoint] {
+    if (endpoint) endpoint->domain().revoke_remote_access();
+  });
 }
 
 Napi::Value ConnectionBinding::write(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  const auto job = object_argument(info, 0, "job");
-  const auto mapping = mapping_from_js(job.Get("mapping"));
-  const uint64_t offset = u64_property(job, "offset");
-  engine::WriteJob work;
-  work.length = u64_property(job, "length");
-  work.page_size = mapping->page_size();
-  work.bitmap = bitmap_from_js(job.Get("bitmap"));
-  work.first_page = offset / work.page_size;
-  if (offset > mapping->length() || work.length > mapping->length() - offset ||
-      offset % work.page_size != 0 || work.length % work.page_size != 0 ||
-      work.bitmap->pages() < (offset + work.length) / work.page_size) {
-    throw to_js_error(env, Error("INVALID_ARGUMENT", "write: the span leaves the mapping or its bitmap"));
-  }
-  const Napi::Value digests = job.Get("digests");
-  if (!digests.IsUndefined()) {
-    work.digests = digests_from_js(digests);
-    if (work.digests->page_size() != work.page_size || work.digests->pages() != work.bitmap->pages()) {
-      throw to_js_error(env, Error("INVALID_ARGUMENT", "write: the digests are those of another block"));
-    }
-  }
-  work.local_address = mapping->address() + offset;
-  work.lkey = u32_property(job, "lkey");
-  work.rkey = u32_property(job, "rkey");
-  work.remote_address = u64_property(job, "remoteAddress");
-  work.keep_alive = mapping;
-
-  const uint64_t id = next_id_++;
-  const auto deferred = Deferred::New(env);
-  if (ended_) {
-    deferred.Reject(end_error(env).Value());
-    return deferred.Promise();
-  }
-  writes_.emplace(id, deferred);
-  // The queue outlives the writer: endpoint_->close() joins it before the queue is released.
-  endpoint_->writer().submit(std::move(work), [this, id](const engine::WriteResult& result) {
-    queue_->post([this, id, result](Napi::Env js) { settle_write(js, id, result); });
+  engine::WriteJob work = write_job_from_js(object_argument(info, 0, "job"));
+  return begin(info.Env(), writes_, [&](uint64_t id) {
+    // The queue outlives the writer: endpoint_->close() ends every job before the queue is released.
+    endpoint_->writer().submit(std::move(work), [this, id](const engine::WriteResult& result) {
+      queue_->post([this, id, result](Napi::Env js) { settle_write(js, id, result); });
+    });
   });
-  return deferred.Promise();
-}
-
-void ConnectionBinding::settle_write(Napi::Env env, uint64_t id, const engine::WriteResult& result) {
-  auto entry = take(writes_, id);
-  if (entry.empty()) return;
-  if (!result.ok) {
-    entry.mapped().Reject((result.error ? to_js_error(env, *result.error) : end_error(env)).Value());
-    return;
-  }
-  auto value = Napi::Object::New(env);
-  value.Set("pages", Napi::BigInt::New(env, result.pages));
-  value.Set("bytes", Napi::BigInt::New(env, result.bytes));
-  value.Set("writes", Napi::BigInt::New(env, result.writes));
-  entry.mapped().Resolve(value);
 }
 
 void ConnectionBinding::cancel_writes(const Napi::CallbackInfo&) {
@@ -269,11 +221,13 @@ void ConnectionBinding::cancel_writes(const Napi::CallbackInfo&) {
 
 void ConnectionBinding::set_max_bandwidth(const Napi::CallbackInfo& info) {
   const uint64_t rate = u64_argument(info, 0, "bytesPerSecond");
-  if (endpoint_) endpoint_->writer().set_max_bandwidth(rate);
+  guarded(info.Env(), [&] {
+    if (endpoint_) endpoint_->writer().set_max_bandwidth(rate);
+  });
 }
 
 Napi::Value ConnectionBinding::disconnect(const Napi::CallbackInfo&) {
-  if (!ended_) endpoint_->connection().disconnect();
+  if (!ended_) endpoint_->queue_pair().disconnect();
   return closed_promise_.Value();
 }
 
@@ -281,8 +235,8 @@ Napi::Value ConnectionBinding::close(const Napi::CallbackInfo& info) {
   if (!close_promise_.IsEmpty()) return close_promise_.Value();
   const auto endpoint = endpoint_;
   const auto queue = queue_;
-  const Napi::Promise promise = run_async(
-      info.Env(), [endpoint] { endpoint->close(); },
+  const Napi::Promise promise = run_anyway(
+      info.Env(), WorkLane::kQuick, [endpoint] { endpoint->close(); },
       [this, queue](Napi::Env env) -> Napi::Value {
         queue->post([this, queue](Napi::Env) {
           let_go();
@@ -295,17 +249,10 @@ Napi::Value ConnectionBinding::close(const Napi::CallbackInfo& info) {
   return promise;
 }
 
-ConnectionBinding::Stats ConnectionBinding::stats_of(engine::Endpoint& endpoint) {
-  const auto& counters = endpoint.connection().counters();
-  const auto wire_us = static_cast<uint64_t>(endpoint.connection().wire_time().count());
-  return {counters.bytes_sent, counters.bytes_received, counters.write_bytes_placed, wire_us,
-          counters.payload_received};
-}
-
 // The buffers go now and not when V8, which does not know their size, collects this object.
 void ConnectionBinding::let_go() {
-  last_info_ = endpoint_->connection().info();
-  last_stats_ = stats_of(*endpoint_);
+  last_info_ = endpoint_->queue_pair().info();
+  last_totals_ = endpoint_->totals();
   endpoint_.reset();
 }
 
@@ -313,103 +260,31 @@ Napi::Value ConnectionBinding::get_counters(const Napi::CallbackInfo&) { return 
 Napi::Value ConnectionBinding::get_closed(const Napi::CallbackInfo&) { return closed_promise_.Value(); }
 
 Napi::Value ConnectionBinding::stats(const Napi::CallbackInfo& info) {
-  const Stats stats = endpoint_ ? stats_of(*endpoint_) : last_stats_;
-  auto value = Napi::Object::New(info.Env());
-  value.Set("bytesSent", Napi::BigInt::New(info.Env(), stats.bytes_sent));
-  value.Set("bytesReceived", Napi::BigInt::New(info.Env(), stats.bytes_received));
-  value.Set("writeBytesPlaced", Napi::BigInt::New(info.Env(), stats.write_bytes_placed));
-  value.Set("wireMicroseconds", Napi::BigInt::New(info.Env(), stats.wire_us));
-  value.Set("payloadReceived", Napi::BigInt::New(info.Env(), stats.payload_received));
+  const Napi::Env env = info.Env();
+  const Totals totals = endpoint_ ? endpoint_->totals() : last_totals_;
+  auto value = Napi::Object::New(env);
+  value.Set("bytesSent", Napi::BigInt::New(env, totals.bytes_sent));
+  value.Set("bytesReceived", Napi::BigInt::New(env, totals.bytes_received));
+  value.Set("writeBytesPlaced", Napi::BigInt::New(env, totals.write_bytes_placed));
+  value.Set("wireMicroseconds", Napi::BigInt::New(env, static_cast<uint64_t>(totals.wire_time.count())));
+  value.Set("payloadReceived", Napi::BigInt::New(env, totals.payload_received));
   return value;
 }
 
+Napi::Value ConnectionBinding::get_rails(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), endpoint_ ? static_cast<double>(endpoint_->rails()) : 0);
+}
+
 Napi::Value ConnectionBinding::get_info(const Napi::CallbackInfo& info) {
-  const auto facts = endpoint_ ? endpoint_->connection().info() : last_info_;
+  const auto facts = endpoint_ ? endpoint_->queue_pair().info() : last_info_;
   auto value = Napi::Object::New(info.Env());
   value.Set("provider", facts.provider);
   value.Set("localAddress", facts.local_address);
   value.Set("peerAddress", facts.peer_address);
   value.Set("detail", facts.detail);
   value.Set("crc", facts.crc);
-  value.Set("pinsMemory", endpoint_ && endpoint_->connection().pins_memory());
+  value.Set("pinsMemory", endpoint_ && endpoint_->domain().pins_memory());
   return value;
-}
-
-void ConnectionBinding::established(fabric::Bytes private_data) {
-  queue_->post([this, data = std::move(private_data)](Napi::Env env) {
-    if (const auto deferred = std::exchange(handshake_, std::nullopt))
-      deferred->Resolve(bytes_to_js(env, data));
-  });
-}
-
-void ConnectionBinding::message_arrived() {
-  queue_->post([this](Napi::Env env) { settle_receives(env); });
-}
-
-void ConnectionBinding::message_sent(uint64_t token, bool ok) {
-  queue_->post([this, token, ok](Napi::Env env) {
-    auto entry = take(sends_, token);
-    if (entry.empty()) return;
-    if (ok) {
-      entry.mapped().Resolve(env.Undefined());
-    } else {
-      entry.mapped().Reject(end_error(env).Value());
-    }
-  });
-}
-
-void ConnectionBinding::receive_failed(Error reason) {
-  queue_->post([this, reason = std::move(reason)](Napi::Env env) {
-    receive_failure_ = reason;
-    settle_receives(env);
-  });
-}
-
-void ConnectionBinding::closed(std::optional<Error> reason) {
-  queue_->post([this, reason = std::move(reason)](Napi::Env env) { handle_closed(env, reason); });
-}
-
-void ConnectionBinding::settle_receives(Napi::Env env) {
-  while (!receives_.empty()) {
-    std::optional<fabric::Bytes> message;
-    std::optional<Error> failure = ended_ ? reason_ : receive_failure_;
-    bool answered = ended_ || receive_failure_;
-    try {
-      if (endpoint_) message = endpoint_->take_message();
-    } catch (...) {
-      failure = current_error();
-      answered = true;
-    }
-    if (!message && !answered) return;
-    const Deferred deferred = receives_.front();
-    receives_.pop_front();
-    if (message) {
-      deferred.Resolve(bytes_to_js(env, *message));
-    } else if (failure) {
-      deferred.Reject(to_js_error(env, *failure).Value());
-    } else {
-      deferred.Resolve(env.Null());
-    }
-  }
-}
-
-void ConnectionBinding::handle_closed(Napi::Env env, std::optional<Error> reason) {
-  ended_ = true;
-  reason_ = std::move(reason);
-  const Napi::Value error = end_error(env).Value();
-  if (const auto deferred = std::exchange(handshake_, std::nullopt)) deferred->Reject(error);
-  settle_receives(env);
-  for (auto& [id, deferred] : sends_) deferred.Reject(error);
-  for (auto& [id, deferred] : writes_) deferred.Reject(error);
-  sends_.clear();
-  writes_.clear();
-  closed_->Resolve(reason_ ? error : env.Null());
-  queue_->unref(env);
-}
-
-Napi::Error ConnectionBinding::end_error(Napi::Env env) const {
-  if (reason_) return to_js_error(env, *reason_);
-  return to_js_error(env, Error("CONNECTION_CLOSED", "the connection has ended"));
 }
 
 }  // namespace rdma_migrate::bindings

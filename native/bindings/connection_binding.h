@@ -5,6 +5,7 @@
 #include <napi.h>
 
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -18,29 +19,25 @@ namespace rdma_migrate::bindings {
 class ConnectionBinding final : public Napi::ObjectWrap<ConnectionBinding>, private engine::EndpointObserver {
  public:
   static Napi::Function define(Napi::Env env);
-  // Makes the JavaScript object. max_send_wr must be that of the connection's options.
-  static Napi::Object create(Napi::Env env, const SharedTransportClasses& classes,
-                             const engine::Endpoint::MakeConnection& make_connection, uint32_t max_send_wr);
+  // Makes the JavaScript object.
+  static Napi::Object create(Napi::Env env, const SharedTransportClasses& classes, fabric::Provider& provider,
+                             const fabric::QueuePairOptions& options);
 
   explicit ConnectionBinding(const Napi::CallbackInfo& info);
   ~ConnectionBinding() override;
 
  private:
   using Deferred = Napi::Promise::Deferred;
-  struct Stats {
-    uint64_t bytes_sent = 0;
-    uint64_t bytes_received = 0;
-    uint64_t write_bytes_placed = 0;
-    uint64_t wire_us = 0;
-    uint64_t payload_received = 0;
-  };
-  static Stats stats_of(engine::Endpoint& endpoint);
+  using Totals = engine::Endpoint::Totals;
+  using Deferreds = std::map<uint64_t, Deferred>;
 
-  void open(Napi::Env env, const engine::Endpoint::MakeConnection& make_connection, uint32_t max_send_wr);
+  void open(Napi::Env env, fabric::Provider& provider, const fabric::QueuePairOptions& options);
 
   Napi::Value connect(const Napi::CallbackInfo& info);
   Napi::Value accept(const Napi::CallbackInfo& info);
-  Napi::Value reject(const Napi::CallbackInfo& info);
+  Napi::Value connect_rail(const Napi::CallbackInfo& info);
+  Napi::Value accept_rail(const Napi::CallbackInfo& info);
+  Napi::Value barrier(const Napi::CallbackInfo& info);
   Napi::Value send(const Napi::CallbackInfo& info);
   Napi::Value receive(const Napi::CallbackInfo& info);
   Napi::Value register_memory(const Napi::CallbackInfo& info);
@@ -53,18 +50,26 @@ class ConnectionBinding final : public Napi::ObjectWrap<ConnectionBinding>, priv
   Napi::Value disconnect(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
   Napi::Value get_counters(const Napi::CallbackInfo& info);
+  Napi::Value get_rails(const Napi::CallbackInfo& info);
   Napi::Value get_info(const Napi::CallbackInfo& info);
   Napi::Value get_closed(const Napi::CallbackInfo& info);
 
-  // EndpointObserver: provider threads.
+  // EndpointObserver: processing threads.
   void established(fabric::Bytes private_data) override;
   void message_arrived() override;
   void message_sent(uint64_t token, bool ok) override;
+  void rail_established(uint64_t token, fabric::Bytes private_data) override;
+  void rail_refused(uint64_t token, Error reason) override;
+  void barrier_passed(uint64_t token) override;
   void receive_failed(Error reason) override;
   void closed(std::optional<Error> reason) override;
 
   // JavaScript thread.
   Napi::Value begin_handshake(Napi::Env env, const std::function<void()>& start);
+  // A promise in `waiting`, settled by id, of what start(id) begins. What it throws is a rejection, as is the
+  // end.
+  template <typename Start>
+  Napi::Value begin(Napi::Env env, Deferreds& waiting, const Start& start);
   void settle_receives(Napi::Env env);
   void settle_write(Napi::Env env, uint64_t id, const engine::WriteResult& result);
   void handle_closed(Napi::Env env, std::optional<Error> reason);
@@ -83,12 +88,11 @@ class ConnectionBinding final : public Napi::ObjectWrap<ConnectionBinding>, priv
   std::optional<Deferred> closed_;
   Napi::ObjectReference closed_promise_;
   std::deque<Deferred> receives_;
-  std::map<uint64_t, Deferred> sends_;
-  std::map<uint64_t, Deferred> writes_;
+  Deferreds sends_, writes_, rails_, barriers_;
   uint64_t next_id_ = 1;
   bool ended_ = false;
-  fabric::ConnectionInfo last_info_;
-  Stats last_stats_;
+  fabric::QueuePairInfo last_info_;
+  Totals last_totals_;
   std::optional<Error> reason_;
   // Known before the end is: messages may still be sent.
   std::optional<Error> receive_failure_;

@@ -97,7 +97,7 @@ Napi::Value verbs_problem(const Napi::CallbackInfo& info) {
 
 Napi::Value list_devices(const Napi::CallbackInfo& info) {
   return run_async(
-      info.Env(), [] { return device_provider()->devices(); },
+      info.Env(), WorkLane::kLookUp, [] { return device_provider()->devices(); },
       [](Napi::Env env, std::vector<fabric::Device> devices) -> Napi::Value {
         return list_to_js(env, devices);
       });
@@ -111,7 +111,8 @@ Napi::Value find_device(const Napi::CallbackInfo& info) {
   const auto wanted = direction == "connect" ? fabric::Direction::kConnect : fabric::Direction::kListen;
   const std::chrono::milliseconds timeout(u32_argument(info, 2, "timeoutMs"));
   return run_async(
-      info.Env(), [address, wanted, timeout] { return device_provider()->reach(address, wanted, timeout); },
+      info.Env(), WorkLane::kLookUp,
+      [address, wanted, timeout] { return device_provider()->reach(address, wanted, timeout); },
       [](Napi::Env env, const fabric::Reach& reach) { return to_js(env, reach); });
 }
 
@@ -119,7 +120,7 @@ Napi::Value prove_device(const Napi::CallbackInfo& info) {
   const std::string device = to_text(info[0], "device");
   const std::chrono::milliseconds timeout(u32_argument(info, 1, "timeoutMs"));
   return run_async(
-      info.Env(), [device, timeout] { return device_provider()->prove(device, timeout); },
+      info.Env(), WorkLane::kLookUp, [device, timeout] { return device_provider()->prove(device, timeout); },
       [](Napi::Env env, const fabric::Proof& proof) { return to_js(env, proof); });
 }
 

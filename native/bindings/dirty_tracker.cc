@@ -58,7 +58,7 @@ Napi::Value TrackerBinding::start(const Napi::CallbackInfo& info) {
   return guarded_promise(info.Env(), [&] {
     const auto claimed = claim();
     return run_async(
-        info.Env(), [tracker = claimed->tracker.get()] { tracker->start(); },
+        info.Env(), WorkLane::kBulk, [tracker = claimed->tracker.get()] { tracker->start(); },
         [release = release_of(claimed)](Napi::Env env) -> Napi::Value { return env.Undefined(); });
   });
 }
@@ -68,7 +68,7 @@ Napi::Value TrackerBinding::collect(const Napi::CallbackInfo& info) {
     auto bitmaps = bitmaps_argument(info);
     const auto claimed = claim();
     return run_async(
-        info.Env(),
+        info.Env(), WorkLane::kBulk,
         [tracker = claimed->tracker.get(), bitmaps = std::move(bitmaps)] {
           return tracker->collect(bitmaps);
         },
@@ -79,8 +79,9 @@ Napi::Value TrackerBinding::collect(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value TrackerBinding::stop(const Napi::CallbackInfo& info) {
-  return guarded_promise(
-      info.Env(), [&] { return run_async(info.Env(), [tracker = held()->tracker] { tracker->stop(); }); });
+  return guarded_promise(info.Env(), [&] {
+    return run_async(info.Env(), WorkLane::kQuick, [tracker = held()->tracker] { tracker->stop(); });
+  });
 }
 
 Napi::Value TrackerBinding::get_last_pause(const Napi::CallbackInfo& info) {

@@ -9,7 +9,7 @@
 #include <memory>
 #include <mutex>
 
-#include "bindings/async.h"
+#include "bindings/errors.h"
 
 namespace rdma_migrate::bindings {
 
@@ -42,6 +42,12 @@ class JsQueue {
   void unref(Napi::Env env) {
     std::lock_guard lock(state_->mutex);
     if (!state_->gone) state_->function.Unref(env);
+  }
+
+  // The opposite of unref().
+  void ref(Napi::Env env) {
+    std::lock_guard lock(state_->mutex);
+    if (!state_->gone) state_->function.Ref(env);
   }
 
   // Tasks posted so far still run.

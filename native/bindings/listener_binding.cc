@@ -4,17 +4,14 @@
 
 #include "bindings/arguments.h"
 #include "bindings/async.h"
-#include "bindings/connection_binding.h"
 #include "bindings/options.h"
 
 namespace rdma_migrate::bindings {
 namespace {
 
-// Arguments of RequestBinding's constructor, which Node-API can only call with JavaScript values.
-struct Creation {
-  const SharedTransportClasses* classes;
-  std::unique_ptr<fabric::ConnectionRequest> request;
-};
+using OwnedRequest = std::unique_ptr<fabric::ConnectionRequest>;
+
+constexpr napi_type_tag kRequestTag = {0x51f0c2a79be84d13, 0x9a6e37d40c8b25f1};
 
 std::shared_ptr<Napi::FunctionReference> shared_reference(Napi::Function function) {
   return std::make_shared<Napi::FunctionReference>(Napi::Persistent(function));
@@ -25,39 +22,42 @@ std::shared_ptr<Napi::FunctionReference> shared_reference(Napi::Function functio
 Napi::Function RequestBinding::define(Napi::Env env) {
   return DefineClass(env, "NativeConnectionRequest",
                      {
-                         InstanceMethod<&RequestBinding::take>("take"),
+                         InstanceMethod<&RequestBinding::reject>("reject"),
                          InstanceMethod<&RequestBinding::drop>("drop"),
                          InstanceAccessor<&RequestBinding::get_private_data>("privateData"),
                          InstanceAccessor<&RequestBinding::get_peer_address>("peerAddress"),
                      });
 }
 
-Napi::Object RequestBinding::create(Napi::Env env, const SharedTransportClasses& classes,
-                                    std::unique_ptr<fabric::ConnectionRequest> request) {
-  Creation creation{&classes, std::move(request)};
-  return classes->request.New({Napi::External<Creation>::New(env, &creation)});
+Napi::Object RequestBinding::create(const SharedTransportClasses& classes, OwnedRequest request) {
+  return classes->request.New({Napi::External<OwnedRequest>::New(classes->request.Env(), &request)});
 }
 
 RequestBinding::RequestBinding(const Napi::CallbackInfo& info) : Napi::ObjectWrap<RequestBinding>(info) {
   if (info.Length() != 1 || !info[0].IsExternal()) {
     throw Napi::TypeError::New(info.Env(), "NativeConnectionRequest cannot be constructed: listen()");
   }
-  auto* creation = info[0].As<Napi::External<Creation>>().Data();
-  classes_ = *creation->classes;
-  request_ = std::move(creation->request);
+  info.This().As<Napi::Object>().TypeTag(&kRequestTag);
+  request_ = std::move(*info[0].As<Napi::External<OwnedRequest>>().Data());
   const auto data = request_->private_data();
   private_data_.assign(data.begin(), data.end());
   peer_address_ = request_->peer_address();
 }
 
-Napi::Value RequestBinding::take(const Napi::CallbackInfo& info) {
-  const auto options = connection_options(object_argument(info, 0, "options"));
-  if (!request_)
-    throw Napi::Error::New(info.Env(), "this connection request has been taken or dropped already");
-  const auto request = std::move(request_);
-  return ConnectionBinding::create(
-      info.Env(), classes_, [&](fabric::ConnectionEvents& events) { return request->take(options, events); },
-      options.max_send_wr);
+OwnedRequest RequestBinding::take_from_js(const Napi::Value& value) {
+  if (!value.IsObject() || !value.As<Napi::Object>().CheckTypeTag(&kRequestTag))
+    throw bad_argument(value.Env(), "request", "a request of listen()");
+  OwnedRequest request = std::move(Unwrap(value.As<Napi::Object>())->request_);
+  if (request) return request;
+  throw to_js_error(
+      value.Env(), Error("INVALID_ARGUMENT", "this connection request has been answered or dropped already"));
+}
+
+void RequestBinding::reject(const Napi::CallbackInfo& info) {
+  const auto data = bytes_argument(info, 0, "privateData");
+  guarded(info.Env(), [&] {
+    if (const OwnedRequest request = std::move(request_)) request->reject(data);
+  });
 }
 
 void RequestBinding::drop(const Napi::CallbackInfo&) { request_.reset(); }
@@ -88,7 +88,7 @@ Napi::Function ListenerBinding::define(Napi::Env env) {
 
 Napi::Value ListenerBinding::listen_async(Napi::Env env, SharedTransportClasses classes,
                                           std::shared_ptr<fabric::Provider> provider,
-                                          fabric::Endpoint endpoint, fabric::ConnectionOptions options,
+                                          fabric::Endpoint endpoint, fabric::QueuePairOptions options,
                                           const Callbacks& given) {
   auto held = std::make_shared<Held>(
       Held{std::make_shared<JsQueue>(env, "rdma-migrate listener"), std::move(provider), nullptr});
@@ -98,11 +98,12 @@ Napi::Value ListenerBinding::listen_async(Napi::Env env, SharedTransportClasses 
                        classes](std::unique_ptr<fabric::ConnectionRequest> request) {
     const auto open = queue.lock();
     if (!open) return;
-    // std::function wants copies; the request has one owner.
+    // std::function wants copies; the request has one owner. It waits in this queue as long as the event loop
+    // is busy, and counts as unanswered: the listener takes no more than so many.
     auto shared = std::make_shared<std::unique_ptr<fabric::ConnectionRequest>>(std::move(request));
     open->post([shared, callback, classes](Napi::Env js) {
       const Napi::HandleScope scope(js);
-      callback->Call({RequestBinding::create(js, classes, std::move(*shared))});
+      callback->Call({RequestBinding::create(classes, std::move(*shared))});
     });
   };
   callbacks.failed = [queue, callback = shared_reference(given.failed)](const Error& error) {
@@ -127,7 +128,7 @@ Napi::Value ListenerBinding::listen_async(Napi::Env env, SharedTransportClasses 
     });
   };
   return run_async(
-      env,
+      env, WorkLane::kLookUp,
       [held, endpoint, options, callbacks = std::move(callbacks)] {
         held->listener = held->provider->listen(endpoint, options, callbacks);
       },
@@ -154,8 +155,8 @@ ListenerBinding::~ListenerBinding() {
 
 Napi::Value ListenerBinding::close(const Napi::CallbackInfo& info) {
   auto held = std::move(held_);
-  return run_async(
-      info.Env(),
+  return run_anyway(
+      info.Env(), WorkLane::kQuick,
       [held] {
         if (held) held->listener->close();
       },

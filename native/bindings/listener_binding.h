@@ -12,21 +12,25 @@
 
 namespace rdma_migrate::bindings {
 
+// A request that nobody answers is dropped when it is garbage collected.
 class RequestBinding final : public Napi::ObjectWrap<RequestBinding> {
  public:
   static Napi::Function define(Napi::Env env);
-  static Napi::Object create(Napi::Env env, const SharedTransportClasses& classes,
+  static Napi::Object create(const SharedTransportClasses& classes,
                              std::unique_ptr<fabric::ConnectionRequest> request);
+  // The request behind a NativeConnectionRequest, once: whoever takes it answers it. Throws a JavaScript
+  // Error: INVALID_ARGUMENT.
+  static std::unique_ptr<fabric::ConnectionRequest> take_from_js(const Napi::Value& value);
 
   explicit RequestBinding(const Napi::CallbackInfo& info);
 
  private:
-  Napi::Value take(const Napi::CallbackInfo& info);
+  void reject(const Napi::CallbackInfo& info);
   void drop(const Napi::CallbackInfo& info);
   Napi::Value get_private_data(const Napi::CallbackInfo& info);
   Napi::Value get_peer_address(const Napi::CallbackInfo& info);
 
-  SharedTransportClasses classes_;
+  // It counts as unanswered, of which a listener bounds the number, until it goes.
   std::unique_ptr<fabric::ConnectionRequest> request_;
   fabric::Bytes private_data_;
   std::string peer_address_;
@@ -41,10 +45,10 @@ class ListenerBinding final : public Napi::ObjectWrap<ListenerBinding> {
   };
 
   static Napi::Function define(Napi::Env env);
-  // Resolves the name and binds on a worker thread.
+  // Resolves the name and binds on a thread of the pool.
   static Napi::Value listen_async(Napi::Env env, SharedTransportClasses classes,
                                   std::shared_ptr<fabric::Provider> provider, fabric::Endpoint endpoint,
-                                  fabric::ConnectionOptions options, const Callbacks& callbacks);
+                                  fabric::QueuePairOptions options, const Callbacks& callbacks);
 
   explicit ListenerBinding(const Napi::CallbackInfo& info);
   ~ListenerBinding() override;

@@ -33,13 +33,13 @@ void MappingOwner::lease_ended() {
     const Napi::HandleScope scope(env_);
     unmap();
   } catch (const Napi::Error&) {
-    // The environment is being torn down. The mapping went with the worker that could not be started.
+    // The environment is being torn down. The mapping went with the job that could not be started.
   }
 }
 
 void MappingOwner::unmap() {
-  run_async(
-      env_, [mapping = std::move(mapping_)]() mutable { mapping.reset(); },
+  run_anyway(
+      env_, WorkLane::kQuick, [mapping = std::move(mapping_)]() mutable { mapping.reset(); },
       [self = shared_from_this()](Napi::Env env) -> Napi::Value {
         self->unmapped_ = true;
         for (const auto& deferred : self->waiting_) deferred.Resolve(env.Undefined());

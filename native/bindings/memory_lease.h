@@ -39,8 +39,8 @@ class MappingOwner : public std::enable_shared_from_this<MappingOwner> {
   const std::shared_ptr<memory::Mapping>& mapping() const;
   const std::shared_ptr<memory::CancelFlag>& cancel_flag() const { return cancel_; }
 
-  // Refuses new operations, cancels those that can be and unmaps behind the last one, on a worker thread.
-  // Resolves then.
+  // Refuses new operations, cancels those that can be and unmaps behind the last one, on a thread of the
+  // pool. Resolves then.
   Napi::Promise close();
 
  private:
@@ -56,13 +56,13 @@ class MappingOwner : public std::enable_shared_from_this<MappingOwner> {
   std::vector<Napi::Promise::Deferred> waiting_;
 };
 
-// Runs work(mapping, cancel) on a worker thread under a lease. The worker has no reference of its own: the
+// Runs work(mapping, cancel) on a thread of the pool under a lease. The job has no reference of its own: the
 // last one must be dropped by unmap() and not by a job that is being deleted on the JavaScript thread.
 template <typename Work, typename Convert>
-Napi::Promise run_on_mapping(Napi::Env env, const std::shared_ptr<MappingOwner>& owner, Work work,
-                             Convert convert) {
+Napi::Promise run_on_mapping(Napi::Env env, WorkLane lane, const std::shared_ptr<MappingOwner>& owner,
+                             Work work, Convert convert) {
   return run_async(
-      env,
+      env, lane,
       [mapping = owner->mapping().get(), cancel = owner->cancel_flag(), work = std::move(work)] {
         return work(*mapping, cancel.get());
       },

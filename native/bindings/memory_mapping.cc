@@ -97,7 +97,7 @@ Napi::Value MappingBinding::populate(const Napi::CallbackInfo& info) {
     const bool keep = info[2].IsBoolean() && info[2].As<Napi::Boolean>().Value();
     const auto free_space = keep ? memory::FreeSpace::kKeep : memory::FreeSpace::kUse;
     return run_on_mapping(
-        info.Env(), owner(),
+        info.Env(), WorkLane::kBulk, owner(),
         [=](const Mapping& mapping, const CancelFlag* cancel) {
           memory::populate(mapping, offset, length, cancel, free_space);
         },
@@ -112,7 +112,7 @@ Napi::Value MappingBinding::zero(const Napi::CallbackInfo& info) {
     if (!info[2].IsBoolean()) throw bad_argument(info.Env(), "mayPunch", "a boolean");
     const bool may_punch = info[2].As<Napi::Boolean>().Value();
     return run_on_mapping(
-        info.Env(), owner(),
+        info.Env(), WorkLane::kQuick, owner(),
         [=](const Mapping& mapping, const CancelFlag* cancel) {
           memory::zero_range(mapping, offset, length, may_punch, cancel);
         },
@@ -128,7 +128,7 @@ Napi::Value MappingBinding::classify(const Napi::CallbackInfo& info) {
                                            u64_property(object, "minZeroRun"),
                                            u64_property(object, "mergeGap")};
     return run_on_mapping(
-        info.Env(), owner(),
+        info.Env(), WorkLane::kBulk, owner(),
         [=](const Mapping& mapping, const CancelFlag* cancel) {
           return memory::classify(mapping, *bitmap, window, cancel);
         },
@@ -139,7 +139,7 @@ Napi::Value MappingBinding::classify(const Napi::CallbackInfo& info) {
 Napi::Value MappingBinding::digest(const Napi::CallbackInfo& info) {
   return guarded_promise(info.Env(), [&] {
     return run_on_mapping(
-        info.Env(), owner(),
+        info.Env(), WorkLane::kBulk, owner(),
         [](const Mapping& mapping, const CancelFlag* cancel) {
           return memory::to_hex(memory::digest(mapping, cancel));
         },
@@ -150,7 +150,8 @@ Napi::Value MappingBinding::digest(const Napi::CallbackInfo& info) {
 Napi::Value MappingBinding::sync(const Napi::CallbackInfo& info) {
   return guarded_promise(info.Env(), [&] {
     return run_on_mapping(
-        info.Env(), owner(), [](const Mapping& mapping, const CancelFlag*) { mapping.sync(); }, undefined);
+        info.Env(), WorkLane::kBulk, owner(),
+        [](const Mapping& mapping, const CancelFlag*) { mapping.sync(); }, undefined);
   });
 }
 

@@ -100,7 +100,7 @@ Napi::Value PageReaderBinding::push(const Napi::CallbackInfo& info) {
       throw Error("INVALID_ARGUMENT", "push: offset is behind the end of bytes");
     const std::span<const uint8_t> bytes(array.Data() + offset, array.ByteLength() - offset);
     return run_async(
-        info.Env(), [job = job_, bytes] { return job->native.push(bytes); },
+        info.Env(), WorkLane::kBulk, [job = job_, bytes] { return job->native.push(bytes); },
         [call = Call(job_, array)](Napi::Env env,
                                    const memory::PageReader::Progress& progress) -> Napi::Value {
           auto value = Napi::Object::New(env);
@@ -147,7 +147,7 @@ Napi::Value PageWriterBinding::fill(const Napi::CallbackInfo& info) {
     auto array = buffer_argument(info, "buffer");
     const std::span<uint8_t> buffer(array.Data(), array.ByteLength());
     return run_async(
-        info.Env(), [job = job_, buffer] { return job->native.fill(buffer); },
+        info.Env(), WorkLane::kBulk, [job = job_, buffer] { return job->native.fill(buffer); },
         [call = Call(job_, array)](Napi::Env env, const memory::PageWriter::Filled& filled) -> Napi::Value {
           auto value = Napi::Object::New(env);
           value.Set("length", Napi::Number::New(env, static_cast<double>(filled.length)));

@@ -8,8 +8,8 @@
 
 namespace rdma_migrate::bindings {
 
-inline fabric::ConnectionOptions connection_options(const Napi::Object& from) {
-  fabric::ConnectionOptions options;
+inline fabric::QueuePairOptions queue_pair_options(const Napi::Object& from) {
+  fabric::QueuePairOptions options;
   options.crc = from.Get("crc").ToBoolean();
   options.connect_timeout_ms = u32_property(from, "connectTimeoutMs");
   options.stall_timeout_ms = u32_property(from, "stallTimeoutMs");

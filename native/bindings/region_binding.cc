@@ -22,7 +22,7 @@ namespace {
 std::unique_ptr<fabric::MemoryRegion> register_range(engine::Endpoint& endpoint, memory::Mapping& mapping,
                                                      uint64_t offset, uint64_t length, uint32_t access) {
   const auto attempt = [&] {
-    return endpoint.connection().register_memory(mapping.address() + offset, length, access);
+    return endpoint.domain().register_memory(mapping.address() + offset, length, access);
   };
   try {
     return attempt();
@@ -34,43 +34,53 @@ std::unique_ptr<fabric::MemoryRegion> register_range(engine::Endpoint& endpoint,
 
 }  // namespace
 
-Napi::Value RegionBinding::register_async(Napi::Env env, SharedTransportClasses classes,
-                                          std::shared_ptr<engine::Endpoint> endpoint,
-                                          std::shared_ptr<memory::Mapping> mapping, uint64_t offset,
-                                          uint64_t length, uint32_t access) {
+Napi::Object RegionBinding::wrap(Napi::Env env, const SharedTransportClasses& classes, SharedHeld held) {
+  return classes->region.New({Napi::External<SharedHeld>::New(env, &held)});
+}
+
+Napi::Value RegionBinding::register_memory(Napi::Env env, const SharedTransportClasses& classes,
+                                           std::shared_ptr<engine::Endpoint> endpoint,
+                                           std::shared_ptr<memory::Mapping> mapping, uint64_t offset,
+                                           uint64_t length, uint32_t access) {
+  const bool takes_time = endpoint->domain().pins_memory();
   auto held = std::make_shared<Held>(Held{std::move(endpoint), std::move(mapping), nullptr});
-  return run_async(
-      env,
-      [held, offset, length, access] {
-        held->region = register_range(*held->endpoint, *held->mapping, offset, length, access);
-      },
-      [held, classes](Napi::Env js) -> Napi::Value {
-        std::shared_ptr<Held> handed = held;
-        return classes->region.New({Napi::External<std::shared_ptr<Held>>::New(js, &handed)});
-      });
+  const auto work = [held, offset, length, access] {
+    held->region = register_range(*held->endpoint, *held->mapping, offset, length, access);
+  };
+  if (!takes_time) {
+    guarded(env, work);
+    return wrap(env, classes, std::move(held));
+  }
+  return run_async(env, WorkLane::kQuick, work,
+                   [held, classes](Napi::Env js) -> Napi::Value { return wrap(js, classes, held); });
 }
 
 RegionBinding::RegionBinding(const Napi::CallbackInfo& info) : Napi::ObjectWrap<RegionBinding>(info) {
   if (info.Length() != 1 || !info[0].IsExternal()) {
     throw Napi::TypeError::New(info.Env(), "NativeMemoryRegion cannot be constructed: use registerMemory()");
   }
-  held_ = *info[0].As<Napi::External<std::shared_ptr<Held>>>().Data();
+  held_ = *info[0].As<Napi::External<SharedHeld>>().Data();
   address_ = held_->region->address();
   length_ = held_->region->length();
   lkey_ = held_->region->lkey();
   rkey_ = held_->region->rkey();
 }
 
+// The last one to let go of a mapping or an endpoint unmaps and frees, which takes its time.
 Napi::Value RegionBinding::close(const Napi::CallbackInfo& info) {
-  auto held = std::move(held_);
-  return run_async(
-      info.Env(),
-      [held] {
-        if (!held) return;
-        held->region.reset();
-        held->mapping.reset();
-      },
-      [](Napi::Env env) -> Napi::Value { return env.Undefined(); });
+  const Napi::Env env = info.Env();
+  const auto held = std::move(held_);
+  const bool at_once = !held || (!held->endpoint->domain().pins_memory() && held->mapping.use_count() > 1 &&
+                                 held->endpoint.use_count() > 1);
+  if (at_once) {
+    if (held) held->let_go();
+    const auto deferred = Napi::Promise::Deferred::New(env);
+    deferred.Resolve(env.Undefined());
+    return deferred.Promise();
+  }
+  return run_anyway(
+      env, WorkLane::kQuick, [held] { held->let_go(); },
+      [](Napi::Env js) -> Napi::Value { return js.Undefined(); });
 }
 
 Napi::Value RegionBinding::get_address(const Napi::CallbackInfo& info) {

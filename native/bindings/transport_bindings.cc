@@ -23,7 +23,7 @@ std::shared_ptr<fabric::Provider> provider_argument(const Napi::CallbackInfo& in
 Napi::Value listen(const Napi::CallbackInfo& info, const SharedTransportClasses& classes) {
   auto provider = provider_argument(info);
   auto address = endpoint(object_argument(info, 1, "endpoint"));
-  const auto options = connection_options(object_argument(info, 2, "options"));
+  const auto options = queue_pair_options(object_argument(info, 2, "options"));
   if (!info[3].IsFunction()) throw bad_argument(info.Env(), "onRequest", "a function");
   if (!info[4].IsFunction()) throw bad_argument(info.Env(), "onFailed", "a function");
   if (!info[5].IsFunction()) throw bad_argument(info.Env(), "onStranger", "a function");
@@ -34,12 +34,8 @@ Napi::Value listen(const Napi::CallbackInfo& info, const SharedTransportClasses&
 
 Napi::Value create_connection(const Napi::CallbackInfo& info, const SharedTransportClasses& classes) {
   const auto provider = provider_argument(info);
-  const auto address = endpoint(object_argument(info, 1, "endpoint"));
-  const auto options = connection_options(object_argument(info, 2, "options"));
-  return ConnectionBinding::create(
-      info.Env(), classes,
-      [&](fabric::ConnectionEvents& events) { return provider->connect_to(address, options, events); },
-      options.max_send_wr);
+  const auto options = queue_pair_options(object_argument(info, 1, "options"));
+  return ConnectionBinding::create(info.Env(), classes, *provider, options);
 }
 
 }  // namespace

@@ -5,322 +5,364 @@
 
 #include "engine/work_request_id.h"
 #include "memory/guarded.h"
-#include "thread.h"
 
 namespace rdma_migrate::engine {
 namespace {
 
-// A completion costs an event; one for every 16 small WRITEs or 2 MiB keeps the queue moving without one for
-// each.
-constexpr uint64_t kSignalEveryWrites = 16;
-constexpr uint64_t kSignalEveryBytes = kMaxWriteBytes;
-// With a bandwidth limit WRITEs shrink to what the limit allows in 10 ms, so that the rate is even.
-constexpr uint64_t kPaceSlicesPerSecond = 100;
-constexpr uint64_t kMinPacedWrite = 16 * 1024;
+// Small enough that with many queue pairs each has more than one batch under way.
+constexpr uint64_t kShortestBatch = 256 * 1024;
 // Pages are digested whole, so they must not travel in parts.
 static_assert(dirty::PageDigests::kMaxPageSize <= kMaxWriteBytes);
 
 }  // namespace
-
-BulkWriter::BulkWriter(uint32_t max_outstanding) : max_outstanding_(std::max(max_outstanding, 1u)) {}
 
 BulkWriter::~BulkWriter() {
   cancel();
   join();
 }
 
-void BulkWriter::start(fabric::Connection& connection) {
-  connection_ = &connection;
-  thread_ = start_thread([this] { run(); });
+WriteLane& BulkWriter::add(fabric::Domain& domain, fabric::QueuePair& queue_pair, uint32_t max_outstanding) {
+  std::lock_guard lock(mutex_);
+  lanes_.push_back(std::make_unique<WriteLane>(domain, queue_pair, std::max(max_outstanding, 1U)));
+  if (!queue_.empty()) queue_pair.notify();
+  return *lanes_.back();
 }
 
 void BulkWriter::submit(WriteJob work, Done done) {
-  auto job = std::make_unique<Job>(Job{std::move(work), std::move(done), {}});
+  auto job = std::make_shared<RunningJob>(std::move(work), std::move(done));
+  Jobs over;
   {
     std::lock_guard lock(mutex_);
-    if (!cancelled_ && !ended_) {
+    if (cancelled_) {
+      end_job(job, false, over);
+    } else {
       queue_.push_back(std::move(job));
-      wake_.notify_all();
-      return;
+      for (const auto& lane : lanes_) lane->queue_pair.notify();
     }
   }
-  finish(std::move(job), false);
+  tell(over);
+}
+
+void BulkWriter::set_max_bandwidth(uint64_t bytes_per_second) {
+  std::lock_guard lock(mutex_);
+  if (bytes_per_second != 0 && !alarm_ && !lanes_.empty())
+    alarm_ = std::make_unique<Alarm>(lanes_.front()->queue_pair);
+  pace_.set_limit(bytes_per_second);
+  for (WriteLane* lane : std::exchange(held_, {})) lane->held = false;
+  for (const auto& lane : lanes_) lane->queue_pair.notify();
 }
 
 void BulkWriter::cancel() {
-  std::deque<std::unique_ptr<Job>> queued;
+  Jobs over;
   {
     std::lock_guard lock(mutex_);
     cancelled_ = true;
-    queued.swap(queue_);
+    fail_all(false, over);
   }
-  wake_.notify_all();
-  for (auto& job : queued) finish(std::move(job), false);
-}
-
-void BulkWriter::join() {
-  if (thread_.joinable()) thread_.join();
-  fail_everything();
-  std::lock_guard lock(mutex_);
-  retained_.clear();
-  staging_.reset();
-}
-
-void BulkWriter::run() {
-  while (auto job = next_job()) transmit(std::move(job));
-}
-
-std::unique_ptr<BulkWriter::Job> BulkWriter::next_job() {
-  std::unique_lock lock(mutex_);
-  wake_.wait(lock, [this] { return cancelled_ || ended_ || !queue_.empty(); });
-  if (cancelled_ || ended_) return nullptr;
-  auto job = std::move(queue_.front());
-  queue_.pop_front();
-  return job;
-}
-
-// Posts each WRITE one step late, so that the last one is known when it is posted and carries the
-// completion.
-void BulkWriter::transmit(std::unique_ptr<Job> job) {
-  if (job->work.digests && !prepare_staging(*job)) return finish(std::move(job), false);
-  Progress progress{job->work.first_page, {}};
-  auto held = take_write(job->work, progress);
-  if (!held) return finish(std::move(job), true);
-  bool ok = true;
-  while (auto following = take_write(job->work, progress)) {
-    ok = post(job, *held, false);
-    if (!ok) break;
-    held = following;
-  }
-  if (ok) ok = post(job, *held, true);
-  if (!ok && job) finish(std::move(job), false);
-}
-
-std::optional<BulkWriter::Extent> BulkWriter::take_extent(const WriteJob& work, uint64_t& page) const {
-  const uint64_t end = work.first_page + work.length / work.page_size;
-  const uint64_t first = work.bitmap->next_set(page, end);
-  if (first >= end) return std::nullopt;
-  const uint64_t limit = std::min(end, first + std::max<uint64_t>(1, extent_limit() / work.page_size));
-  const uint64_t stop = work.bitmap->next_clear(first, limit);
-  work.bitmap->clear_range(first, stop - first);
-  page = stop;
-  return Extent{(first - work.first_page) * work.page_size, (stop - first) * work.page_size};
-}
-
-std::optional<BulkWriter::Extent> BulkWriter::take_write(const WriteJob& work, Progress& progress) const {
-  Extent& rest = progress.rest;
-  if (rest.length == 0) {
-    const auto taken = take_extent(work, progress.page);
-    if (!taken) return std::nullopt;
-    rest = *taken;
-  }
-  const Extent write{rest.offset, std::min(rest.length, kMaxWriteBytes)};
-  rest = {rest.offset + write.length, rest.length - write.length};
-  return write;
-}
-
-uint64_t BulkWriter::extent_limit() const {
-  const uint64_t rate = max_bandwidth_;
-  return rate == 0 ? kMaxWriteBytes : std::clamp(rate / kPaceSlicesPerSecond, kMinPacedWrite, kMaxWriteBytes);
-}
-
-bool BulkWriter::post(std::unique_ptr<Job>& job, const Extent& extent, bool last) {
-  const bool staged = job->work.digests != nullptr;
-  if (!pace(extent.length)) return false;
-  const auto place = wait_for_room(extent.length, staged);
-  if (!place) return false;
-  fabric::SendWorkRequest request = write_request(job->work, extent);
-  if (staged && !stage(*job, extent, *place, request)) return false;
-  // A page that travels in parts counts with its last one.
-  const uint64_t page_size = job->work.page_size;
-  const uint64_t pages = (extent.offset + extent.length) / page_size - extent.offset / page_size;
-  job->result.pages += pages;
-  job->result.bytes += extent.length;
-  job->result.writes += 1;
-  counters_->pages_posted.fetch_add(pages, std::memory_order_relaxed);
-  counters_->writes_posted.fetch_add(1, std::memory_order_relaxed);
-
-  request.signaled = is_signaled(extent.length) || last;
-  uint64_t sequence;
-  {
-    std::lock_guard lock(mutex_);
-    sequence = ++posted_;
-    posted_bytes_ += extent.length;
-    wire_time_.update(posted_ - completed_);
-    if (request.signaled) marks_.push_back({sequence, posted_bytes_, staging_ ? staging_->taken() : 0});
-    // Handed over before it is posted: its completion may come before post_send() returns.
-    if (last) finishing_.emplace_back(sequence, std::move(job));
-  }
-  request.wr_id = make_wr_id(Owner::kBulkWriter, sequence);
-  std::shared_ptr<const Error> refusal;
-  try {
-    if (connection_->post_send(request)) return true;
-  } catch (const Error& error) {
-    // Of a connection that has ended, its end tells why.
-    if (error.code() != "CONNECTION_CLOSED") refusal = std::make_shared<const Error>(error);
-  }
-  auto taken_back = take_back(request);
-  if (last) job = std::move(taken_back);
-  if (job) job->result.error = std::move(refusal);
-  return false;
-}
-
-// A failure is that of the job and not of the connection: others may go on without a copy.
-bool BulkWriter::prepare_staging(Job& job) {
-  if (staging_) return true;  // set by this thread
-  try {
-    auto staging = std::make_unique<Staging>(*connection_);
-    std::lock_guard lock(mutex_);
-    staging_ = std::move(staging);
-    return true;
-  } catch (const Error& error) {
-    job.result.error = std::make_shared<const Error>(error);
-    return false;
-  }
-}
-
-// The guest may write the page at any moment: only of a copy it is known what the peer gets.
-bool BulkWriter::stage(Job& job, const Extent& extent, uint64_t place, fabric::SendWorkRequest& request) {
-  const WriteJob& work = job.work;
-  uint8_t* copy = staging_->at(place);
-  const auto* from = reinterpret_cast<const uint8_t*>(work.local_address + extent.offset);
-  for (uint64_t at = 0; at < extent.length; at += work.page_size) {
-    if (copy_live(copy + at, from + at, work.page_size)) continue;
-    job.result.error = std::make_shared<const Error>(memory::fault_error(memory::fault_address(), "read"));
-    std::lock_guard lock(mutex_);
-    staging_->give_back(place);
-    return false;
-  }
-  // Only what is sent: of an extent that cannot be read nothing is.
-  for (uint64_t at = 0; at < extent.length; at += work.page_size)
-    work.digests->note(work.first_page + (extent.offset + at) / work.page_size, copy + at, work.page_size);
-  request.address = reinterpret_cast<uint64_t>(copy);
-  request.lkey = staging_->lkey();
-  return true;
-}
-
-fabric::SendWorkRequest BulkWriter::write_request(const WriteJob& work, const Extent& extent) {
-  fabric::SendWorkRequest request;
-  request.opcode = fabric::Opcode::kRdmaWrite;
-  request.address = work.local_address + extent.offset;
-  request.length = static_cast<uint32_t>(extent.length);
-  request.lkey = work.lkey;
-  request.remote_address = work.remote_address + extent.offset;
-  request.rkey = work.rkey;
-  return request;
-}
-
-bool BulkWriter::is_signaled(uint64_t bytes) {
-  unsignaled_ += 1;
-  unsignaled_bytes_ += bytes;
-  const uint64_t every = std::min<uint64_t>(kSignalEveryWrites, max_outstanding_);
-  // With a limit each tells its end, or the pauses between them would look like time on the wire.
-  if (max_bandwidth_ == 0 && unsignaled_ < every && unsignaled_bytes_ < kSignalEveryBytes) return false;
-  unsignaled_ = unsignaled_bytes_ = 0;
-  return true;
-}
-
-// The newest request, which the connection did not take: other jobs go on as if it had never been. Its job if
-// it was handed over with it, unless connection_ended() was quicker.
-std::unique_ptr<BulkWriter::Job> BulkWriter::take_back(const fabric::SendWorkRequest& request) {
-  std::lock_guard lock(mutex_);
-  const uint64_t sequence = posted_--;
-  posted_bytes_ -= request.length;
-  wire_time_.update(posted_ - completed_);
-  if (!marks_.empty() && marks_.back().sequence == sequence) marks_.pop_back();
-  // The next one is signaled, for those before it that this one would have spoken for.
-  unsignaled_ = kSignalEveryWrites;
-  if (finishing_.empty() || finishing_.back().first != sequence) return nullptr;
-  auto job = std::move(finishing_.back().second);
-  finishing_.pop_back();
-  return job;
-}
-
-std::optional<uint64_t> BulkWriter::wait_for_room(uint64_t bytes, bool staged) {
-  std::unique_lock lock(mutex_);
-  const auto ready = [&] {
-    return cancelled_ || ended_ ||
-           (posted_ - completed_ < max_outstanding_ &&
-            (posted_bytes_ == completed_bytes_ ||
-             posted_bytes_ - completed_bytes_ + bytes <= kMaxOutstandingBytes) &&
-            (!staged || staging_->has_room(bytes)));
-  };
-  if (!ready()) {
-    counters_->stalls.fetch_add(1, std::memory_order_relaxed);
-    wake_.wait(lock, ready);
-  }
-  if (cancelled_ || ended_) return std::nullopt;
-  return staged ? staging_->take(bytes) : 0;
-}
-
-bool BulkWriter::pace(uint64_t bytes) {
-  const uint64_t rate = max_bandwidth_;
-  if (rate == 0) return true;
-  const auto now = Clock::now();
-  std::unique_lock lock(mutex_);
-  if (next_post_ > now) {
-    wake_.wait_until(lock, next_post_, [this] { return cancelled_ || ended_; });
-    wire_time_.held(now);
-  }
-  const auto slice = std::chrono::nanoseconds(
-      static_cast<int64_t>(1e9 * static_cast<double>(bytes) / static_cast<double>(rate)));
-  next_post_ = std::max(next_post_, now) + slice;
-  return !cancelled_ && !ended_;
-}
-
-void BulkWriter::completed(const fabric::Completion& completion) {
-  const uint64_t sequence = value_of(completion.wr_id);
-  const bool ok = completion.status == fabric::Status::kSuccess;
-  std::deque<std::unique_ptr<Job>> done;
-  {
-    std::lock_guard lock(mutex_);
-    completed_ = std::max(completed_, sequence);
-    wire_time_.update(posted_ - completed_);
-    while (!marks_.empty() && marks_.front().sequence <= sequence) {
-      completed_bytes_ = marks_.front().bytes;
-      if (staging_) staging_->release(marks_.front().staged);
-      marks_.pop_front();
-    }
-    if (!ok) cancelled_ = true;
-    while (!finishing_.empty() && finishing_.front().first <= sequence) {
-      done.push_back(std::move(finishing_.front().second));
-      finishing_.pop_front();
-    }
-    if (ok) counters_->bytes_completed.store(completed_bytes_, std::memory_order_relaxed);
-  }
-  wake_.notify_all();
-  for (auto& job : done) finish(std::move(job), ok);
+  tell(over);
 }
 
 void BulkWriter::connection_ended() {
+  Jobs over;
   {
     std::lock_guard lock(mutex_);
-    ended_ = true;
+    cancelled_ = true;
+    fail_all(true, over);
   }
-  wake_.notify_all();
-  fail_everything();
+  tell(over);
 }
 
-void BulkWriter::fail_everything() {
-  std::deque<std::unique_ptr<Job>> failed;
+void BulkWriter::join() {
+  connection_ended();
+  std::lock_guard lock(mutex_);
+  alarm_.reset();
+  held_.clear();
+  lanes_.clear();
+  retained_.clear();
+}
+
+void BulkWriter::on_send(WriteLane& lane, std::span<const fabric::Completion> completions) {
+  Jobs over;
   {
     std::lock_guard lock(mutex_);
-    for (auto& entry : finishing_) failed.push_back(std::move(entry.second));
-    finishing_.clear();
-    for (auto& job : queue_) failed.push_back(std::move(job));
-    queue_.clear();
+    bool ok = true;
+    for (const fabric::Completion& completion : completions) {
+      if (owner_of(completion.wr_id) != Owner::kBulkWriter) continue;
+      ok = ok && completion.status == fabric::Status::kSuccess;
+      const uint64_t number = value_of(completion.wr_id);
+      while (ok && !lane.flights.empty() && lane.flights.front().last <= number) {
+        const Flight flight = std::move(lane.flights.front());
+        lane.flights.pop_front();
+        retire(lane, flight, over);
+      }
+    }
+    wire_time_.update(under_way_);
+    if (!ok) {
+      cancelled_ = true;
+      fail_all(true, over);
+    }
   }
-  for (auto& job : failed) finish(std::move(job), false);
+  tell(over);
+  pump(lane);
 }
 
-void BulkWriter::finish(std::unique_ptr<Job> job, bool ok) {
+void BulkWriter::on_notify(WriteLane& lane) {
+  if (my_turn(lane)) pump(lane);
+}
+
+// Whose turn it is after the limit has held several back: the one that has waited longest.
+bool BulkWriter::my_turn(WriteLane& lane) {
+  std::lock_guard lock(mutex_);
+  if (held_.empty() || pace_.must_wait(Pace::Clock::now())) return !lane.held;
+  WriteLane* const next = held_.front();
+  held_.pop_front();
+  next->held = false;
+  if (next != &lane) next->queue_pair.notify();
+  return !lane.held;
+}
+
+void BulkWriter::pump(WriteLane& lane) {
+  Batch batch;
+  while (prepare_staging(lane) && take_batch(lane, batch)) {
+    const bool staged = batch.job->work.digests != nullptr;
+    if (!staged || stage(lane, batch)) post(lane, batch);
+    if (!staged) continue;
+    // Copies take a processing thread's time: others have their turn after each batch.
+    lane.queue_pair.notify();
+    return;
+  }
+}
+
+// A failure is that of the job and not of the connection: others may go on without a copy. False: nothing is
+// to be sent.
+bool BulkWriter::prepare_staging(WriteLane& lane) {
+  for (;;) {
+    SharedJob job;
+    uint64_t bytes;
+    {
+      std::lock_guard lock(mutex_);
+      if (cancelled_ || queue_.empty()) return false;
+      if (!queue_.front()->work.digests || lane.staging) return true;
+      job = queue_.front();
+      bytes = std::max(share(), 4 * kMaxWriteBytes);
+    }
+    std::shared_ptr<const Error> failure;
+    try {
+      lane.staging = std::make_unique<Staging>(lane.domain, bytes);
+      return true;
+    } catch (const Error& error) {
+      failure = std::make_shared<const Error>(error);
+    }
+    Jobs over;
+    {
+      std::lock_guard lock(mutex_);
+      job->result.error = std::move(failure);
+      end_job(job, false, over);
+    }
+    tell(over);
+  }
+}
+
+bool BulkWriter::take_batch(WriteLane& lane, Batch& batch) {
+  Jobs over;
+  batch.job.reset();
+  {
+    std::lock_guard lock(mutex_);
+    while (!batch.job && !cancelled_ && !queue_.empty()) {
+      const SharedJob job = queue_.front();
+      if (job->cursor.at_end()) {
+        queue_.pop_front();
+        job->exhausted = true;
+        if (job->under_way == 0) end_job(job, true, over);
+        continue;
+      }
+      if (!may_post(lane, *job)) break;
+      batch.job = job;
+      const size_t room = lane.max_outstanding - lane.outstanding;
+      const uint64_t limit = std::min(longest_batch(), pace_.longest_write());
+      fill(batch, pace_.limited() ? 1 : std::min(room, kBatchWrites), limit);
+      record(lane, batch);
+    }
+  }
+  tell(over);
+  return batch.job != nullptr;
+}
+
+bool BulkWriter::may_post(WriteLane& lane, const RunningJob& job) {
+  // Another lane's turn may have come with the job's first page: this one has no staging memory yet.
+  if (job.work.digests && !lane.staging) {
+    lane.queue_pair.notify();
+    return false;
+  }
+  const bool room = lane.outstanding < lane.max_outstanding &&
+                    (lane.bytes == 0 || lane.bytes + longest_batch() <= share()) &&
+                    (!job.work.digests || lane.staging->has_room(kMaxWriteBytes));
+  if (!room) {
+    counters_->stalls.fetch_add(1, std::memory_order_relaxed);
+    // It cannot take its turn: the next one does.
+    if (!held_.empty()) alarm_->ring_by(pace_.next());
+    return false;
+  }
+  if (!pace_.must_wait(Pace::Clock::now())) return true;
+  if (!std::exchange(lane.held, true)) held_.push_back(&lane);
+  if (!alarm_) return false;
+  alarm_->ring_by(pace_.next());
+  return false;
+}
+
+uint64_t BulkWriter::longest_batch() const { return std::clamp(share() / 4, kShortestBatch, kMaxWriteBytes); }
+
+void BulkWriter::fill(Batch& batch, size_t most, uint64_t limit) {
+  batch.count = 0;
+  batch.bytes = 0;
+  RunningJob& job = *batch.job;
+  while (batch.count < most) {
+    const auto write = job.cursor.next(limit);
+    if (!write || (batch.count > 0 && batch.bytes + write->length > longest_batch())) break;
+    job.cursor.take(*write);
+    batch.extents[batch.count] = *write;
+    batch.requests[batch.count] = write_request(job.work, *write);
+    batch.requests[batch.count].signaled = false;
+    ++batch.count;
+    batch.bytes += write->length;
+  }
+  batch.requests[batch.count - 1].signaled = true;
+}
+
+// Before it is posted: its completion may come at any time after that.
+void BulkWriter::record(WriteLane& lane, Batch& batch) {
+  RunningJob& job = *batch.job;
+  pace_.spend(batch.bytes, Pace::Clock::now(), wire_time_);
+  for (size_t at = 0; at < batch.count; ++at) {
+    batch.requests[at].wr_id = make_wr_id(Owner::kBulkWriter, ++lane.posted);
+    job.result.pages += pages_ended(job.work, batch.extents[at]);
+  }
+  job.result.bytes += batch.bytes;
+  job.result.writes += batch.count;
+  job.under_way += 1;
+  if (job.work.digests) batch.place = lane.staging->take(batch.bytes);
+  const auto count = static_cast<uint32_t>(batch.count);
+  lane.flights.push_back(
+      {batch.job, lane.posted, count, batch.bytes, lane.staging ? lane.staging->taken() : 0});
+  lane.outstanding += count;
+  lane.bytes += batch.bytes;
+  under_way_ += count;
+  wire_time_.update(under_way_);
+}
+
+// The guest may write the page at any moment: only of a copy it is known what the peer gets. Noted is only
+// what is sent: of a batch that cannot be read nothing is.
+bool BulkWriter::stage(WriteLane& lane, Batch& batch) {
+  const WriteJob& work = batch.job->work;
+  uint8_t* const copies = lane.staging->at(batch.place);
+  uint8_t* copy = copies;
+  for (size_t at = 0; at < batch.count; copy += batch.extents[at].length, ++at) {
+    const auto* from = reinterpret_cast<const uint8_t*>(work.local_address + batch.extents[at].offset);
+    for (uint64_t page = 0; page < batch.extents[at].length; page += work.page_size) {
+      if (copy_live(copy + page, from + page, work.page_size)) continue;
+      const Error fault = memory::fault_error(memory::fault_address(), "read");
+      take_back(lane, batch, std::make_shared<const Error>(fault));
+      return false;
+    }
+    batch.requests[at].address = reinterpret_cast<uint64_t>(copy);
+    batch.requests[at].lkey = lane.staging->lkey();
+  }
+  copy = copies;
+  for (size_t at = 0; at < batch.count; copy += batch.extents[at].length, ++at) {
+    const uint64_t first = work.first_page + batch.extents[at].offset / work.page_size;
+    for (uint64_t page = 0; page * work.page_size < batch.extents[at].length; ++page)
+      work.digests->note(first + page, copy + page * work.page_size, work.page_size);
+  }
+  return true;
+}
+
+void BulkWriter::post(WriteLane& lane, Batch& batch) {
+  uint64_t pages = 0;
+  for (size_t at = 0; at < batch.count; ++at) pages += pages_ended(batch.job->work, batch.extents[at]);
+  try {
+    if (lane.queue_pair.post_send(batch.posting()) == batch.count) {
+      counters_->pages_posted.fetch_add(pages, std::memory_order_relaxed);
+      counters_->writes_posted.fetch_add(batch.count, std::memory_order_relaxed);
+      return;
+    }
+    take_back(lane, batch,
+              std::make_shared<const Error>("INTERNAL", "a send queue has less room than was agreed on"));
+  } catch (const Error& error) {
+    // Of a queue pair that has ended, its end tells why.
+    const bool ended = error.code() == "CONNECTION_CLOSED";
+    take_back(lane, batch, ended ? nullptr : std::make_shared<const Error>(error));
+  }
+}
+
+// The newest batch of this lane, which was not posted: its job fails, and others go on as if it had never
+// been.
+void BulkWriter::take_back(WriteLane& lane, const Batch& batch, std::shared_ptr<const Error> why) {
+  Jobs over;
+  {
+    std::lock_guard lock(mutex_);
+    if (!lane.flights.empty() && lane.flights.back().last == lane.posted) {
+      const Flight& flight = lane.flights.back();
+      lane.posted -= flight.count;
+      lane.outstanding -= flight.count;
+      lane.bytes -= flight.bytes;
+      under_way_ -= flight.count;
+      lane.flights.pop_back();
+    }
+    if (batch.job->work.digests) lane.staging->give_back(batch.place);
+    wire_time_.update(under_way_);
+    if (!batch.job->over) batch.job->result.error = std::move(why);
+    end_job(batch.job, false, over);
+  }
+  tell(over);
+}
+
+void BulkWriter::retire(WriteLane& lane, const Flight& flight, Jobs& over) {
+  lane.outstanding -= flight.count;
+  lane.bytes -= flight.bytes;
+  under_way_ -= flight.count;
+  if (lane.staging) lane.staging->release(flight.staged);
+  completed_bytes_ += flight.bytes;
+  counters_->bytes_completed.store(completed_bytes_, std::memory_order_relaxed);
+  RunningJob& job = *flight.job;
+  job.under_way -= 1;
+  // What was posted last may be all there was: nobody has looked since.
+  if (!job.exhausted && !queue_.empty() && queue_.front() == flight.job && job.cursor.at_end()) {
+    job.exhausted = true;
+    queue_.pop_front();
+  }
+  if (job.exhausted && job.under_way == 0) end_job(flight.job, true, over);
+}
+
+void BulkWriter::end_job(const SharedJob& job, bool ok, Jobs& over) {
+  if (std::exchange(job->over, true)) return;
+  std::erase(queue_, job);
   job->result.ok = ok;
-  if (!ok) {
-    // Some of its WRITEs may still be under way: the memory is let go when the connection has ended.
-    std::lock_guard lock(mutex_);
-    retained_.push_back(std::move(job->work.keep_alive));
+  // Some WRITEs of a failed one may still be under way: its memory is let go when the queue pairs have ended.
+  if (!ok) retained_.push_back(std::move(job->work.keep_alive));
+  over.push_back(job);
+}
+
+void BulkWriter::fail_all(bool those_under_way, Jobs& over) {
+  while (!queue_.empty()) {
+    const SharedJob job = queue_.front();
+    if (!those_under_way && job->under_way > 0 && job->cursor.at_end()) {
+      job->exhausted = true;
+      queue_.pop_front();
+    } else {
+      end_job(job, false, over);
+    }
   }
-  job->done(job->result);
+  if (!those_under_way) return;
+  for (const auto& lane : lanes_) {
+    for (const Flight& flight : lane->flights) end_job(flight.job, false, over);
+  }
+}
+
+void BulkWriter::tell(const Jobs& over) {
+  for (const SharedJob& job : over) {
+    job->done(job->result);
+    job->work.keep_alive.reset();
+  }
 }
 
 }  // namespace rdma_migrate::engine

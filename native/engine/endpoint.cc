@@ -1,37 +1,37 @@
 #include "engine/endpoint.h"
 
-#include <sys/mman.h>
-
-#include <cerrno>
+#include <algorithm>
 #include <cstring>
+#include <string>
+#include <utility>
 
 #include "engine/work_request_id.h"
 
 namespace rdma_migrate::engine {
+namespace {
 
-Slab::Slab(size_t size) : size_(size) {
-  void* mapped = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (mapped == MAP_FAILED) {
-    throw Error("OUT_OF_MEMORY",
-                "no room for the " + std::to_string(size) + " bytes of a connection's buffers", errno);
-  }
-  data_ = static_cast<uint8_t*>(mapped);
-}
+// When a peer ends, its queue pairs end one after the other, and the control queue pair knows more: it is
+// given this long to say so before the end of a rail is told.
+constexpr std::chrono::milliseconds kLastWords{500};
 
-Slab::~Slab() { munmap(data_, size_); }
+fabric::Bytes copy_of(std::span<const uint8_t> bytes) { return {bytes.begin(), bytes.end()}; }
 
-Endpoint::Endpoint(const MakeConnection& make_connection, uint32_t max_send_wr, EndpointObserver& observer)
-    : observer_(observer),
-      slab_(size_t{kRecvSlots + kSendSlots} * kMaxControlMessage),
-      // The control messages' share of the send queue stays free, so bulk data can never keep one waiting for
-      // a slot.
-      writer_(max_send_wr - kSendSlots) {
-  connection_ = make_connection(*this);
-  region_ = connection_->register_memory(reinterpret_cast<uint64_t>(slab_.data()), slab_.size(),
-                                         fabric::kAccessLocalWrite);
+}  // namespace
+
+// The control messages' share of the send queue stays free, so bulk data can never keep one waiting for a
+// slot.
+Endpoint::Endpoint(std::unique_ptr<fabric::Domain> domain, const fabric::QueuePairOptions& options,
+                   EndpointObserver& observer)
+    : options_(options),
+      observer_(observer),
+      slab_(size_t{kRecvSlots + kSendSlots} * kMaxControlMessage, "a connection's buffers"),
+      domain_(std::move(domain)),
+      region_(domain_->register_memory(slab_.address(), slab_.size(), fabric::kAccessLocalWrite)),
+      queue_pair_(domain_->create_queue_pair(options, *this)),
+      lane_(&writer_.add(*domain_, *queue_pair_, options.max_send_wr - kSendSlots)) {
   for (uint32_t slot = 0; slot < kRecvSlots; ++slot) post_recv(slot);
   for (uint32_t slot = 0; slot < kSendSlots; ++slot) free_send_slots_.push_back(slot);
-  writer_.start(*connection_);
+  std::lock_guard lock(telling_);
   ready_ = true;
 }
 
@@ -43,7 +43,7 @@ void Endpoint::post_recv(uint32_t slot) {
   request.address = reinterpret_cast<uint64_t>(slot_address(slot));
   request.length = kMaxControlMessage;
   request.lkey = region_->lkey();
-  connection_->post_recv(request);
+  queue_pair_->post_recv(request);
 }
 
 std::optional<uint32_t> Endpoint::claim_send_slot(uint64_t token) {
@@ -76,7 +76,7 @@ bool Endpoint::send(std::span<const uint8_t> message, uint64_t token) {
     free_send_slots_.push_back(*slot);
   };
   try {
-    if (connection_->post_send(request)) return true;
+    if (queue_pair_->post_send(request)) return true;
   } catch (...) {
     give_back();
     throw;
@@ -104,47 +104,200 @@ std::optional<fabric::Bytes> Endpoint::take_message() {
   return message;
 }
 
+Rail& Endpoint::add_rail(uint64_t token) {
+  std::lock_guard lock(mutex_);
+  if (closed_) throw Error("CONNECTION_CLOSED", "the connection has been closed");
+  if (!alarm_) alarm_ = std::make_unique<Alarm>(*queue_pair_);
+  rails_.push_back(
+      std::make_unique<Rail>(*domain_, options_, writer_, static_cast<RailOwner&>(*this), token));
+  return *rails_.back();
+}
+
+void Endpoint::connect_rail(const fabric::Endpoint& to, std::span<const uint8_t> private_data,
+                            uint64_t token) {
+  add_rail(token).queue_pair().connect(to, private_data);
+}
+
+// Its first message is the answer to one of the peer's.
+void Endpoint::accept_rail(std::unique_ptr<fabric::ConnectionRequest> request,
+                           std::span<const uint8_t> private_data, uint64_t token) {
+  add_rail(token).queue_pair().accept(std::move(request), private_data, true);
+}
+
+size_t Endpoint::rails() const {
+  std::lock_guard lock(mutex_);
+  return up_.size() + (queue_pair_->state() == fabric::QueuePairState::kInit ? 0 : 1);
+}
+
+void Endpoint::barrier(uint64_t token) {
+  {
+    std::lock_guard lock(mutex_);
+    barriers_.ask(token);
+  }
+  run_barriers();
+}
+
+void Endpoint::run_barriers() {
+  for (;;) {
+    std::vector<uint64_t> passed;
+    {
+      std::lock_guard lock(mutex_);
+      if (barriers_.begin()) {
+        for (Rail* rail : up_) {
+          // One that cannot be asked has ended, and the endpoint does.
+          barriers_.asked();
+          rail->ask(barriers_.token());
+        }
+      }
+      passed = barriers_.take_passed();
+    }
+    if (passed.empty()) return;
+    for (const uint64_t waiter : passed) tell([&] { observer_.barrier_passed(waiter); });
+  }
+}
+
+Endpoint::Totals Endpoint::totals() const {
+  Totals totals;
+  const auto add = [&totals](const fabric::QueuePair& queue_pair) {
+    const fabric::Counters& counters = queue_pair.counters();
+    totals.bytes_sent += counters.bytes_sent;
+    totals.bytes_received += counters.bytes_received;
+    totals.write_bytes_placed += counters.write_bytes_placed;
+    totals.payload_received += counters.payload_received;
+    totals.wire_time = std::max(totals.wire_time, queue_pair.wire_time());
+  };
+  std::lock_guard lock(mutex_);
+  add(*queue_pair_);
+  for (const auto& rail : rails_) add(rail->queue_pair());
+  return totals;
+}
+
 void Endpoint::close() {
-  // The writer's thread may wait for completions that only the connection's end brings.
+  {
+    std::lock_guard lock(mutex_);
+    closed_ = true;
+  }
   writer_.cancel();
-  connection_->close();
+  queue_pair_->close();
+  for (const auto& rail : rails_) rail->queue_pair().close();
   writer_.join();
 }
 
+template <class Call>
+void Endpoint::tell(const Call& call) {
+  std::lock_guard lock(telling_);
+  if (ready_ && !ended_) call();
+}
+
+void Endpoint::end(std::optional<Error> reason) {
+  std::lock_guard lock(telling_);
+  if (!ready_ || std::exchange(ended_, true)) return;
+  observer_.closed(std::move(reason));
+}
+
 void Endpoint::on_established(std::span<const uint8_t> private_data) {
-  observer_.established(fabric::Bytes(private_data.begin(), private_data.end()));
+  tell([&] { observer_.established(copy_of(private_data)); });
 }
 
-void Endpoint::on_send(const fabric::Completion& completion) {
-  if (owner_of(completion.wr_id) == Owner::kBulkWriter) {
-    writer_.completed(completion);
-    return;
+void Endpoint::on_send(std::span<const fabric::Completion> completions) {
+  for (const fabric::Completion& completion : completions) {
+    if (owner_of(completion.wr_id) != Owner::kControl) continue;
+    const auto slot = static_cast<uint32_t>(value_of(completion.wr_id));
+    uint64_t token;
+    {
+      std::lock_guard lock(mutex_);
+      token = send_tokens_[slot];
+      free_send_slots_.push_back(slot);
+    }
+    tell([&] { observer_.message_sent(token, completion.status == fabric::Status::kSuccess); });
   }
-  const auto slot = static_cast<uint32_t>(value_of(completion.wr_id));
-  uint64_t token;
+  writer_.on_send(*lane_, completions);
+}
+
+void Endpoint::on_recv(std::span<const fabric::Completion> completions) {
+  for (const fabric::Completion& completion : completions) {
+    if (completion.status != fabric::Status::kSuccess) continue;  // flushed: on_closed tells why
+    {
+      std::lock_guard lock(mutex_);
+      arrived_.push_back({static_cast<uint32_t>(completion.wr_id), completion.byte_len});
+    }
+    tell([&] { observer_.message_arrived(); });
+  }
+}
+
+void Endpoint::on_notify() {
+  writer_.on_notify(*lane_);
+  std::optional<Error> lost;
   {
     std::lock_guard lock(mutex_);
-    token = send_tokens_[slot];
-    free_send_slots_.push_back(slot);
+    if (loss_ && loss_->until <= Clock::now()) lost = loss_->reason;
   }
-  observer_.message_sent(token, completion.status == fabric::Status::kSuccess);
+  if (lost) end(std::move(lost));
 }
 
-void Endpoint::on_recv(const fabric::Completion& completion) {
-  if (completion.status != fabric::Status::kSuccess) return;  // flushed: on_closed tells why
-  {
-    std::lock_guard lock(mutex_);
-    arrived_.push_back({static_cast<uint32_t>(completion.wr_id), completion.byte_len});
-  }
-  observer_.message_arrived();
+void Endpoint::on_receive_failed(const Error& reason) {
+  tell([&] { observer_.receive_failed(reason); });
 }
-
-void Endpoint::on_receive_failed(const Error& reason) { observer_.receive_failed(reason); }
 
 void Endpoint::on_closed(const Error* reason) {
   writer_.connection_ended();
-  if (!ready_) return;
-  observer_.closed(reason == nullptr ? std::nullopt : std::optional<Error>(*reason));
+  std::optional<Error> why;
+  {
+    std::lock_guard lock(mutex_);
+    if (reason != nullptr) {
+      why = *reason;
+    } else if (loss_ && loss_->broken) {
+      why = loss_->reason;
+    }
+  }
+  end(std::move(why));
+}
+
+void Endpoint::rail_up(Rail& rail, std::span<const uint8_t> private_data) {
+  {
+    std::lock_guard lock(mutex_);
+    up_.push_back(&rail);
+  }
+  tell([&] { observer_.rail_established(rail.id(), copy_of(private_data)); });
+}
+
+void Endpoint::rail_passed(Rail&, uint64_t token) {
+  {
+    std::lock_guard lock(mutex_);
+    if (token == barriers_.token()) barriers_.answered();
+  }
+  run_barriers();
+}
+
+// "channel 2 of 4", or "" for one that was never established.
+std::string Endpoint::channel(const Rail& rail) const {
+  std::lock_guard lock(mutex_);
+  const auto found = std::find(up_.begin(), up_.end(), &rail);
+  if (found == up_.end()) return "";
+  return "channel " + std::to_string(found - up_.begin() + 2) + " of " + std::to_string(up_.size() + 1);
+}
+
+void Endpoint::rail_fault(Rail& rail, const Error& reason) {
+  lose({Error(reason.code(), channel(rail) + ": " + reason.what()), Clock::now(), true});
+}
+
+void Endpoint::rail_down(Rail& rail, const Error* reason) {
+  const std::string name = channel(rail);
+  if (name.empty()) {
+    const Error why = reason != nullptr ? *reason : Error("CONNECTION_CLOSED", "the channel was closed");
+    return tell([&] { observer_.rail_refused(rail.id(), why); });
+  }
+  const std::string what = reason != nullptr ? reason->what() : "the peer closed it";
+  lose({Error("CONNECTION_LOST", name + " is lost: " + what), Clock::now() + kLastWords, reason != nullptr});
+}
+
+void Endpoint::lose(const Loss& loss) {
+  writer_.connection_ended();
+  {
+    std::lock_guard lock(mutex_);
+    if (!loss_ || loss.until < loss_->until) loss_ = loss;
+    if (!closed_) alarm_->ring_by(loss.until);
+  }
 }
 
 }  // namespace rdma_migrate::engine

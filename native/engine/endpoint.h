@@ -1,28 +1,44 @@
-// One end of a migration: a fabric connection, the registered buffers of its control messages, and the bulk
-// writer that shares its send queue. It routes completions to their owners; it knows no message's meaning.
+// One end of a migration: a Domain, the queue pair of its control messages with their registered buffers,
+// further queue pairs ("rails") for WRITEs, and the bulk writer that fills all of them. It routes completions
+// to their owners; it knows no message's meaning.
+//
+// It lives and ends as one: the end of the control queue pair is its end, and a rail that ends takes the
+// others with it. Rails are the channels of users: the control queue pair is channel 1, the first rail
+// channel 2.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <deque>
-#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
+#include "engine/barrier.h"
 #include "engine/bulk_writer.h"
+#include "engine/rail.h"
+#include "engine/slab.h"
 #include "fabric/fabric.h"
 
 namespace rdma_migrate::engine {
 
-// Told from the provider's threads; must not block. closed() comes exactly once and last.
+// Told from the provider's threads, one call at a time; must not wait. closed() comes exactly once and last.
 class EndpointObserver {
  public:
   virtual ~EndpointObserver() = default;
   virtual void established(fabric::Bytes private_data) = 0;
   virtual void message_arrived() = 0;
   virtual void message_sent(uint64_t token, bool ok) = 0;
+  // Of connect_rail() and accept_rail().
+  virtual void rail_established(uint64_t token, fabric::Bytes private_data) {
+    (void)token, (void)private_data;
+  }
+  virtual void rail_refused(uint64_t token, Error reason) { (void)token, (void)reason; }
+  // Of barrier(). It does not come when the endpoint ends before.
+  virtual void barrier_passed(uint64_t token) { (void)token; }
   // Nothing more will arrive; what is sent still may reach the peer. closed() follows.
   virtual void receive_failed(Error reason) { (void)reason; }
   virtual void closed(std::optional<Error> reason) = 0;
@@ -30,36 +46,31 @@ class EndpointObserver {
 
 // Largest control message, header included (QEMU's RDMA_CONTROL_MAX_BUFFER).
 inline constexpr uint32_t kMaxControlMessage = 512 * 1024;
-// A turn-taking peer has at most two messages under way (an answer and the READY behind it); four leave room
+// A turn-taking peer has at most two messages under way (an answer and the READY after it); four leave room
 // for an ERROR.
 inline constexpr uint32_t kRecvSlots = 4;
 inline constexpr uint32_t kSendSlots = 4;
 
-// Zeroed memory that takes room only where it has been used: a peer that is refused costs next to nothing.
-class Slab {
+class Endpoint final : public fabric::QueuePairEvents, private RailOwner {
  public:
-  explicit Slab(size_t size);
-  ~Slab();
-  Slab(const Slab&) = delete;
-  Slab& operator=(const Slab&) = delete;
-  uint8_t* data() const { return data_; }
-  size_t size() const { return size_; }
+  // What the queue pairs have done together.
+  struct Totals {
+    uint64_t bytes_sent = 0;
+    uint64_t bytes_received = 0;
+    uint64_t write_bytes_placed = 0;
+    uint64_t payload_received = 0;
+    std::chrono::microseconds wire_time{};  // the longest of any
+  };
 
- private:
-  uint8_t* data_;
-  size_t size_;
-};
-
-class Endpoint final : public fabric::ConnectionEvents {
- public:
-  using MakeConnection = std::function<std::unique_ptr<fabric::Connection>(fabric::ConnectionEvents&)>;
-
-  // Makes the connection, registers the control buffers and posts every RECV, so that the peer may speak
+  // Makes the control queue pair, registers its buffers and posts every RECV, so that the peer may speak
   // first. The observer is told nothing of an endpoint whose constructor throws.
-  Endpoint(const MakeConnection& make_connection, uint32_t max_send_wr, EndpointObserver& observer);
+  Endpoint(std::unique_ptr<fabric::Domain> domain, const fabric::QueuePairOptions& options,
+           EndpointObserver& observer);
   ~Endpoint() override;
 
-  fabric::Connection& connection() { return *connection_; }
+  fabric::Domain& domain() { return *domain_; }
+  // Of control messages: connect(), accept(), disconnect(), info().
+  fabric::QueuePair& queue_pair() { return *queue_pair_; }
   BulkWriter& writer() { return writer_; }
 
   // Copies the message and posts the SEND. False when every send slot is in use. Throws Error
@@ -67,39 +78,84 @@ class Endpoint final : public fabric::ConnectionEvents {
   bool send(std::span<const uint8_t> message, uint64_t token);
   // The oldest message received, copied out; its RECV is posted again. Nothing when none has arrived.
   std::optional<fabric::Bytes> take_message();
-  // Ends the connection and the writer; no observer call comes after it returns. Idempotent, blocking.
+
+  // One more queue pair for WRITEs, once the first is established. The outcome is rail_established or
+  // rail_refused, with the token; one that could not be established ends nothing else. Throws Error:
+  // RESOURCE_LIMIT, CONNECTION_CLOSED and what the handshake throws.
+  void connect_rail(const fabric::Endpoint& to, std::span<const uint8_t> private_data, uint64_t token);
+  void accept_rail(std::unique_ptr<fabric::ConnectionRequest> request, std::span<const uint8_t> private_data,
+                   uint64_t token);
+  // Established queue pairs, the first included.
+  size_t rails() const;
+  // barrier_passed(token) comes when every WRITE that was posted on a rail before this call has been placed
+  // at the peer. (A message on the control queue pair is a barrier for WRITEs there.)
+  void barrier(uint64_t token);
+
+  Totals totals() const;
+  // Ends the queue pairs and the writer; no observer call comes after it returns. Idempotent, blocking.
   void close();
 
   void on_established(std::span<const uint8_t> private_data) override;
-  void on_send(const fabric::Completion& completion) override;
-  void on_recv(const fabric::Completion& completion) override;
+  void on_send(std::span<const fabric::Completion> completions) override;
+  void on_recv(std::span<const fabric::Completion> completions) override;
+  void on_notify() override;
   void on_receive_failed(const Error& reason) override;
   void on_closed(const Error* reason) override;
 
  private:
+  using Clock = Alarm::Clock;
   struct Arrived {
     uint32_t slot;
     uint32_t length;
   };
+  // A rail has ended, and the control queue pair may still say why.
+  struct Loss {
+    Error reason;
+    Clock::time_point until;
+    bool broken;  // not ended in good order
+  };
 
-  uint8_t* slot_address(uint32_t slot) { return slab_.data() + size_t{slot} * kMaxControlMessage; }
+  void rail_up(Rail& rail, std::span<const uint8_t> private_data) override;
+  void rail_passed(Rail& rail, uint64_t token) override;
+  void rail_fault(Rail& rail, const Error& reason) override;
+  void rail_down(Rail& rail, const Error* reason) override;
+
+  uint8_t* slot_address(uint32_t slot) const { return slab_.data() + size_t{slot} * kMaxControlMessage; }
   void post_recv(uint32_t slot);
   std::optional<uint32_t> claim_send_slot(uint64_t token);
+  Rail& add_rail(uint64_t token);
+  std::string channel(const Rail& rail) const;
+  void lose(const Loss& loss);
+  void run_barriers();
+  template <class Call>
+  void tell(const Call& call);
+  void end(std::optional<Error> reason);
 
+  const fabric::QueuePairOptions options_;
   EndpointObserver& observer_;
-  // A connection has no threads before its handshake, so none reads this while it changes.
-  bool ready_ = false;
-  std::mutex mutex_;  // guards the three members below
+  std::mutex telling_;  // while the observer is told: its calls come one at a time
+  bool ready_ = false;  // before that the observer is told nothing
+  bool ended_ = false;
+
+  mutable std::mutex mutex_;  // guards what follows
   std::deque<Arrived> arrived_;
   std::vector<uint32_t> free_send_slots_;
   uint64_t send_tokens_[kSendSlots] = {};
+  std::vector<Rail*> up_;  // in the order of their channels
+  Barriers barriers_;
+  std::optional<Loss> loss_;
+  bool closed_ = false;
 
-  // ~Endpoint() closes first: then no thread runs. Destroyed in reverse: the region before its connection,
-  // and both before the buffers and the writer that the connection's threads use.
-  Slab slab_;
+  // ~Endpoint() closes first: then no event comes. Destroyed in reverse: queue pairs and regions before their
+  // domain, and all of them before the buffers and the writer that they use.
+  const Slab slab_;
   BulkWriter writer_;
-  std::unique_ptr<fabric::Connection> connection_;
+  const std::unique_ptr<fabric::Domain> domain_;
   std::unique_ptr<fabric::MemoryRegion> region_;
+  std::unique_ptr<fabric::QueuePair> queue_pair_;
+  WriteLane* lane_ = nullptr;
+  std::vector<std::unique_ptr<Rail>> rails_;
+  std::unique_ptr<Alarm> alarm_;  // there are rails
 };
 
 }  // namespace rdma_migrate::engine

@@ -1,36 +1,16 @@
 #include "engine/staging.h"
 
-#include <sys/mman.h>
-
-#include <cerrno>
 #include <cstring>
-#include <string>
 
 #include "memory/guarded.h"
 
 namespace rdma_migrate::engine {
 
-Staging::Staging(fabric::Connection& connection) {
-  void* mapped = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (mapped == MAP_FAILED) {
-    throw Error("OUT_OF_MEMORY", "no room for " + std::to_string(kBytes) + " bytes of staging memory", errno);
-  }
-  data_ = static_cast<uint8_t*>(mapped);
-  try {
-    region_ = connection.register_memory(reinterpret_cast<uint64_t>(data_), kBytes, 0);
-  } catch (...) {
-    munmap(data_, kBytes);
-    throw;
-  }
-}
-
-Staging::~Staging() {
-  region_.reset();
-  munmap(data_, kBytes);
-}
+Staging::Staging(fabric::Domain& domain, uint64_t bytes)
+    : slab_(bytes, "staging memory"), region_(domain.register_memory(slab_.address(), bytes, 0)) {}
 
 uint64_t Staging::place_for(uint64_t length) const {
-  const uint64_t rest = kBytes - taken_ % kBytes;
+  const uint64_t rest = slab_.size() - taken_ % slab_.size();
   return length <= rest ? taken_ : taken_ + rest;
 }
 

@@ -1,8 +1,8 @@
-// The provider-neutral verbs interface: what an RDMA device gives, whether a NIC (native/verbs) or our
-// software RNIC (native/iwarp). Nothing here knows a QEMU message. Names are libibverbs' and librdmacm's.
+// Domain, queue pair, listener: what an RDMA device gives, whether a NIC (native/verbs) or our software RNIC
+// (native/iwarp). Names are libibverbs' and librdmacm's.
 //
-// Life of a connection, both sides:
-//   create (Provider::connect_to / ConnectionRequest) -> register memory, post RECVs -> connect() or accept()
+// Life of a queue pair, both sides:
+//   Domain::create_queue_pair -> register memory, post RECVs (and SENDs, which wait) -> connect() or accept()
 //   -> on_established -> post_send / on_send / on_recv ... -> on_closed (exactly once, the last event) ->
 //   destroy.
 #pragma once
@@ -10,29 +10,23 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
-#include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
-#include <vector>
 
-#include "error.h"
+#include "fabric/queue_pair_state.h"
+#include "fabric/types.h"
 
 namespace rdma_migrate::fabric {
 
-using Bytes = std::vector<uint8_t>;
-
-// Access rights of a memory region (ibv_access_flags). Local read is always allowed.
-enum Access : unsigned {
-  kAccessLocalWrite = 1,
-  kAccessRemoteWrite = 2,
-  kAccessRemoteRead = 4,
-};
-
 // A registered range. Destroying it deregisters: when the destructor has returned, the provider touches the
-// range no more and a peer that uses the rkey is refused. Must be destroyed before its connection.
+// range no more and a peer that uses the rkey is refused. Must be destroyed before its Domain.
+//
+// What a peer's WRITE leaves in it is not to be trusted before a message after that WRITE has come: the
+// software RNIC places bytes before it knows the CRC of their FPDU, and ends the queue pair when it is wrong.
+// So memory that peers write into must be discarded when its queue pair fails, or be checked in another way
+// before use.
 class MemoryRegion {
  public:
   virtual ~MemoryRegion() = default;
@@ -42,46 +36,19 @@ class MemoryRegion {
   virtual uint32_t rkey() const = 0;
 };
 
-enum class Opcode : uint8_t { kSend, kRdmaWrite, kRdmaRead, kRecv };
-
-// kFlushed: the connection ended before the work request was carried out (IBV_WC_WR_FLUSH_ERR).
-enum class Status : uint8_t { kSuccess, kFlushed, kError };
-
-struct SendWorkRequest {
-  uint64_t wr_id = 0;
-  Opcode opcode = Opcode::kSend;
-  uint64_t address = 0;  // local buffer: source of SEND and WRITE, sink of READ
-  uint32_t length = 0;   // bytes; 0 is allowed
-  uint32_t lkey = 0;     // of a region that covers the local buffer
-  uint64_t remote_address = 0;
-  uint32_t rkey = 0;
-  bool signaled = true;  // false: a completion is reported only if it fails
-};
-
-struct RecvWorkRequest {
-  uint64_t wr_id = 0;
-  uint64_t address = 0;
-  uint32_t length = 0;
-  uint32_t lkey = 0;
-};
-
-struct Completion {
-  uint64_t wr_id = 0;
-  Opcode opcode = Opcode::kSend;
-  Status status = Status::kSuccess;
-  uint32_t byte_len = 0;  // RECV and READ: bytes received
-};
-
-// Called on the provider's threads, one at a time per queue (sends and receives may overlap each other). An
-// implementation must not block and must not destroy the connection from inside an event.
-class ConnectionEvents {
+// Called on the provider's threads, one call at a time for each queue pair. An implementation must not wait:
+// so it must not close or destroy a queue pair, this one or another, nor a listener or a domain, from inside
+// an event. It may post.
+class QueuePairEvents {
  public:
-  virtual ~ConnectionEvents() = default;
-  // The connection is up. private_data: what the peer sent in its request or reply, without the provider's
-  // own fields.
+  virtual ~QueuePairEvents() = default;
+  // RTS. private_data: what the peer sent in its request or reply, without the provider's own fields.
   virtual void on_established(std::span<const uint8_t> private_data) = 0;
-  virtual void on_send(const Completion& completion) = 0;
-  virtual void on_recv(const Completion& completion) = 0;
+  // In the order of posting, never empty.
+  virtual void on_send(std::span<const Completion> completions) = 0;
+  virtual void on_recv(std::span<const Completion> completions) = 0;
+  // Asked for with QueuePair::notify().
+  virtual void on_notify() {}
   // What the peer wrote cannot be kept here (DISK_FULL, IO_ERROR), and nothing more is received. For some
   // seconds a message may be sent still, and disconnect() be called; on_closed with the same reason follows.
   virtual void on_receive_failed(const Error& reason) { (void)reason; }
@@ -91,7 +58,7 @@ class ConnectionEvents {
   virtual void on_closed(const Error* reason) = 0;
 };
 
-struct ConnectionOptions {
+struct QueuePairOptions {
   uint32_t max_send_wr = 512;
   uint32_t max_recv_wr = 8;
   // MPA CRC32C: offered or demanded by this side. In use when either side wants it. Providers with a CRC of
@@ -108,12 +75,12 @@ struct Counters {
   std::atomic<uint64_t> bytes_sent{0};      // wire bytes
   std::atomic<uint64_t> bytes_received{0};  // wire bytes; on a device those of messages only
   std::atomic<uint64_t> write_bytes_placed{0};
-  // Bytes of messages of this connection, without headers: what the peer has got done. Of a device's WRITEs
+  // Bytes of messages of this queue pair, without headers: what the peer has got done. Of a device's WRITEs
   // nobody is told.
   std::atomic<uint64_t> payload_received{0};
 };
 
-struct ConnectionInfo {
+struct QueuePairInfo {
   std::string provider;       // "iwarp" or "verbs"
   std::string local_address;  // "127.0.0.1:4444", "[::1]:4444"
   std::string peer_address;
@@ -121,73 +88,96 @@ struct ConnectionInfo {
   bool crc = false;
 };
 
-// Told of every range that a WRITE of the peer has filled, in the order of arrival and before the completion
-// of a message behind it. On the receiving thread; must not block.
+// Told of every range that a WRITE of a peer has filled, in the order of arrival and before the completion of
+// a message after it. On a processing thread; must not wait.
 class PlacementObserver {
  public:
   virtual ~PlacementObserver() = default;
+  // address: as peers count (the wire base of the region).
   virtual void placed(uint64_t address, uint64_t length) = 0;
 };
 
-class Connection {
- public:
-  // Same as close(), then frees.
-  virtual ~Connection() = default;
-
-  // address..address+length must stay mapped while the region lives. Throws Error (REGISTER_FAILED,
-  // LOCKED_MEMORY_LIMIT).
-  virtual std::unique_ptr<MemoryRegion> register_memory(uint64_t address, uint64_t length,
-                                                        unsigned access) = 0;
-
-  // Takes every remote right from every region, for good: when it has returned, nothing of the peer's is
-  // placed any more but its SENDs, and a peer that uses a key is refused, which ends the connection. No
-  // region with remote rights can be registered after it (REGISTER_FAILED). Any thread; may take as long as
-  // unpinning.
-  virtual void revoke_remote_access() = 0;
-
-  // True: this provider holds the physical pages of registered ranges, so they must not be punched out or
-  // remapped.
-  virtual bool pins_memory() const = 0;
-
-  // Tells the observer of what the peer's WRITEs place from here on. Once, before the peer has a key. False:
-  // this provider does not learn of it, as a device that writes without a word.
-  virtual bool observe_placement(std::shared_ptr<PlacementObserver>) { return false; }
-
-  // Active side: starts the handshake; the outcome is on_established or on_closed. private_data: at most 508
-  // bytes (iwarp) or 56 (InfiniBand).
-  virtual void connect(std::span<const uint8_t> private_data) = 0;
-  // Passive side: sends the reply. reject() answers with private_data and ends the connection.
-  virtual void accept(std::span<const uint8_t> private_data) = 0;
-  virtual void reject(std::span<const uint8_t> private_data) = 0;
-
-  // Queues are bounded: false when max_send_wr requests are outstanding (try again after an on_send). Throws
-  // Error("CONNECTION_CLOSED") once the connection has ended, Error("INVALID_ARGUMENT") for a bad lkey or
-  // range. Unsignaled requests count as outstanding until a later signaled one completes.
-  virtual bool post_send(const SendWorkRequest& request) = 0;
-  virtual bool post_recv(const RecvWorkRequest& request) = 0;
-
-  // Orderly: what was posted is sent first, then the connection ends. Returns at once; on_closed follows,
-  // within stall_timeout_ms even if the peer does not answer.
-  virtual void disconnect() = 0;
-  // Ends the connection now, waits for the provider's threads; after it no event comes (on_closed has been
-  // called). Idempotent. Never call it from inside an event.
-  virtual void close() = 0;
-
-  virtual ConnectionInfo info() const = 0;
-  virtual const Counters& counters() const = 0;
-  // How long, in all, something was on its way to the peer: sent, and not known to have arrived. 0 where a
-  // completion of a WRITE tells as much.
-  virtual std::chrono::microseconds wire_time() const { return {}; }
-};
-
-// An incoming connection that has sent its request. Destroying it without take() rejects it.
+// A peer's request for a connection. It costs one descriptor and no queue pair. Destroyed without having been
+// accepted, it is rejected.
 class ConnectionRequest {
  public:
   virtual ~ConnectionRequest() = default;
   virtual std::span<const uint8_t> private_data() const = 0;
   virtual std::string peer_address() const = 0;
-  // Makes the passive connection (post RECVs, then accept() or reject()). events must outlive it.
-  virtual std::unique_ptr<Connection> take(const ConnectionOptions& options, ConnectionEvents& events) = 0;
+  // Answers, and is over: nobody waits for the peer to take it. Throws Error INVALID_ARGUMENT (private_data
+  // is too long, or it has been answered already).
+  virtual void reject(std::span<const uint8_t> private_data) = 0;
+};
+
+class QueuePair {
+ public:
+  // Same as close(), then frees.
+  virtual ~QueuePair() = default;
+
+  // Starts the handshake; the outcome is on_established or on_closed. private_data: at most 508 bytes (iwarp)
+  // or 56 (InfiniBand). Throws Error INVALID_ARGUMENT, CONNECTION_CLOSED.
+  virtual void connect(const Endpoint& endpoint, std::span<const uint8_t> private_data) = 0;
+  // Answers the peer. The request is of this Domain's provider, and this call's from here on.
+  // may_send_at_once: the peer takes a message right after the reply, and large segments; what is not known
+  // to do so (Linux' siw) is given 200 ms, or until it has sent something itself.
+  virtual void accept(std::unique_ptr<ConnectionRequest> request, std::span<const uint8_t> private_data,
+                      bool may_send_at_once) = 0;
+
+  // Posts the requests in order, as many as there is room for (max_send_wr outstanding): gives that number.
+  // Throws Error CONNECTION_CLOSED once the queue pair has ended, INVALID_ARGUMENT for a bad lkey or range,
+  // with those before it posted. Unsignaled requests count as outstanding until a later signaled one
+  // completes.
+  virtual size_t post_send(std::span<const SendWorkRequest> requests) = 0;
+  virtual size_t post_recv(std::span<const RecvWorkRequest> requests) = 0;
+  bool post_send(const SendWorkRequest& request) { return post_send(std::span(&request, 1)) == 1; }
+  bool post_recv(const RecvWorkRequest& request) { return post_recv(std::span(&request, 1)) == 1; }
+
+  // The peer is known to take segments that are longer than a packet of its path, which costs less. Without
+  // it they fit into one, as hardware may insist on (RFC 5044 section 5.1). Devices see to that themselves.
+  virtual void allow_large_segments() {}
+
+  // on_notify comes soon, on the provider's thread; several calls may make one event. Nothing once it has
+  // ended.
+  virtual void notify() = 0;
+
+  // Orderly: what was posted is sent first, then the connection ends. Returns at once; on_closed follows,
+  // within stall_timeout_ms whatever the peer does.
+  virtual void disconnect() = 0;
+  // Ends it now; after it no event comes (on_closed has been called). Idempotent. Never from inside an event.
+  virtual void close() = 0;
+
+  virtual QueuePairState state() const = 0;
+  virtual QueuePairInfo info() const = 0;
+  // How long, in all, something was on its way to the peer: sent, and not known to have arrived. 0 where a
+  // completion of a WRITE tells as much.
+  virtual std::chrono::microseconds wire_time() const { return {}; }
+  virtual const Counters& counters() const = 0;
+};
+
+// A protection domain: memory regions, and the queue pairs whose peers may use them by key. Destroyed after
+// both.
+class Domain {
+ public:
+  virtual ~Domain() = default;
+
+  // address..address+length must stay mapped while the region lives. Throws Error (REGISTER_FAILED,
+  // LOCKED_MEMORY_LIMIT).
+  virtual std::unique_ptr<MemoryRegion> register_memory(uint64_t address, uint64_t length,
+                                                        unsigned access) = 0;
+  // Takes every remote right from every region, for good: when it has returned, nothing of a peer's is placed
+  // any more but its SENDs, and a peer that uses a key is refused, which ends its queue pair. No region with
+  // remote rights can be registered after it (REGISTER_FAILED). Any thread; may take as long as unpinning.
+  virtual void revoke_remote_access() = 0;
+  // Tells the observer of what the peers' WRITEs place from here on. Once, before a peer has a key. False:
+  // this provider does not learn of it, as a device that writes without a word.
+  virtual bool observe_placement(std::shared_ptr<PlacementObserver>) { return false; }
+  // True: this provider holds the physical pages of registered ranges, so they must not be punched out or
+  // remapped, and registering takes time.
+  virtual bool pins_memory() const = 0;
+
+  // events must outlive it.
+  virtual std::unique_ptr<QueuePair> create_queue_pair(const QueuePairOptions& options,
+                                                       QueuePairEvents& events) = 0;
 };
 
 class Listener {
@@ -198,40 +188,32 @@ class Listener {
   virtual void close() = 0;  // idempotent; no callback after it returns
 };
 
-// A peer that was turned away before it had made a request.
+// Somebody who came to a listener and is no peer.
 struct Stranger {
-  std::string address;  // "192.0.2.7:54321"
-  std::string
-      spoke;  // what it seemed to speak, in the provider's words: nothing of it is the peer's own text
-  uint32_t count = 1;  // strangers since the last report, this one included
+  std::string address;  // "192.0.2.1:51234"
+  std::string spoke;    // in words, or hexadecimal digits; never the peer's own bytes
+  uint32_t count = 1;   // strangers since the last report, this one included
 };
 
-// Called on a provider thread.
+// Called on a provider thread, like QueuePairEvents: must not wait, and so must not close the listener.
 struct ListenerCallbacks {
   std::function<void(std::unique_ptr<ConnectionRequest>)> request;
   // The listener serves nobody any more; once, and nothing follows. LISTEN_FAILED: its device is gone.
   std::function<void(const Error&)> failed = [](const Error&) {};
-  // At most one a second; some providers hear of none.
+  // At most one a second.
   std::function<void(const Stranger&)> stranger = [](const Stranger&) {};
-};
-
-struct Endpoint {
-  std::string host;  // IPv4, IPv6 without brackets, or a name
-  uint16_t port = 0;
 };
 
 class Provider {
  public:
   virtual ~Provider() = default;
   virtual std::string name() const = 0;
-  // Peers that do not complete their request within
-  // connect_timeout_ms are dropped; one slow or hostile peer does not hold up another; at most 16 half-open
-  // peers at a time. Throws Error: ADDRESS_IN_USE, ADDRESS_NOT_FOUND, PERMISSION_DENIED, LISTEN_FAILED.
-  virtual std::unique_ptr<Listener> listen(const Endpoint& endpoint, const ConnectionOptions& options,
+  virtual std::unique_ptr<Domain> open_domain() = 0;
+  // Peers that do not complete their request within connect_timeout_ms are dropped; one slow or hostile peer
+  // does not hold up another; half-open peers and unanswered requests are bounded. Throws Error:
+  // ADDRESS_IN_USE, ADDRESS_NOT_FOUND, PERMISSION_DENIED, LISTEN_FAILED.
+  virtual std::unique_ptr<Listener> listen(const Endpoint& endpoint, const QueuePairOptions& options,
                                            ListenerCallbacks callbacks) = 0;
-  // Makes the active connection, unconnected; no network traffic and no name look-up before connect().
-  virtual std::unique_ptr<Connection> connect_to(const Endpoint& endpoint, const ConnectionOptions& options,
-                                                 ConnectionEvents& events) = 0;
 };
 
 }  // namespace rdma_migrate::fabric

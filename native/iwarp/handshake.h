@@ -1,21 +1,13 @@
-// From a name to a connection on which FPDUs may flow: look-up, TCP, MPA. All of it blocks, on the
-// connection's own thread, and gives up at the deadline or when close() asks.
+// What MPA's connection setup frames ask for, and what follows of a request and its answer. Pure.
 #pragma once
 
 #include <span>
 #include <string>
 
 #include "fabric/fabric.h"
-#include "iwarp/link.h"
 #include "iwarp/mpa.h"
 
 namespace rdma_migrate::iwarp {
-
-struct Cancel {
-  WakeEvent& wake;
-  const std::atomic<bool>& stopping;
-  Clock::time_point deadline;
-};
 
 struct Negotiated {
   uint8_t revision = 2;
@@ -29,20 +21,16 @@ struct Negotiated {
 // READs at a time that we offer and take.
 constexpr uint16_t kReadDepth = 16;
 
-// What follows of a request and the answer to it, for the side that answers.
-MpaFrame make_request(const fabric::ConnectionOptions& options, std::span<const uint8_t> private_data,
+MpaFrame make_request(const fabric::QueuePairOptions& options, std::span<const uint8_t> private_data,
                       uint8_t revision);
-MpaFrame make_reply(const MpaFrame& request, const fabric::ConnectionOptions& options,
+MpaFrame make_reply(const MpaFrame& request, const fabric::QueuePairOptions& options,
                     std::span<const uint8_t> private_data, bool reject);
 Negotiated negotiated_by_responder(const MpaFrame& request, const MpaFrame& reply);
 Negotiated negotiated_by_initiator(const MpaFrame& request, const MpaFrame& reply);
 
-// Connects and asks. Throws Stopped and Error: ADDRESS_NOT_FOUND, CONNECTION_REFUSED, CONNECT_FAILED,
-// TIMEOUT, REJECTED, MPA_ERROR, CONNECTION_LOST.
-Negotiated initiate(const fabric::Endpoint& endpoint, const fabric::ConnectionOptions& options,
-                    std::span<const uint8_t> private_data, const Cancel& cancel, UniqueFd& socket);
-
-// Sends all of bytes. Throws Stopped and Error: TIMEOUT, CONNECTION_LOST.
-void send_all(int socket, std::span<const uint8_t> bytes, const Cancel& cancel, const std::string& peer);
+// Throws Error: REJECTED, MPA_ERROR.
+void check_reply(const MpaFrame& request, const MpaFrame& reply, const std::string& peer);
+// A peer that knows revision 1 only may refuse revision 2 instead of answering in its own.
+bool worth_older_revision(const MpaFrame& request, const MpaFrame& reply);
 
 }  // namespace rdma_migrate::iwarp

@@ -1,70 +1,36 @@
 #include "iwarp/listener.h"
 
 #include <netinet/in.h>
-#include <poll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 
 #include "fabric/address.h"
-#include "iwarp/connection.h"
-#include "thread.h"
+#include "iwarp/connection_request.h"
 
 namespace rdma_migrate::iwarp {
 namespace {
 
-constexpr size_t kMaxHalfOpen = 16;
-constexpr int kBacklog = 64;
+constexpr size_t kMaxHalfOpen = 64;
+// Whole requests that nobody has answered yet: more of them wait in the kernel.
+constexpr size_t kMaxUnanswered = 64;
+constexpr size_t kAcceptAtOnce = 16;
+constexpr int kBacklog = 1024;
 constexpr size_t kLeastToName = 4;                      // bytes that tell one protocol from another
-constexpr std::chrono::milliseconds kAcceptPause{100};  // when the process is out of file descriptors
-
-void send_reject(int socket, const MpaFrame& request, const fabric::ConnectionOptions& options) {
-  fabric::Bytes reply = encode(make_reply(request, options, {}, true));
-  send(socket, reply.data(), reply.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-}
-
-class IwarpRequest final : public fabric::ConnectionRequest {
- public:
-  IwarpRequest(UniqueFd socket, MpaFrame request, fabric::ConnectionOptions options)
-      : socket_(std::move(socket)),
-        request_(std::move(request)),
-        options_(options),
-        peer_(fabric::peer_address_of(socket_.get())) {}
-  ~IwarpRequest() override {
-    if (socket_) send_reject(socket_.get(), request_, options_);
-  }
-  std::span<const uint8_t> private_data() const override { return request_.private_data; }
-  std::string peer_address() const override { return peer_; }
-  std::unique_ptr<fabric::Connection> take(const fabric::ConnectionOptions& options,
-                                           fabric::ConnectionEvents& events) override {
-    if (!socket_)
-      throw Error("INVALID_ARGUMENT", "the connection request from " + peer_ + " has been taken already");
-    return std::make_unique<Connection>(std::move(socket_), request_, options, events);
-  }
-
- private:
-  UniqueFd socket_;
-  const MpaFrame request_;
-  const fabric::ConnectionOptions options_;
-  const std::string peer_;
-};
-
-Error listen_error(const std::string& address, int error_number) {
-  return fabric::listen_error(address, error_number, "cannot listen on " + address);
-}
+constexpr std::chrono::milliseconds kAcceptPause{100};  // out of descriptors, or too much is unanswered
 
 UniqueFd listen_on(const fabric::SocketAddress& address) {
-  std::string name = fabric::to_string(address);
+  const std::string name = fabric::to_string(address);
+  const auto failed = [&name] { return fabric::listen_error(name, errno, "cannot listen on " + name); };
   UniqueFd socket(::socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (!socket) throw listen_error(name, errno);
+  if (!socket) throw failed();
   int on = 1;
   int off = 0;
   setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   // [::] takes IPv4 peers too, as QEMU's does.
   if (address.family() == AF_INET6) setsockopt(socket.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
-  if (bind(socket.get(), address.get(), address.length) != 0 || ::listen(socket.get(), kBacklog) != 0) {
-    throw listen_error(name, errno);
-  }
+  if (bind(socket.get(), address.get(), address.length) != 0 || ::listen(socket.get(), kBacklog) != 0)
+    throw failed();
   return socket;
 }
 
@@ -74,137 +40,145 @@ UniqueFd listen_on_any(const std::vector<fabric::SocketAddress>& addresses) {
 
 }  // namespace
 
-Listener::Listener(const fabric::Endpoint& endpoint, const fabric::ConnectionOptions& options,
-                   OnRequest on_request, OnStranger on_stranger)
+// A peer that has not sent its whole request.
+class Listener::HalfOpen final : public Served {
+ public:
+  HalfOpen(Listener& listener, UniqueFd socket)
+      : address(fabric::peer_address_of(socket.get())), socket_(std::move(socket)), listener_(listener) {}
+
+  Next serve(unsigned reasons) noexcept override {
+    if ((reasons & kDue) != 0) {
+      listener_.turn_away(*this);
+      return Next::kWait;
+    }
+    try {
+      switch (reader_.read(socket_.get())) {
+        case MpaReader::Went::kDry:
+          if (reader_.bytes().size() >= kLeastToName && !may_be_mpa_request(reader_.bytes()))
+            listener_.turn_away(*this);
+          return Next::kWait;
+        case MpaReader::Went::kDone:
+          listener_.hand_on(*this);
+          return Next::kWait;
+        case MpaReader::Went::kEnded:
+        case MpaReader::Went::kBroken:
+          break;
+      }
+    } catch (const std::exception&) {
+      // Not a request, or no memory for it: the others are served.
+    }
+    listener_.turn_away(*this);
+    return Next::kWait;
+  }
+
+  UniqueFd take_socket() { return std::move(socket_); }
+  int fd() const { return socket_.get(); }
+  const MpaReader& reader() const { return reader_; }
+
+  const std::string address;  // asked at once: of a peer that is gone nobody can tell it
+
+ private:
+  UniqueFd socket_;
+  Listener& listener_;
+  MpaReader reader_{MpaKind::kRequest};
+};
+
+Listener::Listener(const fabric::Endpoint& endpoint, const fabric::QueuePairOptions& options,
+                   fabric::ListenerCallbacks callbacks)
     : options_(options),
-      on_request_(std::move(on_request)),
-      on_stranger_(std::move(on_stranger)),
+      callbacks_(std::move(callbacks)),
+      engine_(Engine::shared()),
+      processor_(engine_->least_loaded()),
       socket_(listen_on_any(fabric::resolve(endpoint, fabric::Lookup::kPassive))),
       address_(fabric::local_address_of(socket_.get())) {
   fabric::SocketAddress bound;
   bound.length = sizeof bound.storage;
   getsockname(socket_.get(), reinterpret_cast<sockaddr*>(&bound.storage), &bound.length);
   port_ = fabric::port_of(bound);
-  thread_ = start_thread([this] { run(); });
+  int failure = 0;
+  processor_.call([&] {
+    if (!processor_.watch(socket_.get(), *this)) failure = errno;
+  });
+  if (failure != 0) throw fabric::listen_error(address_, failure, "cannot listen on " + address_);
 }
+
+Listener::~Listener() { close(); }
 
 void Listener::close() {
   std::lock_guard one_at_a_time(close_mutex_);
-  stopping_.store(true);
-  wake_.signal();
-  if (thread_.joinable()) thread_.join();
-  socket_.reset();
-}
-
-void Listener::run() noexcept {
-  while (!stopping_.load()) {
-    try {
-      step();
-    } catch (const std::exception&) {
-      // Out of memory, or the user's callback threw: this peer is lost, the others are served.
+  if (std::exchange(closed_, true)) return;
+  processor_.call([this] {
+    processor_.forget(*this);
+    for (const auto& peer : peers_) {
+      processor_.unwatch(peer->fd());
+      processor_.forget(*peer);
     }
-  }
-  peers_.clear();
-}
-
-void Listener::step() {
-  std::vector<pollfd> entries{{wake_.fd(), POLLIN, 0}};
-  Clock::time_point now = Clock::now();
-  Clock::time_point until = now + std::chrono::hours(1);
-  bool paused = now < accept_again_;
-  if (paused) until = accept_again_;
-  entries.push_back({paused ? -1 : socket_.get(), POLLIN, 0});
-  for (const HalfOpen& peer : peers_) {
-    entries.push_back({peer.socket.get(), POLLIN, 0});
-    until = std::min(until, peer.deadline);
-  }
-  auto timeout = std::chrono::ceil<std::chrono::milliseconds>(until - now).count();
-  if (poll(entries.data(), entries.size(), static_cast<int>(std::max<int64_t>(timeout, 0))) < 0) return;
-  if (stopping_.load()) return;
-  size_t at = 2;
-  for (auto peer = peers_.begin(); peer != peers_.end(); ++at) {
-    auto current = peer++;
-    if (entries[at].revents == 0) continue;
-    // Out of the list before the user's callback can throw.
-    std::list<HalfOpen> in_hand;
-    in_hand.splice(in_hand.begin(), peers_, current);
-    if (!read_request(in_hand.front())) peers_.splice(peer, in_hand);
-  }
-  drop_late();
-  if (entries[1].revents != 0) accept_all();
-}
-
-void Listener::accept_all() {
-  for (size_t count = 0; count < kMaxHalfOpen; ++count) {
-    UniqueFd socket(accept4(socket_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
-    if (!socket) {
-      if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-        accept_again_ = Clock::now() + kAcceptPause;
-      return;
-    }
-    // A flood of silent peers costs the oldest of them their place; an honest one needs its place for a
-    // moment only.
-    if (peers_.size() == kMaxHalfOpen) {
-      report_stranger(peers_.front());
-      peers_.pop_front();
-    }
-    // Asked now: of a peer that is gone nobody can tell it.
-    std::string address = fabric::peer_address_of(socket.get());
-    peers_.push_back({std::move(socket),
-                      std::move(address),
-                      {},
-                      Clock::now() + std::chrono::milliseconds(options_.connect_timeout_ms)});
-  }
-}
-
-void Listener::drop_late() {
-  Clock::time_point now = Clock::now();
-  peers_.remove_if([this, now](const HalfOpen& peer) {
-    if (peer.deadline > now) return false;
-    report_stranger(peer);
-    return true;
+    peers_.clear();
+    processor_.unwatch(socket_.get());
+    socket_.reset();
   });
 }
 
-bool Listener::read_request(HalfOpen& peer) {
-  size_t size = kMpaHeaderSize;
+Served::Next Listener::serve(unsigned) noexcept {
   try {
-    for (;;) {
-      if (!may_be_mpa_request(peer.bytes) && peer.bytes.size() >= kLeastToName) {
-        report_stranger(peer);
-        return true;
-      }
-      if (peer.bytes.size() >= kMpaHeaderSize) {
-        size =
-            kMpaHeaderSize + mpa_body_size(std::span(peer.bytes).first<kMpaHeaderSize>(), MpaKind::kRequest);
-        if (peer.bytes.size() == size) break;
-      }
-      uint8_t chunk[kMpaHeaderSize + kMpaMaxPrivateData];
-      ssize_t got = recv(peer.socket.get(), chunk, size - peer.bytes.size(), MSG_DONTWAIT);
-      if (got < 0) return errno != EAGAIN && errno != EINTR;
-      if (got == 0) {
-        report_stranger(peer);
-        return true;
-      }
-      peer.bytes.insert(peer.bytes.end(), chunk, chunk + got);
-    }
-  } catch (const Error&) {
-    report_stranger(peer);
-    return true;
+    return accept_some();
+  } catch (const std::exception&) {
+    // Out of memory: this peer is lost, the others are served.
+    return Next::kGoOn;
   }
-  hand_on(peer);
-  return true;
 }
 
-void Listener::report_stranger(const HalfOpen& peer) {
-  const auto report = reports_.next(peer.address, spoken_by(peer.bytes), Clock::now());
-  if (report) on_stranger_(*report);
+Served::Next Listener::accept_some() {
+  for (size_t count = 0; count < kAcceptAtOnce; ++count) {
+    if (unanswered_->load() >= kMaxUnanswered) {
+      processor_.wake_by(*this, Clock::now() + kAcceptPause);
+      return Next::kWait;
+    }
+    UniqueFd socket(accept4(socket_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    if (!socket) {
+      if (errno == EINTR || errno == ECONNABORTED) continue;
+      if (errno != EAGAIN) processor_.wake_by(*this, Clock::now() + kAcceptPause);
+      return Next::kWait;
+    }
+    admit(std::move(socket));
+  }
+  return Next::kGoOn;
+}
+
+void Listener::admit(UniqueFd socket) {
+  // A flood of silent peers costs the oldest of them their place; an honest one needs its place for a moment
+  // only.
+  if (peers_.size() >= kMaxHalfOpen) turn_away(*peers_.front());
+  peers_.push_back(std::make_unique<HalfOpen>(*this, std::move(socket)));
+  HalfOpen& peer = *peers_.back();
+  processor_.wake_by(peer, Clock::now() + std::chrono::milliseconds(options_.connect_timeout_ms));
+  if (!processor_.watch(peer.fd(), peer)) forget(peer);
+}
+
+void Listener::forget(HalfOpen& peer) {
+  processor_.unwatch(peer.fd());
+  processor_.forget(peer);
+  const auto found =
+      std::find_if(peers_.begin(), peers_.end(), [&](const auto& each) { return each.get() == &peer; });
+  if (found == peers_.end()) return;
+  processor_.retire(std::move(*found));
+  peers_.erase(found);
+}
+
+void Listener::turn_away(HalfOpen& peer) {
+  const auto report = reports_.next(peer.address, spoken_by(peer.reader().bytes()), Clock::now());
+  forget(peer);
+  if (report) callbacks_.stranger(*report);
 }
 
 void Listener::hand_on(HalfOpen& peer) {
-  MpaFrame request = decode_mpa(peer.bytes, MpaKind::kRequest);
-  if (request.markers || request.reject) return send_reject(peer.socket.get(), request, options_);
-  on_request_(std::make_unique<IwarpRequest>(std::move(peer.socket), std::move(request), options_));
+  MpaFrame frame = peer.reader().frame();
+  forget(peer);
+  UniqueFd socket = peer.take_socket();
+  const bool refused = frame.markers || frame.reject;
+  auto request =
+      std::make_unique<ConnectionRequest>(std::move(socket), std::move(frame), options_, unanswered_);
+  if (!refused) callbacks_.request(std::move(request));
 }
 
 }  // namespace rdma_migrate::iwarp

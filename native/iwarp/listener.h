@@ -1,65 +1,54 @@
-// Accepts peers and reads their MPA requests, all on one thread: no peer waits for another.
+// Accepts peers and reads their MPA requests, on a processor of the engine: no peer waits for another, and
+// none costs more than a descriptor until it is answered.
 #pragma once
 
-#include <functional>
 #include <list>
-#include <thread>
+#include <memory>
+#include <mutex>
+#include <string>
 
 #include "fabric/fabric.h"
-#include "iwarp/link.h"
-#include "iwarp/mpa.h"
+#include "iwarp/engine.h"
+#include "iwarp/mpa_reader.h"
 #include "iwarp/stranger.h"
 
 namespace rdma_migrate::iwarp {
 
-class Listener final : public fabric::Listener {
+class Listener final : public fabric::Listener, private Served {
  public:
-  using OnRequest = std::function<void(std::unique_ptr<fabric::ConnectionRequest>)>;
-  using OnStranger = std::function<void(const fabric::Stranger&)>;
-
   // Throws Error: ADDRESS_IN_USE, ADDRESS_NOT_FOUND, PERMISSION_DENIED, LISTEN_FAILED.
-  Listener(const fabric::Endpoint& endpoint, const fabric::ConnectionOptions& options, OnRequest on_request,
-           OnStranger on_stranger);
-  ~Listener() override { close(); }
+  Listener(const fabric::Endpoint& endpoint, const fabric::QueuePairOptions& options,
+           fabric::ListenerCallbacks callbacks);
+  ~Listener() override;
 
   std::string address() const override { return address_; }
   uint16_t port() const override { return port_; }
   void close() override;
 
  private:
-  // A peer that has not sent its whole request.
-  struct HalfOpen {
-    UniqueFd socket;
-    std::string address;
-    fabric::Bytes bytes;
-    Clock::time_point deadline;
-  };
+  class HalfOpen;
 
-  void run() noexcept;
-  void step();
-  void accept_all();
-  void drop_late();
-  // True: the peer needs no more attention, its request was handed on or it was dropped.
-  bool read_request(HalfOpen& peer);
+  Next serve(unsigned reasons) noexcept override;
+  Next accept_some();
+  void admit(UniqueFd socket);
+  void drop_oldest();
+  // Both on the processor; the peer is forgotten.
   void hand_on(HalfOpen& peer);
-  // It is dropped: nothing that it understands can be said.
-  void report_stranger(const HalfOpen& peer);
+  void turn_away(HalfOpen& peer);
+  void forget(HalfOpen& peer);
 
-  const fabric::ConnectionOptions options_;
-  const OnRequest on_request_;
-  const OnStranger on_stranger_;
-  StrangerReports reports_;
+  const fabric::QueuePairOptions options_;
+  const fabric::ListenerCallbacks callbacks_;
+  const std::shared_ptr<Engine> engine_;
+  Processor& processor_;
   UniqueFd socket_;
-  std::string address_;
+  const std::string address_;
   uint16_t port_ = 0;
-  WakeEvent wake_;
-  std::atomic<bool> stopping_{false};
-  Clock::time_point accept_again_{};
-  std::list<HalfOpen> peers_;  // oldest first
-
-  // Taken down first: close() joins it.
+  const std::shared_ptr<std::atomic<size_t>> unanswered_ = std::make_shared<std::atomic<size_t>>(0);
+  StrangerReports reports_;
+  std::list<std::unique_ptr<HalfOpen>> peers_;  // oldest first
   std::mutex close_mutex_;
-  std::thread thread_;
+  bool closed_ = false;
 };
 
 }  // namespace rdma_migrate::iwarp

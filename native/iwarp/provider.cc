@@ -1,6 +1,6 @@
 #include "iwarp/provider.h"
 
-#include "iwarp/connection.h"
+#include "iwarp/domain.h"
 #include "iwarp/listener.h"
 
 namespace rdma_migrate::iwarp {
@@ -9,16 +9,13 @@ namespace {
 class IwarpProvider final : public fabric::Provider {
  public:
   std::string name() const override { return "iwarp"; }
-  std::unique_ptr<fabric::Listener> listen(const fabric::Endpoint& endpoint,
-                                           const fabric::ConnectionOptions& options,
-                                           fabric::ListenerCallbacks callbacks) override {
-    return std::make_unique<Listener>(endpoint, options, std::move(callbacks.request),
-                                      std::move(callbacks.stranger));
+  std::unique_ptr<fabric::Domain> open_domain() override {
+    return std::make_unique<Domain>(Engine::shared());
   }
-  std::unique_ptr<fabric::Connection> connect_to(const fabric::Endpoint& endpoint,
-                                                 const fabric::ConnectionOptions& options,
-                                                 fabric::ConnectionEvents& events) override {
-    return std::make_unique<Connection>(endpoint, options, events);
+  std::unique_ptr<fabric::Listener> listen(const fabric::Endpoint& endpoint,
+                                           const fabric::QueuePairOptions& options,
+                                           fabric::ListenerCallbacks callbacks) override {
+    return std::make_unique<Listener>(endpoint, options, std::move(callbacks));
   }
 };
 

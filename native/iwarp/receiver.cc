@@ -1,341 +1,285 @@
+// The stream: bytes off the socket, FPDU by FPDU.
 #include "iwarp/receiver.h"
 
+#include <sys/socket.h>
+#include <sys/uio.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 
-#include "iwarp/byte_order.h"
+#include "iwarp/crc32c.h"
+#include "memory/guarded.h"
 
 namespace rdma_migrate::iwarp {
 namespace {
 
-constexpr size_t kMaxTerminateSize = 512;
+// Below it a system call costs more than copying its bytes. FPDUs of one Ethernet frame are below it.
+constexpr size_t kSmallFpdu = 2048;
 
-std::string hex(uint64_t value) {
-  char text[20];
-  std::snprintf(text, sizeof text, "0x%llx", static_cast<unsigned long long>(value));
-  return text;
-}
-
-RdmapOpcode opcode_of(const DdpHeader& header) { return static_cast<RdmapOpcode>(header.opcode); }
+uint8_t* pointer_to(uint64_t address) { return reinterpret_cast<uint8_t*>(static_cast<uintptr_t>(address)); }
 
 }  // namespace
 
-void Receiver::run(std::function<void()> on_ready, Clock::time_point ready_deadline) {
-  on_ready_ = std::move(on_ready);
-  if (on_ready_) stream_.set_deadline(ready_deadline);
-  while (next_header()) {
-    dispatch();
-    if (link_.sender_finished.load(std::memory_order_relaxed)) {
-      if (std::optional<Error> error = link_.local_sender_error()) throw *error;
-    }
-    stream_.expect_more(send_open_ || read_received_ != 0);
-    stream_.read_ahead(!header_.tagged);
-    if (link_.draining.load(std::memory_order_relaxed)) stream_.check_drain();
-    if (link_.stopping.load(std::memory_order_relaxed)) throw Stopped{};
-  }
-  if (send_open_ || read_received_ != 0) {
-    link_.truncated.store(true);
-    throw Error(
-        "CONNECTION_LOST",
-        link_.peer + " ended the connection in the middle of a message; see the peer's log for the reason");
-  }
+void Receiver::open(int socket, bool crc, bool awaits_ready) {
+  socket_ = socket;
+  crc_on_ = crc;
+  awaits_ready_ = awaits_ready;
 }
 
-bool Receiver::next_header() {
-  raw_header_size_ = 0;
-  has_read_request_ = false;
-  for (;;) {
-    if (!stream_.fill(kFpduLengthSize)) return false;
-    stream_.begin_fpdu();
-    ulpdu_ = load_be16(stream_.data());
-    if (ulpdu_ != 0 || !on_ready_) break;
-    // An empty FPDU is one of the forms of the ready-to-receive message.
-    stream_.consume(kFpduLengthSize);
-    finish();
-    become_ready();
+Receiver::Went Receiver::receive(size_t budget) {
+  budget_ = budget;
+  dry_ = false;
+  while (step()) {
+    if (std::exchange(became_ready_, false)) return Went::kReady;
+    if (budget_ == 0) return Went::kOn;
   }
-  read_header(ulpdu_);
-  check_header();
-  if (on_ready_) {
-    bool empty_send = opcode_of(header_) == RdmapOpcode::kSend && payload_ == 0 && header_.last;
-    become_ready();
-    if (empty_send) {
-      expect_queue(DdpQueue::kSend);
-      if (header_.msn != send_msn_)
-        fault(TerminateCode::kUntaggedInvalidMsn, "unexpected message sequence number");
-      ++send_msn_;
-      finish();
-      return next_header();
-    }
+  buffer_.rest();
+  if (std::exchange(became_ready_, false)) return Went::kReady;
+  if (!eof_) return Went::kDry;
+  if (phase_ != Phase::kHeader || buffer_.available() != 0 || in_message()) fail_truncated();
+  return Went::kEnded;
+}
+
+// False: nothing can be done for now.
+bool Receiver::step() {
+  switch (phase_) {
+    case Phase::kHeader:
+      return take_header();
+    case Phase::kPayload:
+      return take_payload();
+    case Phase::kInline:
+      return take_inline();
+    case Phase::kTrailer:
+      return take_trailer();
+  }
+  return false;
+}
+
+// One system call into the buffer. False: dry, or the end of the stream.
+bool Receiver::pull(size_t wanted) {
+  if (dry_ || eof_) return false;
+  uint8_t* room = buffer_.room();
+  wanted = std::min(wanted, buffer_.free());
+  const size_t received = note_received(recv(socket_, room, wanted, MSG_DONTWAIT), wanted);
+  buffer_.filled(received);
+  return received != 0;
+}
+
+// What a receiving call gave. 0: dry, or the end of the stream.
+size_t Receiver::note_received(ssize_t got, size_t wanted) {
+  if (got == 0) eof_ = true;
+  if (got < 0 && errno == EAGAIN) dry_ = true;
+  if (got < 0 && errno != EAGAIN && errno != EINTR) fail(errno);
+  if (got <= 0) return 0;
+  const auto received = static_cast<size_t>(got);
+  messages_.counters.bytes_received.fetch_add(received, std::memory_order_relaxed);
+  budget_ -= std::min(budget_, received);
+  dry_ = received < wanted && !end_is_near_;
+  return received;
+}
+
+// FPDUs that are small cost less when many come with one system call, and are copied once more.
+bool Receiver::reads_ahead() const { return !header_.tagged || ulpdu_ <= kSmallFpdu; }
+
+// At least size bytes are in the buffer. Small messages are read ahead as far as the buffer goes; of bulk
+// payload nothing should pass through it, so after a large tagged FPDU only the next header comes along.
+bool Receiver::have(size_t size) {
+  while (buffer_.available() < size) {
+    const size_t missing = size - buffer_.available();
+    const size_t along = phase_ == Phase::kTrailer ? kFpduLengthSize + kTaggedSize : 0;
+    if (!pull(reads_ahead() ? RxBuffer::kSize : missing + along)) return false;
   }
   return true;
 }
 
-void Receiver::read_header(size_t ulpdu) {
-  if (ulpdu < kTaggedSize)
-    fault(TerminateCode::kMpaLength,
-          "an FPDU of " + std::to_string(ulpdu) + " bytes has no room for a header");
-  stream_.fill(kFpduLengthSize + 1);
-  size_t size = ddp_header_size(ddp_is_tagged(stream_.data()[kFpduLengthSize]));
-  if (ulpdu < size)
-    fault(TerminateCode::kMpaLength,
-          "an FPDU of " + std::to_string(ulpdu) + " bytes has no room for a header");
-  stream_.fill(kFpduLengthSize + size);
-  std::memcpy(raw_header_, stream_.data() + kFpduLengthSize, size);
+bool Receiver::take_header() {
+  // The whole header at once, of either kind: no FPDU is smaller than a tagged header and a trailer.
+  constexpr size_t kLeast = fpdu_size(kTaggedSize);
+  static_assert(kLeast >= kFpduLengthSize + kUntaggedSize);
+  if (buffer_.available() < kFpduLengthSize) have(awaits_ready_ ? kFpduLengthSize : kLeast);
+  if (!have(kFpduLengthSize)) return false;
+  raw_header_size_ = 0;
+  has_read_request_ = false;
+  crc_ = 0;
+  ulpdu_ = static_cast<size_t>(buffer_.data()[0] << 8 | buffer_.data()[1]);
+  if (ulpdu_ == 0 && awaits_ready_) {
+    // An empty FPDU is one of the forms of the ready-to-receive message (RFC 6581 section 9).
+    if (!have(fpdu_size(0))) return false;
+    take(kFpduLengthSize);
+    left_ = payload_ = 0;
+    header_ = {};
+    phase_ = Phase::kTrailer;
+    return true;
+  }
+  const std::string too_short = "an FPDU of " + std::to_string(ulpdu_) + " bytes has no room for a header";
+  if (ulpdu_ < kTaggedSize) fault(TerminateCode::kMpaLength, too_short);
+  if (!have(kFpduLengthSize + 1)) return false;
+  const size_t size = ddp_header_size(ddp_is_tagged(buffer_.data()[kFpduLengthSize]));
+  if (ulpdu_ < size) fault(TerminateCode::kMpaLength, too_short);
+  if (!have(kFpduLengthSize + size)) return false;
+  std::memcpy(raw_header_, buffer_.data() + kFpduLengthSize, size);
   raw_header_size_ = size;
   header_ = decode_ddp(raw_header_);
-  payload_ = ulpdu - size;
-  stream_.consume(kFpduLengthSize + size);
+  left_ = payload_ = ulpdu_ - size;
+  take(kFpduLengthSize + size);
+  check_header();
+  begin_message();
+  return true;
 }
 
-void Receiver::become_ready() {
-  std::function<void()> on_ready = std::move(on_ready_);
-  on_ready_ = nullptr;
-  stream_.set_deadline(std::nullopt);
-  on_ready();
+bool Receiver::take_payload() {
+  place_buffered();
+  if (left_ != 0 && reads_ahead()) return pull(RxBuffer::kSize);
+  if (left_ != 0 && !receive_payload()) return false;
+  if (left_ == 0) phase_ = Phase::kTrailer;
+  return true;
 }
 
-void Receiver::check_header() const {
-  if (header_.ddp_version != kDdpVersion) {
-    fault(header_.tagged ? TerminateCode::kTaggedInvalidVersion : TerminateCode::kUntaggedInvalidVersion,
-          "DDP version " + std::to_string(header_.ddp_version) + ", expected 1");
+void Receiver::place_buffered() {
+  const size_t size = std::min(buffer_.available(), left_);
+  if (size == 0) return;
+  {
+    OpenSection section(section_, messages_.regions.get());
+    recheck();
+    const uint8_t* from = buffer_.data();
+    uint8_t* to = pointer_to(target_.address);
+    if (!memory::guarded([=] { std::memcpy(to, from, size); }))
+      throw PlacementFault{memory::fault_error(memory::fault_address(), "write to")};
+    count_placed(size);
   }
-  if (header_.rdmap_version != kRdmapVersion) {
-    fault(TerminateCode::kRdmapInvalidVersion,
-          "RDMAP version " + std::to_string(header_.rdmap_version) + ", expected 1");
-  }
-  bool must_be_tagged =
-      opcode_of(header_) == RdmapOpcode::kWrite || opcode_of(header_) == RdmapOpcode::kReadResponse;
-  if (header_.opcode > static_cast<uint8_t>(RdmapOpcode::kTerminate) || header_.tagged != must_be_tagged) {
-    fault(TerminateCode::kRdmapUnexpectedOpcode,
-          "opcode " + std::to_string(header_.opcode) +
-              (header_.tagged ? " in a tagged segment" : " in an untagged segment"));
-  }
+  take(size);
+  note_payload(size);
 }
 
-void Receiver::dispatch() {
-  switch (opcode_of(header_)) {
-    case RdmapOpcode::kWrite:
-      return on_write();
-    case RdmapOpcode::kReadRequest:
-      return on_read_request();
-    case RdmapOpcode::kReadResponse:
-      return on_read_response();
-    case RdmapOpcode::kTerminate:
-      return on_terminate();
-    default:
-      return on_send();
-  }
+// The payload of the FPDU in hand, and in the same call its trailer and the next header of the same kind.
+bool Receiver::receive_payload() {
+  if (dry_ || eof_) return false;
+  buffer_.clear();
+  const size_t next = fpdu_pad(ulpdu_) + kCrcSize + kFpduLengthSize + ddp_header_size(header_.tagged);
+  iovec parts[2] = {{pointer_to(target_.address), left_}, {buffer_.room(), next}};
+  msghdr message{};
+  message.msg_iov = parts;
+  message.msg_iovlen = 2;
+  OpenSection section(section_, messages_.regions.get());
+  recheck();
+  const ssize_t got = recvmsg(socket_, &message, MSG_DONTWAIT);
+  if (got < 0 && errno == EFAULT) throw PlacementFault{memory::fault_error(target_.address, "write to")};
+  const size_t received = note_received(got, left_ + next);
+  if (received == 0) return false;
+  const size_t placed = std::min(received, left_);
+  count_placed(placed);
+  buffer_.filled(received - placed);
+  // What has been placed may be gone again by now.
+  const uint8_t* at = pointer_to(target_.address);
+  if (crc_on_ && !memory::guarded([&] { add_crc(at, placed); }))
+    throw PlacementFault{memory::fault_error(memory::fault_address(), "read")};
+  note_payload(placed);
+  return left_ == 0;
 }
 
-void Receiver::on_write() {
-  if (payload_ != 0) place(write_target());
-  finish();
-  auto* observer = link_.placement.load(std::memory_order_acquire);
-  if (observer != nullptr && payload_ != 0) observer->placed(header_.target_offset, payload_);
+bool Receiver::take_inline() {
+  if (!have(left_)) return false;
+  inline_.assign(buffer_.data(), buffer_.data() + left_);
+  take(left_);
+  left_ = 0;
+  phase_ = Phase::kTrailer;
+  return true;
 }
 
-Target Receiver::write_target() {
-  uint64_t generation = link_.stags->generation();
-  if (cached_.stag != header_.stag || cached_generation_ != generation) {
-    cached_ = link_.stags->find(header_.stag).value_or(Region{});
-    cached_generation_ = generation;
+bool Receiver::take_trailer() {
+  const size_t pad = fpdu_pad(ulpdu_);
+  if (!have(pad + kCrcSize)) return false;
+  take(pad);
+  const uint32_t expected = load_crc(buffer_.data());
+  buffer_.consume(kCrcSize);
+  if (crc_on_ && expected != crc_) {
+    throw make_fault(TerminateCode::kMpaCrc, "the CRC32C of an FPDU of " + std::to_string(ulpdu_) +
+                                                 " bytes does not match; data is damaged on its way from " +
+                                                 peer_);
   }
-  auto range = [this] { return std::to_string(payload_) + " bytes at " + hex(header_.target_offset); };
-  if (header_.target_offset > UINT64_MAX - (payload_ - 1)) {
-    fault(TerminateCode::kTaggedOffsetWrap,
-          "a WRITE of " + range() + " wraps around the end of the address space");
-  }
-  if (cached_.stag == 0 || cached_.stag != header_.stag) {
-    fault(TerminateCode::kTaggedInvalidStag,
-          "a WRITE of " + range() + " names the unknown STag " + hex(header_.stag));
-  }
-  if ((cached_.access & fabric::kAccessRemoteWrite) == 0) {
-    fault(TerminateCode::kRdmapAccessRights,
-          "a WRITE of " + range() + " to a region without remote write access");
-  }
-  if (!cached_.covers(header_.target_offset, payload_)) {
-    fault(TerminateCode::kTaggedBaseOrBounds, "a WRITE of " + range() + " leaves its region of " +
-                                                  std::to_string(cached_.length) + " bytes at " +
-                                                  hex(cached_.address));
-  }
-  return {cached_, cached_generation_, header_.target_offset, fabric::kAccessRemoteWrite,
-          TerminateCode::kTaggedInvalidStag};
+  phase_ = Phase::kHeader;
+  end_message();
+  if (!owes()) watch_.end();
+  return true;
 }
 
-Target Receiver::local_target(uint32_t stag, uint64_t address, uint64_t length) {
-  uint64_t generation = link_.stags->generation();
-  std::optional<Region> region = link_.stags->find(stag);
-  if (!region || !region->covers(address, length)) {
-    throw WireFault(TerminateCode::kRdmapCatastrophic,
-                    Error("INVALID_ARGUMENT",
-                          "the memory region of a posted RECV or READ was deregistered before it was used"));
-  }
-  return {*region, generation, address, fabric::kAccessLocalWrite, TerminateCode::kRdmapCatastrophic};
+// Inside the section that placed them: whoever revokes the rights then knows of every byte that landed.
+void Receiver::count_placed(size_t size) {
+  if (target_.right == fabric::kAccessRemoteWrite)
+    messages_.counters.write_bytes_placed.fetch_add(size, std::memory_order_relaxed);
 }
 
-// The whole payload of the FPDU in hand, and in the same call its trailer and the next header of the same
-// kind.
-void Receiver::place(const Target& target) {
-  size_t next_header_size = kFpduLengthSize + ddp_header_size(header_.tagged);
-  try {
-    stream_.place(target, payload_, fpdu_pad(ulpdu_) + kCrcSize + next_header_size);
-  } catch (const Error& error) {
-    if (error.code() == "DISK_FULL" || error.code() == "IO_ERROR") throw PlacementFault{error};
-    throw;
-  }
+// Inside an open section: with the generation unchanged, who takes the region away waits for the section.
+void Receiver::recheck() const {
+  if (messages_.regions->generation() == target_.generation) return;
+  const std::optional<Region> region = messages_.regions->find(target_.region.stag);
+  if (region && (region->access & target_.right) == target_.right) return;
+  throw make_fault(target_.gone, "the memory region of a message was deregistered while the message arrived");
 }
 
-void Receiver::expect_queue(DdpQueue queue) const {
-  if (header_.queue == static_cast<uint32_t>(queue)) return;
-  fault(TerminateCode::kUntaggedInvalidQueue,
-        "opcode " + std::to_string(header_.opcode) + " on queue " + std::to_string(header_.queue));
+void Receiver::take(size_t size) {
+  add_crc(buffer_.data(), size);
+  buffer_.consume(size);
 }
 
-void Receiver::on_send() {
-  expect_queue(DdpQueue::kSend);
-  if (header_.msn != send_msn_) {
-    fault(TerminateCode::kUntaggedInvalidMsn,
-          "SEND number " + std::to_string(header_.msn) + " where " + std::to_string(send_msn_) + " was due");
-  }
-  std::optional<fabric::RecvWorkRequest> request = link_.recv_queue.front();
-  if (!request) fault(TerminateCode::kUntaggedNoBuffer, "a SEND arrived while no RECV was posted");
-  if (header_.message_offset != send_received_) {
-    fault(TerminateCode::kUntaggedInvalidOffset, "a SEND's segment for offset " +
-                                                     std::to_string(header_.message_offset) + " where " +
-                                                     std::to_string(send_received_) + " was due");
-  }
-  if (payload_ > request->length - send_received_) {
-    fault(TerminateCode::kUntaggedTooLong,
-          "a SEND is longer than the RECV of " + std::to_string(request->length) + " bytes");
-  }
-  send_open_ = true;
-  place_send(*request);
-  if (header_.last) deliver_send(*request);
+void Receiver::add_crc(const uint8_t* data, size_t size) {
+  if (crc_on_) crc_ = crc32c({data, size}, crc_);
 }
 
-void Receiver::place_send(const fabric::RecvWorkRequest& request) {
-  if (payload_ != 0) {
-    Target target = local_target(request.lkey, request.address, request.length);
-    target.address += send_received_;
-    place(target);
-  }
-  finish();
-  send_received_ += static_cast<uint32_t>(payload_);
+void Receiver::note_payload(size_t size) {
+  target_.address += size;
+  left_ -= size;
+  watch_.moved(size);
+  messages_.counters.payload_received.fetch_add(size, std::memory_order_relaxed);
 }
 
-bool Receiver::ends_with_invalidate() const {
-  return opcode_of(header_) == RdmapOpcode::kSendInvalidate ||
-         opcode_of(header_) == RdmapOpcode::kSendSolicitedInvalidate;
+bool Receiver::owes() const {
+  return phase_ != Phase::kHeader || buffer_.available() != 0 || in_message() ||
+         !messages_.pending_reads.empty();
 }
 
-void Receiver::deliver_send(const fabric::RecvWorkRequest& request) {
-  if (ends_with_invalidate() && !link_.stags->invalidate(header_.invalidate_stag)) {
-    fault(TerminateCode::kRdmapCannotInvalidate,
-          "a SEND asks to invalidate the unknown STag " + hex(header_.invalidate_stag));
-  }
-  fabric::Completion completion{request.wr_id, fabric::Opcode::kRecv, fabric::Status::kSuccess,
-                                send_received_};
-  ++send_msn_;
-  send_open_ = false;
-  send_received_ = 0;
-  link_.recv_queue.pop();
-  stream_.message_done();
-  events_.on_recv(completion);
+void Receiver::check_stall(Clock::time_point now) {
+  if (!owes()) return watch_.end();
+  watch_.begin(now);
+  if (!watch_.stalled(now)) return;
+  throw Error("TIMEOUT", peer_ + " has sent nothing, or next to nothing, for " +
+                             std::to_string(messages_.options.stall_timeout_ms) +
+                             " ms in the middle of a message; check the peer and the network");
 }
 
-void Receiver::on_read_request() {
-  expect_queue(DdpQueue::kReadRequest);
-  if (header_.msn != read_msn_) {
-    fault(TerminateCode::kUntaggedInvalidMsn,
-          "READ number " + std::to_string(header_.msn) + " where " + std::to_string(read_msn_) + " was due");
-  }
-  if (header_.message_offset != 0) fault(TerminateCode::kUntaggedInvalidOffset, "a READ request in segments");
-  if (payload_ > kReadRequestSize) fault(TerminateCode::kUntaggedTooLong, "a READ request that is too long");
-  if (payload_ < kReadRequestSize || !header_.last)
-    fault(TerminateCode::kRdmapUnspecified, "a READ request that is cut short");
-  stream_.fill(kReadRequestSize);
-  std::memcpy(raw_read_request_, stream_.data(), kReadRequestSize);
-  has_read_request_ = true;
-  stream_.consume(kReadRequestSize);
-  finish();
-  ++read_msn_;
-  ReadRequest request = decode_read_request(std::span<const uint8_t, kReadRequestSize>(raw_read_request_));
-  check_read_source(request);
-  if (!link_.read_jobs.push({request.sink_stag, request.sink_offset, request.source_stag,
-                             request.source_offset, request.length})) {
-    fault(TerminateCode::kUntaggedInvalidMsn, "more READs at a time than were agreed");
-  }
-  link_.sender_wake.signal();
+std::optional<Clock::time_point> Receiver::next_look(Clock::time_point now) {
+  if (!owes()) return std::nullopt;
+  return watch_.next_look(now);
 }
 
-void Receiver::check_read_source(const ReadRequest& request) const {
-  if (request.length == 0) return;  // RFC 5040 section 5.2: neither key nor offset counts
-  std::string range = std::to_string(request.length) + " bytes at " + hex(request.source_offset);
-  if (request.source_offset > UINT64_MAX - (request.length - 1)) {
-    fault(TerminateCode::kRdmapOffsetWrap,
-          "a READ of " + range + " wraps around the end of the address space");
+Receiver::Went Receiver::discard() {
+  uint8_t scrap[16 * 1024];
+  for (int round = 0; round < 64; ++round) {
+    const ssize_t got = recv(socket_, scrap, sizeof scrap, MSG_DONTWAIT | MSG_TRUNC);
+    if (got < 0 && errno == EAGAIN) return Went::kDry;
+    if (got == 0 || (got < 0 && errno != EINTR)) return Went::kEnded;
   }
-  std::optional<Region> region = link_.stags->find(request.source_stag);
-  if (!region)
-    fault(TerminateCode::kRdmapInvalidStag,
-          "a READ of " + range + " names the unknown STag " + hex(request.source_stag));
-  if ((region->access & fabric::kAccessRemoteRead) == 0) {
-    fault(TerminateCode::kRdmapAccessRights,
-          "a READ of " + range + " from a region without remote read access");
-  }
-  if (!region->covers(request.source_offset, request.length)) {
-    fault(TerminateCode::kRdmapBaseOrBounds, "a READ of " + range + " leaves its region of " +
-                                                 std::to_string(region->length) + " bytes at " +
-                                                 hex(region->address));
-  }
-}
-
-void Receiver::on_read_response() {
-  std::optional<PendingRead> read = link_.pending_reads.front();
-  if (!read) fault(TerminateCode::kRdmapUnexpectedOpcode, "a READ response that no READ asked for");
-  uint32_t left = read->length - read_received_;
-  bool fits = payload_ <= left && header_.last == (payload_ == left);
-  // The key and offset of an empty response do not count.
-  if (payload_ != 0 &&
-      (header_.stag != read->stag || header_.target_offset != read->address + read_received_)) {
-    fault(TerminateCode::kTaggedInvalidStag, "a READ response for another place than was asked for");
-  }
-  if (!fits)
-    fault(TerminateCode::kTaggedBaseOrBounds, "a READ response of another length than was asked for");
-  if (payload_ != 0) {
-    Target target = local_target(read->stag, read->address, read->length);
-    target.address += read_received_;
-    place(target);
-  }
-  finish();
-  read_received_ += static_cast<uint32_t>(payload_);
-  if (!header_.last) return;
-  read_received_ = 0;
-  link_.pending_reads.pop();
-  stream_.message_done();
-  link_.send_queue.mark_read_done();
-  link_.sender_wake.signal();
-}
-
-void Receiver::on_terminate() {
-  expect_queue(DdpQueue::kTerminate);
-  if (payload_ > kMaxTerminateSize) fault(TerminateCode::kUntaggedTooLong, "a TERMINATE that is too long");
-  stream_.fill(payload_);
-  TerminateCode code = decode_terminate({stream_.data(), payload_});
-  stream_.consume(payload_);
-  finish();
-  throw Error("TERMINATE_RECEIVED", link_.peer + " gave up the connection: " + describe(code) +
-                                        "; see the peer's log for the reason");
+  return Went::kOn;
 }
 
 fabric::Bytes Receiver::terminate_payload(TerminateCode code) const {
-  std::span<const uint8_t> read_request(raw_read_request_, has_read_request_ ? kReadRequestSize : 0);
+  std::span<const uint8_t> read_request(inline_.data(), has_read_request_ ? inline_.size() : 0);
   return encode_terminate(code, {raw_header_, raw_header_size_}, static_cast<uint16_t>(ulpdu_), read_request);
 }
 
-void Receiver::fault(TerminateCode code, const std::string& what) const {
-  throw make_fault(code, "bad message from " + link_.peer + ": " + what);
+void Receiver::fail(int error_number) const {
+  throw Error("CONNECTION_LOST",
+              error_number == ETIMEDOUT
+                  ? peer_ + " does not answer any more; check that its host and the network are up"
+                  : "the connection to " + peer_ + " broke; see the peer's log for the reason",
+              error_number);
+}
+
+void Receiver::fail_truncated() {
+  truncated_ = true;
+  throw Error("CONNECTION_LOST",
+              peer_ + " ended the connection in the middle of a message; see the peer's log for the reason");
 }
 
 }  // namespace rdma_migrate::iwarp

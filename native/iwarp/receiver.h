@@ -1,76 +1,152 @@
-// The receiving half of DDP and RDMAP: takes FPDUs apart, checks each before a byte of it is placed, and
-// completes RECVs and READs. Runs on one thread.
+// The receiving half of MPA, DDP and RDMAP as a state machine that never waits: takes FPDUs apart, checks
+// each before a byte of it is placed, and completes RECVs and READs. Headers and small messages pass through
+// a buffer; payload goes from the socket into registered memory, in one system call with the trailer of its
+// FPDU and the header of the next one.
+//
+// With CRC, bytes are placed before their FPDU's CRC is known. That is right only as long as a failure
+// discards the memory: whoever lets a peer write into memory that stays in use must not rely on the CRC
+// alone.
 #pragma once
 
-#include <functional>
+#include <sys/types.h>
+
 #include <optional>
 #include <string>
+#include <vector>
 
-#include "iwarp/rx_stream.h"
+#include "fabric/progress_watch.h"
+#include "iwarp/ddp.h"
+#include "iwarp/message_state.h"
+#include "iwarp/rx_buffer.h"
+#include "iwarp/terminate.h"
 
 namespace rdma_migrate::iwarp {
 
-// This side has no room for what the peer wrote, or cannot reach it: the peer did nothing wrong.
+// A WRITE of the peer's that this side cannot keep: nothing more is received, but a word may still be said.
 struct PlacementFault {
   Error error;
 };
 
 class Receiver {
  public:
-  Receiver(Link& link, fabric::ConnectionEvents& events) : link_(link), events_(events), stream_(link) {}
+  Receiver(MessageState& messages, IoSection& section, const std::string& peer)
+      : messages_(messages), section_(section), peer_(peer), watch_(messages.stall_timeout()) {}
 
-  // on_ready: set when the peer owes a ready-to-receive message (RFC 6581 section 9) by ready_deadline:
-  // called at the first FPDU. Returns when the peer has ended the stream between messages. Throws Stopped,
-  // WireFault and Error.
-  void run(std::function<void()> on_ready, Clock::time_point ready_deadline);
+  void open(int socket, bool crc, bool awaits_ready);
 
-  // The TERMINATE for a fault that run() has thrown, with the headers of the segment at fault.
+  enum class Went {
+    kDry,    // the socket has nothing for now
+    kOn,     // there is more; others first
+    kReady,  // the ready-to-receive message that was owed has come, or may be taken to have; there is more
+    kEnded,  // the peer has ended the stream, and between messages
+  };
+  // Takes what the socket has, budget bytes or a little more. Throws WireFault, PlacementFault
+  // (IO_ERROR, DISK_FULL), and Error CONNECTION_LOST, TERMINATE_RECEIVED, INVALID_ARGUMENT.
+  Went receive(size_t budget);
+
+  // What the peer owes makes no progress: throws Error TIMEOUT.
+  void check_stall(Clock::time_point now);
+  // When to look again; nothing is owed: never.
+  std::optional<Clock::time_point> next_look(Clock::time_point now);
+
+  // The TERMINATE for a fault that receive() has thrown, with the headers of the segment at fault.
   fabric::Bytes terminate_payload(TerminateCode code) const;
-  void discard_until(Clock::time_point deadline) { stream_.discard_until(deadline); }
+  // Throws away what the socket has. kDry, kOn or kEnded.
+  Went discard();
+  // The stream ends after what the socket has, or has an error: receiving less than was asked for no longer
+  // means that the rest is still to come, with a word from epoll.
+  void expect_end() { end_is_near_ = true; }
+  // The peer has ended the stream in the middle of a message. It must not take our end for an orderly one.
+  bool truncated() const { return truncated_; }
 
  private:
-  bool next_header();
-  void read_header(size_t ulpdu);
-  void become_ready();
+  enum class Phase { kHeader, kPayload, kInline, kTrailer };
+  // A checked place in registered memory, and how to check it again when a region has gone in the meantime.
+  struct Target {
+    Region region;
+    uint64_t generation = 0;
+    uint64_t address = 0;  // local, of the next byte
+    unsigned right = 0;
+    TerminateCode gone = TerminateCode::kTaggedInvalidStag;
+  };
+
+  // receiver.cc: the stream.
+  bool pull(size_t wanted);
+  bool have(size_t size);
+  bool reads_ahead() const;
+  bool step();
+  bool take_header();
+  bool take_payload();
+  bool take_inline();
+  bool take_trailer();
+  bool receive_payload();
+  void place_buffered();
+  void count_placed(size_t size);
+  void recheck() const;
+  void take(size_t size);
+  void add_crc(const uint8_t* data, size_t size);
+  void note_payload(size_t size);
+  bool owes() const;
+  bool in_message() const { return send_open_ || read_received_ != 0; }
+  [[noreturn]] void fail(int error_number) const;
+  [[noreturn]] void fail_truncated();
+  size_t note_received(ssize_t got, size_t wanted);
+
+  // receiver_messages.cc: what an FPDU means.
   void check_header() const;
-  void dispatch();
-  void on_write();
-  void on_read_request();
-  void on_read_response();
-  void on_send();
-  void on_terminate();
-  void place_send(const fabric::RecvWorkRequest& request);
-  void deliver_send(const fabric::RecvWorkRequest& request);
-  Target write_target();
-  Target local_target(uint32_t stag, uint64_t address, uint64_t length);
+  bool is_ready_message() const;
+  void become_ready();
+  void begin_message();
+  void begin_write();
+  void begin_send();
+  void begin_read_request();
+  void begin_read_response();
+  void begin_terminate();
+  void end_message();
+  void end_send();
+  void end_read_request();
+  void end_read_response();
   void check_read_source(const ReadRequest& request) const;
-  void place(const Target& target);
-  void finish() { stream_.finish_fpdu(ulpdu_); }
+  void find_write_target();
+  void set_local_target(uint32_t stag, uint64_t address, uint64_t length, uint64_t skip, bool is_wire);
   void expect_queue(DdpQueue queue) const;
-  bool ends_with_invalidate() const;
   [[noreturn]] void fault(TerminateCode code, const std::string& what) const;
 
-  Link& link_;
-  fabric::ConnectionEvents& events_;
-  RxStream stream_;
-  std::function<void()> on_ready_;
+  MessageState& messages_;
+  IoSection& section_;
+  const std::string& peer_;
+  fabric::ProgressWatch watch_;
+  int socket_ = -1;
+  bool crc_on_ = false;
+  bool awaits_ready_ = false;
+  bool became_ready_ = false;
+  bool dry_ = false;
+  bool eof_ = false;
+  bool end_is_near_ = false;
+  bool truncated_ = false;
+  size_t budget_ = 0;
+
+  RxBuffer buffer_;
+  Phase phase_ = Phase::kHeader;
 
   // The FPDU in hand.
   DdpHeader header_;
   size_t ulpdu_ = 0;
-  size_t payload_ = 0;
+  size_t payload_ = 0;  // of it, all
+  size_t left_ = 0;     // of it, not placed yet
+  uint32_t crc_ = 0;
+  Target target_;
   uint8_t raw_header_[kUntaggedSize] = {};
-  size_t raw_header_size_ = 0;  // 0: none understood
-  uint8_t raw_read_request_[kReadRequestSize] = {};
+  size_t raw_header_size_ = 0;   // 0: none understood
+  std::vector<uint8_t> inline_;  // a READ request or a TERMINATE
   bool has_read_request_ = false;
 
-  // The stream.
-  uint32_t send_msn_ = 1;
-  uint32_t read_msn_ = 1;
+  // The messages that are open.
   bool send_open_ = false;      // segments of a SEND have arrived, the last one has not
   uint32_t send_received_ = 0;  // bytes of it
   uint32_t read_received_ = 0;  // bytes of the oldest READ's response
-  Region cached_;               // the region of the last WRITE
+  fabric::RecvWorkRequest recv_;
+  Region cached_;  // the region of the last WRITE
   uint64_t cached_generation_ = 0;
 };
 

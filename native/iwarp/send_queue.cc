@@ -1,5 +1,8 @@
 #include "iwarp/send_queue.h"
 
+#include <algorithm>
+#include <utility>
+
 namespace rdma_migrate::iwarp {
 
 using fabric::Completion;
@@ -7,14 +10,20 @@ using fabric::Opcode;
 using fabric::SendWorkRequest;
 using fabric::Status;
 
-SendQueue::Posted SendQueue::post(const SendWorkRequest& request) {
+SendQueue::Posted SendQueue::post(std::span<const SendWorkRequest> requests) {
   std::lock_guard lock(mutex_);
   if (closed_) throw Error("CONNECTION_CLOSED", "the connection has ended; nothing can be sent any more");
-  if (posted_ - retired_ == ring_.size()) return Posted::kFull;
-  slot(posted_++) = request;
-  if (!sender_idle_) return Posted::kQueued;
-  sender_idle_ = false;
-  return Posted::kQueuedSenderIdle;
+  const size_t outstanding = posted_ - retired_;
+  const size_t count = std::min<size_t>(requests.size(), capacity_ - outstanding);
+  if (outstanding + count > ring_.size()) grow(outstanding + count);
+  for (size_t at = 0; at < count; ++at) slot(posted_++) = requests[at];
+  return {count, count != 0 && std::exchange(sender_idle_, false)};
+}
+
+void SendQueue::grow(size_t needed) {
+  std::vector<SendWorkRequest> larger(std::min(capacity_, std::max(needed, 2 * ring_.size())));
+  for (uint64_t at = retired_; at < posted_; ++at) larger[at % larger.size()] = slot(at);
+  ring_.swap(larger);
 }
 
 void SendQueue::take(std::vector<SendWorkRequest>& out, size_t limit) {

@@ -3,21 +3,27 @@
 // reported.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <mutex>
+#include <span>
 #include <vector>
 
-#include "fabric/fabric.h"
+#include "fabric/types.h"
 
 namespace rdma_migrate::iwarp {
 
 class SendQueue {
  public:
-  explicit SendQueue(uint32_t capacity) : ring_(capacity == 0 ? 1 : capacity) {}
+  explicit SendQueue(uint32_t capacity)
+      : capacity_(capacity == 0 ? 1 : capacity), ring_(std::min(capacity_, kFirstSlots)) {}
 
-  enum class Posted { kFull, kQueued, kQueuedSenderIdle };
-  // kQueuedSenderIdle: the sender sleeps and must be woken. Throws Error: CONNECTION_CLOSED after close().
-  Posted post(const fabric::SendWorkRequest& request);
+  struct Posted {
+    size_t count = 0;             // of the requests, in order; the rest found the queue full
+    bool sender_is_idle = false;  // and must be woken
+  };
+  // Throws Error: CONNECTION_CLOSED after close().
+  Posted post(std::span<const fabric::SendWorkRequest> requests);
 
   // Moves the next requests to out, oldest first, at most limit; out is cleared first. With none there, the
   // sender counts as idle from now on.
@@ -43,8 +49,15 @@ class SendQueue {
   // Advances done_ over what has been sent and needs no answer any more.
   void advance_done();
 
+  // Makes room for so many outstanding requests.
+  void grow(size_t needed);
+
+  // An idle queue pair should not hold memory for hundreds of requests that nobody has posted.
+  static constexpr size_t kFirstSlots = 16;
+
+  const size_t capacity_;
   mutable std::mutex mutex_;
-  std::vector<fabric::SendWorkRequest> ring_;
+  std::vector<fabric::SendWorkRequest> ring_;  // grows to capacity_
   // Positions only grow: retired_ <= done_ <= sent_ <= taken_ <= posted_.
   uint64_t retired_ = 0;  // reported, slot free
   uint64_t done_ = 0;

@@ -5,6 +5,8 @@
 #include <cstring>
 #include <string_view>
 
+#include "fabric/hex.h"
+
 namespace rdma_migrate::iwarp {
 namespace {
 
@@ -37,16 +39,6 @@ std::string_view text_of(std::span<const uint8_t> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-std::string hex_of(std::span<const uint8_t> bytes) {
-  constexpr char kDigits[] = "0123456789abcdef";
-  std::string text;
-  for (const uint8_t byte : bytes) {
-    text += kDigits[byte >> 4];
-    text += kDigits[byte & 15];
-  }
-  return text;
-}
-
 }  // namespace
 
 bool may_be_mpa_request(std::span<const uint8_t> bytes) {
@@ -61,7 +53,7 @@ std::string spoken_by(std::span<const uint8_t> bytes) {
   }
   if (may_be_mpa_request(bytes)) return "part of an MPA request";
   const auto shown = bytes.first(std::min(bytes.size(), kShownBytes));
-  return "something that is no MPA request (it begins with 0x" + hex_of(shown) + ")";
+  return "something that is no MPA request (it begins with 0x" + fabric::hex_of(shown) + ")";
 }
 
 std::optional<fabric::Stranger> StrangerReports::next(std::string address, std::string spoke,

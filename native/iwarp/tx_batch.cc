@@ -18,15 +18,15 @@ const uint8_t* pointer_to(uint64_t address) {
 
 }  // namespace
 
-TxBatch::TxBatch(StagTable& stags, bool crc)
-    : stags_(stags), crc_(crc), scratch_(kMaxFpdus * kScratchPerFpdu) {
-  iov_.reserve(2 * kMaxFpdus + 1);
-  uses_.reserve(kMaxFpdus);
-  if (crc_) copies_.resize(kMaxBytes);
-}
+TxBatch::TxBatch() : scratch_(kMaxFpdus * kScratchPerFpdu) {}
 
-void TxBatch::clear() {
+void TxBatch::begin(const RegionTable& regions, IoSection& section, bool crc) {
+  regions_ = &regions;
+  section_ = &section;
+  crc_ = crc;
+  if (crc_) copies_.resize(kMaxBytes);
   scratch_used_ = payload_bytes_ = fpdus_ = first_ = 0;
+  unreadable_ = 0;
   iov_.clear();
   uses_.clear();
 }
@@ -76,10 +76,10 @@ TxBatch::Appended TxBatch::stage(const Source& source, size_t size, uint8_t* scr
   }
   uint8_t* copy = copies_.data() + payload_bytes_;
   payload = copy;
-  stags_.sending.enter();
-  bool good = stags_.generation() == source.generation || still_good(source, size);
+  section_->enter(regions_);
+  bool good = regions_->generation() == source.generation || still_good(source, size);
   bool read = good && memory::guarded([=] { std::memcpy(copy, memory, size); });
-  stags_.sending.leave();
+  section_->leave();
   if (good && !read) unreadable_ = memory::fault_address();
   if (!good) return Appended::kDeregistered;
   return read ? Appended::kOk : Appended::kUnreadable;
@@ -99,12 +99,13 @@ void TxBatch::add_piece(const void* data, size_t size) {
 }
 
 bool TxBatch::still_good(const Source& source, size_t size) const {
-  std::optional<Region> region = stags_.find(source.stag);
-  return region && (region->access & source.right) == source.right && region->covers(source.address, size);
+  std::optional<Region> region = regions_->find(source.stag);
+  return region && (region->access & source.right) == source.right &&
+         region->covers_local(source.address, size);
 }
 
 bool TxBatch::recheck() {
-  uint64_t now = stags_.generation();
+  uint64_t now = regions_->generation();
   if (now == generation_) return true;
   for (const Use& use : uses_) {
     if (!still_good(use.source, use.size)) return false;
@@ -113,24 +114,25 @@ bool TxBatch::recheck() {
   return true;
 }
 
+// Again after a part has left: what stopped it may have been memory that cannot be read, and not the socket,
+// of which epoll would tell.
 TxBatch::Outcome TxBatch::send(int socket, uint64_t& bytes_sent) {
-  msghdr message{};
-  message.msg_iov = iov_.data() + first_;
-  message.msg_iovlen = iov_.size() - first_;
-  stags_.sending.enter();
-  bool good = uses_.empty() || recheck();
-  ssize_t sent = good ? sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
-  int error_number = errno;
-  stags_.sending.leave();
-  if (!good) return Outcome::kDeregistered;
-  if (sent < 0) {
-    if (error_number == EAGAIN || error_number == EINTR) return Outcome::kWouldBlock;
-    error_number_ = error_number;
-    return Outcome::kFailed;
+  while (first_ < iov_.size()) {
+    msghdr message{};
+    message.msg_iov = iov_.data() + first_;
+    message.msg_iovlen = iov_.size() - first_;
+    section_->enter(regions_);
+    const bool good = uses_.empty() || recheck();
+    const ssize_t sent = good ? sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL) : 0;
+    error_number_ = sent < 0 ? errno : 0;
+    section_->leave();
+    if (!good) return Outcome::kDeregistered;
+    if (sent < 0 && error_number_ == EINTR) continue;
+    if (sent < 0) return error_number_ == EAGAIN ? Outcome::kWouldBlock : Outcome::kFailed;
+    bytes_sent += static_cast<uint64_t>(sent);
+    advance(static_cast<size_t>(sent));
   }
-  bytes_sent += static_cast<uint64_t>(sent);
-  advance(static_cast<size_t>(sent));
-  return first_ == iov_.size() ? Outcome::kDone : Outcome::kWouldBlock;
+  return Outcome::kDone;
 }
 
 void TxBatch::advance(size_t sent) {

@@ -11,20 +11,24 @@
 #include <vector>
 
 #include "iwarp/ddp.h"
-#include "iwarp/stag_table.h"
+#include "iwarp/region_table.h"
 
 namespace rdma_migrate::iwarp {
 
 class TxBatch {
  public:
-  TxBatch(StagTable& stags, bool crc);
+  TxBatch();
 
-  void clear();
+  // Empties it. What is appended from here on belongs to these regions, and both must outlive the last
+  // send().
+  void begin(const RegionTable& regions, IoSection& section, bool crc);
   bool empty() const { return iov_.empty(); }
+  // Of the FPDUs that were appended, headers and trailers included.
+  size_t bytes() const { return scratch_used_ + payload_bytes_; }
   // Room for one more FPDU with this much payload.
   bool fits(size_t payload) const;
   struct Source {
-    uint64_t address = 0;
+    uint64_t address = 0;     // local
     uint32_t stag = 0;        // 0: not registered memory; at most kMaxInline bytes, which are copied
     unsigned right = 0;       // what the region must allow besides local reading
     uint64_t generation = 0;  // as of which stag was found good
@@ -34,7 +38,7 @@ class TxBatch {
   Appended append(const DdpHeader& header, const Source& source, size_t size);
 
   enum class Outcome { kDone, kWouldBlock, kDeregistered, kFailed };
-  // Sends what is left with one call. kFailed: error_number(), and for EFAULT the address.
+  // Sends what is left. kWouldBlock: the socket is full. kFailed: error_number(), and for EFAULT the address.
   Outcome send(int socket, uint64_t& bytes_sent);
   int error_number() const { return error_number_; }
   uint64_t fault_address() const;
@@ -56,12 +60,14 @@ class TxBatch {
   Appended stage(const Source& source, size_t size, uint8_t* scratch, const uint8_t*& payload);
   void advance(size_t sent);
 
-  static constexpr size_t kMaxFpdus = 32;
+  // Twice as many pieces fit into one system call (IOV_MAX is 1024).
+  static constexpr size_t kMaxFpdus = 384;
   static constexpr size_t kMaxBytes = 512 * 1024;
   static constexpr size_t kScratchPerFpdu = kMaxHeaderSize + kMaxInline + kMaxTrailerSize;
 
-  StagTable& stags_;
-  const bool crc_;
+  const RegionTable* regions_ = nullptr;
+  IoSection* section_ = nullptr;
+  bool crc_ = false;
   std::vector<uint8_t> scratch_;
   size_t scratch_used_ = 0;
   std::vector<uint8_t> copies_;

@@ -101,8 +101,9 @@ std::optional<CmId::Incoming> CmId::next_incoming() {
   return incoming;
 }
 
-std::string CmId::local_host() const { return fabric::host_of(copy_of(rdma_get_local_addr(id_))); }
-std::string CmId::local_address() const { return fabric::to_string(copy_of(rdma_get_local_addr(id_))); }
+fabric::SocketAddress CmId::local() const { return copy_of(rdma_get_local_addr(id_)); }
+std::string CmId::local_host() const { return fabric::host_of(local()); }
+std::string CmId::local_address() const { return fabric::to_string(local()); }
 std::string CmId::peer_address() const { return fabric::to_string(copy_of(rdma_get_peer_addr(id_))); }
 std::string CmId::device_name() const {
   return id_->verbs == nullptr ? "" : ibv_get_device_name(id_->verbs->device);

@@ -44,6 +44,7 @@ class CmId {
   struct Incoming;
   std::optional<Incoming> next_incoming();
 
+  fabric::SocketAddress local() const;
   std::string local_host() const;     // as an Endpoint has it
   std::string local_address() const;  // with the port
   std::string peer_address() const;

@@ -14,7 +14,7 @@ struct Registry {
   std::vector<DeviceEvents*> all;
 };
 
-// Never destroyed: connections may outlive static objects.
+// Never destroyed: queue pairs may outlive static objects.
 Registry& registry() {
   static auto* const only = new Registry;
   return *only;
@@ -53,8 +53,9 @@ DeviceEvents::Fault fault_of(ibv_event_type type) {
 
 }  // namespace
 
-DeviceEvents::DeviceEvents(ibv_context* device, const ibv_qp* queue_pair, WakeEvent& wake)
-    : device_(device), queue_pair_(queue_pair), wake_(wake) {
+DeviceEvents::DeviceEvents(ibv_context* device, const ibv_qp* queue_pair, fabric::Processor& processor,
+                           fabric::Served& served)
+    : device_(device), queue_pair_(queue_pair), processor_(processor), served_(served) {
   fcntl(device_->async_fd, F_SETFL, fcntl(device_->async_fd, F_GETFL) | O_NONBLOCK);
   std::lock_guard lock(registry().mutex);
   registry().all.push_back(this);
@@ -65,12 +66,12 @@ DeviceEvents::~DeviceEvents() {
   std::erase(registry().all, this);
 }
 
-void DeviceEvents::take() {
+void DeviceEvents::take(ibv_context* device) {
   std::lock_guard lock(registry().mutex);
   ibv_async_event event{};
-  while (ibv_get_async_event(device_, &event) == 0) {
+  while (ibv_get_async_event(device, &event) == 0) {
     for (DeviceEvents* each : registry().all) {
-      if (each->device_ == device_) each->receive(event);
+      if (each->device_ == device) each->receive(event);
     }
     // Destroying a queue pair waits until each of its events has been acknowledged.
     ibv_ack_async_event(&event);
@@ -83,7 +84,7 @@ void DeviceEvents::receive(const ibv_async_event& event) {
   const Fault fault = fault_of(event.event_type);
   if (fault == Fault::kNone) return;
   fault_.compare_exchange_strong(none, fault);
-  wake_.signal();
+  processor_.kick(served_);
 }
 
 }  // namespace rdma_migrate::verbs

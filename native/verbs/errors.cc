@@ -2,22 +2,14 @@
 
 #include <cerrno>
 
+#include "fabric/hex.h"
+
 namespace rdma_migrate::verbs {
 namespace {
 
 // ib_cm's reject reasons, InfiniBand specification volume 1, section 12.6.7.2.
 constexpr int kRejectInvalidServiceId = 8;
 constexpr int kRejectConsumerDefined = 28;
-
-std::string hex_of(std::span<const uint8_t> bytes) {
-  static const char digits[] = "0123456789abcdef";
-  std::string text;
-  for (uint8_t byte : bytes) {
-    text += digits[byte >> 4];
-    text += digits[byte & 15];
-  }
-  return text;
-}
 
 // InfiniBand and RoCE pad private data with zeros; what was said ends with the last byte that is none.
 std::span<const uint8_t> without_padding(const fabric::Bytes& data) {
@@ -35,7 +27,7 @@ Error refused(const std::string& peer) {
 Error rejected(const CmEvent& event, const std::string& peer) {
   const auto said = without_padding(event.private_data);
   return Error("REJECTED", peer + " rejected the connection, with " + std::to_string(said.size()) +
-                               " bytes of private data" + (said.empty() ? "" : ": " + hex_of(said)) +
+                               " bytes of private data" + (said.empty() ? "" : ": " + fabric::hex_of(said)) +
                                "; see its log for the reason");
 }
 

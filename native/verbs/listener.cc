@@ -7,35 +7,16 @@
 #include <cerrno>
 
 #include "thread.h"
-#include "verbs/connection.h"
+#include "verbs/connection_request.h"
 
 namespace rdma_migrate::verbs {
 namespace {
 
 // Requests that rdma_cm holds until they are looked at; more are refused.
 constexpr int kBacklog = 16;
-
-class VerbsRequest final : public fabric::ConnectionRequest {
- public:
-  VerbsRequest(std::unique_ptr<CmId> id, fabric::Bytes data)
-      : id_(std::move(id)), data_(std::move(data)), peer_(id_->peer_address()) {}
-  ~VerbsRequest() override {
-    if (id_) rdma_reject(id_->get(), nullptr, 0);
-  }
-  std::span<const uint8_t> private_data() const override { return data_; }
-  std::string peer_address() const override { return peer_; }
-  std::unique_ptr<fabric::Connection> take(const fabric::ConnectionOptions& options,
-                                           fabric::ConnectionEvents& events) override {
-    if (!id_)
-      throw Error("INVALID_ARGUMENT", "the connection request from " + peer_ + " has been taken already");
-    return std::make_unique<Connection>(std::move(id_), data_, options, events);
-  }
-
- private:
-  std::unique_ptr<CmId> id_;
-  const fabric::Bytes data_;
-  const std::string peer_;
-};
+// Requests that nobody has answered yet, as the software RNIC has it. More are refused at once: each is a
+// descriptor.
+constexpr size_t kMaxUnanswered = 64;
 
 Error listen_error(const std::string& address, int error_number) {
   return fabric::listen_error(address, error_number,
@@ -108,15 +89,20 @@ bool Listener::take_requests() {
     std::optional<CmId::Incoming> incoming = id_->next_incoming();
     if (!incoming) return true;
     if (incoming->device_removed) return false;
-    if (incoming->id)
-      callbacks_.request(
-          std::make_unique<VerbsRequest>(std::move(incoming->id), std::move(incoming->private_data)));
+    if (incoming->id) hand_on(std::move(*incoming));
   }
   return true;
 }
 
+void Listener::hand_on(CmId::Incoming incoming) {
+  const bool too_many = unanswered_->load() >= kMaxUnanswered;
+  auto request = std::make_unique<ConnectionRequest>(std::move(incoming.id), std::move(incoming.private_data),
+                                                     unanswered_);
+  if (!too_many) callbacks_.request(std::move(request));
+}
+
 void Listener::give_up() noexcept {
-  id_.reset();  // behind this event it must go (rdma_get_cm_event(3))
+  id_.reset();  // after this event it must go (rdma_get_cm_event(3))
   try {
     callbacks_.failed(Error("LISTEN_FAILED",
                             "the RDMA device of " + address_ +

@@ -5,10 +5,13 @@
 #pragma once
 
 #include <atomic>
+#include <memory>
 #include <mutex>
 #include <thread>
 
-#include "verbs/wait.h"
+#include "fabric/fabric.h"
+#include "fd.h"
+#include "verbs/cm_id.h"
 
 namespace rdma_migrate::verbs {
 
@@ -26,9 +29,11 @@ class Listener final : public fabric::Listener {
   void run() noexcept;
   // False: the device has gone.
   bool take_requests();
+  void hand_on(CmId::Incoming incoming);
   void give_up() noexcept;
 
   const fabric::ListenerCallbacks callbacks_;
+  const std::shared_ptr<std::atomic<size_t>> unanswered_ = std::make_shared<std::atomic<size_t>>(0);
   std::unique_ptr<CmId> id_;  // the thread's, while that runs
   std::string address_;
   uint16_t port_ = 0;

@@ -1,11 +1,11 @@
-// The one symbol that this shared object exports, and the provider behind it. Stateless: connections and
+// The one symbol that this shared object exports, and the provider behind it. Stateless: domains and
 // listeners may outlive it.
 #include <algorithm>
 #include <cstring>
 
 #include "fabric/device_provider.h"
-#include "verbs/connection.h"
 #include "verbs/devices.h"
+#include "verbs/domain.h"
 #include "verbs/listener.h"
 #include "verbs/proof.h"
 #include "verbs/reach.h"
@@ -16,14 +16,10 @@ namespace {
 class VerbsProvider final : public fabric::DeviceProvider {
  public:
   std::string name() const override { return "verbs"; }
-  std::unique_ptr<fabric::Listener> listen(const fabric::Endpoint& endpoint, const fabric::ConnectionOptions&,
+  std::unique_ptr<fabric::Domain> open_domain() override { return std::make_unique<Domain>(); }
+  std::unique_ptr<fabric::Listener> listen(const fabric::Endpoint& endpoint, const fabric::QueuePairOptions&,
                                            fabric::ListenerCallbacks callbacks) override {
     return std::make_unique<Listener>(endpoint, std::move(callbacks));
-  }
-  std::unique_ptr<fabric::Connection> connect_to(const fabric::Endpoint& endpoint,
-                                                 const fabric::ConnectionOptions& options,
-                                                 fabric::ConnectionEvents& events) override {
-    return std::make_unique<Connection>(endpoint, options, events);
   }
   std::vector<fabric::Device> devices() override { return list_devices(); }
   fabric::Reach reach(const fabric::Endpoint& endpoint, fabric::Direction direction,

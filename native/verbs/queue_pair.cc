@@ -1,123 +1,203 @@
 #include "verbs/queue_pair.h"
 
-#include <fcntl.h>
+#include <thread>
 
-#include <algorithm>
-#include <cerrno>
-
-#include "verbs/regions.h"
+#include "fabric/address.h"
+#include "verbs/connection_request.h"
+#include "verbs/private_data.h"
 
 namespace rdma_migrate::verbs {
 namespace {
 
-Error device_error(const std::string& device, const char* what, int error_number) {
-  return Error("CONNECT_FAILED",
-               device + " gives no " + what + "; see ulimit -l and the limits that rdma-migrate doctor shows",
-               error_number);
-}
+constexpr std::chrono::milliseconds kEndPause{1};
 
-const char* link_layer_name(uint8_t link_layer) {
-  return link_layer == IBV_LINK_LAYER_ETHERNET ? "Ethernet" : "InfiniBand";
-}
+[[noreturn]] void bad_argument(const std::string& message) { throw Error("INVALID_ARGUMENT", message); }
 
 }  // namespace
 
-QueuePair::QueuePair(std::unique_ptr<CmId> id, uint32_t max_send_wr, uint32_t max_recv_wr)
-    : id_(std::move(id)), device_name_(id_->device_name()) {
-  ibv_context* device = id_->get()->verbs;
-  ibv_device_attr limits{};
-  if (ibv_query_device(device, &limits) != 0) throw device_error(device_name_, "device attributes", errno);
-  max_mr_size_ = limits.max_mr_size;
-  const auto most = static_cast<uint32_t>(std::max(limits.max_qp_wr, 0));
-  if (max_send_wr > most || max_recv_wr > most) {
-    throw Error("CONNECT_FAILED", device_name_ + " takes at most " + std::to_string(most) +
-                                      " work requests a queue; " +
-                                      std::to_string(std::max(max_send_wr, max_recv_wr)) + " are needed");
+QueuePair::QueuePair(std::shared_ptr<DomainCore> core, const fabric::QueuePairOptions& options,
+                     fabric::QueuePairEvents& events)
+    : core_(std::move(core)),
+      processor_(core_->processor()),
+      options_(options),
+      events_(events),
+      queues_(options, core_->regions(), [this] { processor_.kick(*this); }) {
+  info_.provider = "verbs";
+}
+
+void QueuePair::connect(const fabric::Endpoint& endpoint, std::span<const uint8_t> private_data) {
+  check_private_data(private_data.size(), kMaxData);  // once the device is known, less
+  Opening opening;
+  opening.endpoint = endpoint;
+  opening.private_data.assign(private_data.begin(), private_data.end());
+  opening.peer = fabric::to_string(endpoint);
+  std::lock_guard lock(mutex_);
+  check_startable();
+  start(std::move(opening));
+}
+
+void QueuePair::accept(std::unique_ptr<fabric::ConnectionRequest> request,
+                       std::span<const uint8_t> private_data, bool may_send_at_once) {
+  auto* const own = dynamic_cast<ConnectionRequest*>(request.get());
+  if (own == nullptr) bad_argument("accept() of a request that came over another provider");
+  own->check_reply(private_data);
+  Opening opening;
+  opening.peer = own->peer_address();
+  opening.answer.emplace();
+  opening.answer->request_data.assign(own->private_data().begin(), own->private_data().end());
+  opening.answer->reply_data.assign(private_data.begin(), private_data.end());
+  opening.answer->may_send_at_once = may_send_at_once;
+  std::lock_guard lock(mutex_);
+  check_startable();  // or the request is rejected as it goes
+  opening.answer->id = own->take_id();
+  start(std::move(opening));
+}
+
+// Under mutex_.
+void QueuePair::check_startable() const {
+  if (closed_ || draining_.load()) throw Error("CONNECTION_CLOSED", "the queue pair has been closed");
+  if (started_) bad_argument("the queue pair has been started already");
+}
+
+// Under mutex_.
+void QueuePair::start(Opening opening) {
+  started_ = true;
+  info_.peer_address = opening.peer;
+  opening_ = std::move(opening);
+  processor_.kick(*this);
+}
+
+// Kicked: something was asked for.
+fabric::Served::Next QueuePair::serve(unsigned) noexcept {
+  std::optional<Opening> opening;
+  {
+    std::lock_guard lock(mutex_);
+    opening = std::exchange(opening_, std::nullopt);
   }
-  pd_.reset(ibv_alloc_pd(device));
-  if (!pd_) throw device_error(device_name_, "protection domain", errno);
-  completions_.reset(ibv_create_comp_channel(device));
-  if (!completions_) throw device_error(device_name_, "completion channel", errno);
-  fcntl(completions_->fd, F_SETFL, fcntl(completions_->fd, F_GETFL) | O_NONBLOCK);
-  send_cq_.reset(ibv_create_cq(device, static_cast<int>(max_send_wr), nullptr, completions_.get(), 0));
-  if (send_cq_)
-    recv_cq_.reset(ibv_create_cq(device, static_cast<int>(max_recv_wr), nullptr, completions_.get(), 0));
-  if (!send_cq_ || !recv_cq_) throw device_error(device_name_, "completion queue", errno);
-  create_queue_pair(max_send_wr, max_recv_wr);
+  if (opening) begin(std::move(*opening));
+  if (notified_.exchange(false) && state_.load() != fabric::QueuePairState::kError) events_.on_notify();
+  if (!carrier_) {
+    if (draining_.load()) carrier_down(std::nullopt, false);
+    return Next::kWait;
+  }
+  if (draining_.load()) {
+    change(fabric::QueuePairChange::kDrain);
+    carrier_->drain();
+  }
+  if (carrier_->serve(kKicked) == Next::kGoOn) processor_.resume(*carrier_);
+  return Next::kWait;
 }
 
-QueuePair::~QueuePair() { destroy(); }
-
-void QueuePair::create_queue_pair(uint32_t max_send_wr, uint32_t max_recv_wr) {
-  ibv_qp_init_attr attributes{};
-  attributes.send_cq = send_cq_.get();
-  attributes.recv_cq = recv_cq_.get();
-  attributes.cap.max_send_wr = max_send_wr;
-  attributes.cap.max_recv_wr = max_recv_wr;
-  // What is sent may lie in two registrations.
-  attributes.cap.max_send_sge = std::tuple_size_v<Regions::Buffers>;
-  attributes.cap.max_recv_sge = 1;
-  attributes.qp_type = IBV_QPT_RC;
-  if (rdma_create_qp(id_->get(), pd_.get(), &attributes) != 0)
-    throw device_error(device_name_, "queue pair", errno);
-  exists_ = true;
+void QueuePair::begin(Opening opening) noexcept {
+  std::optional<Error> failure;
+  try {
+    carrier_ = std::make_unique<Carrier>(*core_, queues_, options_, static_cast<CarrierUser&>(*this),
+                                         std::move(opening.peer));
+    if (opening.answer) return carrier_->answer(std::move(*opening.answer));
+    return carrier_->dial(opening.endpoint, std::move(opening.private_data));
+  } catch (const Error& error) {
+    failure = error;
+  } catch (const std::exception& error) {
+    failure = Error("INTERNAL", std::string("cannot begin the handshake: ") + error.what());
+  }
+  if (carrier_) return carrier_->end(failure);
+  carrier_down(failure, false);
 }
 
-std::string QueuePair::description() const {
-  ibv_port_attr port_facts{};
-  std::string text = "device " + device_name_ + " port " + std::to_string(port());
-  if (ibv_query_port(id_->get()->verbs, id_->get()->port_num, &port_facts) != 0) return text;
-  return text + " (" + (id_->is_iwarp() ? "iWARP" : link_layer_name(port_facts.link_layer)) + ")";
+void QueuePair::change(fabric::QueuePairChange change) {
+  if (const auto next = fabric::next_state(state_.load(), change)) state_.store(*next);
 }
 
-int QueuePair::post_send(ibv_send_wr& request) {
-  ibv_send_wr* bad = nullptr;
-  return ibv_post_send(id_->get()->qp, &request, &bad);
-}
-
-int QueuePair::post_recv(ibv_recv_wr& request) {
-  ibv_recv_wr* bad = nullptr;
-  return ibv_post_recv(id_->get()->qp, &request, &bad);
-}
-
-size_t QueuePair::poll(ibv_cq* queue, std::span<ibv_wc> results) {
-  return static_cast<size_t>(
-      std::max(ibv_poll_cq(queue, static_cast<int>(results.size()), results.data()), 0));
-}
-
-void QueuePair::arm() {
-  ibv_req_notify_cq(send_cq_.get(), 0);
-  ibv_req_notify_cq(recv_cq_.get(), 0);
-}
-
-void QueuePair::take_completion_events() {
-  ibv_cq* queue = nullptr;
-  void* context = nullptr;
-  // Destroying a queue waits until each of its events has been acknowledged.
-  while (ibv_get_cq_event(completions_.get(), &queue, &context) == 0) ibv_ack_cq_events(queue, 1);
+void QueuePair::notify() {
+  if (!notified_.exchange(true)) processor_.kick(*this);
 }
 
 void QueuePair::disconnect() {
-  if (exists_) rdma_disconnect(id_->get());
+  queues_.close_sends();
+  draining_.store(true);
+  processor_.kick(*this);
 }
 
-void QueuePair::destroy() {
-  if (exists_) rdma_destroy_qp(id_->get());
-  exists_ = false;
+void QueuePair::close() {
+  std::lock_guard one_at_a_time(close_mutex_);
+  {
+    std::lock_guard lock(mutex_);
+    if (std::exchange(closed_, true)) return;
+  }
+  processor_.call([this] { end_here(); });
+  wait_ended();
+  processor_.call([this] {
+    processor_.forget(*this);
+    carrier_.reset();
+  });
 }
 
-std::string QueuePair::port_problem() const {
-  ibv_port_attr facts{};
-  if (ibv_query_port(id_->get()->verbs, id_->get()->port_num, &facts) != 0 || facts.state == IBV_PORT_ACTIVE)
-    return "";
-  return "port " + std::to_string(port()) + " of " + device_name_ + " is " + ibv_port_state_str(facts.state);
+// On the processor. What was asked for and not begun is answered with a refusal, as its request goes.
+void QueuePair::end_here() {
+  std::optional<Opening> opening;
+  {
+    std::lock_guard lock(mutex_);
+    opening = std::exchange(opening_, std::nullopt);
+  }
+  if (opening && opening->answer) rdma_reject(opening->answer->id->get(), nullptr, 0);
+  if (carrier_) return carrier_->end(std::nullopt);
+  carrier_down(std::nullopt, false);
 }
 
-bool QueuePair::in_error_state() const {
-  ibv_qp_attr attributes{};
-  ibv_qp_init_attr unused{};
-  if (!exists_ || ibv_query_qp(id_->get()->qp, &attributes, IBV_QP_STATE, &unused) != 0) return false;
-  return attributes.qp_state == IBV_QPS_ERR;
+// A device takes up to a second to give back what was posted. A thread that may not sleep meanwhile, because
+// it is the one that looks for that, looks for it here.
+void QueuePair::wait_ended() {
+  std::unique_lock lock(mutex_);
+  if (!processor_.is_here()) return has_ended_.wait(lock, [this] { return ended_; });
+  while (!ended_) {
+    lock.unlock();
+    std::this_thread::sleep_for(kEndPause);
+    carrier_->serve(kDue);
+    lock.lock();
+  }
+}
+
+fabric::QueuePairInfo QueuePair::info() const {
+  std::lock_guard lock(mutex_);
+  return info_;
+}
+
+void QueuePair::carrier_attached(DeviceQueuePair& queue_pair) {
+  std::lock_guard lock(mutex_);
+  info_.local_address = queue_pair.id().local_address();
+  info_.peer_address = queue_pair.id().peer_address();
+  info_.detail = queue_pair.description();
+}
+
+void QueuePair::carrier_up(std::span<const uint8_t> private_data) {
+  change(fabric::QueuePairChange::kConnected);
+  if (draining_.load()) change(fabric::QueuePairChange::kDrain);
+  events_.on_established(private_data);
+}
+
+void QueuePair::carrier_sent(std::span<const fabric::Completion> completions) {
+  events_.on_send(completions);
+}
+
+void QueuePair::carrier_received(std::span<const fabric::Completion> completions) {
+  events_.on_recv(completions);
+}
+
+void QueuePair::carrier_down(const std::optional<Error>& reason, bool oldest_failed) noexcept {
+  if (state_.load() == fabric::QueuePairState::kError) return;
+  change(fabric::QueuePairChange::kEnd);
+  queues_.detach();
+  std::vector<fabric::Completion> completions;
+  queues_.flush_sends(completions, oldest_failed);
+  if (!completions.empty()) events_.on_send(completions);
+  completions.clear();
+  queues_.flush_recvs(completions);
+  if (!completions.empty()) events_.on_recv(completions);
+  events_.on_closed(reason ? &*reason : nullptr);
+  // Under the lock: whoever waits may destroy this as soon as it has seen it.
+  std::lock_guard lock(mutex_);
+  ended_ = true;
+  has_ended_.notify_all();
 }
 
 }  // namespace rdma_migrate::verbs

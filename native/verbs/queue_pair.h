@@ -1,77 +1,80 @@
-// A reliable connected queue pair on an rdma_cm id, with its protection domain and completion queues. Members
-// are taken down in the order that verbs demands: queue pair, completion queues, completion channel,
-// protection domain, id.
+// A queue pair: its queues and its state, and the carrier of now.
 #pragma once
 
-#include <infiniband/verbs.h>
-
+#include <atomic>
+#include <condition_variable>
 #include <memory>
-#include <span>
-#include <string>
+#include <mutex>
+#include <optional>
 
-#include "verbs/cm_id.h"
+#include "fabric/fabric.h"
+#include "verbs/carrier.h"
 
 namespace rdma_migrate::verbs {
 
-class QueuePair {
+class QueuePair final : public fabric::QueuePair, private CarrierUser, private fabric::Served {
  public:
-  // id is bound to a device. Throws Error: CONNECT_FAILED.
-  QueuePair(std::unique_ptr<CmId> id, uint32_t max_send_wr, uint32_t max_recv_wr);
-  ~QueuePair();
-  QueuePair(const QueuePair&) = delete;
-  QueuePair& operator=(const QueuePair&) = delete;
+  QueuePair(std::shared_ptr<DomainCore> core, const fabric::QueuePairOptions& options,
+            fabric::QueuePairEvents& events);
+  ~QueuePair() override { close(); }
 
-  CmId& id() { return *id_; }
-  ibv_pd* pd() { return pd_.get(); }
-  ibv_context* device() { return id_->get()->verbs; }
-  const ibv_qp* handle() const { return id_->get()->qp; }
-  uint64_t max_mr_size() const { return max_mr_size_; }
-  const std::string& device_name() const { return device_name_; }
-  uint32_t port() const { return id_->get()->port_num; }
-  // "device rxe0 port 1 (Ethernet)"
-  std::string description() const;
-
-  // Post one request. 0 or an errno.
-  int post_send(ibv_send_wr& request);
-  int post_recv(ibv_recv_wr& request);
-
-  // Completions that are there; at most results.size(). Never blocks.
-  size_t poll_send(std::span<ibv_wc> results) { return poll(send_cq_.get(), results); }
-  size_t poll_recv(std::span<ibv_wc> results) { return poll(recv_cq_.get(), results); }
-  // Readable after the next completion that comes after arm(). Poll once more between arm() and waiting.
-  int completion_fd() const { return completions_->fd; }
-  void arm();
-  void take_completion_events();
-
-  // Every posted request comes back flushed.
-  void disconnect();
-  // After it the device touches no memory for this queue pair.
-  void destroy();
-
-  // "port 1 of rxe0 is DOWN", or "" while it is up or cannot be asked.
-  std::string port_problem() const;
-  // The device has stopped the queue pair because of an error.
-  bool in_error_state() const;
+  void connect(const fabric::Endpoint& endpoint, std::span<const uint8_t> private_data) override;
+  void accept(std::unique_ptr<fabric::ConnectionRequest> request, std::span<const uint8_t> private_data,
+              bool may_send_at_once) override;
+  size_t post_send(std::span<const fabric::SendWorkRequest> requests) override {
+    return queues_.post_send(requests);
+  }
+  size_t post_recv(std::span<const fabric::RecvWorkRequest> requests) override {
+    return queues_.post_recv(requests);
+  }
+  void notify() override;
+  void disconnect() override;
+  void close() override;
+  fabric::QueuePairState state() const override { return state_.load(); }
+  fabric::QueuePairInfo info() const override;
+  const fabric::Counters& counters() const override { return queues_.counters; }
 
  private:
-  template <auto Free>
-  struct Freer {
-    template <typename T>
-    void operator()(T* object) const {
-      Free(object);
-    }
+  struct Opening {
+    fabric::Endpoint endpoint;  // to dial; none: answer
+    fabric::Bytes private_data;
+    std::optional<Answer> answer;
+    std::string peer;
   };
-  static size_t poll(ibv_cq* queue, std::span<ibv_wc> results);
-  void create_queue_pair(uint32_t max_send_wr, uint32_t max_recv_wr);
 
-  std::unique_ptr<CmId> id_;
-  std::unique_ptr<ibv_pd, Freer<ibv_dealloc_pd>> pd_;
-  std::unique_ptr<ibv_comp_channel, Freer<ibv_destroy_comp_channel>> completions_;
-  std::unique_ptr<ibv_cq, Freer<ibv_destroy_cq>> send_cq_;
-  std::unique_ptr<ibv_cq, Freer<ibv_destroy_cq>> recv_cq_;
-  std::string device_name_;
-  uint64_t max_mr_size_ = 0;
-  bool exists_ = false;  // the queue pair
+  void check_startable() const;
+  void start(Opening opening);
+  Next serve(unsigned reasons) noexcept override;
+  void begin(Opening opening) noexcept;
+  void end_here();
+  void wait_ended();
+  void change(fabric::QueuePairChange change);
+
+  void carrier_attached(DeviceQueuePair& queue_pair) override;
+  void carrier_up(std::span<const uint8_t> private_data) override;
+  void carrier_sent(std::span<const fabric::Completion> completions) override;
+  void carrier_received(std::span<const fabric::Completion> completions) override;
+  void carrier_down(const std::optional<Error>& reason, bool oldest_failed) noexcept override;
+
+  const std::shared_ptr<DomainCore> core_;
+  fabric::Processor& processor_;
+  const fabric::QueuePairOptions options_;
+  fabric::QueuePairEvents& events_;
+  WorkQueues queues_;
+  std::atomic<fabric::QueuePairState> state_{fabric::QueuePairState::kInit};
+  std::atomic<bool> notified_{false};
+  std::atomic<bool> draining_{false};
+
+  mutable std::mutex mutex_;  // what follows
+  std::condition_variable has_ended_;
+  bool started_ = false;
+  bool closed_ = false;
+  bool ended_ = false;  // on_closed has returned
+  std::optional<Opening> opening_;
+  fabric::QueuePairInfo info_;
+
+  std::mutex close_mutex_;
+  std::unique_ptr<Carrier> carrier_;  // the processor's, made and destroyed there
 };
 
 }  // namespace rdma_migrate::verbs

@@ -1,11 +1,10 @@
 #include "verbs/reach.h"
 
 #include <algorithm>
-#include <cerrno>
 
 #include "verbs/devices.h"
-#include "verbs/errors.h"
 #include "verbs/listener.h"
+#include "verbs/route.h"
 #include "verbs/wait.h"
 
 namespace rdma_migrate::verbs {
@@ -34,36 +33,25 @@ fabric::Reach any_active_port() {
   return reach;
 }
 
-fabric::Reach listening(const fabric::Endpoint& endpoint, const Cancel& cancel) {
+fabric::Reach listening(const fabric::Endpoint& endpoint, Clock::time_point deadline) {
   // Any port: the address is in question here.
-  const auto addresses = look_up({endpoint.host, 0}, cancel, fabric::Lookup::kPassive);
+  const auto addresses = look_up({endpoint.host, 0}, fabric::Direction::kListen, deadline);
   const bool all = std::all_of(addresses.begin(), addresses.end(),
                                [](const fabric::SocketAddress& address) { return is_any(address); });
   return all ? any_active_port() : through(*bind_any(addresses), "has", endpoint.host);
 }
 
 // The device that a connection to the address would use. Throws Error.
-fabric::Reach connecting_to(const fabric::SocketAddress& address, const Cancel& cancel) {
-  CmId id;
-  const std::string name = fabric::to_string(address);
-  const auto check = [&](int result, const char* call, rdma_cm_event_type wanted) {
-    if (result != 0) throw resolve_call_error(call, name, errno);
-    const std::optional<CmEvent> event = wait_event(id, cancel);
-    if (!event) throw connect_call_error(call, name, ETIMEDOUT);
-    if (event->type != wanted) throw connect_event_error(*event, name, false);
-    if (id.get()->verbs == nullptr) throw no_device_error(name, 0);
-  };
-  const int timeout = poll_timeout(cancel.deadline);
-  check(rdma_resolve_addr(id.get(), nullptr, const_cast<sockaddr*>(address.get()), timeout),
-        "rdma_resolve_addr", RDMA_CM_EVENT_ADDR_RESOLVED);
-  check(rdma_resolve_route(id.get(), timeout), "rdma_resolve_route", RDMA_CM_EVENT_ROUTE_RESOLVED);
-  return through(id, "leads to", name);
+fabric::Reach connecting_to(const fabric::SocketAddress& address, Clock::time_point deadline) {
+  Route route(address, deadline);
+  while (!route.advance()) wait_readable(route.fd(), deadline);
+  return through(*route.take(), "leads to", fabric::to_string(address));
 }
 
-fabric::Reach connecting(const fabric::Endpoint& endpoint, const Cancel& cancel) {
-  const auto addresses = look_up(endpoint, cancel);
+fabric::Reach connecting(const fabric::Endpoint& endpoint, Clock::time_point deadline) {
+  const auto addresses = look_up(endpoint, fabric::Direction::kConnect, deadline);
   return fabric::open_first(addresses,
-                            [&](const auto& address, size_t) { return connecting_to(address, cancel); });
+                            [&](const auto& address, size_t) { return connecting_to(address, deadline); });
 }
 
 }  // namespace
@@ -72,11 +60,9 @@ fabric::Reach find_device(const fabric::Endpoint& endpoint, fabric::Direction di
                           std::chrono::milliseconds timeout) {
   try {
     require_devices();
-    WakeEvent wake;
-    const std::atomic<bool> stopping{false};
-    const Cancel cancel{wake, stopping, Clock::now() + timeout};
-    return direction == fabric::Direction::kListen ? listening(endpoint, cancel)
-                                                   : connecting(endpoint, cancel);
+    const Clock::time_point deadline = Clock::now() + timeout;
+    return direction == fabric::Direction::kListen ? listening(endpoint, deadline)
+                                                   : connecting(endpoint, deadline);
   } catch (const std::exception& error) {
     fabric::Reach reach;
     // What happened, without the advice to those who asked for a connection.

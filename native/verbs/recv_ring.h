@@ -18,9 +18,9 @@ class RecvRing {
   bool device_idle() const { return given_ == 0; }
   void push(const fabric::RecvWorkRequest& request) { posted_.push_back(request); }
   // Those that the device has not got.
-  bool has_ungiven() const { return given_ < posted_.size(); }
-  const fabric::RecvWorkRequest& next_to_give() const { return posted_[given_]; }
-  void mark_given() { ++given_; }
+  size_t ungiven() const { return posted_.size() - given_; }
+  const fabric::RecvWorkRequest& to_give(size_t offset = 0) const { return posted_[given_ + offset]; }
+  void mark_given(size_t count = 1) { given_ += count; }
 
   void complete(fabric::Status status, uint32_t bytes, std::vector<fabric::Completion>& out) {
     if (given_ == 0) return;

@@ -7,12 +7,12 @@
 #include <optional>
 #include <string>
 
+#include "fabric/work_request.h"
 #include "memory/memory_limit.h"
 #include "verbs/locked_memory.h"
 #include "verbs/parallel.h"
 #include "verbs/pieces.h"
 #include "verbs/prefault.h"
-#include "verbs/queue_pair.h"
 
 namespace rdma_migrate::verbs {
 namespace {
@@ -38,8 +38,6 @@ class VerbsMemoryRegion final : public fabric::MemoryRegion {
 // mistake names no other region.
 constexpr uint32_t kHandleStep = 0x101;
 
-constexpr unsigned kRemoteRights = fabric::kAccessRemoteRead | fabric::kAccessRemoteWrite;
-
 int device_access(unsigned access) {
   int flags = 0;
   // The device writes for the peer: the specification wants local write with remote write.
@@ -52,8 +50,6 @@ int device_access(unsigned access) {
 
 bool writable(unsigned access) { return (device_access(access) & IBV_ACCESS_LOCAL_WRITE) != 0; }
 
-[[noreturn]] void bad_argument(const std::string& message) { throw Error("INVALID_ARGUMENT", message); }
-
 }  // namespace
 
 std::unique_ptr<fabric::MemoryRegion> Regions::add(uint64_t address, uint64_t length, unsigned access) {
@@ -65,11 +61,11 @@ std::unique_ptr<fabric::MemoryRegion> Regions::add(uint64_t address, uint64_t le
   std::shared_lock device(device_mutex_);
   if (ended_)
     throw Error("CONNECTION_CLOSED",
-                "the connection has ended; no memory can be registered with it any more");
-  if (remote_revoked_ && (access & kRemoteRights) != 0)
-    throw Error("REGISTER_FAILED", "the connection gives its peer no rights to memory any more");
+                "the domain has been closed; no memory can be registered with it any more");
+  if (remote_revoked_ && (access & fabric::kRemoteAccess) != 0)
+    throw Error("REGISTER_FAILED", "the domain gives its peers no rights to memory any more");
   Region region{address, length, access, {}, 0};
-  if (queue_pair_) register_with_device(region);
+  if (device_) register_with_device(region);
   std::lock_guard lock(mutex_);
   const uint32_t handle = new_handle();
   regions_[handle] = std::move(region);
@@ -83,7 +79,7 @@ uint32_t Regions::new_handle() {
 }
 
 void Regions::register_with_device(Region& region) const {
-  const uint64_t limit = queue_pair_->max_mr_size();
+  const uint64_t limit = device_->max_mr_size();
   // What is only sent from: a peer has one key for a range, and an iWARP READ arrives in one buffer.
   if (region.access == 0) {
     region.piece = piece_size(region.length, limit == 0 ? UINT64_MAX : limit);
@@ -91,8 +87,8 @@ void Regions::register_with_device(Region& region) const {
   }
   if (region.length > limit) {
     throw Error("REGISTER_FAILED",
-                queue_pair_->device_name() + " registers at most " + memory::format_bytes(limit) +
-                    " at once and " + memory::format_bytes(region.length) +
+                device_->name() + " registers at most " + memory::format_bytes(limit) + " at once and " +
+                    memory::format_bytes(region.length) +
                     " were asked for; one range has one key, so it cannot be split: migrate without pin-all");
   }
   if (writable(region.access)) prefault(region.address, region.length);
@@ -122,7 +118,7 @@ void Regions::register_pieces(Region& region) const {
 }
 
 Regions::Mr Regions::register_range(uint64_t address, uint64_t length, unsigned access) const {
-  Mr mr(ibv_reg_mr(queue_pair_->pd(), reinterpret_cast<void*>(address), length, device_access(access)));
+  Mr mr(ibv_reg_mr(device_->pd(), reinterpret_cast<void*>(address), length, device_access(access)));
   if (!mr) throw pin_error(address, length, writable(access), errno);
   return mr;
 }
@@ -141,8 +137,8 @@ void Regions::revoke_remote() {
   {
     std::lock_guard lock(mutex_);
     for (auto& [handle, region] : regions_) {
-      if ((region.access & kRemoteRights) == 0) continue;
-      region.access &= ~kRemoteRights;  // what waits for its device is registered without them
+      if ((region.access & fabric::kRemoteAccess) == 0) continue;
+      region.access &= ~fabric::kRemoteAccess;  // what waits for its device is registered without them
       std::move(region.mrs.begin(), region.mrs.end(), std::back_inserter(revoked));
       region.mrs.clear();
     }
@@ -162,11 +158,10 @@ uint32_t Regions::rkey(uint32_t handle) const {
   return found == regions_.end() || found->second.mrs.empty() ? 0 : found->second.mrs.front()->rkey;
 }
 
-int Regions::buffers(uint32_t handle, uint64_t address, uint32_t length, Buffers& out) const {
+int Regions::View::buffers(uint32_t handle, uint64_t address, uint32_t length, Buffers& out) const {
   if (length == 0) return 0;
-  std::lock_guard lock(mutex_);
-  auto found = regions_.find(handle);
-  if (found == regions_.end() || found->second.mrs.empty()) return -1;
+  const auto found = regions_.regions_.find(handle);
+  if (found == regions_.regions_.end() || found->second.mrs.empty()) return -1;
   const Region& region = found->second;
   const uint64_t offset = address - region.address;
   const uint64_t at = offset / region.piece;
@@ -177,43 +172,49 @@ int Regions::buffers(uint32_t handle, uint64_t address, uint32_t length, Buffers
   return 2;
 }
 
-void Regions::check(uint32_t handle, uint64_t address, uint32_t length, unsigned rights) const {
+void Regions::View::check(uint32_t handle, uint64_t address, uint32_t length, unsigned rights) const {
   if (length == 0) return;
-  std::lock_guard lock(mutex_);
-  auto found = regions_.find(handle);
-  if (found == regions_.end())
-    bad_argument("lkey " + std::to_string(handle) + " belongs to no memory region of this connection");
+  const auto found = regions_.regions_.find(handle);
+  if (found == regions_.regions_.end())
+    return fabric::check_local_buffer(nullptr, handle, address, length, rights);
   const Region& region = found->second;
-  if (address < region.address || length > region.length ||
-      address - region.address > region.length - length) {
-    bad_argument("a buffer of " + std::to_string(length) + " bytes at " + std::to_string(address) +
-                 " leaves its memory region of " + std::to_string(region.length) + " bytes at " +
-                 std::to_string(region.address));
-  }
-  if (!region.mrs.empty() && length > region.piece) {
-    bad_argument("a request of " + std::to_string(length) +
-                 " bytes; memory to send from is registered in pieces of " + std::to_string(region.piece) +
-                 " bytes, and a request is at most as long");
-  }
-  if ((region.access & rights) != rights)
-    bad_argument("a buffer for received data needs a region with local write access");
+  const fabric::LocalRange range{region.address, region.length, region.access};
+  fabric::check_local_buffer(&range, handle, address, length, rights);
+  if (region.mrs.empty() || length <= region.piece) return;
+  throw Error("INVALID_ARGUMENT", "a request of " + std::to_string(length) +
+                                      " bytes; memory to send from is registered in pieces of " +
+                                      std::to_string(region.piece) +
+                                      " bytes, and a request is at most as long");
 }
 
-void Regions::bind(std::shared_ptr<QueuePair> queue_pair) {
-  std::unique_lock device(device_mutex_);
-  queue_pair_ = std::move(queue_pair);
+// Alone with the table's shape; who looks something up meanwhile finds regions that wait still.
+void Regions::bind(std::shared_ptr<Device> device) {
+  std::unique_lock alone(device_mutex_);
+  if (ended_) throw Error("CONNECTION_CLOSED", "the domain has been closed");
+  device_ = std::move(device);
+  std::vector<std::pair<uint32_t, Region>> registered;
+  try {
+    for (const auto& [handle, waiting] : regions_) {
+      registered.emplace_back(handle, Region{waiting.address, waiting.length, waiting.access, {}, 0});
+      register_with_device(registered.back().second);
+    }
+  } catch (...) {
+    registered.clear();  // before the protection domain that they are of
+    device_.reset();
+    throw;
+  }
   std::lock_guard lock(mutex_);
-  for (auto& [handle, region] : regions_) register_with_device(region);
+  for (auto& [handle, region] : registered) regions_[handle] = std::move(region);
 }
 
-void Regions::unbind() {
-  std::unique_lock device(device_mutex_);
+void Regions::end() {
+  std::unique_lock alone(device_mutex_);
   ended_ = true;
   {
     std::lock_guard lock(mutex_);
     for (auto& [handle, region] : regions_) region.mrs.clear();
   }
-  queue_pair_.reset();
+  device_.reset();
 }
 
 }  // namespace rdma_migrate::verbs

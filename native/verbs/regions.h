@@ -1,6 +1,6 @@
-// The registered memory of one connection. What users get as lkey is a handle of ours: a region may be made
-// before the device is known (the active side learns it from the route), and a handle finds the bounds that
-// post_send() checks.
+// The registered memory of one domain. What users get as lkey is a handle of ours: a region may be made
+// before the device is known (the domain learns it from its first queue pair), and a handle finds the bounds
+// that post_send() checks.
 #pragma once
 
 #include <infiniband/verbs.h>
@@ -14,10 +14,10 @@
 #include <vector>
 
 #include "fabric/fabric.h"
+#include "verbs/device.h"
+#include "verbs/freer.h"
 
 namespace rdma_migrate::verbs {
-
-class QueuePair;
 
 class Regions : public std::enable_shared_from_this<Regions> {
  public:
@@ -27,26 +27,32 @@ class Regions : public std::enable_shared_from_this<Regions> {
   // Deregisters what the peer has rights to; add() takes no such region any more. Throws Error: INTERNAL, the
   // device refuses and the peer has its rights still.
   void revoke_remote();
-  // 0 before bind(), after unbind(), after revoke_remote() for what it took, and for an unknown handle.
+  // 0 before bind(), after end(), after revoke_remote() for what it took, and for an unknown handle.
   uint32_t rkey(uint32_t handle) const;
 
-  // Throws Error INVALID_ARGUMENT unless handle covers the range with these rights.
-  void check(uint32_t handle, uint64_t address, uint32_t length, unsigned rights) const;
-  // A checked range as the device takes it: in how many buffers, 0 for an empty range; -1: the region has
-  // been deregistered, or there is no device yet.
   using Buffers = std::array<ibv_sge, 2>;
-  int buffers(uint32_t handle, uint64_t address, uint32_t length, Buffers& out) const;
+  // The table as a batch of requests sees it. Whoever holds one keeps others waiting: not for long.
+  class View {
+   public:
+    explicit View(const Regions& regions) : regions_(regions), lock_(regions.mutex_) {}
+    // Throws Error INVALID_ARGUMENT unless handle covers the range with these rights.
+    void check(uint32_t handle, uint64_t address, uint32_t length, unsigned rights) const;
+    // A checked range as the device takes it: in how many buffers, 0 for an empty range; -1: the region has
+    // been deregistered, or there is no device yet.
+    int buffers(uint32_t handle, uint64_t address, uint32_t length, Buffers& out) const;
 
-  // The device is known: registers what waits for it. Throws Error like add().
-  void bind(std::shared_ptr<QueuePair> queue_pair);
-  // Deregisters everything; waits for registrations under way. The queue pair must not use memory any more.
-  void unbind();
+   private:
+    const Regions& regions_;
+    const std::lock_guard<std::mutex> lock_;
+  };
+
+  // The device is known: registers what waits for it, or throws Error like add() and knows none still.
+  void bind(std::shared_ptr<Device> device);
+  // Deregisters everything; waits for registrations under way. No queue pair must use memory any more.
+  void end();
 
  private:
-  struct Deregister {
-    void operator()(ibv_mr* mr) const { ibv_dereg_mr(mr); }
-  };
-  using Mr = std::unique_ptr<ibv_mr, Deregister>;
+  using Mr = MemoryRegistration;
   struct Region {
     uint64_t address = 0;
     uint64_t length = 0;
@@ -63,9 +69,9 @@ class Regions : public std::enable_shared_from_this<Regions> {
   uint32_t new_handle();
 
   // Held shared by whoever registers or deregisters, which takes as long as pinning takes; alone by bind(),
-  // unbind() and revoke_remote().
+  // end() and revoke_remote().
   std::shared_mutex device_mutex_;
-  std::shared_ptr<QueuePair> queue_pair_;
+  std::shared_ptr<Device> device_;
   bool ended_ = false;
   bool remote_revoked_ = false;
 

@@ -22,10 +22,10 @@ class SendRing {
   }
 
   // Requests that the device has not got: from given() to the end.
-  bool has_ungiven() const { return given_ < posted_; }
+  uint64_t ungiven() const { return posted_ - given_; }
   uint64_t given() const { return given_; }
-  const fabric::SendWorkRequest& next_to_give() { return slot(given_).request; }
-  void mark_given() { ++given_; }
+  const fabric::SendWorkRequest& to_give(uint64_t offset = 0) { return slot(given_ + offset).request; }
+  void mark_given(uint64_t count = 1) { given_ += count; }
 
   // Of a request that is outstanding.
   const fabric::SendWorkRequest* find(uint64_t position) const {
@@ -48,14 +48,14 @@ class SendRing {
     }
     return bytes;
   }
-  // A request of the connection's own behind position has completed.
+  // A request of the provider's own after position has completed.
   uint64_t complete_before(uint64_t position, std::vector<fabric::Completion>& out) {
     return position == 0 || find(position - 1) == nullptr || find(position - 1)->signaled
                ? 0
                : complete(position - 1, fabric::Status::kSuccess, out);
   }
 
-  // Everything that is left is appended: what has completed behind a request that has not as it is, the rest
+  // Everything that is left is appended: what has completed after a request that has not as it is, the rest
   // as flushed, the oldest as failed if oldest_failed.
   void flush(std::vector<fabric::Completion>& out, bool oldest_failed) {
     for (; done_ < posted_; ++done_) {
@@ -99,7 +99,7 @@ class SendRing {
   uint64_t done_ = 0;
   uint64_t given_ = 0;  // to the device
   uint64_t posted_ = 0;
-  uint64_t seen_ = 0;      // behind the newest that the device has completed
+  uint64_t seen_ = 0;      // after the newest that the device has completed
   uint64_t signaled_ = 0;  // outstanding
 };
 

@@ -69,7 +69,9 @@ describe('receive and send', () => {
       /^sending .* 16\.1 MiB of RAM in 2 blocks.*\nsent .*\nprovider iwarp: .*pin-all on.*\nmigration [0-9a-f-]{36}\ncommitted: .*\n$/,
     );
     expect(received).toMatchObject({ code: 0, stderr: '' });
-    expect(received.stdout).toMatch(/^listening at .*\nreceived .*\nprovider iwarp.*\ncommitted: .*\n$/);
+    expect(received.stdout).toMatch(
+      /^listening at .*\nreceived .*\nprovider iwarp.*\nmigration [0-9a-f-]{36}\ncommitted: .*\n$/,
+    );
   });
 
   it('say nothing but the address with --quiet, and details on stderr with --verbose', async () => {

@@ -23,6 +23,7 @@ const PROGRESS: MigrationProgress = {
   'setup-time': 1_000,
   percentage: 25,
   eta: 6_000,
+  channels: 1,
   ram: {
     transferred: 600,
     remaining: 3000,

@@ -9,8 +9,11 @@ it('an operation that cannot have its thread fails, and the process goes on', as
   const child = fileURLToPath(new URL('./children/no-threads.mjs', import.meta.url));
   const { stdout } = await promisify(execFile)(process.execPath, [child], { timeout: 50_000 });
   expect(JSON.parse(stdout)).toEqual({
-    connect: 'RESOURCE_LIMIT',
+    connect: 'CONNECTION_REFUSED', // by nobody who listens there: it takes no thread
+    mapMemfd: 'RESOURCE_LIMIT',
+    close: 'done', // on the thread that is there
     createConnection: 'RESOURCE_LIMIT',
+    listen: 'RESOURCE_LIMIT',
     threads: expect.stringMatching(/ulimit -u.*TasksMax.*pids\.max/),
   });
 });

@@ -19,5 +19,5 @@ it('a worker that is terminated while it begins to listen leaves the port free',
 });
 
 it('a worker that is terminated hangs up on every peer whose request was waiting for it', async () => {
-  expect(await run('terminated-requests')).toBe('2400, then 0\n');
+  expect(await run('terminated-requests')).toBe('150, then 0\n');
 });

@@ -30,6 +30,8 @@ class World {
   readonly #extended: boolean;
   #keys = 0;
   #inTurn = false;
+  /** Everything that was written is at the peer; from the next message on that is not known any more. */
+  #placed = false;
   peak = 0n;
 
   constructor(extended: boolean) {
@@ -37,6 +39,10 @@ class World {
   }
 
   readonly connection = {
+    barrier: async (): Promise<void> => {
+      await tick();
+      this.#placed = true;
+    },
     register: async (_: NativeMapping, offset: bigint, length: bigint): Promise<NativeMemoryRegion> => {
       await tick();
       const lkey = ++this.#keys;
@@ -55,6 +61,9 @@ class World {
     request: async (message: ControlMessage): Promise<never> => {
       if (this.#inTurn) throw new Error('two messages at a time');
       this.#inTurn = true;
+      if (message.type === 'UNREGISTER_REQUEST' && !this.#placed)
+        throw new Error('a key is given up while a WRITE may be on its way');
+      if (message.type !== 'UNREGISTER_REQUEST') this.#placed = false;
       this.messages.push(message);
       await tick();
       const answer = this.#answer(message);

@@ -21,8 +21,8 @@ struct Migration {
   explicit Migration(uint64_t length)
       : source(Mapping::memfd("aba-source", length)),
         peer(Mapping::memfd("aba-peer", length)),
-        local(pair.source->connection().register_memory(source->address(), length, 0)),
-        remote(pair.destination->connection().register_memory(
+        local(pair.source->domain().register_memory(source->address(), length, 0)),
+        remote(pair.destination->domain().register_memory(
             peer->address(), length, fabric::kAccessLocalWrite | fabric::kAccessRemoteWrite)) {}
   ~Migration() {
     pair.source->close();

@@ -1,7 +1,8 @@
-// The bulk writer over a connection that does what the test says: what is posted, in which order, and what
+// The bulk writer over queue pairs that do what the test says: what is posted, in which order, and what
 // becomes of jobs.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -15,6 +16,7 @@
 #include "engine/work_request_id.h"
 #include "memory/mapping.h"
 #include "support/cut_file.h"
+#include "support/scripted.h"
 
 namespace rdma_migrate::engine {
 namespace {
@@ -25,80 +27,6 @@ using fabric::SendWorkRequest;
 constexpr uint64_t kPage = 4096;
 constexpr uint64_t kLocal = 0x10000000;
 constexpr uint64_t kRemote = 0x7f0000000000;
-
-constexpr uint32_t kStagingKey = 99;
-
-class ScriptedRegion final : public fabric::MemoryRegion {
- public:
-  ScriptedRegion(uint64_t address, uint64_t length) : address_(address), length_(length) {}
-  uint64_t address() const override { return address_; }
-  uint64_t length() const override { return length_; }
-  uint32_t lkey() const override { return kStagingKey; }
-  uint32_t rkey() const override { return 0; }
-
- private:
-  uint64_t address_, length_;
-};
-
-// Takes what is posted; completes it when it is told to, or at once.
-class ScriptedConnection final : public fabric::Connection {
- public:
-  bool post_send(const SendWorkRequest& request) override {
-    {
-      std::lock_guard lock(mutex_);
-      if (refusal_ != nullptr) throw Error(refusal_, "scripted");
-      posted_.push_back(request);
-    }
-    changed_.notify_all();
-    if (complete_at_once && request.signaled) complete(request, fabric::Status::kSuccess);
-    return true;
-  }
-  void complete(const SendWorkRequest& request, fabric::Status status) {
-    writer->completed(Completion{request.wr_id, request.opcode, status, 0});
-  }
-  std::vector<SendWorkRequest> posted() {
-    std::lock_guard lock(mutex_);
-    return posted_;
-  }
-  void wait_posted(size_t count) {
-    std::unique_lock lock(mutex_);
-    REQUIRE(changed_.wait_for(lock, std::chrono::seconds(30), [&] { return posted_.size() >= count; }));
-  }
-  // With this code; nullptr: no more.
-  void refuse(const char* code) {
-    std::lock_guard lock(mutex_);
-    refusal_ = code;
-  }
-
-  std::unique_ptr<fabric::MemoryRegion> register_memory(uint64_t address, uint64_t length,
-                                                        unsigned) override {
-    ++registrations;
-    if (refuse_registration) throw Error("LOCKED_MEMORY_LIMIT", "scripted");
-    return std::make_unique<ScriptedRegion>(address, length);
-  }
-  void revoke_remote_access() override {}
-  bool pins_memory() const override { return false; }
-  void connect(std::span<const uint8_t>) override {}
-  void accept(std::span<const uint8_t>) override {}
-  void reject(std::span<const uint8_t>) override {}
-  bool post_recv(const fabric::RecvWorkRequest&) override { return true; }
-  void disconnect() override {}
-  void close() override {}
-  fabric::ConnectionInfo info() const override { return {}; }
-  const fabric::Counters& counters() const override { return counters_; }
-
-  BulkWriter* writer = nullptr;
-  std::atomic<bool> complete_at_once{false};
-  std::atomic<int> registrations{0};
-  std::atomic<bool> refuse_registration{false};
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::vector<SendWorkRequest> posted_;
-  const char* refusal_ = nullptr;
-  fabric::Counters counters_;
-};
 
 // A job's end, once.
 class Outcome {
@@ -128,15 +56,38 @@ class Outcome {
   int times_ = 0;
 };
 
-struct Bench {
-  explicit Bench(uint32_t max_outstanding = 500) : writer(max_outstanding) {
-    connection.writer = &writer;
-    writer.start(connection);
+// A queue pair of the writer and its events.
+struct Lane final : fabric::QueuePairEvents {
+  Lane(BulkWriter& of, test::ScriptedDomain& domain, uint32_t max_outstanding)
+      : writer(of), queue_pair(*this), lane(&writer.add(domain, queue_pair, max_outstanding)) {}
+  void on_established(std::span<const uint8_t>) override {}
+  void on_send(std::span<const fabric::Completion> completions) override {
+    writer.on_send(*lane, completions);
   }
-  ~Bench() {
+  void on_recv(std::span<const fabric::Completion>) override {}
+  void on_notify() override { writer.on_notify(*lane); }
+  void on_closed(const Error*) override {}
+
+  BulkWriter& writer;
+  test::ScriptedQueuePair queue_pair;
+  WriteLane* const lane;
+};
+
+struct Bench {
+  explicit Bench(uint32_t max_outstanding = 500, size_t count = 1) {
+    for (size_t i = 0; i < count; ++i)
+      lanes.push_back(std::make_unique<Lane>(writer, domain, max_outstanding));
+  }
+  ~Bench() { end(); }
+  // As an endpoint closes.
+  void end() {
     writer.cancel();
-    writer.connection_ended();
+    for (const auto& lane : lanes) lane->queue_pair.close();
     writer.join();
+  }
+  test::ScriptedQueuePair& lane(size_t i) { return lanes[i]->queue_pair; }
+  void complete_at_once() {
+    for (const auto& lane : lanes) lane->queue_pair.complete_at_once = true;
   }
   WriteJob job(std::shared_ptr<memory::Bitmap> bitmap, uint64_t first_page, uint64_t pages) {
     WriteJob work;
@@ -150,13 +101,14 @@ struct Bench {
     return work;
   }
 
-  ScriptedConnection connection;
+  test::ScriptedDomain domain;
   BulkWriter writer;
+  std::vector<std::unique_ptr<Lane>> lanes;
 };
 
 TEST_CASE("neighbouring pages travel as one WRITE of at most 2 MiB, and their bits are taken") {
   Bench bench;
-  bench.connection.complete_at_once = true;
+  bench.complete_at_once();
   auto bitmap = std::make_shared<memory::Bitmap>(4096);
   bitmap->set_range(10, 600);  // 2 MiB and 88 pages
   bitmap->set_range(1000, 1);
@@ -167,7 +119,7 @@ TEST_CASE("neighbouring pages travel as one WRITE of at most 2 MiB, and their bi
   CHECK(result.pages == 601);
   CHECK(result.bytes == 601 * kPage);
   CHECK(bitmap->count() == 0);
-  const auto posted = bench.connection.posted();
+  const auto posted = bench.lane(0).posted();
   REQUIRE(posted.size() == 3);
   CHECK(posted[0].address == kLocal + 10 * kPage);
   CHECK(posted[0].remote_address == kRemote + 10 * kPage);
@@ -182,7 +134,7 @@ TEST_CASE("neighbouring pages travel as one WRITE of at most 2 MiB, and their bi
 TEST_CASE("pages of 1 GiB travel as WRITEs of 2 MiB, and count once") {
   constexpr uint64_t kHuge = uint64_t{1} << 30;
   Bench bench;
-  bench.connection.complete_at_once = true;
+  bench.complete_at_once();
   auto bitmap = std::make_shared<memory::Bitmap>(4);
   bitmap->set_range(1, 2);
   WriteJob work = bench.job(bitmap, 0, 4);
@@ -195,7 +147,7 @@ TEST_CASE("pages of 1 GiB travel as WRITEs of 2 MiB, and count once") {
   CHECK(result.pages == 2);
   CHECK(result.bytes == 2 * kHuge);
   CHECK(bench.writer.counters()->pages_posted == 2);
-  const auto posted = bench.connection.posted();
+  const auto posted = bench.lane(0).posted();
   REQUIRE(posted.size() == 2 * kHuge / kMaxWriteBytes);
   CHECK(result.writes == posted.size());
   for (size_t i = 0; i < posted.size(); ++i) {
@@ -207,20 +159,20 @@ TEST_CASE("pages of 1 GiB travel as WRITEs of 2 MiB, and count once") {
   CHECK(posted.back().signaled);
 }
 
-TEST_CASE("a WRITE that a living connection refuses fails its job with the reason, and others go on") {
+TEST_CASE("a WRITE that a living queue pair refuses fails its job with the reason, and others go on") {
   for (const uint64_t pages : {1, 3}) {  // the refused one is the job's last, or not
     Bench bench(1);
-    bench.connection.complete_at_once = true;
+    bench.complete_at_once();
     auto bitmap = std::make_shared<memory::Bitmap>(64);
     for (uint64_t i = 0; i < pages; ++i) bitmap->set_range(2 * i, 1);
-    bench.connection.refuse("INVALID_ARGUMENT");
+    bench.lane(0).refuse("INVALID_ARGUMENT");
     Outcome refused, next;
     bench.writer.submit(bench.job(bitmap, 0, 64), refused.done());
     const WriteResult result = refused.wait();
     CHECK_FALSE(result.ok);
     REQUIRE(result.error);
     CHECK(result.error->code() == "INVALID_ARGUMENT");
-    bench.connection.refuse(nullptr);
+    bench.lane(0).refuse(nullptr);
     bitmap->set_range(0, 64);
     bench.writer.submit(bench.job(bitmap, 0, 64), next.done());
     CHECK(next.wait().ok);
@@ -230,7 +182,7 @@ TEST_CASE("a WRITE that a living connection refuses fails its job with the reaso
 
 TEST_CASE("a job writes the pages of its span and no others") {
   Bench bench;
-  bench.connection.complete_at_once = true;
+  bench.complete_at_once();
   auto bitmap = std::make_shared<memory::Bitmap>(300);
   bitmap->set_range(0, 300);
   Outcome outcome;
@@ -246,14 +198,14 @@ TEST_CASE("a job without a set bit is done without a WRITE") {
   Outcome outcome;
   bench.writer.submit(bench.job(std::make_shared<memory::Bitmap>(64), 0, 64), outcome.done());
   CHECK(outcome.wait().ok);
-  CHECK(bench.connection.posted().empty());
+  CHECK(bench.lane(0).posted().empty());
 }
 
 TEST_CASE("random bitmaps: every set page is written once, from and to its own place") {
   std::mt19937 random(7);
   for (int round = 0; round < 20; ++round) {
     Bench bench;
-    bench.connection.complete_at_once = true;
+    bench.complete_at_once();
     const uint64_t pages = 1 + random() % 3000;
     auto bitmap = std::make_shared<memory::Bitmap>(pages);
     std::vector<int> expected(pages, 0), written(pages, 0);
@@ -265,7 +217,7 @@ TEST_CASE("random bitmaps: every set page is written once, from and to its own p
     Outcome outcome;
     bench.writer.submit(bench.job(bitmap, 0, pages), outcome.done());
     REQUIRE(outcome.wait().ok);
-    for (const auto& request : bench.connection.posted()) {
+    for (const auto& request : bench.lane(0).posted()) {
       CHECK(request.address - kLocal == request.remote_address - kRemote);
       for (uint64_t at = 0; at < request.length; at += kPage)
         ++written[(request.address - kLocal + at) / kPage];
@@ -280,15 +232,15 @@ TEST_CASE("no more than 16 MiB and no more requests than allowed are under way")
   for (uint64_t page = 0; page < 64; page += 2) bitmap->set_range(page, 1);
   Outcome outcome;
   bench.writer.submit(bench.job(bitmap, 0, 64), outcome.done());
-  bench.connection.wait_posted(4);
+  bench.lane(0).wait_posted(4);
   std::this_thread::sleep_for(std::chrono::milliseconds(50));  // time to go too far
-  CHECK(bench.connection.posted().size() == 4);
-  CHECK(bench.connection.posted()[3].signaled);  // or nothing would ever make room
+  CHECK(bench.lane(0).posted().size() == 4);
+  CHECK(bench.lane(0).posted()[3].signaled);  // or nothing would ever make room
   for (size_t done = 0; done < 32;) {
-    bench.connection.wait_posted(std::min<size_t>(32, done + 4));
-    const auto posted = bench.connection.posted();
+    bench.lane(0).wait_posted(std::min<size_t>(32, done + 4));
+    const auto posted = bench.lane(0).posted();
     for (; done < posted.size(); ++done) {
-      if (posted[done].signaled) bench.connection.complete(posted[done], fabric::Status::kSuccess);
+      if (posted[done].signaled) bench.lane(0).complete(posted[done], fabric::Status::kSuccess);
     }
   }
   CHECK(outcome.wait().ok);
@@ -298,9 +250,99 @@ TEST_CASE("no more than 16 MiB and no more requests than allowed are under way")
   all->set_range(0, 16384);
   Outcome second;
   large.writer.submit(large.job(all, 0, 16384), second.done());
-  large.connection.wait_posted(kMaxOutstandingBytes / kMaxWriteBytes);
+  large.lane(0).wait_posted(kMaxOutstandingBytes / kMaxWriteBytes);
   std::this_thread::sleep_for(std::chrono::milliseconds(50));
-  CHECK(large.connection.posted().size() == kMaxOutstandingBytes / kMaxWriteBytes);
+  CHECK(large.lane(0).posted().size() == kMaxOutstandingBytes / kMaxWriteBytes);
+}
+
+TEST_CASE("several queue pairs move every page once, from and to its own place, and each carries its part") {
+  for (const size_t count : {2, 4}) {
+    Bench bench(500, count);
+    constexpr uint64_t kPages = 32768;  // 128 MiB
+    auto bitmap = std::make_shared<memory::Bitmap>(kPages);
+    std::vector<int> expected(kPages, 0), written(kPages, 0);
+    std::mt19937 random(static_cast<unsigned>(count));
+    for (uint64_t page = 0; page < kPages; ++page) {
+      if (random() % 50 == 0) continue;
+      bitmap->set_range(page, 1);
+      expected[page] = 1;
+    }
+    Outcome first, second;
+    bench.writer.submit(bench.job(bitmap, 0, kPages / 2), first.done());
+    bench.writer.submit(bench.job(bitmap, kPages / 2, kPages / 2), second.done());
+    // Each has its share under way before any has completed.
+    for (size_t i = 0; i < count; ++i) bench.lane(i).wait_posted(1);
+    bench.complete_at_once();
+    for (size_t i = 0; i < count; ++i) {
+      for (const auto& request : bench.lane(i).posted()) {
+        if (request.signaled) bench.lane(i).complete(request, fabric::Status::kSuccess);
+      }
+    }
+    CHECK(first.wait().ok);
+    CHECK(second.wait().ok);
+    for (size_t i = 0; i < count; ++i) {
+      for (const auto& request : bench.lane(i).posted()) {
+        CHECK(request.address - kLocal == request.remote_address - kRemote);
+        for (uint64_t at = 0; at < request.length; at += kPage)
+          ++written[(request.address - kLocal + at) / kPage];
+      }
+    }
+    CHECK(written == expected);
+    CHECK(bench.writer.counters()->bytes_completed ==
+          kPage * static_cast<uint64_t>(std::count(expected.begin(), expected.end(), 1)));
+  }
+}
+
+TEST_CASE("several queue pairs have no more than 16 MiB under way together") {
+  Bench bench(500, 4);
+  auto bitmap = std::make_shared<memory::Bitmap>(16384);
+  bitmap->set_range(0, 16384);
+  Outcome outcome;
+  bench.writer.submit(bench.job(bitmap, 0, 16384), outcome.done());
+  for (size_t i = 0; i < 4; ++i) bench.lane(i).wait_posted(1);
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));  // time to go too far
+  uint64_t under_way = 0;
+  for (size_t i = 0; i < 4; ++i) {
+    for (const auto& request : bench.lane(i).posted()) under_way += request.length;
+  }
+  CHECK(under_way <= kMaxOutstandingBytes);
+  CHECK(under_way > kMaxOutstandingBytes / 2);
+}
+
+TEST_CASE("a queue pair that is slow keeps none of the others waiting") {
+  Bench bench(500, 2);
+  bench.lane(1).complete_at_once = true;
+  auto bitmap = std::make_shared<memory::Bitmap>(16384);
+  bitmap->set_range(0, 16384);
+  Outcome outcome;
+  bench.writer.submit(bench.job(bitmap, 0, 16384), outcome.done());
+  const auto all_but = [&](uint64_t left) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (bitmap->count() > left && std::chrono::steady_clock::now() < deadline)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    return bitmap->count() <= left;
+  };
+  CHECK(all_but(0));
+  bench.lane(1).settle();
+  CHECK(outcome.times() == 0);  // it still owes its share
+  bench.lane(0).complete_at_once = true;
+  for (const auto& request : bench.lane(0).posted()) {
+    if (request.signaled) bench.lane(0).complete(request, fabric::Status::kSuccess);
+  }
+  CHECK(outcome.wait().ok);
+}
+
+TEST_CASE("a failed WRITE on one queue pair fails the jobs of all") {
+  Bench bench(500, 2);
+  auto bitmap = std::make_shared<memory::Bitmap>(16384);
+  bitmap->set_range(0, 16384);
+  Outcome first, second;
+  bench.writer.submit(bench.job(bitmap, 0, 8192), first.done());
+  bench.writer.submit(bench.job(bitmap, 8192, 8192), second.done());
+  bench.lane(1).wait_posted(1);
+  bench.lane(1).complete(bench.lane(1).posted()[0], fabric::Status::kFlushed);
+  CHECK_FALSE(first.wait().ok);
+  CHECK_FALSE(second.wait().ok);
 }
 
 TEST_CASE("a failed WRITE fails its job and every later one") {
@@ -309,8 +351,8 @@ TEST_CASE("a failed WRITE fails its job and every later one") {
   bitmap->set_range(0, 64);
   Outcome first, second;
   bench.writer.submit(bench.job(bitmap, 0, 32), first.done());
-  bench.connection.wait_posted(1);
-  bench.connection.complete(bench.connection.posted()[0], fabric::Status::kError);
+  bench.lane(0).wait_posted(1);
+  bench.lane(0).complete(bench.lane(0).posted()[0], fabric::Status::kError);
   CHECK_FALSE(first.wait().ok);
   bench.writer.submit(bench.job(bitmap, 32, 32), second.done());
   CHECK_FALSE(second.wait().ok);
@@ -324,17 +366,16 @@ TEST_CASE("the end of the connection fails what is queued and what is under way,
   for (size_t i = 0; i < outcomes.size(); ++i) {
     bench.writer.submit(bench.job(bitmap, i * 200, 200), outcomes[i].done());
   }
-  bench.connection.wait_posted(2);
+  bench.lane(0).wait_posted(2);
   bench.writer.connection_ended();
   for (auto& outcome : outcomes) CHECK_FALSE(outcome.wait().ok);
-  bench.writer.join();
+  bench.end();
   for (auto& outcome : outcomes) CHECK(outcome.times() == 1);
 }
 
-TEST_CASE(
-    "a connection that refuses fails the job, and the memory is held until the connection has been closed") {
+TEST_CASE("a queue pair that refuses fails the job, and the memory is held until it has been closed") {
   Bench bench;
-  bench.connection.refuse("CONNECTION_CLOSED");
+  bench.lane(0).refuse("CONNECTION_CLOSED");
   auto bitmap = std::make_shared<memory::Bitmap>(64);
   bitmap->set_range(0, 64);
   auto owner = std::make_shared<int>(1);
@@ -347,15 +388,13 @@ TEST_CASE(
   CHECK_FALSE(result.ok);
   CHECK_FALSE(result.error);  // the connection's end tells why
   CHECK_FALSE(watch.expired());
-  bench.writer.cancel();
-  bench.writer.connection_ended();
-  bench.writer.join();
+  bench.end();
   CHECK(watch.expired());
 }
 
 TEST_CASE("a bandwidth limit spreads WRITEs evenly") {
   Bench bench;
-  bench.connection.complete_at_once = true;
+  bench.complete_at_once();
   bench.writer.set_max_bandwidth(32 * 1024 * 1024);
   auto bitmap = std::make_shared<memory::Bitmap>(1024);
   bitmap->set_range(0, 1024);
@@ -365,14 +404,46 @@ TEST_CASE("a bandwidth limit spreads WRITEs evenly") {
   CHECK(outcome.wait().ok);
   // 4 MiB at 32 MiB/s are 125 ms; the first slice goes at once. A slow machine only takes longer.
   CHECK(std::chrono::steady_clock::now() - start >= std::chrono::milliseconds(100));
-  for (const auto& request : bench.connection.posted())
-    CHECK(request.length <= 32 * 1024 * 1024 / 100 + kPage);
+  for (const auto& request : bench.lane(0).posted()) CHECK(request.length <= 32 * 1024 * 1024 / 100 + kPage);
+}
+
+TEST_CASE("a bandwidth limit holds over several queue pairs together") {
+  Bench bench(500, 2);
+  bench.complete_at_once();
+  bench.writer.set_max_bandwidth(32 * 1024 * 1024);
+  auto bitmap = std::make_shared<memory::Bitmap>(1024);
+  bitmap->set_range(0, 1024);
+  Outcome outcome;
+  const auto start = std::chrono::steady_clock::now();
+  bench.writer.submit(bench.job(bitmap, 0, 1024), outcome.done());
+  CHECK(outcome.wait().ok);
+  CHECK(std::chrono::steady_clock::now() - start >= std::chrono::milliseconds(100));
+  // They take turns.
+  CHECK(bench.lane(0).posted().size() > 2);
+  CHECK(bench.lane(1).posted().size() > 2);
+}
+
+TEST_CASE("a limit that is taken away holds nothing back any more") {
+  Bench bench(500, 2);
+  bench.complete_at_once();
+  bench.writer.set_max_bandwidth(1);  // nothing more for hours after the first
+  auto bitmap = std::make_shared<memory::Bitmap>(1024);
+  bitmap->set_range(0, 1024);
+  Outcome outcome;
+  bench.writer.submit(bench.job(bitmap, 0, 1024), outcome.done());
+  const auto posted = [&] { return bench.lane(0).posted().size() + bench.lane(1).posted().size(); };
+  while (posted() == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  bench.lane(0).settle();
+  bench.lane(1).settle();
+  CHECK(posted() == 1);
+  bench.writer.set_max_bandwidth(0);
+  CHECK(outcome.wait().ok);
 }
 
 // What the link could do shows in the time on the wire, however slowly a limit lets WRITEs go.
 TEST_CASE("time on the wire is that of WRITEs under way, and the limit's pauses are told apart") {
   Bench bench;
-  bench.connection.complete_at_once = true;
+  bench.complete_at_once();
   bench.writer.set_max_bandwidth(32 * 1024 * 1024);
   auto bitmap = std::make_shared<memory::Bitmap>(1024);
   for (uint64_t page = 0; page < 1024; page += 2) bitmap->set_range(page, 1);  // 512 WRITEs, many to a signal
@@ -395,9 +466,9 @@ TEST_CASE("a WRITE is on the wire until it has completed") {
   bitmap->set_range(0, 1);
   Outcome outcome;
   bench.writer.submit(bench.job(bitmap, 0, 1), outcome.done());
-  bench.connection.wait_posted(1);
+  bench.lane(0).wait_posted(1);
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  bench.connection.complete(bench.connection.posted()[0], fabric::Status::kSuccess);
+  bench.lane(0).complete(bench.lane(0).posted()[0], fabric::Status::kSuccess);
   REQUIRE(outcome.wait().ok);
   const uint64_t wire = bench.writer.counters()->wire_ns;
   CHECK(wire >= 20'000'000);
@@ -409,8 +480,8 @@ TEST_CASE("a WRITE is on the wire until it has completed") {
 TEST_CASE("ends at any moment: no job is lost or ended twice") {
   std::mt19937 random(11);
   for (int round = 0; round < 60; ++round) {
-    Bench bench(8);
-    bench.connection.complete_at_once = true;
+    Bench bench(8, 1 + round % 3);
+    bench.complete_at_once();
     auto bitmap = std::make_shared<memory::Bitmap>(4000);
     for (uint64_t page = 0; page < 4000; page += 1 + random() % 3) bitmap->set_range(page, 1);
     std::vector<Outcome> outcomes(20);
@@ -423,7 +494,7 @@ TEST_CASE("ends at any moment: no job is lost or ended twice") {
     for (size_t i = 0; i < outcomes.size(); ++i)
       bench.writer.submit(bench.job(bitmap, i * 200, 200), outcomes[i].done());
     ender.join();
-    bench.writer.join();
+    bench.end();
     for (auto& outcome : outcomes) CHECK(outcome.times() == 1);
   }
 }
@@ -446,7 +517,7 @@ struct StagedBench {
   // What the WRITE carries is a copy of its page, at its own remote place.
   bool carries_copy(const SendWorkRequest& request) const {
     const uint64_t offset = request.remote_address - kRemote;
-    return request.lkey == kStagingKey && request.address != mapping->address() + offset &&
+    return request.lkey == test::ScriptedDomain::kKey && request.address != mapping->address() + offset &&
            std::memcmp(reinterpret_cast<const void*>(request.address), mapping->data() + offset,
                        request.length) == 0;
   }
@@ -459,18 +530,18 @@ struct StagedBench {
 
 TEST_CASE("a job without digests is written from its own memory and registers nothing") {
   Bench bench;
-  bench.connection.complete_at_once = true;
+  bench.complete_at_once();
   auto bitmap = std::make_shared<memory::Bitmap>(64);
   bitmap->set_range(0, 64);
   Outcome outcome;
   bench.writer.submit(bench.job(bitmap, 0, 64), outcome.done());
   CHECK(outcome.wait().ok);
-  CHECK(bench.connection.registrations == 0);
+  CHECK(bench.domain.registrations == 0);
 }
 
 TEST_CASE("a job with digests is written from copies, and each page's digest is that of its copy") {
   StagedBench staged(512);
-  staged.bench.connection.complete_at_once = true;
+  staged.bench.complete_at_once();
   staged.bitmap->set_range(3, 100);
   staged.bitmap->set_range(500, 12);
   for (int round = 0; round < 2; ++round) {
@@ -478,9 +549,9 @@ TEST_CASE("a job with digests is written from copies, and each page's digest is 
     staged.bench.writer.submit(staged.job(), outcome.done());
     CHECK(outcome.wait().ok);
   }
-  CHECK(staged.bench.connection.registrations == 1);
-  REQUIRE(staged.bench.connection.posted().size() == 2);
-  for (const auto& request : staged.bench.connection.posted()) CHECK(staged.carries_copy(request));
+  CHECK(staged.bench.domain.registrations == 1);
+  REQUIRE(staged.bench.lane(0).posted().size() == 2);
+  for (const auto& request : staged.bench.lane(0).posted()) CHECK(staged.carries_copy(request));
   for (uint64_t page = 0; page < 512; ++page) {
     const bool sent = (page >= 3 && page < 103) || page >= 500;
     CHECK(staged.digests->is_current(page, staged.mapping->data() + page * kPage) == sent);
@@ -498,9 +569,9 @@ TEST_CASE("copies under way never share memory, also where the ring wraps") {
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(120);
   while (outcome.times() == 0) {
     REQUIRE(std::chrono::steady_clock::now() < deadline);
-    const size_t before = staged.bench.connection.posted().size();
+    const size_t before = staged.bench.lane(0).posted().size();
     std::this_thread::sleep_for(std::chrono::milliseconds(5));  // time to go too far
-    const auto posted = staged.bench.connection.posted();
+    const auto posted = staged.bench.lane(0).posted();
     for (size_t i = completed; i < posted.size(); ++i) {
       CHECK(staged.carries_copy(posted[i]));
       for (size_t j = completed; j < i; ++j) {
@@ -512,7 +583,7 @@ TEST_CASE("copies under way never share memory, also where the ring wraps") {
     size_t next = completed;
     while (next < posted.size() && !posted[next].signaled) ++next;
     if (next == posted.size()) continue;  // one that makes room is still to be posted
-    staged.bench.connection.complete(posted[next], fabric::Status::kSuccess);
+    staged.bench.lane(0).complete(posted[next], fabric::Status::kSuccess);
     completed = next + 1;
   }
   CHECK(outcome.wait().pages == 16384 - 256);
@@ -520,8 +591,8 @@ TEST_CASE("copies under way never share memory, also where the ring wraps") {
 
 TEST_CASE("a job that cannot have copies fails with the reason, and others go on") {
   StagedBench staged(64);
-  staged.bench.connection.complete_at_once = true;
-  staged.bench.connection.refuse_registration = true;
+  staged.bench.complete_at_once();
+  staged.bench.domain.refuse_registration = true;
   staged.bitmap->set_range(0, 64);
   Outcome refused, plain, again;
   staged.bench.writer.submit(staged.job(), refused.done());
@@ -535,14 +606,14 @@ TEST_CASE("a job that cannot have copies fails with the reason, and others go on
   work.length = 32 * kPage;
   staged.bench.writer.submit(std::move(work), plain.done());
   CHECK(plain.wait().ok);
-  staged.bench.connection.refuse_registration = false;
+  staged.bench.domain.refuse_registration = false;
   staged.bench.writer.submit(staged.job(), again.done());
   CHECK(again.wait().pages == 32);
 }
 
 TEST_CASE("a job whose pages cannot be copied fails with the reason, and others go on") {
   StagedBench staged(64);
-  staged.bench.connection.complete_at_once = true;
+  staged.bench.complete_at_once();
   test::CutFile file(64);
   file.cut(16);
   // More than once around the ring of copies, which are not lost with their jobs.
@@ -568,7 +639,7 @@ TEST_CASE("a cancel ends a job that waits for copies to be free") {
   staged.bitmap->set_range(0, 16384);
   Outcome outcome;
   staged.bench.writer.submit(staged.job(), outcome.done());
-  staged.bench.connection.wait_posted(Staging::kBytes / kMaxWriteBytes);
+  staged.bench.lane(0).wait_posted(Staging::kBytes / kMaxWriteBytes);
   staged.bench.writer.cancel();
   CHECK_FALSE(outcome.wait().ok);
 }

@@ -29,13 +29,16 @@ size_t entries_of(const char* path) {
 
 struct Traffic {
   explicit Traffic(size_t size) : size_(size) {}
-  std::function<void(fabric::Connection&, fabric::Connection&)> prepare() {
-    return [this](fabric::Connection& active, fabric::Connection& passive) {
-      source = std::make_unique<Buffer>(active, size_);
-      target = std::make_unique<Buffer>(passive, size_, kRemoteAll);
-      inbox = std::make_unique<Buffer>(passive, 64);
-      passive.post_recv(recv_of(*inbox));
+  std::function<void(Pair&)> prepare() {
+    return [this](Pair& pair) {
+      make(pair.active_domain, pair.passive_domain);
+      pair.passive->post_recv(recv_of(*inbox));
     };
+  }
+  void make(const DomainPointer& active, const DomainPointer& passive) {
+    source = std::make_unique<Buffer>(active, size_);
+    target = std::make_unique<Buffer>(passive, size_, kRemoteAll);
+    inbox = std::make_unique<Buffer>(passive, 64);
   }
   fabric::SendWorkRequest write(uint64_t wr_id) {
     return rdma_of(Opcode::kRdmaWrite, *source, 0, target->address(), target->region->rkey(), size_, wr_id);
@@ -50,7 +53,7 @@ struct Traffic {
 }  // namespace
 
 TEST_CASE("disconnect sends what was posted, then ends both sides in order") {
-  for_each_provider([](fabric::Provider& provider, const fabric::ConnectionOptions& options) {
+  for_each_provider([](fabric::Provider& provider, const fabric::QueuePairOptions& options) {
     constexpr size_t kWrites = 40;
     Traffic traffic(1 << 20);
     Pair pair(provider, {options, options, test_host(), {}, {}, traffic.prepare()});
@@ -74,7 +77,7 @@ TEST_CASE("disconnect sends what was posted, then ends both sides in order") {
 }
 
 TEST_CASE("posted requests are flushed before on_closed") {
-  for_each_provider([](fabric::Provider& provider, const fabric::ConnectionOptions& options) {
+  for_each_provider([](fabric::Provider& provider, const fabric::QueuePairOptions& options) {
     Traffic traffic(8 << 20);
     Pair pair(provider, {options, options, test_host(), {}, {}, traffic.prepare()});
     for (size_t index = 0; index < 100; ++index) {
@@ -98,22 +101,17 @@ TEST_CASE("posted requests are flushed before on_closed") {
 }
 
 TEST_CASE("deregistering under the peer's WRITEs ends the connection and never touches the memory again") {
-  for_each_provider([](fabric::Provider& provider, const fabric::ConnectionOptions& options) {
+  for_each_provider([](fabric::Provider& provider, const fabric::QueuePairOptions& options) {
     constexpr size_t kSize = 8 << 20;
     for (int round = 0; round < 5; ++round) {
       void* memory = mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
       REQUIRE(memory != MAP_FAILED);
       std::unique_ptr<fabric::MemoryRegion> region;
       std::unique_ptr<Buffer> source;
-      PairOptions pair_opts{options,
-                            options,
-                            test_host(),
-                            {},
-                            {},
-                            [&](fabric::Connection& active, fabric::Connection& passive) {
-                              source = std::make_unique<Buffer>(active, kSize);
-                              region = passive.register_memory(reinterpret_cast<uintptr_t>(memory), kSize,
-                                                               kRemoteAll);
+      PairOptions pair_opts{options, options, test_host(), {}, {}, [&](Pair& made) {
+                              source = std::make_unique<Buffer>(made.active_domain, kSize);
+                              region = made.passive_domain->register_memory(
+                                  reinterpret_cast<uintptr_t>(memory), kSize, kRemoteAll);
                             }};
       Pair pair(provider, pair_opts);
       for (uint64_t index = 0; index < 20; ++index) {
@@ -140,17 +138,17 @@ TEST_CASE("deregistering under the peer's WRITEs ends the connection and never t
 }
 
 TEST_CASE("deregistering under one's own WRITEs fails the request and never touches the memory again") {
-  for_each_provider([](fabric::Provider& provider, const fabric::ConnectionOptions& options) {
+  for_each_provider([](fabric::Provider& provider, const fabric::QueuePairOptions& options) {
     constexpr size_t kSize = 8 << 20;
     void* memory = mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     REQUIRE(memory != MAP_FAILED);
     std::unique_ptr<fabric::MemoryRegion> region;
     std::unique_ptr<Buffer> target;
-    PairOptions pair_opts{
-        options, options, test_host(), {}, {}, [&](fabric::Connection& active, fabric::Connection& passive) {
-          target = std::make_unique<Buffer>(passive, kSize, kRemoteAll);
-          region = active.register_memory(reinterpret_cast<uintptr_t>(memory), kSize, 0);
-        }};
+    PairOptions pair_opts{options, options, test_host(), {}, {}, [&](Pair& made) {
+                            target = std::make_unique<Buffer>(made.passive_domain, kSize, kRemoteAll);
+                            region = made.active_domain->register_memory(reinterpret_cast<uintptr_t>(memory),
+                                                                         kSize, 0);
+                          }};
     Pair pair(provider, pair_opts);
     fabric::SendWorkRequest request;
     request.opcode = Opcode::kRdmaWrite;
@@ -185,10 +183,11 @@ TEST_CASE("the death of the peer's process ends the connection") {
       uint16_t port = 0;
       if (read(ports[0], &port, sizeof port) != sizeof port) _exit(1);
       Recorder events;
-      auto connection = provider->connect_to({test_host(), port}, {}, events);
-      Buffer inbox(*connection, 8 << 20);
-      connection->post_recv(recv_of(inbox));
-      connection->connect({});
+      const DomainPointer domain = open_domain(*provider);
+      auto queue_pair = domain->create_queue_pair({}, events);
+      Buffer inbox(domain, 8 << 20);
+      queue_pair->post_recv(recv_of(inbox));
+      queue_pair->connect({test_host(), port}, {});
       pause();
       _exit(0);
     }
@@ -196,15 +195,16 @@ TEST_CASE("the death of the peer's process ends the connection") {
     uint16_t port = acceptor.listener().port();
     REQUIRE(write(ports[1], &port, sizeof port) == sizeof port);
     Recorder events;
-    auto connection = acceptor.next()->take({}, events);
-    Buffer outbox(*connection, 8 << 20);
-    connection->accept({});
+    const DomainPointer domain = open_domain(*provider);
+    auto queue_pair = domain->create_queue_pair({}, events);
+    Buffer outbox(domain, 8 << 20);
+    queue_pair->accept(acceptor.next(), {}, false);
     events.wait_established();
     // The peer reads nothing any more, so it dies in the middle of a message. A device takes messages without
     // its process, as long as there are RECVs: there the process dies while the first is under way.
     if (is_software(*provider)) kill(child, SIGSTOP);
-    for (int count = 0; count < 8; ++count) connection->post_send(send_of(outbox, outbox.bytes.size()));
-    while (is_software(*provider) && connection->counters().bytes_sent == 0) std::this_thread::yield();
+    for (int count = 0; count < 8; ++count) queue_pair->post_send(send_of(outbox, outbox.bytes.size()));
+    while (is_software(*provider) && queue_pair->counters().bytes_sent == 0) std::this_thread::yield();
     kill(child, SIGKILL);
     waitpid(child, nullptr, 0);
     events.wait_closed();
@@ -212,14 +212,14 @@ TEST_CASE("the death of the peer's process ends the connection") {
     CAPTURE(events.reason_text());
     CHECK((events.reason_code() == "CONNECTION_LOST" ||
            (!is_software(*provider) && events.reason_code() == "WIRE_ERROR")));
-    connection->close();
+    queue_pair->close();
     close(ports[0]);
     close(ports[1]);
   }
 }
 
 TEST_CASE("connections that cannot be made end with a typed error") {
-  for_each_provider([](fabric::Provider& provider, fabric::ConnectionOptions options) {
+  for_each_provider([](fabric::Provider& provider, fabric::QueuePairOptions options) {
     options.connect_timeout_ms = 300;
     uint16_t free_port = 0;
     {
@@ -228,12 +228,13 @@ TEST_CASE("connections that cannot be made end with a typed error") {
     }
     auto reason = [&](const fabric::Endpoint& endpoint) {
       Recorder events;
-      auto connection = provider.connect_to(endpoint, options, events);
-      connection->connect({});
+      const DomainPointer domain = open_domain(provider);
+      auto queue_pair = domain->create_queue_pair(options, events);
+      queue_pair->connect(endpoint, {});
       events.wait_closed();
       CHECK_FALSE(events.established());
       INFO(events.reason_text());
-      connection->close();
+      queue_pair->close();
       CHECK(events.closed() == 1);
       return events.reason_code();
     };
@@ -251,12 +252,13 @@ TEST_CASE("connections that cannot be made end with a typed error") {
 }
 
 TEST_CASE("a peer that accepts late runs into the connect timeout") {
-  for_each_provider([](fabric::Provider& provider, fabric::ConnectionOptions options) {
+  for_each_provider([](fabric::Provider& provider, fabric::QueuePairOptions options) {
     options.connect_timeout_ms = 200;
     Acceptor acceptor(provider, options);
     Recorder events;
-    auto connection = provider.connect_to(acceptor.endpoint(), options, events);
-    connection->connect({});
+    const DomainPointer domain = open_domain(provider);
+    auto queue_pair = domain->create_queue_pair(options, events);
+    queue_pair->connect(acceptor.endpoint(), {});
     auto request = acceptor.next();
     events.wait_closed();
     CHECK(events.reason_code() == "TIMEOUT");
@@ -281,7 +283,7 @@ TEST_CASE("listening on a taken, unknown or foreign address fails with a typed e
 }
 
 TEST_CASE("connections work over IPv6 and by name") {
-  for_each_provider([](fabric::Provider& provider, const fabric::ConnectionOptions& options) {
+  for_each_provider([](fabric::Provider& provider, const fabric::QueuePairOptions& options) {
     if (!is_software(provider)) return skip(provider, "no device has ::1 or localhost");
     for (const char* host : {"::1", "localhost"}) {
       Traffic traffic(4096);
@@ -296,25 +298,29 @@ TEST_CASE("connections work over IPv6 and by name") {
 
 TEST_CASE("close at any moment from another thread ends everything, once") {
   std::mt19937 random(20240607);
-  for_each_provider([&](fabric::Provider& provider, const fabric::ConnectionOptions& options) {
+  for_each_provider([&](fabric::Provider& provider, const fabric::QueuePairOptions& options) {
     for (int round = 0; round < 40; ++round) {
       Acceptor acceptor(provider, options);
       Traffic traffic(is_software(provider) ? 1 << 20 : 1 << 16);  // rxe is slow
       Recorder active_events;
       Recorder passive_events;
-      auto active = provider.connect_to(acceptor.endpoint(), options, active_events);
-      active->connect({});
-      auto passive = acceptor.next()->take(options, passive_events);
-      traffic.prepare()(*active, *passive);
+      const DomainPointer active_domain = open_domain(provider);
+      const DomainPointer passive_domain = open_domain(provider);
+      auto active = active_domain->create_queue_pair(options, active_events);
+      active->connect(acceptor.endpoint(), {});
+      auto request = acceptor.next();
+      auto passive = passive_domain->create_queue_pair(options, passive_events);
+      traffic.make(active_domain, passive_domain);
+      passive->post_recv(recv_of(*traffic.inbox));
       auto wait = std::chrono::microseconds(random() % 3000);
       bool at_once = random() % 4 == 0;
-      fabric::Connection* victim = random() % 2 == 0 ? active.get() : passive.get();
+      fabric::QueuePair* victim = random() % 2 == 0 ? active.get() : passive.get();
       std::thread closer([&] {
         if (!at_once) std::this_thread::sleep_for(wait);
         victim->close();
       });
       try {
-        passive->accept({});
+        passive->accept(std::move(request), {}, false);
         for (uint64_t index = 0; index < 200; ++index) active->post_send(traffic.write(index));
       } catch (const Error& error) {
         CHECK(error.code() == "CONNECTION_CLOSED");
@@ -332,23 +338,25 @@ TEST_CASE("close at any moment from another thread ends everything, once") {
   });
 }
 
-TEST_CASE("connections that were never started close too") {
-  for_each_provider([](fabric::Provider& provider, const fabric::ConnectionOptions& options) {
+TEST_CASE("queue pairs that were never started close too, and what they cannot take is rejected") {
+  for_each_provider([](fabric::Provider& provider, const fabric::QueuePairOptions& options) {
     Acceptor acceptor(provider, options);
     Recorder active_events;
     Recorder passive_events;
     Recorder idle_events;
-    auto idle = provider.connect_to(acceptor.endpoint(), options, idle_events);
-    Buffer inbox(*idle, 16);
+    const DomainPointer domain = open_domain(provider);
+    auto idle = domain->create_queue_pair(options, idle_events);
+    Buffer inbox(domain, 16);
     idle->post_recv(recv_of(inbox));
     idle->close();
     CHECK(idle_events.closed() == 1);
     CHECK(idle_events.recvs().size() == 1);
-    auto active = provider.connect_to(acceptor.endpoint(), options, active_events);
-    active->connect({});
-    auto passive = acceptor.next()->take(options, passive_events);
+    auto active = domain->create_queue_pair(options, active_events);
+    active->connect(acceptor.endpoint(), {});
+    auto passive = domain->create_queue_pair(options, passive_events);
     passive->close();
     CHECK(passive_events.closed() == 1);
+    CHECK_THROWS_AS(passive->accept(acceptor.next(), {}, false), Error);
     active_events.wait_closed();
     CHECK(active_events.reason_code() == "REJECTED");
   });
@@ -371,4 +379,87 @@ TEST_CASE("200 connections opened and closed leave no descriptor and no thread")
     for (int pause = 0; pause < 500 && entries_of("/proc/self/task") > threads; ++pause) usleep(10'000);
     CHECK(entries_of("/proc/self/task") <= threads);
   }
+}
+
+TEST_CASE("posts and notifications from other threads while a queue pair closes and after it do no harm") {
+  for_each_provider([](fabric::Provider& provider, const fabric::QueuePairOptions& options) {
+    for (int round = 0; round < 50; ++round) {
+      Traffic traffic(4096);
+      Pair pair(provider, {options, options, test_host(), {}, {}, traffic.prepare()});
+      std::atomic<bool> stopping{false};
+      std::thread poster([&] {
+        while (!stopping.load()) {
+          pair.active->notify();
+          try {
+            pair.active->post_send(traffic.write(1));
+          } catch (const Error& error) {
+            CHECK(error.code() == "CONNECTION_CLOSED");
+          }
+        }
+      });
+      pair.active_events.wait_sends(1);
+      if (round % 2 == 0) pair.active->disconnect();
+      pair.active->close();
+      stopping = true;
+      poster.join();
+      pair.active->notify();
+      pair.active->disconnect();
+      CHECK(pair.active_events.closed() == 1);
+      CHECK(pair.active_events.late_events() == 0);
+      pair.active.reset();
+    }
+  });
+}
+
+TEST_CASE("an address that refuses is followed by the next one of its name") {
+  for_each_provider([](fabric::Provider& provider, const fabric::QueuePairOptions& options) {
+    if (!is_software(provider)) return skip(provider, "no device has localhost");
+    // Most hosts have ::1 under that name too, and first.
+    Acceptor acceptor(provider, options, "127.0.0.1");
+    const DomainPointer domain = open_domain(provider);
+    Recorder active_events, passive_events;
+    const auto active = domain->create_queue_pair(options, active_events);
+    const auto passive = domain->create_queue_pair(options, passive_events);
+    active->connect({"localhost", acceptor.listener().port()}, {});
+    passive->accept(acceptor.next(), {}, true);
+    active_events.wait_established();
+    CHECK(active->info().peer_address.starts_with("127.0.0.1:"));
+    active->close();
+    passive->close();
+  });
+}
+
+TEST_CASE("a queue pair closes at once while the name of its peer is being looked up") {
+  for_each_provider([](fabric::Provider& provider, const fabric::QueuePairOptions& options) {
+    const DomainPointer domain = open_domain(provider);
+    for (int round = 0; round < 20; ++round) {
+      Recorder events;
+      const auto queue_pair = domain->create_queue_pair(options, events);
+      queue_pair->connect({"no-such-host.invalid", 4444}, {});
+      queue_pair->close();
+      CHECK(events.closed() == 1);
+    }
+  });
+}
+
+TEST_CASE("a listener that closes under a storm of peers calls nobody afterwards") {
+  for_each_provider([](fabric::Provider& provider, const fabric::QueuePairOptions& options) {
+    const DomainPointer domain = open_domain(provider);
+    for (int round = 0; round < 10; ++round) {
+      std::atomic<int> calls{0};
+      const auto listener = provider.listen({test_host(), 0}, options, {.request = [&](auto) { ++calls; }});
+      const fabric::Endpoint endpoint{test_host(), listener->port()};
+      std::vector<std::unique_ptr<Recorder>> events;
+      std::vector<std::unique_ptr<fabric::QueuePair>> peers;
+      for (int count = 0; count < 20; ++count) {
+        events.push_back(std::make_unique<Recorder>());
+        peers.push_back(domain->create_queue_pair(options, *events.back()));
+        peers.back()->connect(endpoint, {});
+      }
+      listener->close();
+      const int at_close = calls;
+      for (const auto& each : events) each->wait_closed();
+      CHECK(calls == at_close);
+    }
+  });
 }

@@ -15,7 +15,7 @@ using fabric::Opcode;
 using fabric::Status;
 
 TEST_CASE("private data travels both ways") {
-  for_each_provider([](fabric::Provider& provider, const fabric::ConnectionOptions& options) {
+  for_each_provider([](fabric::Provider& provider, const fabric::QueuePairOptions& options) {
     for (size_t size : {size_t{0}, size_t{1}, size_t{8}, size_t{56}}) {
       PairOptions with_data = pair_options(options);
       with_data.request_data = pattern(size, 1);
@@ -31,30 +31,30 @@ TEST_CASE("private data travels both ways") {
   });
 }
 
-TEST_CASE("a rejected peer learns so, and both ends close") {
-  for_each_provider([](fabric::Provider& provider, const fabric::ConnectionOptions& options) {
+TEST_CASE("a rejected peer learns so, with the private data, and once") {
+  for_each_provider([](fabric::Provider& provider, const fabric::QueuePairOptions& options) {
     Acceptor acceptor(provider, options);
-    Recorder active_events;
-    Recorder passive_events;
-    auto active = provider.connect_to(acceptor.endpoint(), options, active_events);
-    active->connect({});
-    auto passive = acceptor.next()->take(options, passive_events);
-    passive->reject(pattern(8, 3));
-    active_events.wait_closed();
-    CHECK(active_events.reason_code() == "REJECTED");
-    CHECK(active_events.reason_text().find("8 bytes") != std::string::npos);
-    CHECK_FALSE(active_events.established());
-    passive_events.wait_closed();
-    CHECK(passive_events.reason_code() == "");
+    Recorder events;
+    const DomainPointer domain = open_domain(provider);
+    auto active = domain->create_queue_pair(options, events);
+    active->connect(acceptor.endpoint(), {});
+    auto request = acceptor.next();
+    request->reject(pattern(8, 3));
+    CHECK_THROWS_AS(request->reject({}), Error);
+    events.wait_closed();
+    CHECK(events.reason_code() == "REJECTED");
+    CHECK(events.reason_text().find("8 bytes") != std::string::npos);
+    CHECK_FALSE(events.established());
   });
 }
 
 TEST_CASE("a request that nobody takes is rejected") {
-  for_each_provider([](fabric::Provider& provider, const fabric::ConnectionOptions& options) {
+  for_each_provider([](fabric::Provider& provider, const fabric::QueuePairOptions& options) {
     Acceptor acceptor(provider, options);
     Recorder events;
-    auto active = provider.connect_to(acceptor.endpoint(), options, events);
-    active->connect({});
+    const DomainPointer domain = open_domain(provider);
+    auto active = domain->create_queue_pair(options, events);
+    active->connect(acceptor.endpoint(), {});
     acceptor.next().reset();
     events.wait_closed();
     CHECK(events.reason_code() == "REJECTED");
@@ -62,16 +62,16 @@ TEST_CASE("a request that nobody takes is rejected") {
 }
 
 TEST_CASE("SEND of every size arrives whole in the RECV") {
-  for_each_provider([](fabric::Provider& provider, const fabric::ConnectionOptions& options) {
+  for_each_provider([](fabric::Provider& provider, const fabric::QueuePairOptions& options) {
     constexpr size_t kMax = 512 * 1024;
     std::unique_ptr<Buffer> inbox;
     PairOptions pair_opts = pair_options(options);
-    pair_opts.prepare = [&](fabric::Connection&, fabric::Connection& passive) {
-      inbox = std::make_unique<Buffer>(passive, kMax);
-      passive.post_recv(recv_of(*inbox));
+    pair_opts.prepare = [&](Pair& made) {
+      inbox = std::make_unique<Buffer>(made.passive_domain, kMax);
+      made.passive->post_recv(recv_of(*inbox));
     };
     Pair pair(provider, pair_opts);
-    Buffer outbox(*pair.active, kMax);
+    Buffer outbox(pair.active_domain, kMax);
     size_t count = 0;
     for (size_t size : {0, 1, 2, 3, 4, 15, 16, 17, 4095, 4096, 8191, 61439, 61440, 61441, 65535, 65536,
                         131072, 524287, 524288}) {
@@ -91,20 +91,22 @@ TEST_CASE("SEND of every size arrives whole in the RECV") {
   });
 }
 
-TEST_CASE("the passive end may send first, right behind its accept") {
-  for_each_provider([](fabric::Provider& provider, const fabric::ConnectionOptions& options) {
+TEST_CASE("the passive end may send first, right after its accept") {
+  for_each_provider([](fabric::Provider& provider, const fabric::QueuePairOptions& options) {
     for (int round = 0; round < 10; ++round) {
       Acceptor acceptor(provider, options);
       Recorder active_events;
       Recorder passive_events;
-      auto active = provider.connect_to(acceptor.endpoint(), options, active_events);
-      Buffer inbox(*active, 16);
+      const DomainPointer active_domain = open_domain(provider);
+      const DomainPointer passive_domain = open_domain(provider);
+      auto active = active_domain->create_queue_pair(options, active_events);
+      Buffer inbox(active_domain, 16);
       active->post_recv(recv_of(inbox));
-      active->connect({});
-      auto passive = acceptor.next()->take(options, passive_events);
-      Buffer outbox(*passive, 16, 0, 0x5a);
+      active->connect(acceptor.endpoint(), {});
+      auto passive = passive_domain->create_queue_pair(options, passive_events);
+      Buffer outbox(passive_domain, 16, 0, 0x5a);
       passive->post_send(send_of(outbox, 16));
-      passive->accept(pattern(8, 1));
+      passive->accept(acceptor.next(), pattern(8, 1), round % 2 == 0 && is_software(provider));
       active_events.wait_recvs(1);
       CHECK(active_events.recvs().back().status == Status::kSuccess);
       CHECK(active_events.recvs().back().byte_len == 16);
@@ -118,9 +120,9 @@ TEST_CASE("the passive end may send first, right behind its accept") {
 }
 
 TEST_CASE("bad local buffers are refused when they are posted") {
-  for_each_provider([](fabric::Provider& provider, const fabric::ConnectionOptions& options) {
+  for_each_provider([](fabric::Provider& provider, const fabric::QueuePairOptions& options) {
     Pair pair(provider, pair_options(options));
-    Buffer buffer(*pair.active, 4096, 0);
+    Buffer buffer(pair.active_domain, 4096, 0);
     auto code_of = [](auto&& call) {
       try {
         call();
@@ -140,14 +142,14 @@ TEST_CASE("bad local buffers are refused when they are posted") {
     CHECK(code_of([&] { pair.active->post_recv(recv_of(buffer)); }) == "INVALID_ARGUMENT");
     request = rdma_of(Opcode::kRdmaRead, buffer, 0, 0, 0, 16);
     CHECK(code_of([&] { pair.active->post_send(request); }) == "INVALID_ARGUMENT");
-    CHECK(code_of([&] { pair.active->register_memory(UINT64_MAX - 10, 20, 0); }) == "REGISTER_FAILED");
+    CHECK(code_of([&] { pair.active_domain->register_memory(UINT64_MAX - 10, 20, 0); }) == "REGISTER_FAILED");
     pair.close();
     CHECK(code_of([&] { pair.active->post_send(send_of(buffer, 16)); }) == "CONNECTION_CLOSED");
   });
 }
 
 TEST_CASE("queues are bounded, and unsignaled requests hold their place until a signaled one completes") {
-  for_each_provider([](fabric::Provider& provider, fabric::ConnectionOptions options) {
+  for_each_provider([](fabric::Provider& provider, fabric::QueuePairOptions options) {
     options.max_send_wr = 4;
     options.max_recv_wr = 2;
     Rig rig(provider, options, 4096);
@@ -158,7 +160,7 @@ TEST_CASE("queues are bounded, and unsignaled requests hold their place until a 
     CHECK(rig.pair.passive->post_recv(recv_of(*rig.inbox)));
     CHECK_FALSE(rig.pair.passive->post_recv(recv_of(*rig.inbox)));
   });
-  for_each_provider([](fabric::Provider& provider, fabric::ConnectionOptions options) {
+  for_each_provider([](fabric::Provider& provider, fabric::QueuePairOptions options) {
     options.max_send_wr = 4;
     Rig rig(provider, options, 4096);
     fabric::SendWorkRequest quiet = rig.write(0, 0, 16);

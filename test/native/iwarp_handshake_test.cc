@@ -32,32 +32,34 @@ MpaFrame reply_frame(uint8_t revision, const Bytes& private_data) {
 
 // Our active end, asked by a raw responder.
 struct Initiator {
-  explicit Initiator(fabric::ConnectionOptions options = {})
-      : provider(iwarp::make_provider()),
-        connection(provider->connect_to(listener.endpoint(), options, events)) {}
+  explicit Initiator(fabric::QueuePairOptions options = {})
+      : domain(open_domain(*iwarp::make_provider())),
+        queue_pair(domain->create_queue_pair(options, events)) {}
+  void connect(const Bytes& private_data = {}) { queue_pair->connect(listener.endpoint(), private_data); }
   RawListener listener;
-  std::unique_ptr<fabric::Provider> provider;
   Recorder events;
-  std::unique_ptr<fabric::Connection> connection;
+  DomainPointer domain;
+  std::unique_ptr<fabric::QueuePair> queue_pair;
 };
 
 // Our passive end: an acceptor, and what becomes of its next request.
 struct Responder {
-  explicit Responder(const fabric::ConnectionOptions& given = {})
+  explicit Responder(const fabric::QueuePairOptions& given = {})
       : options(given), provider(iwarp::make_provider()), acceptor(*provider, given) {}
-  void accept(const Bytes& private_data = {}) {
-    std::unique_ptr<fabric::ConnectionRequest> request = acceptor.next();
-    connection = request->take(options, events);
-    inbox = std::make_unique<Buffer>(*connection, 64);
-    connection->post_recv(recv_of(*inbox));
-    connection->accept(private_data);
+  void accept(const Bytes& private_data = {}, bool may_send_at_once = false) {
+    domain = open_domain(*provider);
+    queue_pair = domain->create_queue_pair(options, events);
+    inbox = std::make_unique<Buffer>(domain, 64);
+    queue_pair->post_recv(recv_of(*inbox));
+    queue_pair->accept(acceptor.next(), private_data, may_send_at_once);
   }
   ~Responder() { inbox.reset(); }
-  fabric::ConnectionOptions options;
+  fabric::QueuePairOptions options;
   std::unique_ptr<fabric::Provider> provider;
   Acceptor acceptor;
   Recorder events;
-  std::unique_ptr<fabric::Connection> connection;
+  DomainPointer domain;
+  std::unique_ptr<fabric::QueuePair> queue_pair;
   std::unique_ptr<Buffer> inbox;
 };
 
@@ -65,10 +67,10 @@ struct Responder {
 
 TEST_CASE("the initiator asks for revision 2 with depths, and for CRC only when told") {
   for (bool crc : {false, true}) {
-    fabric::ConnectionOptions options;
+    fabric::QueuePairOptions options;
     options.crc = crc;
     Initiator initiator(options);
-    initiator.connection->connect(pattern(8, 1));
+    initiator.connect(pattern(8, 1));
     RawPeer peer = initiator.listener.accept();
     MpaFrame request = peer.receive_mpa(MpaKind::kRequest);
     CHECK(request.revision == 2);
@@ -83,17 +85,17 @@ TEST_CASE("the initiator asks for revision 2 with depths, and for CRC only when 
 TEST_CASE("CRC is in use when either side wants it") {
   for (bool ours : {false, true}) {
     for (bool theirs : {false, true}) {
-      fabric::ConnectionOptions options;
+      fabric::QueuePairOptions options;
       options.crc = ours;
       Initiator initiator(options);
-      initiator.connection->connect({});
+      initiator.connect();
       RawPeer peer = initiator.listener.accept();
       peer.receive_mpa(MpaKind::kRequest);
       MpaFrame reply = reply_frame(2, {});
       reply.crc = theirs;
       peer.send(iwarp::encode(reply));
       initiator.events.wait_established();
-      CHECK(initiator.connection->info().crc == (ours || theirs));
+      CHECK(initiator.queue_pair->info().crc == (ours || theirs));
       Responder responder(options);
       RawPeer asker(responder.acceptor.endpoint());
       MpaFrame request = request_frame(2, {});
@@ -101,21 +103,21 @@ TEST_CASE("CRC is in use when either side wants it") {
       asker.send(iwarp::encode(request));
       responder.accept();
       CHECK(asker.receive_mpa(MpaKind::kReply).crc == (ours || theirs));
-      initiator.connection->close();
-      responder.connection->close();
+      initiator.queue_pair->close();
+      responder.queue_pair->close();
     }
   }
 }
 
-TEST_CASE("FPDUs right behind the reply are received, however the bytes are cut") {
+TEST_CASE("FPDUs right after the reply are received, however the bytes are cut") {
   Bytes reply = iwarp::encode(reply_frame(2, pattern(8, 2)));
   Bytes stream = reply + fpdu(send_header(1), pattern(16, 3));
   for (size_t cut = 0; cut <= stream.size(); ++cut) {
     CAPTURE(cut);
     Initiator initiator;
-    Buffer inbox(*initiator.connection, 64);
-    initiator.connection->post_recv(recv_of(inbox));
-    initiator.connection->connect({});
+    Buffer inbox(initiator.domain, 64);
+    initiator.queue_pair->post_recv(recv_of(inbox));
+    initiator.connect();
     RawPeer peer = initiator.listener.accept();
     peer.receive_mpa(MpaKind::kRequest);
     auto at = stream.begin() + static_cast<ptrdiff_t>(cut);
@@ -125,24 +127,24 @@ TEST_CASE("FPDUs right behind the reply are received, however the bytes are cut"
     initiator.events.wait_recvs(1);
     CHECK(initiator.events.private_data() == pattern(8, 2));
     CHECK(initiator.events.recvs()[0].byte_len == 16);
-    initiator.connection->close();
+    initiator.queue_pair->close();
   }
 }
 
 TEST_CASE("a revision 1 responder is taken") {
   Initiator initiator;
-  initiator.connection->connect({});
+  initiator.connect();
   RawPeer peer = initiator.listener.accept();
   peer.receive_mpa(MpaKind::kRequest);
   peer.send(iwarp::encode(reply_frame(1, pattern(8, 1))));
   initiator.events.wait_established();
   CHECK(initiator.events.private_data() == pattern(8, 1));
-  CHECK(initiator.connection->info().detail == "MPA revision 1, CRC32C off");
+  CHECK(initiator.queue_pair->info().detail == "MPA revision 1, CRC32C off");
 }
 
 TEST_CASE("a responder that refuses revision 2 is asked again in revision 1") {
   Initiator initiator;
-  initiator.connection->connect(pattern(8, 4));
+  initiator.connect(pattern(8, 4));
   {
     RawPeer peer = initiator.listener.accept();
     peer.receive_mpa(MpaKind::kRequest);
@@ -180,23 +182,38 @@ TEST_CASE("the responder answers in the revision it was asked in") {
       CHECK(reply.private_data == pattern(size, 2));
       responder.events.wait_established();
       CHECK(responder.events.private_data() == pattern(size, 1));
-      responder.connection->close();
+      responder.queue_pair->close();
     }
   }
 }
 
 TEST_CASE("private data that does not fit is refused at the call") {
   Initiator initiator;
-  CHECK_THROWS_AS(initiator.connection->connect(Bytes(509)), Error);
-  CHECK_NOTHROW(initiator.connection->connect(Bytes(508)));
-  CHECK_THROWS_AS(initiator.connection->connect({}), Error);
-  CHECK_THROWS_AS(initiator.connection->accept({}), Error);
+  CHECK_THROWS_AS(initiator.connect(Bytes(509)), Error);
+  CHECK_NOTHROW(initiator.connect(Bytes(508)));
+  CHECK_THROWS_AS(initiator.connect(), Error);
+  Responder responder;
+  RawPeer peer(responder.acceptor.endpoint());
+  peer.send(iwarp::encode(request_frame(2, {})));
+  SUBCASE("of an answer, which then is a rejection") { CHECK_THROWS_AS(responder.accept(Bytes(509)), Error); }
+  SUBCASE("of a rejection, which can be made again") {
+    auto request = responder.acceptor.next();
+    CHECK_THROWS_AS(request->reject(Bytes(509)), Error);
+    request->reject(Bytes(508));
+    Recorder events;
+    auto late = initiator.domain->create_queue_pair({}, events);
+    CHECK_THROWS_AS(late->accept(std::move(request), {}, false), Error);
+  }
+  SUBCASE("and one end cannot be both") {
+    CHECK_THROWS_AS(initiator.queue_pair->accept(responder.acceptor.next(), {}, false), Error);
+  }
+  CHECK(peer.receive_mpa(MpaKind::kReply).reject);
 }
 
 TEST_CASE("bad replies end in MPA_ERROR with a reason") {
   auto reason = [](const Bytes& answer, const char* expected_code) {
     Initiator initiator;
-    initiator.connection->connect({});
+    initiator.connect();
     RawPeer peer = initiator.listener.accept();
     peer.receive_mpa(MpaKind::kRequest);
     peer.send(answer);
@@ -230,11 +247,11 @@ TEST_CASE("bad replies end in MPA_ERROR with a reason") {
 }
 
 TEST_CASE("a responder that says nothing runs into the connect timeout, and close does not wait for it") {
-  fabric::ConnectionOptions options;
+  fabric::QueuePairOptions options;
   options.connect_timeout_ms = 150;
   SUBCASE("timeout") {
     Initiator initiator(options);
-    initiator.connection->connect({});
+    initiator.connect();
     RawPeer peer = initiator.listener.accept();
     peer.send({'M', 'P', 'A'});
     initiator.events.wait_closed();
@@ -243,9 +260,9 @@ TEST_CASE("a responder that says nothing runs into the connect timeout, and clos
   SUBCASE("close") {
     options.connect_timeout_ms = 600'000;
     Initiator initiator(options);
-    initiator.connection->connect({});
+    initiator.connect();
     RawPeer peer = initiator.listener.accept();
-    initiator.connection->close();
+    initiator.queue_pair->close();
     CHECK(initiator.events.closed() == 1);
     CHECK(initiator.events.reason_code() == "");
   }
@@ -295,7 +312,7 @@ TEST_CASE("a request may drip in byte by byte") {
 }
 
 TEST_CASE("silent peers are dropped at the deadline") {
-  fabric::ConnectionOptions options;
+  fabric::QueuePairOptions options;
   options.connect_timeout_ms = 100;
   Responder responder(options);
   RawPeer silent(responder.acceptor.endpoint());
@@ -322,19 +339,19 @@ TEST_CASE("the responder's first message keeps clear of its reply, unless the in
     peer.send(iwarp::encode(request_frame(2, {})));
     const auto started = std::chrono::steady_clock::now();
     responder.accept();
-    Buffer outbox(*responder.connection, 16, 0, 0x5a);
-    REQUIRE(responder.connection->post_send(send_of(outbox, 16)));
+    Buffer outbox(responder.domain, 16, 0, 0x5a);
+    REQUIRE(responder.queue_pair->post_send(send_of(outbox, 16)));
     peer.receive_mpa(MpaKind::kReply);
     if (speaks) {
       peer.send(fpdu(send_header(1), pattern(16, 3)));
       responder.events.wait_recvs(1);
       // What is posted next finds the way free.
-      REQUIRE(responder.connection->post_send(send_of(outbox, 16)));
+      REQUIRE(responder.queue_pair->post_send(send_of(outbox, 16)));
     }
     CHECK(peer.receive_fpdu().payload == outbox.bytes);
     const auto passed = std::chrono::steady_clock::now() - started;
     if (!speaks) CHECK(passed >= std::chrono::milliseconds(200));
-    responder.connection->close();
+    responder.queue_pair->close();
   }
 }
 
@@ -351,8 +368,8 @@ TEST_CASE("a peer-to-peer initiator's ready-to-receive message comes first, in e
     request.rtr_read = form == Form::kRead;
     peer.send(iwarp::encode(request));
     responder.accept();
-    Buffer outbox(*responder.connection, 16, 0, 0x5a);
-    responder.connection->post_send(send_of(outbox, 16));
+    Buffer outbox(responder.domain, 16, 0, 0x5a);
+    responder.queue_pair->post_send(send_of(outbox, 16));
     MpaFrame reply = peer.receive_mpa(MpaKind::kReply);
     CHECK(reply.peer_to_peer);
     CHECK(reply.rtr_send == request.rtr_send);
@@ -390,12 +407,12 @@ TEST_CASE("a peer-to-peer initiator's ready-to-receive message comes first, in e
       CHECK(first.header.opcode == 3);
     }
     responder.events.wait_sends(1);
-    responder.connection->close();
+    responder.queue_pair->close();
   }
 }
 
 TEST_CASE("a peer-to-peer initiator that sends no ready-to-receive message runs into the deadline") {
-  fabric::ConnectionOptions options;
+  fabric::QueuePairOptions options;
   options.connect_timeout_ms = 150;
   Responder responder(options);
   RawPeer peer(responder.acceptor.endpoint());

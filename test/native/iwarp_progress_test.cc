@@ -15,8 +15,8 @@ using std::chrono::milliseconds;
 
 namespace {
 
-fabric::ConnectionOptions with_stall(uint32_t milliseconds) {
-  fabric::ConnectionOptions options;
+fabric::QueuePairOptions with_stall(uint32_t milliseconds) {
+  fabric::QueuePairOptions options;
   options.stall_timeout_ms = milliseconds;
   return options;
 }
@@ -95,7 +95,7 @@ TEST_CASE("empty WRITEs between the segments of a message do not keep it alive")
 TEST_CASE("a slow peer is not a stalled one") {
   constexpr size_t kSize = 3000;
   Victim victim({}, with_stall(500));
-  Buffer large(*victim.connection, kSize);
+  Buffer large(victim.domain, kSize);
   // Far longer than the window in all, and always faster than the least rate.
   for (size_t at = 0; at < 30; ++at) {
     victim.peer.send(fpdu(send_header(1, at == 29, static_cast<uint32_t>(at * 30)), pattern(30, at)));
@@ -112,7 +112,7 @@ TEST_CASE("disconnect ends within the stall timeout, whatever the peer goes on t
         fpdu(write_header(victim.region->region->rkey(), victim.region->address()), pattern(32 * 1024, 1));
     {
       Again flood(milliseconds(0), [&] { victim.peer.send(write); });
-      victim.connection->disconnect();
+      victim.queue_pair->disconnect();
       victim.events.wait_closed();
     }
     CHECK(victim.events.closed() == 1);
@@ -124,27 +124,27 @@ TEST_CASE("disconnect ends within the stall timeout, whatever the peer goes on t
     Again trickle(milliseconds(20), [&] {
       if (at < message.size()) victim.peer.send({message[at++]});
     });
-    victim.connection->disconnect();
+    victim.queue_pair->disconnect();
     victim.events.wait_closed();
   }
   SUBCASE("empty WRITEs, while it takes nothing of what is left to send") {
     Victim victim({}, with_stall(300));
-    Buffer large(*victim.connection, 64 << 20, 0);
-    victim.connection->post_send(send_of(large, large.bytes.size()));
+    Buffer large(victim.domain, 64 << 20, 0);
+    victim.queue_pair->post_send(send_of(large, large.bytes.size()));
     {
       Again trickle(milliseconds(20), [&] { victim.peer.send(fpdu(write_header(0, 0), {})); });
-      victim.connection->disconnect();
+      victim.queue_pair->disconnect();
       victim.events.wait_closed();
     }
     CHECK(victim.events.reason_code() == "TIMEOUT");
   }
   SUBCASE("it takes what is left to send, but too slowly") {
     Victim victim({}, with_stall(500));
-    Buffer large(*victim.connection, 64 << 20, 0);
-    victim.connection->post_send(send_of(large, large.bytes.size()));
+    Buffer large(victim.domain, 64 << 20, 0);
+    victim.queue_pair->post_send(send_of(large, large.bytes.size()));
     {
       Again sip(milliseconds(20), [&] { victim.peer.receive(64 * 1024); });
-      victim.connection->disconnect();
+      victim.queue_pair->disconnect();
       victim.events.wait_closed();
     }
     CHECK(victim.events.reason_code() == "TIMEOUT");

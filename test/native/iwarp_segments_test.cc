@@ -42,7 +42,7 @@ TEST_CASE("tagged segments that break the rules") {
     victim.expect(TerminateCode::kTaggedOffsetWrap, "REMOTE_ACCESS_ERROR");
   }
   SUBCASE("no remote write access") {
-    Buffer other(*victim.connection, 512, fabric::kAccessLocalWrite | fabric::kAccessRemoteRead);
+    Buffer other(victim.domain, 512, fabric::kAccessLocalWrite | fabric::kAccessRemoteRead);
     victim.peer.send(fpdu(write_header(other.region->rkey(), other.address()), payload));
     victim.expect(TerminateCode::kRdmapAccessRights, "REMOTE_ACCESS_ERROR");
     CHECK(other.bytes == Bytes(512, 0));
@@ -175,7 +175,7 @@ TEST_CASE("READ requests that break the rules carry their headers back in the TE
                              .source_stag = victim.region->region->rkey(),
                              .source_offset = victim.region->address()};
   TerminateCode expected = TerminateCode::kRdmapUnspecified;
-  Buffer closed(*victim.connection, 512, fabric::kAccessLocalWrite);
+  Buffer closed(victim.domain, 512, fabric::kAccessLocalWrite);
   SUBCASE("unknown STag") {
     request.source_stag ^= 1;
     expected = TerminateCode::kRdmapInvalidStag;
@@ -275,7 +275,7 @@ TEST_CASE("READ responses for another place or length than was asked for are ref
   handshake.enhanced = true;
   handshake.ird = 4;
   Victim victim(handshake);
-  victim.connection->post_send(rdma_of(fabric::Opcode::kRdmaRead, *victim.inbox, 0, 0x1000, 1, 100));
+  victim.queue_pair->post_send(rdma_of(fabric::Opcode::kRdmaRead, *victim.inbox, 0, 0x1000, 1, 100));
   RawPeer::Fpdu asked = victim.peer.receive_fpdu();
   REQUIRE(asked.payload.size() == iwarp::kReadRequestSize);
   iwarp::ReadRequest request =

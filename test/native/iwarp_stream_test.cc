@@ -100,9 +100,9 @@ TEST_CASE(
   const Bytes payload = pattern(kSize, 6);
   const Bytes stream = fpdu(write_header(victim.region->region->rkey(), victim.region->address()), payload);
   victim.peer.send(Bytes(stream.begin(), stream.begin() + kHalf));
-  const auto& placed = victim.connection->counters().write_bytes_placed;
-  while (victim.connection->counters().bytes_received < kHalf) std::this_thread::yield();
-  victim.connection->revoke_remote_access();
+  const auto& placed = victim.queue_pair->counters().write_bytes_placed;
+  while (victim.queue_pair->counters().bytes_received < kHalf) std::this_thread::yield();
+  victim.domain->revoke_remote_access();
   const uint64_t landed = placed;
   victim.peer.send(Bytes(stream.begin() + kHalf, stream.end()));
   CHECK(victim.peer.receive_terminate() == TerminateCode::kTaggedInvalidStag);
@@ -162,7 +162,7 @@ TEST_CASE("the ways a peer's stream can end") {
 }
 
 TEST_CASE("stalls end in TIMEOUT, silence between messages does not") {
-  fabric::ConnectionOptions options;
+  fabric::QueuePairOptions options;
   options.stall_timeout_ms = 150;
   SUBCASE("in the middle of an FPDU") {
     Victim victim({}, options);
@@ -178,8 +178,8 @@ TEST_CASE("stalls end in TIMEOUT, silence between messages does not") {
   }
   SUBCASE("a peer that takes no data") {
     Victim victim({}, options);
-    Buffer large(*victim.connection, 64 << 20, 0);
-    victim.connection->post_send(send_of(large, large.bytes.size()));
+    Buffer large(victim.domain, 64 << 20, 0);
+    victim.queue_pair->post_send(send_of(large, large.bytes.size()));
     victim.events.wait_closed();
     CHECK((victim.events.reason_code() == "TIMEOUT" || victim.events.reason_code() == "CONNECTION_LOST"));
     CHECK(victim.events.sends().size() == 1);
@@ -189,14 +189,14 @@ TEST_CASE("stalls end in TIMEOUT, silence between messages does not") {
     handshake.enhanced = true;
     handshake.ird = 1;
     Victim victim(handshake, options);
-    victim.connection->post_send(rdma_of(fabric::Opcode::kRdmaRead, *victim.inbox, 0, 0, 1, 100));
+    victim.queue_pair->post_send(rdma_of(fabric::Opcode::kRdmaRead, *victim.inbox, 0, 0, 1, 100));
     victim.events.wait_closed();
     CHECK(victim.events.reason_code() == "TIMEOUT");
     CHECK(victim.events.sends()[0].status == fabric::Status::kFlushed);
   }
   SUBCASE("disconnect from a peer that does not answer") {
     Victim victim({}, options);
-    victim.connection->disconnect();
+    victim.queue_pair->disconnect();
     victim.events.wait_closed();
     CHECK(victim.events.reason_text() == "an orderly end");
   }
@@ -221,15 +221,14 @@ TEST_CASE("registered memory whose file was cut ends the connection with IO_ERRO
       REQUIRE(ftruncate(file, kFile) == 0);
       void* memory = mmap(nullptr, kFile, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
       REQUIRE(memory != MAP_FAILED);
-      auto region =
-          victim.connection->register_memory(reinterpret_cast<uintptr_t>(memory), kFile, kRemoteAll);
+      auto region = victim.domain->register_memory(reinterpret_cast<uintptr_t>(memory), kFile, kRemoteAll);
       REQUIRE(ftruncate(file, 0) == 0);
       victim.peer.send(fpdu(write_header(region->rkey(), region->address()), pattern(size, 1)));
       victim.events.wait_receive_failed();
       // Why can be told to the peer still, however much of its own is on the way.
       victim.peer.send(fpdu(write_header(region->rkey(), region->address()), pattern(size, 2)));
-      victim.connection->post_send(send_of(*victim.inbox, 8));
-      victim.connection->disconnect();
+      victim.queue_pair->post_send(send_of(*victim.inbox, 8));
+      victim.queue_pair->disconnect();
       CHECK(victim.peer.receive_fpdu().payload == Bytes(8, 0xee));
       CHECK(victim.peer.at_end());
       victim.peer.close();
@@ -256,7 +255,7 @@ TEST_CASE("memory to be sent whose file was cut ends the connection with IO_ERRO
       handshake.ord = 1;
       Victim victim(handshake);
       CutFile file(64);
-      auto region = victim.connection->register_memory(file.address(), file.size(), kRemoteAll);
+      auto region = victim.domain->register_memory(file.address(), file.size(), kRemoteAll);
       file.cut(40);
       const bool read = opcode == fabric::Opcode::kRdmaRead;
       if (read) {
@@ -272,7 +271,7 @@ TEST_CASE("memory to be sent whose file was cut ends the connection with IO_ERRO
         request.address = region->address();
         request.length = kSize;
         request.lkey = region->lkey();
-        victim.connection->post_send(request);
+        victim.queue_pair->post_send(request);
       }
       victim.events.wait_closed();
       CHECK(victim.events.reason_code() == "IO_ERROR");
@@ -294,7 +293,7 @@ TEST_CASE(
     Victim victim(handshake);
     fabric::Bytes memory(kSize);
     auto region =
-        victim.connection->register_memory(reinterpret_cast<uintptr_t>(memory.data()), kSize, kRemoteAll);
+        victim.domain->register_memory(reinterpret_cast<uintptr_t>(memory.data()), kSize, kRemoteAll);
     Bytes write = fpdu(write_header(region->rkey(), region->address()), pattern(kSize, 1));
     write.resize(write.size() - cut);
     victim.peer.send(write);

@@ -43,7 +43,7 @@ std::string code_of(uint64_t length, const verbs::PinLimits& limits) {
 
 }  // namespace
 
-TEST_CASE("unsignaled requests hold their place until a signaled one behind them completes") {
+TEST_CASE("unsignaled requests hold their place until a signaled one after them completes") {
   SendRing ring(3);
   std::vector<fabric::Completion> out;
   give(ring, request(1, false));

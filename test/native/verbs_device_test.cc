@@ -47,7 +47,7 @@ TEST_CASE("a SEND that finds no RECV ends the connection with a typed error") {
   if (unavailable()) return;
   const auto provider = device_provider();
   Pair pair(*provider);
-  Buffer outbox(*pair.active, 64);
+  Buffer outbox(pair.active_domain, 64);
   REQUIRE(pair.active->post_send(send_of(outbox, 64)));
   pair.active_events.wait_closed();
   CAPTURE(pair.active_events.reason_text());
@@ -68,7 +68,8 @@ TEST_CASE("more than the locked memory limit is refused before anything is pinne
   std::string code = "none";
   std::string text;
   try {
-    pair.active->register_memory(reinterpret_cast<uintptr_t>(memory.data()), memory.size(), kRemoteAll);
+    pair.active_domain->register_memory(reinterpret_cast<uintptr_t>(memory.data()), memory.size(),
+                                        kRemoteAll);
   } catch (const Error& error) {
     code = error.code();
     text = error.what();
@@ -90,7 +91,7 @@ TEST_CASE("what lies across two registrations of a large range arrives whole") {
   for (uint64_t at = kPiece - kHalf; at < kPiece + kHalf; ++at)
     memory[at] = static_cast<uint8_t>(at * 37 + at / 256);
   const auto region =
-      rig.pair.active->register_memory(reinterpret_cast<uintptr_t>(memory.data()), memory.size(), 0);
+      rig.pair.active_domain->register_memory(reinterpret_cast<uintptr_t>(memory.data()), memory.size(), 0);
   fabric::SendWorkRequest write = rig.write(0, 0, 2 * kHalf);
   write.address = region->address() + kPiece - kHalf;
   write.lkey = region->lkey();

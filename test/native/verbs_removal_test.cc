@@ -1,4 +1,4 @@
-// A device that goes away under its connections. Runs in the test VM, as root, in a process of its own: the
+// A device that goes away under its queue pairs. Runs in the test VM, as root, in a process of its own: the
 // device is gone for good afterwards.
 #include <doctest/doctest.h>
 #include <unistd.h>
@@ -21,7 +21,7 @@ TEST_CASE("a device that is removed ends its connections and listeners, and noth
     sleep(1);
   Acceptor idle(*provider);
   Pair pair(*provider);
-  Buffer inbox(*pair.passive, 64);
+  Buffer inbox(pair.passive_domain, 64);
   pair.passive->post_recv(recv_of(inbox));
   // It returns when the last process that has the device open has gone: this one.
   run("rdma link delete " + device_kind() + "0 >/dev/null 2>&1 </dev/null &");

@@ -84,8 +84,7 @@ export class PassSource implements AsyncDisposable {
       warmth,
     );
     const { connection, turns } = wire;
-    const { signal } = LIMITS;
-    this.#pins = new SpanPins({ connection, turns, window: this.window, extended: true, sparse, signal });
+    this.#pins = new SpanPins({ connection, turns, window: this.window, extended: true, sparse, ...LIMITS });
     hints?.attach(this.blocks, false);
   }
 

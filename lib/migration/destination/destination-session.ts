@@ -101,8 +101,11 @@ export class DestinationSession {
   async run(): Promise<ReceivedSummary> {
     this.#enter('setup');
     this.#context.journal.watch(this.#arrivals);
+    this.#tellChannels();
     const commit = await this.#serve();
     await this.#registrations?.settled();
+    // Every one of them has answered the source's barrier by now.
+    this.#tellChannels();
     this.#enter('commit');
     // Before anything is counted, compared or kept: what has landed by now is the VM, and nothing can change it any more.
     await this.#context.connection.revokeRemoteAccess(this.#context.limits);
@@ -117,6 +120,11 @@ export class DestinationSession {
       coverage: this.#coverage,
       ...this.#pinFacts(),
     };
+  }
+
+  #tellChannels(): void {
+    const { journal, connection } = this.#context;
+    journal.tell({ type: 'link', state: 'channels', channels: connection.channels });
   }
 
   #pinFacts(): { pinBudget?: bigint; registeredPeak: bigint } {

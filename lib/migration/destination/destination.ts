@@ -11,7 +11,13 @@ import { call } from '../embedder.ts';
 import { connected, type Ending, failed } from '../journal.ts';
 import { Migration } from '../migration.ts';
 import { checkDestinationOptions, checkRunOptions } from '../option-schema.ts';
-import { commitTimeoutMs, connectionOptions, type DestinationOptions, populatesAhead } from '../options.ts';
+import {
+  channelsOf,
+  commitTimeoutMs,
+  connectionOptions,
+  type DestinationOptions,
+  populatesAhead,
+} from '../options.ts';
 import { lockable } from '../pins/lockable.ts';
 import {
   CONTROL_BUFFER_BYTES,
@@ -193,6 +199,7 @@ export class MigrationDestination extends Migration {
       sparse: this.#target.ramIsFresh === true,
       alive: true,
       progress: true,
+      channels: channelsOf(this.#options),
       ...(pinAllLimit !== undefined && { pinAllLimit }),
       ...(offered !== undefined && { pinBudget: offered }),
     };

@@ -1,10 +1,11 @@
 import { MigrationError, toMigrationError } from '../../errors.ts';
-import { type Agreed, rejectionCapabilities } from '../../protocol/capabilities.ts';
+import { type Agreed, type Rail, railOf, rejectionCapabilities } from '../../protocol/capabilities.ts';
 import type { ControlMessage } from '../../protocol/control.ts';
 import type { IncomingConnection } from '../../transport/connect.ts';
 import type { Connection, Received } from '../../transport/connection.ts';
 import { throwIfAborted, unlessAborted } from '../../transport/wait.ts';
 import { step } from './destination-machine.ts';
+import { RailGate, type RailOwner } from './rail-gate.ts';
 
 /** Peers that may wait for their turn. An honest one gives up after its own connect timeout, ten seconds. */
 const MOST_WAITING = 32;
@@ -61,6 +62,7 @@ export class SourceGate {
   /** Aborted when nobody is let in any more: one was admitted, or the wait has ended. */
   readonly #shut = new AbortController();
   readonly #farewells = new Set<Promise<void>>();
+  readonly #rails = new RailGate();
   /** Peers that have been let in and have not spoken; the first is the one that came first. */
   readonly #silent = new Map<AbortController, Silent>();
   #giveWay: NodeJS.Timeout | undefined;
@@ -74,6 +76,11 @@ export class SourceGate {
 
   /** Takes a peer, or refuses it when too many wait or nobody is let in any more. */
   come(incoming: IncomingConnection): void {
+    const rail = railIn(incoming.privateData);
+    if (rail) {
+      this.#keep(this.#letRailIn(incoming, rail));
+      return;
+    }
     const host = hostOf(incoming.peerAddress);
     for (const silent of this.#silent.values()) silent.twin ||= silent.host === host;
     if (this.#shut.signal.aborted || this.#waiting.length >= MOST_WAITING) {
@@ -118,6 +125,15 @@ export class SourceGate {
     while (this.#farewells.size > 0) await Promise.all(this.#farewells);
   }
 
+  async #letRailIn(incoming: IncomingConnection, rail: Rail): Promise<void> {
+    try {
+      await this.#rails.admit(incoming, rail);
+    } catch (error) {
+      this.#refuse(incoming);
+      if (!this.#shut.signal.aborted) this.#say(incoming, error);
+    }
+  }
+
   #letNextIn(): void {
     if (!this.#admit) return;
     if (this.#letIn >= this.#settings.atOnce) {
@@ -159,9 +175,12 @@ export class SourceGate {
     this.#silent.set(silence, silent);
     const signal = AbortSignal.any([this.#shut.signal, silence.signal]);
     let connection: Connection | undefined;
+    let owner: RailOwner | undefined;
     try {
       const { reply, agreed, migrationId } = this.#settings.answer(incoming.privateData);
+      if (agreed.token !== undefined) owner = this.#rails.open(agreed.token, agreed.channels);
       connection = await incoming.accept(reply, signal);
+      owner?.established(connection);
       const since = performance.now();
       connection.tellsReasons = agreed.reasons;
       const first = await this.#firstMessage(connection, agreed, silent, signal);
@@ -176,9 +195,11 @@ export class SourceGate {
       this.#admit?.(this.#admitted);
       this.shut(new MigrationError('REJECTED', 'listen', 'another source came first'));
     } catch (error) {
+      owner?.gone();
       this.#sendAway(incoming, connection, toMigrationError(error, 'negotiate'));
       if (!this.#shut.signal.aborted) this.#say(incoming, error);
     } finally {
+      if (owner) this.#rails.close(owner);
       this.#silent.delete(silence);
     }
   }
@@ -213,12 +234,21 @@ export class SourceGate {
   }
 
   #refuse(incoming: IncomingConnection): void {
-    this.#keep(incoming.reject(rejectionCapabilities()));
+    incoming.reject(rejectionCapabilities());
   }
 
   #keep(farewell: Promise<void>): void {
     const kept = farewell.catch(() => {}).finally(() => this.#farewells.delete(kept));
     this.#farewells.add(kept);
+  }
+}
+
+/** undefined also for what cannot be read: whoever answers it finds that out. */
+function railIn(privateData: Uint8Array): Rail | undefined {
+  try {
+    return railOf(privateData);
+  } catch {
+    return undefined;
   }
 }
 

@@ -98,12 +98,14 @@ export interface SpanKeys {
 }
 
 export interface SpanPinsOptions {
-  readonly connection: Pick<Connection, 'register' | 'deregister'>;
+  readonly connection: Pick<Connection, 'register' | 'deregister' | 'barrier'>;
   readonly turns: Pick<SourceTurns, 'request'>;
   readonly window: PinWindow<SpanKeys>;
   /** The peer takes several commands in one message, and marks in their padding if `sparse`. QEMU answers an array with one result's bytes. */
   readonly extended: boolean;
   readonly sparse: boolean;
+  /** The longest wait for the peer. */
+  readonly timeoutMs: number;
   readonly signal: AbortSignal;
 }
 
@@ -216,12 +218,13 @@ export class SpanPins implements SourcePins {
     return this.#window.room < most ? this.#window.room : most;
   }
 
-  /** The writer has done with them: their WRITEs have completed, and the message goes behind them on the same queue. */
+  /** The writer has done with them: their WRITEs have completed here, and have been placed there before the message takes their keys away. */
   async #evict(pins: readonly Pin<SpanKeys>[]): Promise<void> {
     if (pins.length === 0) return;
     throwIfAborted(this.#options.signal, 'ram');
     for (const pin of pins) this.#window.remove(pin);
-    const { turns, extended } = this.#options;
+    const { connection, turns, extended, timeoutMs, signal } = this.#options;
+    await connection.barrier({ timeoutMs, signal });
     const local = this.#deregister(pins);
     local.catch(() => {}); // told below, unless the peer fails first
     const most = extended ? CONTROL_MAX_REPEAT : 1;

@@ -68,8 +68,8 @@ export async function preparePins(
     (index, span) => hints?.temperature((blocks[index] as SourceBlock).block.name, span) ?? 'normal',
   );
   const { extended, sparse } = agreed;
-  const signal = limits.signal as AbortSignal;
-  return new SpanPins({ connection, turns, window, extended, sparse, signal });
+  const waits = { timeoutMs: limits.timeoutMs, signal: limits.signal as AbortSignal };
+  return new SpanPins({ connection, turns, window, extended, sparse, ...waits });
 }
 
 function requireSameBlocks({ blocks }: SourceVm, remote: readonly DestinationBlock[]): void {

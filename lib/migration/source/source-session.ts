@@ -206,6 +206,7 @@ export class SourceSession {
       last: kind === 'end',
     });
     const dataEnded = performance.now();
+    await connection.barrier(limits);
     await this.#turns.send({ type: 'REGISTER_FINISHED' });
     await this.#turns.ready(); // everything has arrived
     const costs = passCosts(wireBefore, wireTimeOf(connection), dataEnded - dataBegan);
@@ -266,6 +267,8 @@ export class SourceSession {
     const { verify, vm, limits, commitTimeoutMs } = this.#context;
     const ramDigest = verify ? await unlessAborted(digestRam(vm.blocks), limits.signal, 'commit') : undefined;
     await this.#turns.ready();
+    // Nothing has been written since the last round; COMMIT rests on that and not on what a pass does today.
+    await this.#context.connection.barrier(limits);
     throwIfAborted(limits.signal, 'commit');
     try {
       const commit = this.#account.commit(sent.bytes, ramDigest);

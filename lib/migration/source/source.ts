@@ -25,6 +25,7 @@ import {
   checkSourceOptions,
 } from '../option-schema.ts';
 import {
+  channelsOf,
   checkSwitchover,
   commitTimeoutMs,
   connectionOptions,
@@ -47,6 +48,7 @@ import { describe, type MigrationFacts, type MigrationResult } from '../result.t
 import { TotalLimit } from '../total-limit.ts';
 import { namingMigration } from '../unknown-outcome.ts';
 import { checkSourceVm } from '../vm-schema.ts';
+import { dialRails } from './rails.ts';
 import { type SentSummary, SourceSession } from './source-session.ts';
 
 /**
@@ -172,6 +174,10 @@ export class MigrationSource extends Migration {
       const since = this.journal.at();
       const agreed = this.#negotiate(connection, offer);
       this.journal.tell(connected(connection, agreed, { since, migrationId: this.migrationId }));
+      const { connectTimeoutMs } = options;
+      const notice = (message: string): void => this.journal.notice('FEWER_CHANNELS', message);
+      await dialRails(connection, { endpoint, agreed, connectTimeoutMs, signal, notice });
+      this.journal.tell({ type: 'link', state: 'channels', channels: connection.channels });
       connection.setMaxBandwidth(this.#maxBandwidth);
       const limits = { timeoutMs: options.stallTimeoutMs, signal };
       const summary = await this.#send(connection, agreed, plan, limits);
@@ -276,6 +282,7 @@ export class MigrationSource extends Migration {
       alive: true,
       progress: true,
       migrationId: this.migrationId,
+      channels: channelsOf(this.#options),
       ramBytes: totalBytes(this.#vm.blocks),
     };
   }

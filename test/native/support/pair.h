@@ -1,4 +1,4 @@
-// Two connected ends of one provider in this process.
+// Two connected queue pairs of one provider in this process, each with a domain of its own.
 #pragma once
 
 #include <algorithm>
@@ -12,7 +12,7 @@ namespace rdma_migrate::test {
 // Accepts one request at a time.
 class Acceptor {
  public:
-  explicit Acceptor(fabric::Provider& provider, const fabric::ConnectionOptions& options = {},
+  explicit Acceptor(fabric::Provider& provider, const fabric::QueuePairOptions& options = {},
                     const std::string& host = test_host())
       : host_(host) {
     const auto take = [this](std::unique_ptr<fabric::ConnectionRequest> request) {
@@ -60,41 +60,49 @@ class Acceptor {
   std::unique_ptr<fabric::Listener> listener_;  // last: its thread uses the members above
 };
 
-// A buffer with its registration.
+using DomainPointer = std::shared_ptr<fabric::Domain>;
+inline DomainPointer open_domain(fabric::Provider& provider) { return provider.open_domain(); }
+
+// A buffer with its registration, which keeps its domain.
 struct Buffer {
-  Buffer(fabric::Connection& connection, size_t size, unsigned access = fabric::kAccessLocalWrite,
-         uint8_t fill = 0)
+  Buffer(DomainPointer of, size_t size, unsigned access = fabric::kAccessLocalWrite, uint8_t fill = 0)
       : bytes(size, fill),
-        region(connection.register_memory(reinterpret_cast<uintptr_t>(bytes.data()), size, access)) {}
+        domain(std::move(of)),
+        region(domain->register_memory(reinterpret_cast<uintptr_t>(bytes.data()), size, access)) {}
   // Never by assigning to bytes, which would move them away from the registered place.
   void fill(const fabric::Bytes& with) { std::copy(with.begin(), with.end(), bytes.begin()); }
   uint64_t address(size_t offset = 0) const { return region->address() + offset; }
 
   fabric::Bytes bytes;
+  DomainPointer domain;
   std::unique_ptr<fabric::MemoryRegion> region;
 };
 
+class Pair;
+
 struct PairOptions {
-  fabric::ConnectionOptions active;
-  fabric::ConnectionOptions passive;
+  fabric::QueuePairOptions active;
+  fabric::QueuePairOptions passive;
   std::string host = test_host();
   fabric::Bytes request_data;
   fabric::Bytes reply_data;
   // Between the making of the ends and the handshake: the place to register memory and post RECVs.
-  std::function<void(fabric::Connection& active, fabric::Connection& passive)> prepare;
+  std::function<void(Pair& pair)> prepare;
+  bool may_send_at_once = false;
 };
 
 class Pair {
  public:
-  Pair(fabric::Provider& provider, const PairOptions& options) {
+  Pair(fabric::Provider& provider, const PairOptions& options)
+      : active_domain(open_domain(provider)), passive_domain(open_domain(provider)) {
     Acceptor acceptor(provider, options.passive, options.host);
-    active = provider.connect_to(acceptor.endpoint(), options.active, active_events);
-    active->connect(options.request_data);
+    active = active_domain->create_queue_pair(options.active, active_events);
+    active->connect(acceptor.endpoint(), options.request_data);
     std::unique_ptr<fabric::ConnectionRequest> request = acceptor.next();
     request_data.assign(request->private_data().begin(), request->private_data().end());
-    passive = request->take(options.passive, passive_events);
-    if (options.prepare) options.prepare(*active, *passive);
-    passive->accept(options.reply_data);
+    passive = passive_domain->create_queue_pair(options.passive, passive_events);
+    if (options.prepare) options.prepare(*this);
+    passive->accept(std::move(request), options.reply_data, options.may_send_at_once);
     active_events.wait_established();
     passive_events.wait_established();
   }
@@ -104,12 +112,14 @@ class Pair {
     passive->close();
   }
 
-  // The events outlive their connections.
+  // The events and domains outlive their queue pairs.
   Recorder active_events;
   Recorder passive_events;
   fabric::Bytes request_data;
-  std::unique_ptr<fabric::Connection> active;
-  std::unique_ptr<fabric::Connection> passive;
+  DomainPointer active_domain;
+  DomainPointer passive_domain;
+  std::unique_ptr<fabric::QueuePair> active;
+  std::unique_ptr<fabric::QueuePair> passive;
 };
 
 }  // namespace rdma_migrate::test

@@ -27,9 +27,9 @@ inline std::vector<std::unique_ptr<fabric::Provider>> providers_under_test() {
 // The software RNIC: what it does beyond what every device does can be checked.
 inline bool is_software(const fabric::Provider& provider) { return provider.name() == "iwarp"; }
 
-// Linux' siw driver: it refuses what it must, but does not tell its owner why a connection has ended.
-inline bool is_siw(const fabric::Connection& connection) {
-  return connection.info().detail.find("device siw") != std::string::npos;
+// Linux' siw driver: it refuses what it must, but does not tell its owner why a queue pair has ended.
+inline bool is_siw(const fabric::QueuePair& queue_pair) {
+  return queue_pair.info().detail.find("device siw") != std::string::npos;
 }
 
 // For what a provider cannot be asked to do.
@@ -53,7 +53,7 @@ void for_each_provider(Body&& body) {
       if (crc && !is_software(*provider)) continue;
       CAPTURE(provider->name());
       CAPTURE(crc);
-      fabric::ConnectionOptions options;
+      fabric::QueuePairOptions options;
       options.crc = crc;
       body(*provider, options);
     }

@@ -75,7 +75,9 @@ inline Bytes read_payload(const iwarp::ReadRequest& request) {
 class RawPeer {
  public:
   explicit RawPeer(int fd) : fd_(fd) { set_no_delay(); }
-  explicit RawPeer(const fabric::Endpoint& endpoint) : fd_(socket(AF_INET, SOCK_STREAM, 0)) {
+  // segment: the longest TCP segment that it takes; 0: as long as the path allows.
+  explicit RawPeer(const fabric::Endpoint& endpoint, int segment = 0) : fd_(socket(AF_INET, SOCK_STREAM, 0)) {
+    if (segment != 0) setsockopt(fd_, IPPROTO_TCP, TCP_MAXSEG, &segment, sizeof segment);
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_port = htons(endpoint.port);

@@ -1,4 +1,4 @@
-// Records a connection's events so that a test can wait for them. Every wait has a deadline.
+// Records a queue pair's events so that a test can wait for them. Every wait has a deadline.
 #pragma once
 
 #include <chrono>
@@ -14,7 +14,7 @@
 
 namespace rdma_migrate::test {
 
-class Recorder : public fabric::ConnectionEvents {
+class Recorder : public fabric::QueuePairEvents {
  private:
   template <typename F>
   auto locked(F&& f) const {
@@ -29,25 +29,16 @@ class Recorder : public fabric::ConnectionEvents {
     private_data_.assign(private_data.begin(), private_data.end());
     event();
   }
-  void on_send(const fabric::Completion& completion) override {
-    std::function<void(const fabric::Completion&)> hook;
-    {
-      std::lock_guard lock(mutex_);
-      sends_.push_back(completion);
-      hook = send_hook;
-      event();
-    }
-    if (hook) hook(completion);
+  void on_send(std::span<const fabric::Completion> completions) override {
+    record(completions, sends_, send_hook);
   }
-  void on_recv(const fabric::Completion& completion) override {
-    std::function<void(const fabric::Completion&)> hook;
-    {
-      std::lock_guard lock(mutex_);
-      recvs_.push_back(completion);
-      hook = recv_hook;
-      event();
-    }
-    if (hook) hook(completion);
+  void on_recv(std::span<const fabric::Completion> completions) override {
+    record(completions, recvs_, recv_hook);
+  }
+  void on_notify() override {
+    std::lock_guard lock(mutex_);
+    ++notified_;
+    event();
   }
   void on_receive_failed(const Error&) override {
     std::lock_guard lock(mutex_);
@@ -73,6 +64,9 @@ class Recorder : public fabric::ConnectionEvents {
   }
   void wait_receive_failed() {
     wait("on_receive_failed", [this] { return receive_failed_; });
+  }
+  void wait_notified(int count) {
+    wait("on_notify", [&] { return notified_ >= count; });
   }
   void wait_closed() {
     wait("on_closed", [this] { return closed_ != 0; });
@@ -105,11 +99,28 @@ class Recorder : public fabric::ConnectionEvents {
     return locked([this] { return reason_ ? std::string(reason_->what()) : std::string("an orderly end"); });
   }
 
-  // Called after the event is recorded. Set before the connection starts.
+  // Empty batches, which no provider may report.
+  int empty_batches() const {
+    return locked([this] { return empty_; });
+  }
+
+  // Called for each completion after it is recorded. Set before the queue pair starts.
   std::function<void(const fabric::Completion&)> send_hook;
   std::function<void(const fabric::Completion&)> recv_hook;
 
  private:
+  using Hook = std::function<void(const fabric::Completion&)>;
+  void record(std::span<const fabric::Completion> completions, std::vector<fabric::Completion>& to,
+              const Hook& hook) {
+    {
+      std::lock_guard lock(mutex_);
+      to.insert(to.end(), completions.begin(), completions.end());
+      if (completions.empty()) ++empty_;
+      event();
+    }
+    if (!hook) return;
+    for (const fabric::Completion& completion : completions) hook(completion);
+  }
   void event() {
     if (closed_ > 1 || (closed_ == 1 && seen_closed_)) ++late_;
     if (closed_ == 1) seen_closed_ = true;
@@ -129,6 +140,8 @@ class Recorder : public fabric::ConnectionEvents {
   bool seen_closed_ = false;
   int closed_ = 0;
   int late_ = 0;
+  int empty_ = 0;
+  int notified_ = 0;
   fabric::Bytes private_data_;
   std::vector<fabric::Completion> sends_;
   std::vector<fabric::Completion> recvs_;

@@ -8,7 +8,7 @@
 
 namespace rdma_migrate::test {
 
-inline PairOptions pair_options(const fabric::ConnectionOptions& options) {
+inline PairOptions pair_options(const fabric::QueuePairOptions& options) {
   PairOptions result;
   result.active = result.passive = options;
   return result;
@@ -16,17 +16,17 @@ inline PairOptions pair_options(const fabric::ConnectionOptions& options) {
 
 // A pair whose passive end has one large region for WRITE and READ, and a RECV posted.
 struct Rig {
-  Rig(fabric::Provider& provider, const fabric::ConnectionOptions& options, size_t size,
+  Rig(fabric::Provider& provider, const fabric::QueuePairOptions& options, size_t size,
       unsigned access = kRemoteAll)
       : software(is_software(provider)), pair(provider, with_memory(options, size, access)) {}
-  PairOptions with_memory(const fabric::ConnectionOptions& options, size_t size, unsigned access) {
+  PairOptions with_memory(const fabric::QueuePairOptions& options, size_t size, unsigned access) {
     PairOptions result = pair_options(options);
-    result.prepare = [this, size, access](fabric::Connection& active, fabric::Connection& passive) {
-      local = std::make_unique<Buffer>(active, size);
-      remote = std::make_unique<Buffer>(passive, size, access, 0xee);
-      inbox = std::make_unique<Buffer>(passive, 64);
-      passive.post_recv(recv_of(*inbox, 77));
-      silent = is_siw(passive);
+    result.prepare = [this, size, access](Pair& made) {
+      local = std::make_unique<Buffer>(made.active_domain, size);
+      remote = std::make_unique<Buffer>(made.passive_domain, size, access, 0xee);
+      inbox = std::make_unique<Buffer>(made.passive_domain, 64);
+      made.passive->post_recv(recv_of(*inbox, 77));
+      silent = is_siw(*made.passive);
     };
     return result;
   }
@@ -55,7 +55,7 @@ struct Rig {
 
   ~Rig() {
     pair.close();
-    // Before their connections.
+    // Before their domains.
     local.reset();
     remote.reset();
     inbox.reset();

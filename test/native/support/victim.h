@@ -1,4 +1,4 @@
-// Our passive end, shaken hands with a raw peer that may send it any bytes.
+// Our passive end, which has shaken hands with a raw peer that may send it any bytes.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -16,17 +16,18 @@ using iwarp::TerminateCode;
 struct Victim {
   static constexpr size_t kSize = 256 * 1024;
 
-  explicit Victim(iwarp::MpaFrame request = {}, fabric::ConnectionOptions options = {}, size_t recvs = 2)
+  explicit Victim(iwarp::MpaFrame request = {}, fabric::QueuePairOptions options = {}, size_t recvs = 2)
       : provider(iwarp::make_provider()), acceptor(*provider, options), peer(acceptor.endpoint()) {
     peer.send(iwarp::encode(request));
-    connection = acceptor.next()->take(options, events);
-    region = std::make_unique<Buffer>(*connection, kSize, kRemoteAll, 0xee);
-    inbox = std::make_unique<Buffer>(*connection, 1000, fabric::kAccessLocalWrite, 0xee);
-    for (size_t count = 0; count < recvs; ++count) connection->post_recv(recv_of(*inbox, count));
-    connection->accept({});
+    domain = open_domain(*provider);
+    queue_pair = domain->create_queue_pair(options, events);
+    region = std::make_unique<Buffer>(domain, kSize, kRemoteAll, 0xee);
+    inbox = std::make_unique<Buffer>(domain, 1000, fabric::kAccessLocalWrite, 0xee);
+    for (size_t count = 0; count < recvs; ++count) queue_pair->post_recv(recv_of(*inbox, count));
+    queue_pair->accept(acceptor.next(), {}, false);
     reply = peer.receive_mpa(iwarp::MpaKind::kReply);
   }
-  ~Victim() { connection->close(); }
+  ~Victim() { queue_pair->close(); }
   static Victim with_crc() {
     iwarp::MpaFrame request;
     request.crc = true;
@@ -46,7 +47,8 @@ struct Victim {
   Acceptor acceptor;
   Recorder events;
   RawPeer peer;
-  std::unique_ptr<fabric::Connection> connection;
+  DomainPointer domain;
+  std::unique_ptr<fabric::QueuePair> queue_pair;
   std::unique_ptr<Buffer> region;
   std::unique_ptr<Buffer> inbox;
   iwarp::MpaFrame reply;

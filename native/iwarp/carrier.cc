@@ -1,0 +1,322 @@
+#include "iwarp/carrier.h"
+
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "fabric/work_request.h"
+#include "iwarp/tcp.h"
+
+namespace rdma_migrate::iwarp {
+namespace {
+
+// Bytes that one carrier moves in a turn, each way: others on its processor wait that long.
+constexpr size_t kTurn = 1024 * 1024;
+
+// For the user of a queue pair that can receive no more to tell the peer why.
+constexpr std::chrono::seconds kLastWord{5};
+
+constexpr std::chrono::seconds kLinger{1};  // for a peer to take a TERMINATE before the socket goes
+
+}  // namespace
+
+Carrier::Carrier(MessageState& messages, CarrierUser& user, Processor& processor, std::string peer)
+    : messages_(messages),
+      user_(user),
+      processor_(processor),
+      peer_(std::move(peer)),
+      receiver_(messages, processor.section, peer_),
+      transmitter_(messages, processor.section, peer_) {}
+
+Carrier::~Carrier() {
+  unwatch(watched_);
+  dialling_.reset();
+  processor_.forget(*this);
+}
+
+void Carrier::dial(const fabric::Endpoint& endpoint, fabric::Bytes private_data) {
+  handshake_by_ = Clock::now() + std::chrono::milliseconds(messages_.options.connect_timeout_ms);
+  dialling_ = std::make_unique<Dialling>(
+      endpoint, messages_.options, std::move(private_data), handshake_by_, [this] { processor_.kick(*this); },
+      [this](int socket) { unwatch(socket); });
+  phase_ = Phase::kDialling;
+}
+
+void Carrier::answer(Answer answer) {
+  handshake_by_ = Clock::now() + std::chrono::milliseconds(messages_.options.connect_timeout_ms);
+  unsent_ = encode(answer.reply);
+  answer_ = std::move(answer);
+  set_socket_options(answer_->socket.get(), messages_.stall_timeout());
+  watch(answer_->socket.get());
+  phase_ = Phase::kAnswering;
+}
+
+void Carrier::watch(int fd) {
+  if (fd < 0 || fd == watched_) return;
+  if (!processor_.watch(fd, *this))
+    throw Error("RESOURCE_LIMIT", "the kernel watches no further socket for this process", errno);
+  watched_ = fd;
+}
+
+void Carrier::unwatch(int fd) {
+  if (fd < 0 || fd != watched_) return;
+  processor_.unwatch(fd);
+  watched_ = -1;
+}
+
+Served::Next Carrier::serve(unsigned reasons) noexcept {
+  if ((reasons & (kReadable | kEnding)) != 0) readable_ = true;
+  if ((reasons & kEnding) != 0) receiver_.expect_end();
+  if ((reasons & kWritable) != 0) writable_ = true;
+  try {
+    try {
+      return work();
+    } catch (const WireFault& fault) {
+      begin_terminate(fault);
+      return terminate_on();
+    } catch (const PlacementFault& fault) {
+      begin_last_word(fault.error);
+      return say_last_word();
+    }
+  } catch (const Error& error) {
+    down(fault_ ? fault_ : error);
+  } catch (const std::exception& error) {
+    down(Error("INTERNAL", std::string("the software RNIC failed: ") + error.what()));
+  }
+  return Next::kWait;
+}
+
+Served::Next Carrier::work() {
+  switch (phase_) {
+    case Phase::kDialling:
+      return dial_on();
+    case Phase::kAnswering:
+      return answer_on();
+    case Phase::kOpen:
+      return move_messages();
+    case Phase::kTerminating:
+      return terminate_on();
+    case Phase::kLastWord:
+      return say_last_word();
+    case Phase::kNew:
+    case Phase::kDown:
+      return Next::kWait;
+  }
+  return Next::kWait;
+}
+
+Served::Next Carrier::dial_on() {
+  const bool done = dialling_->step(Clock::now());
+  watch(dialling_->fd());
+  if (!done) {
+    processor_.wake_by(*this, dialling_->deadline());
+    return Next::kWait;
+  }
+  open(dialling_->take_socket(), dialling_->negotiated());
+  dialling_.reset();
+  become_up();
+  return move_messages();
+}
+
+Served::Next Carrier::answer_on() {
+  while (!unsent_.empty()) {
+    const ssize_t sent =
+        send(answer_->socket.get(), unsent_.data(), unsent_.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent < 0 && errno != EAGAIN && errno != EINTR)
+      throw Error("CONNECTION_LOST", "the connection to " + peer_ + " broke during the handshake", errno);
+    if (sent < 0 && Clock::now() >= handshake_by_)
+      throw Error("TIMEOUT", peer_ + " did not take the answer to its request in time");
+    if (sent < 0) {
+      processor_.wake_by(*this, handshake_by_);
+      return Next::kWait;
+    }
+    unsent_.erase(unsent_.begin(), unsent_.begin() + sent);
+  }
+  if (!answer_->may_send_at_once) first_send_ = Clock::now() + fabric::kFirstSendPause;
+  open(std::move(answer_->socket), negotiated_by_responder(answer_->request, answer_->reply));
+  answer_.reset();
+  if (!awaits_ready_) become_up();
+  return move_messages();
+}
+
+void Carrier::open(UniqueFd socket, Negotiated negotiated) {
+  socket_ = std::move(socket);
+  negotiated_ = std::move(negotiated);
+  messages_.ord = negotiated_.ord;
+  messages_.ird = negotiated_.ird;
+  awaits_ready_ = negotiated_.awaits_ready;
+  receiver_.open(socket_.get(), negotiated_.crc, awaits_ready_);
+  transmitter_.open(socket_.get(), negotiated_.crc);
+  phase_ = Phase::kOpen;
+}
+
+void Carrier::become_up() {
+  awaits_ready_ = false;
+  is_up_ = true;
+  user_.carrier_up(negotiated_, socket_.get());
+}
+
+Served::Next Carrier::move_messages() {
+  bool more = receive_on();
+  if (phase_ != Phase::kOpen) return Next::kWait;
+  const Clock::time_point now = Clock::now();
+  if (transmit_on(now)) more = true;
+  check_times(now);
+  if (phase_ != Phase::kOpen) return Next::kWait;
+  set_alarm(now);
+  return more ? Next::kGoOn : Next::kWait;
+}
+
+// True: there is more.
+bool Carrier::receive_on() {
+  if (!readable_) return false;
+  switch (receiver_.receive(kTurn)) {
+    case Receiver::Went::kDry:
+      readable_ = false;
+      return false;
+    case Receiver::Went::kOn:
+      return true;
+    case Receiver::Went::kReady:
+      become_up();
+      return true;
+    case Receiver::Went::kEnded:
+      // The kernel reports a reset once: when sending has met it, receiving sees an ordinary end. EPIPE is
+      // different: the peer had ended the stream in order before.
+      down(send_error_ && send_error_->sys_errno() != EPIPE ? send_error_ : std::nullopt);
+      return false;
+  }
+  return false;
+}
+
+bool Carrier::may_send(Clock::time_point now) const {
+  return is_up_ && !fin_sent_ && !send_error_ &&
+         (now >= first_send_ || messages_.counters.bytes_received.load(std::memory_order_relaxed) != 0);
+}
+
+// True: there is more.
+bool Carrier::transmit_on(Clock::time_point now) {
+  if (!writable_ || !may_send(now)) return false;
+  try {
+    switch (transmitter_.transmit(kTurn)) {
+      case Transmitter::Went::kIdle:
+        if (drain_by_ && messages_.send_queue.drained() && messages_.read_jobs.empty()) end_stream();
+        return false;
+      case Transmitter::Went::kFull:
+        writable_ = false;
+        return false;
+      case Transmitter::Went::kOn:
+        return true;
+    }
+  } catch (const Error& error) {
+    // What the peer had to say before it went may still be read, and tells more.
+    if (error.sys_errno() != EPIPE && error.sys_errno() != ECONNRESET) throw;
+    send_error_ = error;
+    readable_ = true;
+    return true;
+  }
+  return false;
+}
+
+void Carrier::drain() {
+  if (drain_by_) return;
+  drain_by_ = Clock::now() + fabric::kFirstSendPause + messages_.stall_timeout();
+}
+
+void Carrier::end_stream() {
+  shutdown(socket_.get(), SHUT_WR);
+  fin_sent_ = true;
+}
+
+// The peer is told what it did wrong, and what it still sends is thrown away until it has taken that.
+void Carrier::begin_terminate(const WireFault& fault) {
+  fault_ = fault.error();
+  phase_ = Phase::kTerminating;
+  linger_until_ = Clock::now() + kLinger;
+  user_.carrier_faulted();
+  transmitter_.terminate(receiver_.terminate_payload(fault.code()));
+}
+
+Served::Next Carrier::terminate_on() {
+  if (!fin_sent_ && transmitter_.transmit(kTurn) == Transmitter::Went::kIdle) end_stream();
+  const Receiver::Went went = receiver_.discard();
+  if ((fin_sent_ && went == Receiver::Went::kEnded) || Clock::now() >= linger_until_) {
+    down(fault_);
+    return Next::kWait;
+  }
+  processor_.wake_by(*this, linger_until_);
+  return went == Receiver::Went::kOn ? Next::kGoOn : Next::kWait;
+}
+
+// A reset would only tell the peer that we are gone, not that our disk is full. It may have much on its way,
+// which is thrown away.
+void Carrier::begin_last_word(const Error& error) {
+  fault_ = error;
+  phase_ = Phase::kLastWord;
+  linger_until_ = Clock::now() + std::min<Clock::duration>(kLastWord, messages_.stall_timeout());
+  user_.carrier_choked(error);
+}
+
+Served::Next Carrier::say_last_word() {
+  const Clock::time_point now = Clock::now();
+  const bool more = transmit_on(now);
+  const Receiver::Went went = receiver_.discard();
+  if (went == Receiver::Went::kEnded || now >= linger_until_) {
+    down(fault_);
+    return Next::kWait;
+  }
+  processor_.wake_by(*this, linger_until_);
+  return more || went == Receiver::Went::kOn ? Next::kGoOn : Next::kWait;
+}
+
+void Carrier::check_times(Clock::time_point now) {
+  if (awaits_ready_ && now >= handshake_by_) {
+    throw Error("TIMEOUT", peer_ +
+                               " asked for peer-to-peer setup but has not sent its ready-to-receive message "
+                               "in time");
+  }
+  receiver_.check_stall(now);
+  if (!send_error_) transmitter_.check_stall(now);
+  if (drain_by_ && now >= *drain_by_) check_drain();
+}
+
+void Carrier::check_drain() {
+  int unacknowledged = 0;
+  // The end of the stream counts as a byte.
+  if (!fin_sent_ || (ioctl(socket_.get(), SIOCOUTQ, &unacknowledged) == 0 && unacknowledged > 1)) {
+    throw Error("TIMEOUT", peer_ + " has not taken the last messages within " +
+                               std::to_string(messages_.options.stall_timeout_ms) + " ms of the disconnect");
+  }
+  down(std::nullopt);
+}
+
+void Carrier::set_alarm(Clock::time_point now) {
+  const auto by = [this](std::optional<Clock::time_point> when) {
+    if (when) processor_.wake_by(*this, *when);
+  };
+  by(receiver_.next_look(now));
+  by(transmitter_.next_look(now));
+  by(drain_by_);
+  if (awaits_ready_) by(handshake_by_);
+  if (is_up_ && now < first_send_) by(first_send_);
+}
+
+void Carrier::down(const std::optional<Error>& reason) {
+  if (phase_ == Phase::kDown) return;
+  phase_ = Phase::kDown;
+  unwatch(watched_);
+  dialling_.reset();  // which may kick until it is gone
+  processor_.forget(*this);
+  answer_.reset();
+  user_.carrier_closing();
+  if (receiver_.truncated()) {
+    linger reset{1, 0};
+    setsockopt(socket_.get(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+  }
+  socket_.reset();
+  user_.carrier_down(reason);
+}
+
+}  // namespace rdma_migrate::iwarp

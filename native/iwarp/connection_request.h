@@ -1,0 +1,34 @@
+// A peer that has sent its MPA request: a socket, and no more.
+#pragma once
+
+#include <string>
+
+#include "fabric/fabric.h"
+#include "iwarp/carrier.h"
+
+namespace rdma_migrate::iwarp {
+
+class ConnectionRequest final : public fabric::ConnectionRequest {
+ public:
+  ConnectionRequest(UniqueFd socket, MpaFrame request, const fabric::QueuePairOptions& options,
+                    std::shared_ptr<std::atomic<size_t>> unanswered);
+  ~ConnectionRequest() override;
+
+  std::span<const uint8_t> private_data() const override { return request_.private_data; }
+  std::string peer_address() const override { return peer_; }
+  void reject(std::span<const uint8_t> private_data) override;
+  // The socket with what is to be said on it. Throws Error INVALID_ARGUMENT.
+  Answer accept(const fabric::QueuePairOptions& options, std::span<const uint8_t> private_data,
+                bool may_send_at_once);
+
+ private:
+  void check_open() const;
+
+  UniqueFd socket_;
+  const MpaFrame request_;
+  const fabric::QueuePairOptions options_;
+  const std::string peer_;
+  const std::shared_ptr<std::atomic<size_t>> unanswered_;  // of the listener
+};
+
+}  // namespace rdma_migrate::iwarp

@@ -1,0 +1,45 @@
+#include "iwarp/domain.h"
+
+#include "iwarp/queue_pair.h"
+
+namespace rdma_migrate::iwarp {
+namespace {
+
+class IwarpMemoryRegion final : public fabric::MemoryRegion {
+ public:
+  IwarpMemoryRegion(std::shared_ptr<RegionTable> table, uint32_t stag, uint64_t address, uint64_t length)
+      : table_(std::move(table)), stag_(stag), address_(address), length_(length) {}
+  ~IwarpMemoryRegion() override { table_->remove(stag_); }
+  uint64_t address() const override { return address_; }
+  uint64_t length() const override { return length_; }
+  uint32_t lkey() const override { return stag_; }
+  uint32_t rkey() const override { return stag_; }
+
+ private:
+  const std::shared_ptr<RegionTable> table_;
+  const uint32_t stag_;
+  const uint64_t address_;
+  const uint64_t length_;
+};
+
+}  // namespace
+
+Domain::Domain(std::shared_ptr<Engine> engine) : regions_(std::make_shared<RegionTable>(std::move(engine))) {}
+
+std::unique_ptr<fabric::MemoryRegion> Domain::register_memory(uint64_t address, uint64_t length,
+                                                              unsigned access) {
+  const uint32_t stag = regions_->add(address, length, access, address);
+  return std::make_unique<IwarpMemoryRegion>(regions_, stag, address, length);
+}
+
+bool Domain::observe_placement(std::shared_ptr<fabric::PlacementObserver> observer) {
+  regions_->observe_placement(std::move(observer));
+  return true;
+}
+
+std::unique_ptr<fabric::QueuePair> Domain::create_queue_pair(const fabric::QueuePairOptions& options,
+                                                             fabric::QueuePairEvents& events) {
+  return std::make_unique<QueuePair>(regions_, options, events);
+}
+
+}  // namespace rdma_migrate::iwarp

@@ -1,0 +1,25 @@
+// A protection domain of the software RNIC, and the provider that makes it.
+#pragma once
+
+#include "fabric/fabric.h"
+#include "iwarp/region_table.h"
+
+namespace rdma_migrate::iwarp {
+
+class Domain final : public fabric::Domain {
+ public:
+  explicit Domain(std::shared_ptr<Engine> engine);
+
+  std::unique_ptr<fabric::MemoryRegion> register_memory(uint64_t address, uint64_t length,
+                                                        unsigned access) override;
+  void revoke_remote_access() override { regions_->revoke_remote(); }
+  bool observe_placement(std::shared_ptr<fabric::PlacementObserver> observer) override;
+  bool pins_memory() const override { return false; }
+  std::unique_ptr<fabric::QueuePair> create_queue_pair(const fabric::QueuePairOptions& options,
+                                                       fabric::QueuePairEvents& events) override;
+
+ private:
+  const std::shared_ptr<RegionTable> regions_;
+};
+
+}  // namespace rdma_migrate::iwarp

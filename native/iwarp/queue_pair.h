@@ -1,0 +1,78 @@
+// A queue pair of the software RNIC: its queues and numbers, its state, and the carrier of now.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <optional>
+
+#include "fabric/fabric.h"
+#include "iwarp/carrier.h"
+
+namespace rdma_migrate::iwarp {
+
+class QueuePair final : public fabric::QueuePair, private CarrierUser, private Served {
+ public:
+  QueuePair(std::shared_ptr<RegionTable> regions, const fabric::QueuePairOptions& options,
+            fabric::QueuePairEvents& events);
+  ~QueuePair() override;
+
+  void connect(const fabric::Endpoint& endpoint, std::span<const uint8_t> private_data) override;
+  void accept(std::unique_ptr<fabric::ConnectionRequest> request, std::span<const uint8_t> private_data,
+              bool may_send_at_once) override;
+  size_t post_send(std::span<const fabric::SendWorkRequest> requests) override;
+  size_t post_recv(std::span<const fabric::RecvWorkRequest> requests) override;
+  void allow_large_segments() override { messages_.large_segments.store(true); }
+  void notify() override;
+  void disconnect() override;
+  void close() override;
+  fabric::QueuePairState state() const override { return state_.load(); }
+  fabric::QueuePairInfo info() const override;
+  const fabric::Counters& counters() const override { return messages_.counters; }
+  std::chrono::microseconds wire_time() const override;
+
+ private:
+  struct Opening {
+    fabric::Endpoint endpoint;  // to dial; none: answer
+    fabric::Bytes private_data;
+    std::optional<Answer> answer;
+    std::string peer;
+  };
+
+  void start(Opening opening);
+  Next serve(unsigned reasons) noexcept override;
+  void begin(Opening opening);
+  void end();
+  void check_startable() const;
+  void check(const fabric::SendWorkRequest& request) const;
+  void change(fabric::QueuePairChange change);
+  void check_local(uint32_t lkey, uint64_t address, uint32_t length, unsigned right) const;
+
+  void carrier_up(const Negotiated& negotiated, int socket) override;
+  void carrier_faulted() override { change(fabric::QueuePairChange::kFault); }
+  void carrier_choked(const Error& reason) override { messages_.events.on_receive_failed(reason); }
+  void carrier_closing() override;
+  void carrier_down(const std::optional<Error>& reason) override;
+
+  const std::shared_ptr<Engine> engine_;
+  Processor& processor_;
+  MessageState messages_;
+  std::atomic<fabric::QueuePairState> state_{fabric::QueuePairState::kInit};
+  std::atomic<size_t> ord_{kReadDepth};
+  std::atomic<bool> notified_{false};
+  std::atomic<bool> draining_{false};
+
+  mutable std::mutex mutex_;  // what follows
+  bool started_ = false;
+  bool closed_ = false;
+  std::optional<Opening> opening_;
+  fabric::QueuePairInfo info_;
+  int measurable_ = -1;                    // the carrier's socket, while it is open
+  std::chrono::microseconds wire_time_{};  // after that
+
+  std::mutex close_mutex_;
+  std::unique_ptr<Carrier> carrier_;  // the processor's, made and destroyed there
+  bool ended_ = false;                // the processor's
+};
+
+}  // namespace rdma_migrate::iwarp

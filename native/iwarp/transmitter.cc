@@ -1,0 +1,272 @@
+#include "iwarp/transmitter.h"
+
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+
+#include "memory/guarded.h"
+
+namespace rdma_migrate::iwarp {
+namespace {
+
+constexpr size_t kTakeAtOnce = 32;
+
+// Batches that no queue pair of this thread needs now: an idle queue pair keeps none.
+thread_local std::vector<std::unique_ptr<TxBatch>> spare_batches;
+constexpr size_t kMostSpare = 4;
+
+std::unique_ptr<TxBatch> take_batch() {
+  if (spare_batches.empty()) return std::make_unique<TxBatch>();
+  std::unique_ptr<TxBatch> batch = std::move(spare_batches.back());
+  spare_batches.pop_back();
+  return batch;
+}
+
+void give_back(std::unique_ptr<TxBatch> batch) {
+  if (batch && spare_batches.size() < kMostSpare) spare_batches.push_back(std::move(batch));
+}
+
+}  // namespace
+
+void Transmitter::open(int socket, bool crc) {
+  socket_ = socket;
+  crc_ = crc;
+}
+
+Transmitter::Went Transmitter::transmit(size_t budget) {
+  for (size_t sent = 0; sent < budget;) {
+    if (!blocked_) {
+      if (!fill()) {
+        report();
+        give_back(std::move(batch_));
+        return Went::kIdle;
+      }
+      sent += batch_->bytes();
+    }
+    blocked_ = !send_batch();
+    if (blocked_) return Went::kFull;
+    report();
+  }
+  return Went::kOn;
+}
+
+void Transmitter::terminate(fabric::Bytes payload) {
+  terminating_ = true;
+  terminate_payload_ = std::move(payload);
+}
+
+bool Transmitter::fill() {
+  if (!batch_) batch_ = take_batch();
+  batch_->begin(*messages_.regions, section_, crc_);
+  finished_ = 0;
+  most_payload_ = payload_limit();
+  if (terminating_) {
+    // A message in the middle of its segments stays unfinished: TERMINATE is the last message of the stream.
+    job_.reset();
+    if (terminate_payload_.empty()) return false;
+    DdpHeader header;
+    header.last = true;
+    header.opcode = static_cast<uint8_t>(RdmapOpcode::kTerminate);
+    header.queue = static_cast<uint32_t>(DdpQueue::kTerminate);
+    header.msn = 1;
+    batch_->append(header, {.address = reinterpret_cast<uintptr_t>(terminate_payload_.data())},
+                   terminate_payload_.size());
+    terminate_payload_.clear();
+    return true;
+  }
+  while (batch_->fits(most_payload_) && (job_ || next_job())) append_segment();
+  return !batch_->empty();
+}
+
+// An FPDU fits into one TCP segment (RFC 5044 section 5.1), unless the peer is known not to care. Asked again
+// for each batch: the path may change.
+size_t Transmitter::payload_limit() const {
+  if (messages_.large_segments.load(std::memory_order_relaxed)) return TxBatch::kMaxPayload;
+  int segment = 0;
+  socklen_t size = sizeof segment;
+  if (getsockopt(socket_, IPPROTO_TCP, TCP_MAXSEG, &segment, &size) != 0) return TxBatch::kMaxPayload;
+  constexpr int kOverhead = kMaxHeaderSize + kMaxTrailerSize;
+  constexpr int kLeast = 256;  // a path that tells of less is broken
+  const int room = std::max(segment - kOverhead, kLeast) & ~7;
+  return std::min(static_cast<size_t>(room), TxBatch::kMaxPayload);
+}
+
+bool Transmitter::next_job() {
+  if (!messages_.read_jobs.empty()) {
+    start_response(messages_.read_jobs.front());
+    messages_.read_jobs.pop_front();
+    return true;
+  }
+  if (next_taken_ == taken_.size()) {
+    next_taken_ = 0;
+    messages_.send_queue.take(taken_, kTakeAtOnce);
+  }
+  if (next_taken_ == taken_.size() || !start_request(taken_[next_taken_])) return false;
+  ++next_taken_;
+  return true;
+}
+
+bool Transmitter::start_request(const fabric::SendWorkRequest& request) {
+  if (request.opcode == fabric::Opcode::kRdmaRead) return start_read(request);
+  start_message(request);
+  return true;
+}
+
+void Transmitter::start_message(const fabric::SendWorkRequest& request) {
+  Job job;
+  // Checked when it was posted; generation 0 makes the batch check it again.
+  job.source = {.address = request.address, .stag = request.length == 0 ? 0 : request.lkey};
+  job.left = request.length;
+  if (request.opcode == fabric::Opcode::kRdmaWrite) {
+    job.header.tagged = true;
+    job.header.opcode = static_cast<uint8_t>(RdmapOpcode::kWrite);
+    job.header.stag = request.rkey;
+    job.header.target_offset = request.remote_address;
+  } else {
+    job.header.opcode = static_cast<uint8_t>(RdmapOpcode::kSend);
+    job.header.queue = static_cast<uint32_t>(DdpQueue::kSend);
+    job.header.msn = ++messages_.sent_sends;
+  }
+  job_ = job;
+}
+
+bool Transmitter::start_read(const fabric::SendWorkRequest& request) {
+  if (messages_.pending_reads.size() >= messages_.ord) return false;
+  uint64_t sink = request.address;
+  if (request.length != 0) {
+    const std::optional<Region> region = messages_.regions->find(request.lkey);
+    if (!region || !region->covers_local(request.address, request.length)) fail_deregistered();
+    sink = region->wire_of(request.address);
+  }
+  messages_.pending_reads.push_back({request.lkey, sink, request.length});
+  encode_read_request({.sink_stag = request.lkey,
+                       .sink_offset = sink,
+                       .length = request.length,
+                       .source_stag = request.rkey,
+                       .source_offset = request.remote_address},
+                      read_request_);
+  Job job;
+  job.header.opcode = static_cast<uint8_t>(RdmapOpcode::kReadRequest);
+  job.header.queue = static_cast<uint32_t>(DdpQueue::kReadRequest);
+  job.header.msn = ++messages_.sent_reads;
+  job.source.address = reinterpret_cast<uintptr_t>(read_request_);
+  job.left = kReadRequestSize;
+  job_ = job;
+  return true;
+}
+
+void Transmitter::start_response(const ReadJob& read) {
+  Job job;
+  job.header.tagged = true;
+  job.header.opcode = static_cast<uint8_t>(RdmapOpcode::kReadResponse);
+  job.header.stag = read.sink_stag;
+  job.header.target_offset = read.sink_offset;
+  if (read.length != 0) {
+    const std::optional<Region> region = messages_.regions->find(read.source_stag);
+    if (!region || !region->covers_wire(read.source_offset, read.length)) fail_deregistered();
+    job.source = {.address = region->local_of(read.source_offset),
+                  .stag = read.source_stag,
+                  .right = fabric::kAccessRemoteRead};
+  }
+  job.left = read.length;
+  job.is_response = true;
+  job_ = job;
+}
+
+void Transmitter::append_segment() {
+  Job& job = *job_;
+  const size_t size = std::min<size_t>(most_payload_, job.left);
+  job.header.last = size == job.left;
+  switch (batch_->append(job.header, job.source, size)) {
+    case TxBatch::Appended::kOk:
+      break;
+    case TxBatch::Appended::kDeregistered:
+      fail_deregistered();
+    case TxBatch::Appended::kUnreadable:
+      fail_unreadable(batch_->fault_address());
+  }
+  job.left -= static_cast<uint32_t>(size);
+  job.source.address += size;
+  job.header.target_offset += size;
+  job.header.message_offset += static_cast<uint32_t>(size);
+  if (!job.header.last) return;
+  if (!job.is_response) ++finished_;
+  job_.reset();
+}
+
+// False: the socket is full.
+bool Transmitter::send_batch() {
+  uint64_t sent = 0;
+  const TxBatch::Outcome outcome = batch_->send(socket_, sent);
+  if (sent != 0) messages_.counters.bytes_sent.fetch_add(sent, std::memory_order_relaxed);
+  switch (outcome) {
+    case TxBatch::Outcome::kDone:
+      watch_.end();
+      return true;
+    case TxBatch::Outcome::kDeregistered:
+      fail_deregistered();
+    case TxBatch::Outcome::kFailed:
+      fail_send();
+    case TxBatch::Outcome::kWouldBlock:
+      return false;
+  }
+  return false;
+}
+
+void Transmitter::report() {
+  if (finished_ != 0) messages_.send_queue.mark_sent(finished_);
+  finished_ = 0;
+  completions_.clear();
+  messages_.send_queue.reap(completions_);
+  if (!completions_.empty()) messages_.events.on_send(completions_);
+}
+
+// The kernel tells of room when a third of its buffer is free, which may take minutes where the network is
+// slow: what the peer has acknowledged is looked at meanwhile.
+void Transmitter::check_stall(Clock::time_point now) {
+  if (!blocked_) return watch_.end();
+  const uint64_t has = taken_by_peer();
+  if (watch_.running()) watch_.moved(has - peer_had_);
+  watch_.begin(now);
+  peer_had_ = has;
+  if (!watch_.stalled(now)) return;
+  throw Error("TIMEOUT", peer_ + " has taken no data, or next to none, for " +
+                             std::to_string(messages_.options.stall_timeout_ms) +
+                             " ms; check the peer and the network");
+}
+
+std::optional<Clock::time_point> Transmitter::next_look(Clock::time_point now) {
+  if (!blocked_) return std::nullopt;
+  return watch_.next_look(now);
+}
+
+uint64_t Transmitter::taken_by_peer() const {
+  int waiting = 0;
+  if (ioctl(socket_, SIOCOUTQ, &waiting) != 0) waiting = 0;
+  return messages_.counters.bytes_sent.load(std::memory_order_relaxed) - static_cast<uint64_t>(waiting);
+}
+
+void Transmitter::fail_deregistered() {
+  messages_.oldest_failed = true;
+  throw Error("INVALID_ARGUMENT",
+              "the memory region of a posted work request was deregistered before its bytes were sent");
+}
+
+void Transmitter::fail_unreadable(uint64_t address) {
+  messages_.oldest_failed = true;
+  throw memory::fault_error(address, "read");
+}
+
+void Transmitter::fail_send() {
+  const int error_number = batch_->error_number();
+  if (error_number == EFAULT) fail_unreadable(batch_->fault_address());
+  throw Error("CONNECTION_LOST",
+              "the connection to " + peer_ + " broke while sending; see the peer's log for the reason",
+              error_number);
+}
+
+}  // namespace rdma_migrate::iwarp

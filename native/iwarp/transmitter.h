@@ -1,0 +1,84 @@
+// The sending half of DDP and RDMAP as a state machine that never waits: cuts work requests into FPDUs,
+// answers the peer's READs, and reports completions.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "fabric/progress_watch.h"
+#include "iwarp/message_state.h"
+#include "iwarp/terminate.h"
+#include "iwarp/tx_batch.h"
+
+namespace rdma_migrate::iwarp {
+
+class Transmitter {
+ public:
+  Transmitter(MessageState& messages, IoSection& section, const std::string& peer)
+      : messages_(messages), section_(section), peer_(peer), watch_(messages.stall_timeout()) {}
+
+  void open(int socket, bool crc);
+
+  enum class Went {
+    kIdle,  // nothing is left to send
+    kFull,  // the socket takes nothing for now
+    kOn,    // there is more; others first
+  };
+  // Sends budget bytes or a little more, and reports what has completed. Throws Error CONNECTION_LOST,
+  // INVALID_ARGUMENT (memory was deregistered), IO_ERROR.
+  Went transmit(size_t budget);
+  // Drops what is queued and half sent messages; the TERMINATE is the last one. transmit() sends it.
+  void terminate(fabric::Bytes payload);
+  bool terminating() const { return terminating_; }
+
+  // The peer takes nothing: throws Error TIMEOUT.
+  void check_stall(Clock::time_point now);
+  std::optional<Clock::time_point> next_look(Clock::time_point now);
+
+ private:
+  // One message being cut into segments.
+  struct Job {
+    DdpHeader header;
+    TxBatch::Source source;  // of the next segment
+    uint32_t left = 0;
+    bool is_response = false;
+  };
+
+  bool fill();
+  size_t payload_limit() const;
+  bool next_job();
+  bool start_request(const fabric::SendWorkRequest& request);
+  void start_message(const fabric::SendWorkRequest& request);
+  bool start_read(const fabric::SendWorkRequest& request);
+  void start_response(const ReadJob& job);
+  void append_segment();
+  bool send_batch();
+  void report();
+  uint64_t taken_by_peer() const;
+  [[noreturn]] void fail_deregistered();
+  [[noreturn]] void fail_unreadable(uint64_t address);
+  [[noreturn]] void fail_send();
+
+  MessageState& messages_;
+  IoSection& section_;
+  const std::string& peer_;
+  int socket_ = -1;
+  bool crc_ = false;
+  std::unique_ptr<TxBatch> batch_;              // while something is on its way into the socket
+  size_t most_payload_ = TxBatch::kMaxPayload;  // of one segment
+  bool blocked_ = false;
+  bool terminating_ = false;
+  fabric::Bytes terminate_payload_;
+  fabric::ProgressWatch watch_;                 // runs while a batch waits for the peer
+  uint64_t peer_had_ = 0;                       // taken_by_peer() at the last look
+  std::vector<fabric::SendWorkRequest> taken_;  // from the send queue, not all started
+  size_t next_taken_ = 0;
+  std::optional<Job> job_;
+  size_t finished_ = 0;  // requests whose last byte is in the batch
+  std::vector<fabric::Completion> completions_;
+  uint8_t read_request_[kReadRequestSize] = {};  // of job_
+};
+
+}  // namespace rdma_migrate::iwarp

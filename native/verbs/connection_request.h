@@ -1,0 +1,38 @@
+// A peer that has asked for a connection: an rdma_cm id, and no more.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "fabric/fabric.h"
+#include "verbs/cm_id.h"
+
+namespace rdma_migrate::verbs {
+
+class ConnectionRequest final : public fabric::ConnectionRequest {
+ public:
+  // unanswered: of the listener, counts this one while it lives.
+  ConnectionRequest(std::unique_ptr<CmId> id, fabric::Bytes data,
+                    std::shared_ptr<std::atomic<size_t>> unanswered);
+  ~ConnectionRequest() override;
+
+  std::span<const uint8_t> private_data() const override { return data_; }
+  std::string peer_address() const override { return peer_; }
+  void reject(std::span<const uint8_t> private_data) override;
+
+  // What is sent in the answer fits. Throws Error INVALID_ARGUMENT.
+  void check_reply(std::span<const uint8_t> private_data) const;
+  // For accepting. Throws Error INVALID_ARGUMENT.
+  std::unique_ptr<CmId> take_id();
+
+ private:
+  void check_open() const;
+
+  std::unique_ptr<CmId> id_;
+  const fabric::Bytes data_;
+  const std::string peer_;
+  const std::shared_ptr<std::atomic<size_t>> unanswered_;
+};
+
+}  // namespace rdma_migrate::verbs

@@ -1,0 +1,36 @@
+#include "verbs/device.h"
+
+#include <cerrno>
+
+namespace rdma_migrate::verbs {
+namespace {
+
+// The same address, any port.
+void bind_beside(const CmId& anchor, const CmId& first) {
+  fabric::SocketAddress address = first.local();
+  auto* const generic = reinterpret_cast<sockaddr*>(&address.storage);
+  if (address.family() == AF_INET6) {
+    reinterpret_cast<sockaddr_in6*>(generic)->sin6_port = 0;
+  } else {
+    reinterpret_cast<sockaddr_in*>(generic)->sin_port = 0;
+  }
+  if (rdma_bind_addr(anchor.get(), generic) != 0 || anchor.get()->verbs != first.get()->verbs)
+    throw Error("CONNECT_FAILED", "cannot hold the RDMA device " + first.device_name(), errno);
+}
+
+}  // namespace
+
+Device::Device(const CmId& first) : context_(first.get()->verbs), name_(first.device_name()) {
+  bind_beside(anchor_, first);
+  if (ibv_query_device(context_, &limits_) != 0) throw error("device attributes", errno);
+  pd_.reset(ibv_alloc_pd(context_));
+  if (!pd_) throw error("protection domain", errno);
+}
+
+Error Device::error(const char* what, int error_number) const {
+  return Error("CONNECT_FAILED",
+               name_ + " gives no " + what + "; see ulimit -l and the limits that rdma-migrate doctor shows",
+               error_number);
+}
+
+}  // namespace rdma_migrate::verbs

@@ -1,0 +1,30 @@
+#include "verbs/domain_core.h"
+
+#include <cerrno>
+
+#include "verbs/device_events.h"
+
+namespace rdma_migrate::verbs {
+
+std::shared_ptr<Device> DomainCore::device_for(const CmId& id) {
+  if (device_ && device_->context() == id.get()->verbs) return device_;
+  if (device_) {
+    throw Error("CONNECT_FAILED", "the connection leads through the RDMA device " + id.device_name() +
+                                      ", but the memory of this migration is registered with " +
+                                      device_->name() + "; use addresses of one device's network");
+  }
+  auto device = std::make_shared<Device>(id);
+  regions_->bind(device);
+  device_ = std::move(device);
+  events_.device = device_->context();
+  if (!processor_.watch(events_.device->async_fd, events_))
+    throw Error("RESOURCE_LIMIT", "cannot watch the events of " + device_->name(), errno);
+  return device_;
+}
+
+fabric::Served::Next DomainCore::AsyncEvents::serve(unsigned) noexcept {
+  DeviceEvents::take(device);
+  return Next::kWait;
+}
+
+}  // namespace rdma_migrate::verbs

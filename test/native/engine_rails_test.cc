@@ -1,0 +1,110 @@
+// Several queue pairs of the software RNIC between two endpoints: pages arrive where they belong, and a
+// barrier waits for them.
+#include <doctest/doctest.h>
+
+#include <cstring>
+#include <future>
+#include <random>
+
+#include "memory/mapping.h"
+#include "support/endpoints.h"
+
+namespace rdma_migrate::engine {
+namespace {
+
+constexpr uint64_t kPage = 4096;
+
+struct Migration {
+  explicit Migration(uint64_t pages, size_t rails)
+      : pair({}, rails),
+        source(memory::Mapping::memfd("rails-source", pages * kPage)),
+        peer(memory::Mapping::memfd("rails-peer", pages * kPage)),
+        bitmap(std::make_shared<memory::Bitmap>(pages)),
+        local(pair.source->domain().register_memory(source->address(), source->length(), 0)),
+        remote(pair.destination->domain().register_memory(
+            peer->address(), peer->length(), fabric::kAccessLocalWrite | fabric::kAccessRemoteWrite)) {
+    for (uint64_t page = 0; page < pages; ++page)
+      std::memcpy(source->data() + page * kPage, &page, sizeof page);
+  }
+  ~Migration() {
+    pair.source->close();
+    pair.destination->close();
+  }
+  std::future<WriteResult> submit() {
+    WriteJob job;
+    job.local_address = source->address();
+    job.remote_address = peer->address();
+    job.length = source->length();
+    job.lkey = local->lkey();
+    job.rkey = remote->rkey();
+    job.bitmap = bitmap;
+    job.keep_alive = source;
+    auto done = std::make_shared<std::promise<WriteResult>>();
+    pair.source->writer().submit(std::move(job),
+                                 [done](const WriteResult& result) { done->set_value(result); });
+    return done->get_future();
+  }
+
+  test::EndpointPair pair;
+  std::shared_ptr<memory::Mapping> source, peer;
+  std::shared_ptr<memory::Bitmap> bitmap;
+  std::unique_ptr<fabric::MemoryRegion> local, remote;
+};
+
+TEST_CASE("pages that several rails carry are all there when the barrier has passed, and no others") {
+  for (const size_t rails : {1, 2, 4}) {
+    constexpr uint64_t kPages = 16384;
+    Migration migration(kPages, rails);
+    REQUIRE(migration.pair.source->rails() == rails);
+    REQUIRE(migration.pair.destination->rails() == rails);
+    std::mt19937 random(static_cast<unsigned>(rails));
+    std::vector<bool> sent(kPages);
+    for (uint64_t page = 1; page < kPages; ++page) {
+      sent[page] = random() % 4 != 0;
+      if (sent[page]) migration.bitmap->set_range(page, 1);
+    }
+    auto result = migration.submit();
+    REQUIRE(result.wait_for(std::chrono::seconds(120)) == std::future_status::ready);
+    CHECK(result.get().ok);
+    migration.pair.source->barrier(1);
+    migration.pair.source_events.wait_barriers(1);
+    migration.pair.sync();  // the first queue pair's own WRITEs are before its messages
+    uint64_t wrong = 0;
+    for (uint64_t page = 1; page < kPages; ++page) {
+      uint64_t there = 0;
+      std::memcpy(&there, migration.peer->data() + page * kPage, sizeof there);
+      wrong += there != (sent[page] ? page : 0);
+    }
+    CHECK(wrong == 0);
+    CHECK(migration.pair.destination->totals().write_bytes_placed ==
+          kPage * static_cast<uint64_t>(std::count(sent.begin(), sent.end(), true)));
+  }
+}
+
+TEST_CASE("both ends ask for barriers at once, again and again") {
+  test::EndpointPair pair({}, 3);
+  for (int round = 1; round <= 50; ++round) {
+    pair.source->barrier(static_cast<uint64_t>(round));
+    pair.destination->barrier(static_cast<uint64_t>(round));
+    pair.source_events.wait_barriers(round);
+    pair.destination_events.wait_barriers(round);
+  }
+}
+
+TEST_CASE("an endpoint that closes in the middle of a job with rails leaves nothing waiting") {
+  for (int round = 0; round < 5; ++round) {
+    Migration migration(16384, 3);
+    migration.bitmap->set_range(0, 16384);
+    auto result = migration.submit();
+    migration.pair.source->barrier(1);
+    std::this_thread::sleep_for(std::chrono::milliseconds(round));
+    migration.pair.destination->close();
+    REQUIRE(result.wait_for(std::chrono::seconds(60)) == std::future_status::ready);
+    migration.pair.source->close();
+    migration.pair.source_events.wait_closed();
+    CHECK(migration.pair.source_events.ends() == 1);
+  }
+}
+
+}  // namespace
+}  // namespace rdma_migrate::engine
