@@ -20,7 +20,7 @@ export interface PhaseEvent {
 
 /**
  * The way to the peer. `connecting`: a source has begun to connect. `connected`: the peer is there, and what has been agreed with it is known.
- * `channels`: how many queue pairs carry it. `ram`: it is known how much is to be moved.
+ * `ram`: it is known how much is to be moved. `channels`: so many queue pairs carry it; a destination may hear of some late.
  */
 export type LinkEvent =
   | { readonly type: 'link'; readonly state: 'connecting'; readonly provider: ProviderName }
@@ -127,8 +127,8 @@ export interface ThrottleEvent {
 export const NOTICE_CODES = [
   'PIN_LIMIT',
   'PIN_ALL_DECLINED',
-  'FEWER_CHANNELS',
   'PEER_REFUSED',
+  'FEWER_CHANNELS',
   'STRANGER',
   'THROTTLED',
   'NO_THROTTLE',

@@ -32,8 +32,8 @@ const COMMON = {
   commitTimeoutMs: milliseconds,
   totalTimeoutMs: milliseconds,
   commit: oneOf('auto', 'require', 'off'),
-  channels: integer(1, MOST_CHANNELS),
   logger: field('a logger with debug, info, warn and error', isLogger),
+  channels: integer(1, MOST_CHANNELS),
   pinBudget: bytes(leastPinBudget(CHUNK_BYTES)),
   onPinLimit: oneOf('lower', 'fail'),
 } satisfies ShapeOf<MigrationOptions>;

@@ -37,13 +37,13 @@ export interface MigrationOptions extends PinOptions {
    * `off`: behave like a version 1 peer.
    */
   readonly commit?: 'auto' | 'require' | 'off';
+  /** Where what happens is logged; what at which level is in docs/events.md. pino fits as it is. Default: nowhere. */
+  readonly logger?: MigrationLogger;
   /**
    * QEMU's `multifd-channels`: queue pairs that carry the RAM of one migration side by side, 1 to 16. At the source how many it asks for, at
    * the destination the most that it grants. A version 1 peer has one. Default 1.
    */
   readonly channels?: number;
-  /** Where what happens is logged; what at which level is in docs/events.md. pino fits as it is. Default: nowhere. */
-  readonly logger?: MigrationLogger;
 }
 
 /** What is asked for, and granted, without the option. */

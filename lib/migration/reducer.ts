@@ -43,6 +43,7 @@ export interface MigrationState {
   readonly ramBegan?: number;
   readonly ramEnded?: number;
   readonly ended?: number;
+  /** Queue pairs. */
   readonly channels: number;
   readonly total: number;
   readonly pageSize: number;

@@ -16,9 +16,9 @@ export function progressOf(state: MigrationState, at: number): MigrationProgress
     phase: state.phase,
     'total-time': Math.round(now - began),
     'setup-time': Math.round((state.ramBegan ?? now) - began),
+    channels: state.channels,
     percentage: percentage(state),
     ...(left === undefined ? {} : { eta: Math.round(left) }),
-    channels: state.channels,
     ram: ramOf(state, now),
     ...(state.round?.live && { live: liveOf(state) }),
   };

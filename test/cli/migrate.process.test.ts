@@ -45,6 +45,8 @@ describe('receive and send', () => {
         outcome: 'committed',
         crc: true,
         machine: 'synthetic',
+        percentage: 100,
+        eta: 0,
         ram: { total: Number(16n * MIB + 65_536n), remaining: 0, 'page-size': 4096 },
       });
       const phases = events.filter(({ event }) => event === 'phase').map(({ phase }) => phase);
@@ -54,6 +56,7 @@ describe('receive and send', () => {
       expect(progress[0]).toMatchObject({
         ram: { total: expect.any(Number) },
         'total-time': expect.any(Number),
+        percentage: expect.any(Number),
       });
     }
   });

@@ -21,9 +21,9 @@ const PROGRESS: MigrationProgress = {
   phase: 'ram',
   'total-time': 3_000,
   'setup-time': 1_000,
-  channels: 1,
   percentage: 25,
   eta: 6_000,
+  channels: 1,
   ram: {
     transferred: 600,
     remaining: 3000,

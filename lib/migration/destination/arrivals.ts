@@ -1,8 +1,12 @@
 import type { ProgressAccount } from '../../protocol/progress.ts';
 import type { Span } from '../../ram/spans.ts';
+import type { Connection } from '../../transport/connection.ts';
 import type { BytesEvent, PinEvent, ZeroEvent } from '../events.ts';
 import type { Gauge } from '../journal.ts';
 import type { Registrations } from '../pins/registrations.ts';
+
+/** A device places WRITEs without a word. */
+export const tellsWrites = ({ info }: Connection): boolean => info.provider === 'iwarp';
 
 export interface ArrivalsOptions {
   /** Bytes that WRITEs have placed; undefined: the provider does not tell. */

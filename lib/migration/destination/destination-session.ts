@@ -1,31 +1,23 @@
 import { MigrationError, type Phase, toMigrationError } from '../../errors.ts';
 import type { Agreed } from '../../protocol/capabilities.ts';
-import { type Commit, type CommitStatus, compareCommits, SentDigest } from '../../protocol/commit.ts';
-import type {
-  CompressCommand,
-  ControlMessage,
-  DestinationBlock,
-  RegisterCommand,
-} from '../../protocol/control.ts';
-import type { ProgressAccount } from '../../protocol/progress.ts';
+import { type Commit, SentDigest } from '../../protocol/commit.ts';
+import type { ControlMessage } from '../../protocol/control.ts';
 import { type StreamEvent, StreamParser } from '../../protocol/stream.ts';
 import { DeviceStateCheck } from '../../protocol/tail.ts';
 import { type Coverage, WHOLE } from '../../ram/coverage.ts';
-import { digestRam } from '../../ram/digest.ts';
-import { cut, ZERO_STEP_BYTES } from '../../ram/spans.ts';
-import type { Arrival, DestinationTarget, RamBlock, VmLayout } from '../../ram/vm.ts';
+import type { DestinationTarget, RamBlock, VmLayout } from '../../ram/vm.ts';
 import type { Connection, Received } from '../../transport/connection.ts';
 import { DestinationTurns, type TurnLimits } from '../../transport/turns.ts';
-import { throwIfAborted, unlessAborted } from '../../transport/wait.ts';
+import { unlessAborted } from '../../transport/wait.ts';
 import { call } from '../embedder.ts';
 import type { Journal } from '../journal.ts';
 import { Registrations } from '../pins/registrations.ts';
-import { WRITTEN_THROUGHOUT } from '../pins/source-pins.ts';
 import { checkAllocated } from '../vm-schema.ts';
-import { Arrivals } from './arrivals.ts';
-import { type AnnouncedBlock, checkRange, checkRegister, checkUnregister, layOut } from './bounds.ts';
-import { commitTarget } from './commit-target.ts';
+import { Arrivals, tellsWrites } from './arrivals.ts';
 import { type DestinationAction, type DestinationState, step } from './destination-machine.ts';
+import { answerCommit, type Handover, keep } from './handover.ts';
+import { Passes } from './passes.ts';
+import { RamRequests } from './ram-requests.ts';
 import { ToldPages } from './told-pages.ts';
 
 /** What a session reports when the VM is whole. */
@@ -72,10 +64,10 @@ export class DestinationSession {
   #pageSize = 0;
   #layout: VmLayout | undefined;
   #blocks: readonly RamBlock[] = [];
-  #announced: readonly AnnouncedBlock[] = [];
   #registrations: Registrations | undefined;
+  #ram: RamRequests | undefined;
   readonly #arrivals: Arrivals;
-  #round = 0;
+  readonly #passes: Passes;
   /** Of a source that confirms nothing. The commit handshake says itself what was sent. */
   #told: ToldPages | undefined;
   #coverage = WHOLE;
@@ -98,6 +90,7 @@ export class DestinationSession {
       sparse: agreed.sparse,
       pins: () => this.#registrations,
     });
+    this.#passes = new Passes(context.journal, this.#arrivals, agreed.extended);
   }
 
   /**
@@ -116,8 +109,10 @@ export class DestinationSession {
     this.#enter('commit');
     // Before anything is counted, compared or kept: what has landed by now is the VM, and nothing can change it any more.
     await this.#context.connection.revokeRemoteAccess(this.#context.limits);
-    const committed = commit !== undefined && (await this.#answerCommit(commit));
-    if (!commit) await this.#keep('vmdescription');
+    this.#requireWholeStream();
+    const handover = this.#handover();
+    const committed = commit !== undefined && (await answerCommit(handover, commit));
+    if (!commit) await keep(handover, 'vmdescription');
     return {
       layout: this.#layout as VmLayout,
       deviceStateBytes: this.#deviceStateBytes,
@@ -128,7 +123,7 @@ export class DestinationSession {
   }
 
   #tellChannels(): void {
-    const { connection, journal } = this.#context;
+    const { journal, connection } = this.#context;
     journal.tell({ type: 'link', state: 'channels', channels: connection.channels });
   }
 
@@ -177,23 +172,23 @@ export class DestinationSession {
         this.#parser.push(action.bytes);
         return this.#parse();
       case 'resume-stream':
-        this.#passEnds();
+        this.#passes.ends();
         return this.#parse();
       case 'wait-on':
         return this.#require('ALIVE', this.#context.agreed.alive);
       case 'note-progress':
         this.#require('PROGRESS', this.#context.agreed.progress);
-        return this.#noteProgress(action.account);
+        return this.#passes.note(action.account);
       case 'append-device-state':
         return this.#appendDeviceState(action.bytes);
       case 'announce-blocks':
-        return this.#announceBlocks();
+        return this.#requests().announce();
       case 'zero':
-        return this.#zero(action.command);
+        return this.#requests().zero(action.command);
       case 'register':
-        return this.#register(action.commands);
+        return this.#requests().register(action.commands);
       case 'unregister':
-        return this.#unregister(action.commands);
+        return this.#requests().unregister(action.commands);
     }
   }
 
@@ -201,15 +196,6 @@ export class DestinationSession {
     if (agreed) return;
     const message = `the source sent ${received}, which has not been agreed on`;
     throw new MigrationError('PROTOCOL_ERROR', 'ram', message, { details: { received } });
-  }
-
-  #noteProgress(account: ProgressAccount): void {
-    this.#arrivals.told(account);
-    const { journal } = this.#context;
-    const { round, pending } = account;
-    // Nobody knew before how much a later pass has to move.
-    const isNews = journal.pass?.round === round && journal.pass.pending !== pending;
-    if (isNews) journal.tell({ type: 'round', state: 'begins', round, pending, live: false });
   }
 
   /** Takes the stream as far as it goes: to a hook, to the device state, or to where bytes are missing. */
@@ -233,7 +219,8 @@ export class DestinationSession {
         this.#state = { name: 'hook', section: event.section, blocksAnnounced: false };
         return;
       case 'ram-end':
-        this.#ramEnds();
+        this.#passes.ramEnds();
+        this.#enter('device-state');
         this.#state = { name: 'device', commit: this.#context.agreed.commit };
         return this.#appendDeviceState(this.#parser.takeBuffered());
       case 'pages':
@@ -245,30 +232,9 @@ export class DestinationSession {
     }
   }
 
-  /** A section of a version 1 source is no pass: QEMU ends one every 50 ms. What it sends is one pass, as far as can be told here. */
   #passBegins(): void {
-    const { journal, agreed } = this.#context;
-    if (this.#round === 0) this.#enter('ram');
-    else if (!agreed.extended) return;
-    this.#round += 1;
-    const pending = this.#round === 1 ? { pending: Number(sizeOf(this.#blocks)) } : {};
-    journal.tell({ type: 'round', state: 'begins', round: this.#round, ...pending, live: false });
-  }
-
-  #passEnds(): void {
-    const { journal, agreed } = this.#context;
-    if (this.#round === 0 || !agreed.extended) return;
-    this.#arrivals.passEnds();
-    journal.tell({ type: 'round', state: 'ends', round: this.#round });
-  }
-
-  #ramEnds(): void {
-    const { journal, agreed } = this.#context;
-    if (!agreed.extended) {
-      this.#arrivals.passEnds();
-      journal.tell({ type: 'round', state: 'ends', round: this.#round });
-    }
-    this.#enter('device-state');
+    if (this.#passes.count === 0) this.#enter('ram');
+    this.#passes.begins(Number(sizeOf(this.#blocks)));
   }
 
   async #allocate(event: Extract<StreamEvent, { type: 'ram-start' }>): Promise<void> {
@@ -284,7 +250,6 @@ export class DestinationSession {
     const allocated = call(() => target.allocate(vm));
     this.#blocks = checkAllocated(this.#layout, await unlessAborted(allocated, this.#alive, 'setup'));
     if (!agreed.commit) this.#told = new ToldPages(connection, this.#blocks, agreed, this.#pageSize);
-    this.#announced = layOut(blocks);
     this.#registrations = new Registrations(connection, this.#blocks, {
       populate: this.#context.populate,
       budget: this.#budget(),
@@ -292,65 +257,24 @@ export class DestinationSession {
       onFailure: (error) => this.#failure.abort(toMigrationError(error, 'ram')),
       signal: limits.signal as AbortSignal,
     });
+    this.#ram = new RamRequests({
+      ...this.#context,
+      turns: this.#turns,
+      blocks: this.#blocks,
+      registrations: this.#registrations,
+      arrivals: this.#arrivals,
+      told: this.#told,
+      alive: this.#alive,
+    });
   }
 
-  async #announceBlocks(): Promise<void> {
-    const { agreed } = this.#context;
-    const regions = agreed.pinAll ? await this.#registered().registerAll() : [];
-    const blocks: DestinationBlock[] = this.#blocks.map(({ mapping, length }, index) => ({
-      hostAddress: mapping.address,
-      offset: (this.#announced[index] as AnnouncedBlock).offset,
-      length,
-      rkey: regions[index]?.rkey ?? 0,
-    }));
-    await this.#turns.answer({ type: 'RAM_BLOCKS_RESULT', blocks });
+  /** The state machine lets nothing of RAM come before its blocks. */
+  #requests(): RamRequests {
+    return this.#ram as RamRequests;
   }
 
   #registered(): Registrations {
     return this.#registrations as Registrations;
-  }
-
-  async #zero(command: CompressCommand): Promise<void> {
-    if (command.value !== 0) {
-      throw new MigrationError(
-        'PROTOCOL_ERROR',
-        'ram',
-        `COMPRESS with the value ${command.value}: only 0 is defined`,
-      );
-    }
-    const { index, span } = checkRange(this.#announced, command, 'COMPRESS');
-    const { mapping } = this.#blocks[index] as RamBlock;
-    const { connection } = this.#context;
-    // A version 1 source may ask for all of RAM in one: whoever gives up meanwhile need not wait for it.
-    for (const { offset, length } of cut(span, ZERO_STEP_BYTES)) {
-      await unlessAborted(mapping.zero(offset, length, !connection.info.pinsMemory), this.#alive, 'ram');
-    }
-    this.#told?.zeros(index, span);
-    this.#arrivals.zeros(span.length);
-  }
-
-  async #register(commands: readonly RegisterCommand[]): Promise<void> {
-    // All are checked before the first is carried out.
-    const spans = commands.map((command) => ({
-      ...checkRegister(this.#announced, command),
-      // Sparse RAM stays untouched where nothing will be written.
-      populate: !this.#context.agreed.sparse || command.padding === WRITTEN_THROUGHOUT,
-    }));
-    for (const { index, span } of spans) this.#told?.registered(index, span);
-    this.#arrivals.registered(spans);
-    const results = await allOf(
-      spans.map(async ({ index, span, populate }) => ({
-        rkey: await this.#registered().register(index, span, populate),
-        hostAddress: (this.#blocks[index] as RamBlock).mapping.address,
-      })),
-    );
-    await this.#turns.answer({ type: 'REGISTER_RESULT', results });
-  }
-
-  async #unregister(commands: readonly RegisterCommand[]): Promise<void> {
-    const ranges = commands.map((command) => checkUnregister(this.#announced, command));
-    await allOf(ranges.map(({ index, firstChunk }) => this.#registered().unregister(index, firstChunk)));
-    await this.#turns.answer({ type: 'UNREGISTER_FINISHED' });
   }
 
   async #appendDeviceState(bytes: Uint8Array): Promise<void> {
@@ -374,41 +298,14 @@ export class DestinationSession {
     return undefined;
   }
 
-  /** True: the source has been told. */
-  async #answerCommit(sent: Commit): Promise<boolean> {
-    this.#requireWholeStream();
-    const status = await this.#compare(sent);
-    if (status !== 'OK') {
-      await this.#turns.answer({ type: 'COMMITTED', status });
-      throw commitMismatch(status);
-    }
-    // Also for a source that has died meanwhile: this may be all that is left of the VM.
-    await this.#keep('commit');
-    // From here on the VM is ours, whether the source hears of it or not.
-    try {
-      await this.#turns.answerAnyway({ type: 'COMMITTED', status });
-      return true;
-    } catch (error) {
-      const why = toMigrationError(error, 'commit').message;
-      const message = `the VM is complete here, but the source could not be told: ${why}`;
-      this.#context.journal.notice('SOURCE_NOT_TOLD', message);
-      return false;
-    }
-  }
-
-  async #keep(completeness: Arrival['completeness']): Promise<void> {
-    const { connection, target, migrationId, limits, commitTimeoutMs } = this.#context;
-    const { peerAddress: peer, provider } = connection.info;
-    throwIfAborted(limits.signal, 'commit');
-    const { state } = this.#coverage;
-    const arrival = {
-      migrationId,
-      peer,
-      provider,
-      completeness,
-      ...(state !== 'whole' && { coverage: state }),
+  #handover(): Handover {
+    return {
+      ...this.#context,
+      turns: this.#turns,
+      account: this.#account,
+      blocks: this.#blocks,
+      coverage: this.#coverage,
     };
-    await commitTarget(target, arrival, commitTimeoutMs, limits.signal);
   }
 
   #requireWholeStream(): void {
@@ -417,39 +314,11 @@ export class DestinationSession {
       throw new MigrationError('STREAM_TRUNCATED', 'commit', `the device state is not whole: ${reason}`);
   }
 
-  async #compare(sent: Commit): Promise<CommitStatus> {
-    const { connection, limits } = this.#context;
-    // Where WRITEs are not seen the source's own count has to do.
-    const placed = tellsWrites(connection) ? connection.stats().writeBytesPlaced : sent.ramBytes;
-    const ramDigest = sent.ramDigest
-      ? await unlessAborted(digestRam(this.#blocks), limits.signal, 'commit')
-      : undefined;
-    return compareCommits(sent, this.#account.commit(placed, ramDigest));
-  }
-
   #enter(phase: Phase): void {
     this.#context.connection.phase = phase;
     this.#context.journal.enter(phase);
   }
 }
 
-/** A device places WRITEs without a word. */
-const tellsWrites = ({ info }: Connection): boolean => info.provider === 'iwarp';
-
 const sizeOf = (blocks: readonly { readonly length: bigint }[]): bigint =>
   blocks.reduce((sum, { length }) => sum + length, 0n);
-
-/** All results, or the first failure once nothing is under way any more. */
-async function allOf<T>(work: readonly Promise<T>[]): Promise<T[]> {
-  await Promise.allSettled(work);
-  return Promise.all(work);
-}
-
-function commitMismatch(status: CommitStatus): MigrationError {
-  return new MigrationError(
-    'COMMIT_MISMATCH',
-    'commit',
-    `what arrived is not what the source says it sent (${status}): nothing is kept here, and the source's VM may go on`,
-    { details: { status } },
-  );
-}

@@ -198,8 +198,8 @@ export class MigrationDestination extends Migration {
       commit: this.#options.commit !== 'off',
       sparse: this.#target.ramIsFresh === true,
       alive: true,
-      channels: channelsOf(this.#options),
       progress: true,
+      channels: channelsOf(this.#options),
       ...(pinAllLimit !== undefined && { pinAllLimit }),
       ...(offered !== undefined && { pinBudget: offered }),
     };

@@ -1,5 +1,4 @@
-import { MigrationError, type Phase } from '../../errors.ts';
-import { native } from '../../native/index.ts';
+import type { Phase } from '../../errors.ts';
 import { COUNTER } from '../../native/transport.ts';
 import type { Agreed } from '../../protocol/capabilities.ts';
 import { SentDigest } from '../../protocol/commit.ts';
@@ -7,13 +6,12 @@ import {
   CONTROL_HEADER_BYTES,
   CONTROL_MAX_BYTES,
   type ControlMessage,
-  type DestinationBlock,
   QEMU_FILE_BYTES,
 } from '../../protocol/control.ts';
 import { encodeEos, encodeFooter, encodeRamRound, encodeRamStart } from '../../protocol/stream-encode.ts';
 import { digestRam } from '../../ram/digest.ts';
 import type { HintBook } from '../../ram/hint-book.ts';
-import { type SourceVm, sentOf } from '../../ram/vm.ts';
+import type { SourceVm } from '../../ram/vm.ts';
 import type { Connection } from '../../transport/connection.ts';
 import { SourceTurns, type TurnLimits } from '../../transport/turns.ts';
 import { throwIfAborted, unlessAborted } from '../../transport/wait.ts';
@@ -23,9 +21,10 @@ import type { Journal } from '../journal.ts';
 import type { DowntimePart } from '../live/downtime.ts';
 import type { GuestControl } from '../live/guest-control.ts';
 import { type LiveControls, preCopy, type RamRound } from '../live/pre-copy.ts';
-import { PinWindow, pinGranule, spanBytesFor } from '../pins/pin-window.ts';
-import { type SourcePins, type SpanKeys, SpanPins, WholeBlocks } from '../pins/source-pins.ts';
-import { type RamPassResult, type SourceBlock, sendRam, WINDOW_BYTES } from './ram-pass.ts';
+import type { SourcePins } from '../pins/source-pins.ts';
+import { isRefusal, pastCancel, refused, unknownOutcome } from './outcome.ts';
+import { prepareBlocks, preparePins } from './prepare.ts';
+import { type RamPassResult, type SourceBlock, sendRam } from './ram-pass.ts';
 import { SentMeter } from './sent-meter.ts';
 import { awaitOrderlyEnd, unconfirmedEnd } from './version-1-end.ts';
 import { passCosts, wireTimeOf } from './wire-time.ts';
@@ -183,64 +182,11 @@ export class SourceSession {
       Buffer.concat([vm.before, encodeRamStart(vm.ramSection, vm.layout.blocks, 'rdma')]),
     );
     const { blocks } = await this.#turns.request({ type: 'RAM_BLOCKS_REQUEST' }, 'RAM_BLOCKS_RESULT');
-    this.#requireSameBlocks(blocks);
-    this.#blocks = this.#prepareBlocks(blocks);
-    this.#pins = await this.#preparePins();
+    this.#blocks = prepareBlocks(vm, blocks, this.#context.agreed.sparse);
+    this.#pins = await preparePins(this.#blocks, { ...this.#context, turns: this.#turns });
     this.#context.hints?.attach(this.#blocks, this.#context.verify);
     await this.#turns.send({ type: 'REGISTER_FINISHED' });
     await this.#sendStream(encodeEos());
-  }
-
-  #requireSameBlocks(remote: readonly DestinationBlock[]): void {
-    const { blocks } = this.#context.vm;
-    if (remote.length !== blocks.length) {
-      throw mismatch(`it has ${remote.length} RAM blocks, the source ${blocks.length}`);
-    }
-    blocks.forEach(({ name, length }, index) => {
-      const other = (remote[index] as DestinationBlock).length;
-      if (other !== length) throw mismatch(`its block '${name}' has ${other} bytes, the source's ${length}`);
-    });
-  }
-
-  #prepareBlocks(remote: readonly DestinationBlock[]): SourceBlock[] {
-    const { vm, agreed } = this.#context;
-    const prepared: SourceBlock[] = [];
-    const settling = new Set(vm.guest?.settling);
-    const sent = sentOf(vm);
-    for (const [index, block] of vm.blocks.entries()) {
-      const pages = Number(block.length / BigInt(block.mapping.pageSize));
-      const bitmap = native.createBitmap(pages);
-      const settles = settling.has(block.name);
-      if (!settles) bitmap.setRange(0, pages);
-      const counterpart = remote[index] as DestinationBlock;
-      const digests = sent.get(block.name);
-      prepared.push({
-        index,
-        block,
-        remote: counterpart,
-        bitmap,
-        fresh: agreed.sparse,
-        ...(digests && { digests }),
-      });
-    }
-    return prepared;
-  }
-
-  async #preparePins(): Promise<SourcePins> {
-    const { connection, agreed, pinBudget: budget, hints, limits } = this.#context;
-    if (agreed.pinAll) return WholeBlocks.register(connection, this.#blocks);
-    const granule = pinGranule(this.#blocks.map(({ block }) => block.mapping.pageSize));
-    const window = new PinWindow<SpanKeys>(
-      this.#blocks.map(({ block }) => block.length),
-      {
-        budget,
-        spanBytes: spanBytesFor(budget, granule, WINDOW_BYTES, agreed.extended ? 'batched' : 'single'),
-      },
-      (index, span) => hints?.temperature((this.#blocks[index] as SourceBlock).block.name, span) ?? 'normal',
-    );
-    const { extended, sparse } = agreed;
-    const waits = { timeoutMs: limits.timeoutMs, signal: limits.signal as AbortSignal };
-    return new SpanPins({ connection, turns: this.#turns, window, extended, sparse, ...waits });
   }
 
   async #pass(kind: 'part' | 'end'): Promise<RamRound> {
@@ -301,24 +247,8 @@ export class SourceSession {
     }
   }
 
-  /** What the destination has been asked cannot be taken back: a cancel is answered with a notice, and the outcome counts. */
-  async #pastCancel<T>(asked: Promise<T>, timeoutMs: number): Promise<T> {
-    const { journal } = this.#context;
-    const tooLate = (): void => {
-      const { reason } = this.#cancel as AbortSignal;
-      const isTime = reason instanceof MigrationError && reason.code === 'TIMEOUT';
-      const what = isTime ? 'the time for all of the migration is over, but' : 'too late to be cancelled:';
-      journal.notice(
-        'TOO_LATE_TO_CANCEL',
-        `${what} the destination has been asked to take the VM over. Its answer is waited for, ${timeoutMs / 1000} s at most`,
-      );
-    };
-    this.#cancel?.addEventListener('abort', tooLate, { once: true });
-    try {
-      return await asked;
-    } finally {
-      this.#cancel?.removeEventListener('abort', tooLate);
-    }
+  #pastCancel<T>(asked: Promise<T>, timeoutMs: number): Promise<T> {
+    return pastCancel(asked, { journal: this.#context.journal, cancel: this.#cancel, timeoutMs });
   }
 
   async #disconnect(): Promise<void> {
@@ -365,37 +295,3 @@ export class SourceSession {
 
 const ramBytes = ({ blocks }: SourceVm): number =>
   Number(blocks.reduce((sum, { length }) => sum + length, 0n));
-
-/** The destination said that it does not take the VM: it is still the source's. */
-function isRefusal(error: unknown): boolean {
-  return error instanceof MigrationError && (error.code === 'COMMIT_MISMATCH' || error.code === 'PEER_ERROR');
-}
-
-function refused(status: string): MigrationError {
-  return new MigrationError(
-    'COMMIT_MISMATCH',
-    'commit',
-    `the destination received something else than was sent (${status}) and keeps nothing: the VM may go on at the source. Migrate again; ` +
-      'if it happens again, check the memory and the network cards of both hosts (option crc detects damage on the wire)',
-    { details: { status } },
-  );
-}
-
-function unknownOutcome(cause: unknown): MigrationError {
-  const why = cause instanceof Error ? cause.message : String(cause);
-  return new MigrationError(
-    'COMMIT_UNKNOWN',
-    'commit',
-    `the destination was asked to take the VM over and its answer is missing (${why}). Look at the destination BEFORE the VM goes on at the ` +
-      'source: if it is complete there, it lives there',
-    { cause },
-  );
-}
-
-function mismatch(what: string): MigrationError {
-  return new MigrationError(
-    'BLOCK_MISMATCH',
-    'setup',
-    `the destination's RAM differs: ${what}. Start it with the same machine type and memory size`,
-  );
-}
