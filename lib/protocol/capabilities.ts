@@ -112,12 +112,12 @@ export function decodeCapabilities(privateData: Uint8Array): Capabilities {
 }
 
 /**
- * Whether whoever sent this request takes a message right after the reply: our own do, and Linux' siw driver under a QEMU may not. Damage is
- * found elsewhere.
+ * Whether an end of ours sent this request or reply: it takes a message right after the handshake (Linux' siw driver under a QEMU may not), and
+ * FPDUs of any size. Damage is found elsewhere.
  */
-export function takesMessagesAtOnce(request: Uint8Array): boolean {
+export function isOneOfOurs(privateData: Uint8Array): boolean {
   try {
-    return readExtension(request) !== undefined;
+    return readExtension(privateData) !== undefined;
   } catch {
     return false;
   }

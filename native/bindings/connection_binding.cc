@@ -41,6 +41,7 @@ Napi::Function ConnectionBinding::define(Napi::Env env) {
                          InstanceMethod<&ConnectionBinding::write>("write"),
                          InstanceMethod<&ConnectionBinding::cancel_writes>("cancelWrites"),
                          InstanceMethod<&ConnectionBinding::set_max_bandwidth>("setMaxBandwidth"),
+                         InstanceMethod<&ConnectionBinding::allow_large_segments>("allowLargeSegments"),
                          InstanceMethod<&ConnectionBinding::stats>("stats"),
                          InstanceMethod<&ConnectionBinding::disconnect>("disconnect"),
                          InstanceMethod<&ConnectionBinding::close>("close"),
@@ -217,6 +218,10 @@ Napi::Value ConnectionBinding::write(const Napi::CallbackInfo& info) {
 
 void ConnectionBinding::cancel_writes(const Napi::CallbackInfo&) {
   if (endpoint_) endpoint_->writer().cancel();
+}
+
+void ConnectionBinding::allow_large_segments(const Napi::CallbackInfo&) {
+  if (endpoint_) endpoint_->queue_pair().allow_large_segments();
 }
 
 void ConnectionBinding::set_max_bandwidth(const Napi::CallbackInfo& info) {

@@ -46,6 +46,7 @@ class ConnectionBinding final : public Napi::ObjectWrap<ConnectionBinding>, priv
   Napi::Value write(const Napi::CallbackInfo& info);
   void cancel_writes(const Napi::CallbackInfo& info);
   void set_max_bandwidth(const Napi::CallbackInfo& info);
+  void allow_large_segments(const Napi::CallbackInfo& info);
   Napi::Value stats(const Napi::CallbackInfo& info);
   Napi::Value disconnect(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);

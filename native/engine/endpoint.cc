@@ -115,7 +115,9 @@ Rail& Endpoint::add_rail(uint64_t token) {
 
 void Endpoint::connect_rail(const fabric::Endpoint& to, std::span<const uint8_t> private_data,
                             uint64_t token) {
-  add_rail(token).queue_pair().connect(to, private_data);
+  fabric::QueuePair& queue_pair = add_rail(token).queue_pair();
+  queue_pair.allow_large_segments();  // only two of ours have rails
+  queue_pair.connect(to, private_data);
 }
 
 // Its first message is the answer to one of the peer's.
