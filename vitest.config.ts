@@ -8,10 +8,10 @@ const PURE = [
   'test/cli/{arguments,doctor,doctor-trackers,exit-codes,program,reporter}.test.ts',
   'test/image/{manifest,reader,to-qemu,writer}.test.ts',
   'test/memory/{classify,mapping,page-stream}.test.ts',
-  'test/migration/{bounds,convergence,destination-machine,guest-control,pinning,pre-copy,source-pins}.test.ts',
+  'test/migration/{arrivals,bounds,convergence,destination-machine,event-queue,guest-control,pinning,pre-copy,reducer,source-pins}.test.ts',
   'test/ram/{hints,pin-window,range-set,spans}.test.ts',
 ];
-/** Tests with a guest that runs while it moves, that capture packets, or count what a process holds: nothing beside them. */
+/** Tests with a guest that runs while it moves, that capture packets, or count what a process holds: they run alone. */
 const ALONE = [
   'test/capture/**/*.test.ts',
   'test/examples/live.test.ts',
@@ -22,11 +22,17 @@ const ALONE = [
   'test/memory/lifetime.test.ts',
   'test/ram/trackers.test.ts',
 ];
-/** Whole migrations, each over loopback, wait more than they work. */
+/** Whole migrations over loopback, which wait more than they work. */
 const BESIDE_EACH_OTHER = Math.max(2, Math.min(6, 2 * availableParallelism()));
 
 // Examples import the package by its name, as users do; tests run them on the sources.
-const resolve = { alias: { 'rdma-migrate': new URL('lib/index.ts', import.meta.url).pathname } };
+const source = (path: string): string => new URL(path, import.meta.url).pathname;
+const resolve = {
+  alias: [
+    { find: /^rdma-migrate$/, replacement: source('lib/index.ts') },
+    { find: /^rdma-migrate\/verbs$/, replacement: source('lib/verbs/index.ts') },
+  ],
+};
 const test = { testTimeout: 60_000, hookTimeout: 60_000 };
 
 export default defineConfig({

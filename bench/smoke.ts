@@ -1,4 +1,4 @@
-/** `npm run bench:smoke`: runs each benchmark once with little memory, to see that it works. Its figures mean nothing. */
+/** `npm run bench:smoke`: runs each benchmark once with little memory, to check that it works. Its figures mean nothing. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
@@ -8,6 +8,9 @@ const BENCHES = {
   pinning: ['--rounds', '1', '--mib', '32', '--budget', '8'],
   sparse: ['--rounds', '1', '--gib', '1', '--mib', '16'],
   footprint: ['--mib', '64'],
+  many: ['--count', '8', '--mib', '8'],
+  strangers: ['--each', '8', '--refused', '64', '--mib', '8'],
+  'queue-pairs': ['--count', '64'],
 } as const;
 /** A bench that hangs fails. Each takes seconds. */
 const TIMEOUT_MS = 180_000;

@@ -1,6 +1,6 @@
 /**
- * The promise's outcome, or the error of `cancelled` as soon as the signal aborts. The promise itself is not stopped, and if it fails
- * later that is nobody's unhandled rejection: whoever made it ends it. Afterwards no listener is left at the signal.
+ * The promise's outcome, or the error of `cancelled` as soon as the signal aborts. The promise itself is not stopped; if it fails later
+ * that is not an unhandled rejection. Its maker ends it. No listener is left on the signal afterwards.
  * @throws what the promise is rejected with, or the error
  */
 export async function raceAbort<T>(
@@ -8,7 +8,7 @@ export async function raceAbort<T>(
   signal: AbortSignal | undefined,
   cancelled: () => Error,
 ): Promise<T> {
-  promise.catch(() => {}); // the loser of the race has nobody left to tell
+  promise.catch(() => {}); // the loser of the race has no listener left
   if (!signal) return promise;
   if (signal.aborted) throw cancelled();
   let onAbort = (): void => {};

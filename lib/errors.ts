@@ -9,6 +9,7 @@ export const PHASES = [
   'commit',
   'close',
   'image',
+  'verbs',
 ] as const;
 
 /** Where in a migration an error happened. */
@@ -95,7 +96,7 @@ export class MigrationError extends Error {
 }
 
 /**
- * Whatever was thrown, as a MigrationError: native errors keep their code, Node's system errors get the closest one, anything
+ * Anything thrown, as a MigrationError: native errors keep their code, Node's system errors get the closest one, anything
  * unknown is `INTERNAL`.
  */
 export function toMigrationError(error: unknown, phase: Phase): MigrationError {

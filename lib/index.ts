@@ -10,8 +10,25 @@ export {
 export { ERROR_CODES, type ErrorCode, type ErrorDetails, MigrationError, type Phase } from './errors.ts';
 export * from './image/index.ts';
 export { MigrationDestination } from './migration/destination/destination.ts';
+export type {
+  BytesEvent,
+  DowntimeEvent,
+  EndEvent,
+  LinkEvent,
+  MigrationEvent,
+  MigrationEventType,
+  NoticeCode,
+  NoticeDetails,
+  NoticeEvent,
+  PhaseEvent,
+  PinEvent,
+  RoundEvent,
+  ThrottleEvent,
+  ZeroEvent,
+} from './migration/events.ts';
 export type { Verdict } from './migration/live/convergence.ts';
 export type { DowntimePart, DowntimeParts } from './migration/live/downtime.ts';
+export type { MigrationLogger, MigrationRole } from './migration/logger.ts';
 export type { Migration, MigrationEvents } from './migration/migration.ts';
 export type {
   DestinationOptions,
@@ -20,15 +37,15 @@ export type {
   SourceOptions,
 } from './migration/options.ts';
 export type { PinOptions } from './migration/pins/pinning.ts';
-export type { MigrationFacts, MigrationResult } from './migration/result.ts';
-export { MigrationSource } from './migration/source/source.ts';
 export type {
   LiveStatistics,
   MigrationProgress,
   MigrationStatus,
   RamStatistics,
   RoundReport,
-} from './migration/statistics.ts';
+} from './migration/progress.ts';
+export type { MigrationFacts, MigrationResult } from './migration/result.ts';
+export { MigrationSource } from './migration/source/source.ts';
 export { type DeviceState, openDeviceState, sealDeviceState, streamHeader } from './protocol/framing.ts';
 export type { DeviceName } from './protocol/section-scan.ts';
 export type { DeviceStateResult, VmDescription } from './protocol/tail.ts';

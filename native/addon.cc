@@ -5,6 +5,7 @@
 #include "bindings/dirty_bindings.h"
 #include "bindings/memory_bindings.h"
 #include "bindings/transport_bindings.h"
+#include "bindings/verbs_bindings.h"
 
 namespace {
 
@@ -13,6 +14,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   rdma_migrate::bindings::init_dirty(env, exports);
   rdma_migrate::bindings::init_transport(env, exports);
   rdma_migrate::bindings::init_devices(env, exports);
+  rdma_migrate::bindings::init_verbs(env, exports);
   return exports;
 }
 

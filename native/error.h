@@ -10,7 +10,7 @@
 namespace rdma_migrate {
 
 // code: one of the codes of lib/errors.ts, such as "CONNECTION_REFUSED". message: a sentence that says what
-// happened, with numbers and addresses, and what to do. sys_errno: the errno behind it, or 0.
+// happened, with numbers and addresses, and what to do. sys_errno: the errno that caused it, or 0.
 class Error : public std::runtime_error {
  public:
   Error(std::string code, const std::string& message, int sys_errno = 0)

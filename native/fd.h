@@ -52,7 +52,7 @@ class WakeEvent {
   int fd() const { return fd_.get(); }
   void signal() {
     uint64_t one = 1;
-    // Only a counter at its maximum fails, and that is readable already.
+    // Fails only when the counter is at its maximum, and then fd() is already readable.
     [[maybe_unused]] ssize_t written = ::write(fd_.get(), &one, sizeof one);
   }
   void drain() {

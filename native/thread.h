@@ -1,4 +1,4 @@
-// Starts threads in a way that a limit of this machine is told as one.
+// Starts threads, and reports a limit of this machine as such.
 #pragma once
 
 #include <system_error>
@@ -11,7 +11,7 @@ namespace rdma_migrate {
 
 inline Error thread_limit(int sys_errno) {
   return Error("RESOURCE_LIMIT",
-               "the system gives this process no further thread: raise the limit of the user (ulimit -u), of "
+               "the system gives this process no more threads: raise the limit of the user (ulimit -u), of "
                "the service (TasksMax) or of the container (pids.max of the cgroup)",
                sys_errno);
 }

@@ -1,5 +1,5 @@
 /**
- * One end of the footprint benchmark, a process of its own: `receive IMAGE` or `send IMAGE URI`. Reports to its parent how long its event
+ * One end of the footprint benchmark, in its own process: `receive IMAGE` or `send IMAGE URI`. Reports to its parent how long its event
  * loop was blocked while the migration ran.
  */
 import { monitorEventLoopDelay } from 'node:perf_hooks';

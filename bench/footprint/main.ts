@@ -1,5 +1,5 @@
 /**
- * What a migration costs the processes at its ends beside the RAM: how long their event loops are blocked, and how much memory of their own
+ * What a migration costs the processes at its ends besides the RAM: how long their event loops are blocked, and how much private memory
  * they take. A 2 GiB synthetic VM between two processes over loopback, with pin-all and without.
  *
  *   npm run bench:footprint -- [--mib N]
@@ -23,7 +23,7 @@ interface Delay {
 const END = fileURLToPath(new URL('end.js', import.meta.url));
 const SAMPLE_MS = 20;
 
-/** Private memory of a process, in MiB: RAM blocks are shared mappings and not part of it. */
+/** Private memory of a process, in MiB: RAM blocks are shared mappings and not included. */
 async function privateMiB(pid: number): Promise<number> {
   const status = await readFile(`/proc/${pid}/status`, 'latin1').catch(() => '');
   return Number(/^RssAnon:\s+(\d+) kB/m.exec(status)?.[1] ?? 0) / 1024;

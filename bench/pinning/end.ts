@@ -8,7 +8,7 @@ export interface Order {
   readonly pinBudget?: string;
 }
 
-// Registering with a device touches what it pins; in the emulated VM to touch all of it takes longer than a source waits.
+// Registering with a device touches what it pins; in the emulated VM touching all of it takes longer than a source waits.
 const memory = { iwarp: new MemoryTarget(), verbs: new MemoryTarget({ populates: false }) };
 process.on('disconnect', () => process.exit(0));
 process.on('message', async ({ provider, host, pinBudget }: Order) => {

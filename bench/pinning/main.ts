@@ -1,6 +1,6 @@
 /**
- * What a pin budget costs: RAM without a zero page moves with pin-all, without, and with budgets, in turn. Time in all as a ratio to pin-all of the
- * same round, what was registered at most, and what the kernel counted as pinned (VmPin) in both processes, sampled.
+ * What a pin budget costs: RAM without a zero page moves with pin-all, without, and with budgets, in turn. Total time as a ratio to pin-all of the
+ * same round, the most that was registered, and what the kernel counted as pinned (VmPin) in both processes, sampled.
  *
  *   npm run bench:pinning -- [--rounds N] [--mib N] [--provider iwarp|verbs] [--host ADDRESS] [--budget MIB ...] [--only-budgets] [--json]
  */
@@ -106,7 +106,7 @@ async function main(): Promise<number> {
   }));
   if (values.json) console.log(JSON.stringify(results));
   else for (const result of results) console.log(line(result));
-  // What the kernel counts is in pages of both ends' buffers too.
+  // The kernel's count includes the pages of both ends' buffers.
   return results.some(({ pinnedMiB: pinned, budgetMiB }) => pinned > (budgetMiB ?? Infinity) + CONTROL_MIB)
     ? 1
     : 0;

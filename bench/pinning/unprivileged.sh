@@ -1,9 +1,9 @@
 #!/bin/sh
-# The pinning benchmark as an unprivileged user who may lock so many KiB, on the RDMA device of the test VM. In a checkout that is built:
+# The pinning benchmark as an unprivileged user who may lock this many KiB, on the RDMA device of the test VM. In a built checkout:
 #
 #   npm run build:examples && npm run vm -- --device siw -- sh bench/pinning/unprivileged.sh 65536 --mib 1024 --budget 60 --only-budgets --rounds 0
 #
-# Ends with 1 when the kernel counted more pinned memory than the budget and the control buffers.
+# Exits with 1 if the kernel counted more pinned memory than the budget and the control buffers.
 set -e
 kib=$1
 shift

@@ -1,6 +1,6 @@
 /**
- * What sparse RAM costs: a VM of 16 GiB with 256 MiB in use beside one of 256 MiB, in turn, each into a new process. Time in all, and the most
- * memory that the destination's process had resident.
+ * What sparse RAM costs: a VM of 16 GiB with 256 MiB in use compared with one of 256 MiB, in turn, each into a new process. Total time, and
+ * the most memory that the destination's process had resident.
  *
  *   npm run bench:sparse -- [--rounds N] [--gib N] [--mib N] [--json]
  */

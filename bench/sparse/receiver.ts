@@ -1,4 +1,4 @@
-/** The destination's process of the sparse benchmark: one migration into new memory. Tells its URI, then the most memory it had resident. */
+/** The destination's process of the sparse benchmark: one migration into new memory. Reports its URI, then the most memory it had resident. */
 import { readFileSync } from 'node:fs';
 import { type DestinationTarget, type Mapping, MigrationDestination, mapMemfd } from 'rdma-migrate';
 

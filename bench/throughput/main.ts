@@ -1,23 +1,23 @@
 /**
- * How fast RAM moves, beside what the machine can do at all, in one run and in turn: memcpy, iperf3, a raw loop over a loopback socket
+ * How fast RAM moves, compared with what the machine can do at all, in one run and in turn: memcpy, iperf3, a raw loop over a loopback socket
  * without framing, and rdma-migrate on its software RNIC. Both ends are processes on this machine. All memory is touched beforehand.
  *
- *   npm run bench -- [--rounds N] [--mib N] [--json]
+ *   npm run bench -- [--rounds N] [--mib N] [--channels N,N...] [--beside FOLDER] [--json]
+ *
+ * `--beside`: the folder of another build of this package, measured in the same rounds.
  */
-import { type ChildProcess, execFile, fork } from 'node:child_process';
-import { once } from 'node:events';
+import { execFile } from 'node:child_process';
 import { cpus } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
-import { MigrationSource, type SourceVm } from 'rdma-migrate';
-import { sourceVm } from './memory-vm.ts';
+import { Child } from '../support/child.ts';
+import type { Settings, Taken } from './end.ts';
 
 const run = promisify(execFile);
 const RAW_SOCKET = fileURLToPath(new URL('../../../bench/raw_socket', import.meta.url));
+const HERE = fileURLToPath(new URL('../../../..', import.meta.url));
+const END = new URL('end.js', import.meta.url);
 const BASELINE = 'raw socket loop';
-
-/** Seconds for one move. */
-type Measure = () => Promise<number>;
 
 async function raw(kind: 'memcpy' | 'socket', bytes: number): Promise<number> {
   const { stdout } = await run(RAW_SOCKET, [kind, String(bytes)]);
@@ -52,39 +52,96 @@ async function iperf3(bytes: number): Promise<number> {
   }
 }
 
-/** The time of the RAM phase: from the first request for a key until the destination has taken the end of the round. */
-async function ours(
-  vm: SourceVm,
-  receiver: ChildProcess,
-  options: { pinAll: boolean; crc: boolean },
-): Promise<number> {
-  receiver.send({ crc: options.crc });
-  const [{ uri }] = (await once(receiver, 'message')) as [{ uri: string }];
-  const done = once(receiver, 'message');
-  const source = new MigrationSource(vm, uri, { ...options, provider: 'iwarp' });
-  const at: Record<string, number> = {};
-  source.on('phase', (phase) => {
-    at[phase] = performance.now();
-  });
-  await source.migrate();
-  await done;
-  return ((at['device-state'] ?? Number.NaN) - (at.ram ?? Number.NaN)) / 1000;
+/** Two processes of one build. */
+class Ends {
+  readonly #source: Child;
+  readonly #destination: Child;
+
+  private constructor(folder: string, bytes: number) {
+    this.#source = new Child(END, ['source', folder, String(bytes)]);
+    this.#destination = new Child(END, ['destination', folder]);
+  }
+
+  static async start(folder: string, bytes: number): Promise<Ends> {
+    const ends = new Ends(folder, bytes);
+    await ends.#source.hear();
+    return ends;
+  }
+
+  /** One migration; the CPU time is that of both ends. */
+  async move(settings: Settings): Promise<Taken> {
+    this.#destination.say(settings);
+    const { uri } = await this.#destination.hear<{ uri: string }>();
+    this.#source.say({ ...settings, uri });
+    const [sent, received] = await Promise.all([this.#source.hear<Taken>(), this.#destination.hear<Taken>()]);
+    return { ...sent, cpuSeconds: sent.cpuSeconds + received.cpuSeconds };
+  }
+
+  async stop(): Promise<void> {
+    await this.#source[Symbol.asyncDispose]();
+    await this.#destination[Symbol.asyncDispose]();
+  }
 }
 
 async function hasIperf3(): Promise<boolean> {
   return run('iperf3', ['--version']).then(
     () => true,
     () => {
-      console.error('iperf3 is not installed and left out: apt-get install iperf3');
+      console.error('iperf3 is not installed, so it is left out: apt-get install iperf3');
       return false;
     },
   );
 }
 
-function summary(seconds: readonly number[], bytes: number) {
-  const rates = seconds.map((s) => bytes / s / 1e9).sort((a, b) => a - b);
-  const middle = rates[Math.floor(rates.length / 2)] as number;
-  return { min: rates[0] as number, median: middle, max: rates.at(-1) as number };
+const median = (values: readonly number[]): number =>
+  [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] as number;
+
+interface Row {
+  readonly name: string;
+  /** GB/s */
+  readonly min: number;
+  readonly median: number;
+  readonly max: number;
+  /** To the baseline of the same round. */
+  readonly ratio: number;
+  /** Of both ends, for each GiB of RAM; not of the yardsticks. */
+  readonly cpuSecondsPerGib?: number;
+  /** Of a whole migration, from the connect to the commit. */
+  readonly totalSeconds?: number;
+}
+
+interface Samples {
+  readonly seconds: number[];
+  readonly migrations: Taken[];
+}
+
+function rowOf(name: string, { seconds, migrations }: Samples, baseline: Samples, bytes: number): Row {
+  const rates = seconds.map((taken) => bytes / taken / 1e9);
+  const cpu = migrations.map(({ cpuSeconds }) => (cpuSeconds * 2 ** 30) / bytes);
+  return {
+    name,
+    min: Math.min(...rates),
+    median: median(rates),
+    max: Math.max(...rates),
+    ratio: median(seconds.map((taken, round) => (baseline.seconds[round] as number) / taken)),
+    ...(migrations.length > 0 && {
+      cpuSecondsPerGib: median(cpu),
+      totalSeconds: median(migrations.map(({ totalSeconds }) => totalSeconds)),
+    }),
+  };
+}
+
+function print(rows: readonly Row[], bytes: number): void {
+  const machine = `${cpus().length} x ${cpus()[0]?.model}, Node ${process.version}`;
+  console.log(`${bytes / 2 ** 20} MiB, ${machine}`);
+  console.log(
+    `${''.padEnd(34)}  GB/s: least, median, most   to the ${BASELINE}   CPU s/GiB   whole migration, s`,
+  );
+  for (const { name, min, median, max, ratio, cpuSecondsPerGib, totalSeconds } of rows) {
+    const figures = [min, median, max].map((rate) => rate.toFixed(2).padStart(7)).join('');
+    const rest = [cpuSecondsPerGib, totalSeconds].map((value) => value?.toFixed(2).padStart(12) ?? '');
+    console.log(`${name.padEnd(34)}${figures}   x${ratio.toFixed(2)}${rest.join('')}`);
+  }
 }
 
 async function main(): Promise<void> {
@@ -92,53 +149,47 @@ async function main(): Promise<void> {
     options: {
       rounds: { type: 'string', default: '7' },
       mib: { type: 'string', default: '1024' },
+      channels: { type: 'string', default: '1' },
+      beside: { type: 'string' },
       json: { type: 'boolean', default: false },
     },
   });
   const bytes = Number(values.mib) * 2 ** 20;
-  await using vm = await sourceVm(BigInt(bytes));
-  const receiver = fork(fileURLToPath(new URL('receiver.js', import.meta.url)));
-  const measures: [string, Measure][] = [
+  const ours = await Ends.start(HERE, bytes);
+  const others = values.beside === undefined ? undefined : await Ends.start(values.beside, bytes);
+  const samples = new Map<string, Samples>();
+  const rows = new Map<string, () => Promise<number | Taken>>([
     ['memcpy', () => raw('memcpy', bytes)],
-    ...((await hasIperf3()) ? [['iperf3', () => iperf3(bytes)] as [string, Measure]] : []),
+    ...((await hasIperf3()) ? [['iperf3', () => iperf3(bytes)] as const] : []),
     [BASELINE, () => raw('socket', bytes)],
-    ...[true, false].flatMap((pinAll) =>
-      [false, true].map((crc): [string, Measure] => [
-        `${pinAll ? 'pin-all' : 'dynamic'}, CRC ${crc ? 'on' : 'off'}`,
-        () => ours(vm, receiver, { pinAll, crc }),
-      ]),
-    ),
-  ];
-  const seconds = new Map(measures.map(([name]) => [name, [] as number[]]));
-  for (let round = 0; round <= Number(values.rounds); round++) {
-    for (const [name, measure] of measures) {
-      const taken = await measure();
-      if (round > 0) seconds.get(name)?.push(taken); // the first round warms up
+  ]);
+  for (const pinAll of [true, false]) {
+    for (const crc of [false, true]) {
+      const name = `${pinAll ? 'pin-all' : 'dynamic'}, CRC ${crc ? 'on' : 'off'}`;
+      for (const channels of values.channels.split(',').map(Number)) {
+        const many = channels === 1 ? '' : `, ${channels} channels`;
+        rows.set(`${name}${many}`, () => ours.move({ pinAll, crc, ...(channels > 1 && { channels }) }));
+      }
+      if (others) rows.set(`${name}, the other build`, () => others.move({ pinAll, crc }));
     }
   }
-  receiver.disconnect();
-  report(seconds, bytes, values.json);
-}
-
-function report(seconds: Map<string, number[]>, bytes: number, json: boolean): void {
-  const baseline = seconds.get(BASELINE) as number[];
-  const rows = [...seconds].map(([name, taken]) => {
-    const ratios = taken.map((s, i) => (baseline[i] as number) / s).sort((a, b) => a - b);
-    return { name, ...summary(taken, bytes), ratio: ratios[Math.floor(ratios.length / 2)] as number };
-  });
-  if (json) {
-    console.log(
-      JSON.stringify({ bytes, cpus: cpus().length, model: cpus()[0]?.model, node: process.version, rows }),
-    );
-    return;
+  for (const name of rows.keys()) samples.set(name, { seconds: [], migrations: [] });
+  for (let round = 0; round <= Number(values.rounds); round++) {
+    for (const [name, measure] of rows) {
+      const taken = await measure();
+      if (round === 0) continue; // it warms up
+      const { seconds, migrations } = samples.get(name) as Samples;
+      seconds.push(typeof taken === 'number' ? taken : taken.ramSeconds);
+      if (typeof taken !== 'number') migrations.push(taken);
+    }
   }
-  console.log(
-    `${bytes / 2 ** 20} MiB, ${cpus().length} x ${cpus()[0]?.model}, Node ${process.version}; GB/s, and the ratio to the ${BASELINE} of the same round`,
-  );
-  for (const { name, min, median, max, ratio } of rows) {
-    const figures = [min, median, max].map((rate) => rate.toFixed(2).padStart(7)).join('');
-    console.log(`${name.padEnd(20)}${figures}   x${ratio.toFixed(2)}`);
-  }
+  await ours.stop();
+  await others?.stop();
+  const baseline = samples.get(BASELINE) as Samples;
+  const table = [...samples].map(([name, taken]) => rowOf(name, taken, baseline, bytes));
+  if (!values.json) return print(table, bytes);
+  const machine = { cpus: cpus().length, model: cpus()[0]?.model, node: process.version };
+  console.log(JSON.stringify({ bytes, ...machine, rows: table }));
 }
 
 await main();

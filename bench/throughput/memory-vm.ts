@@ -1,15 +1,14 @@
 /** A VM of one block in memory, at either end: what the benchmark moves. */
 import { randomFillSync } from 'node:crypto';
 import { open, rm } from 'node:fs/promises';
-import {
-  type DestinationTarget,
-  type Mapping,
-  mapFile,
-  mapMemfd,
-  type SourceVm,
-  sealDeviceState,
-  streamHeader,
-} from 'rdma-migrate';
+import type { DestinationTarget, Mapping, SourceVm } from 'rdma-migrate';
+import * as installed from 'rdma-migrate';
+
+/** The package: this one, or another build of it that is measured beside. */
+export type Package = Pick<
+  typeof installed,
+  'mapFile' | 'mapMemfd' | 'MigrationDestination' | 'MigrationSource'
+>;
 
 const BLOCK = 'pc.ram';
 const RAM_SECTION = { sectionId: 2, instanceId: 0 };
@@ -17,10 +16,11 @@ const PIECE = 8 << 20;
 
 let made = 0;
 
-/** `bytes` of RAM without a zero page, resident; with `total` in as many pieces as there are, spread evenly over so much RAM that is a hole else. */
+/** `bytes` of RAM without a zero page, resident; with `total`, in `pieces` spread evenly over that much RAM, the rest of which is a hole. */
 export async function sourceVm(
   bytes: bigint,
   { total = bytes, pieces = 1n }: { total?: bigint; pieces?: bigint } = {},
+  { mapFile }: Package = installed,
 ): Promise<SourceVm & AsyncDisposable> {
   const path = `/dev/shm/rdma-migrate-bench-${process.pid}-${made++}`;
   await writeNoise(path, { bytes, total, pieces });
@@ -31,9 +31,9 @@ export async function sourceVm(
     layout: { machine: 'bench', pageSize: 4096, blocks: [block] },
     blocks: [{ ...block, mapping }],
     ramSection: RAM_SECTION,
-    before: streamHeader({ machine: 'bench' }),
+    before: installed.streamHeader({ machine: 'bench' }),
     async *after() {
-      yield sealDeviceState();
+      yield installed.sealDeviceState();
     },
     [Symbol.asyncDispose]: () => mapping.close(),
   };
@@ -59,19 +59,21 @@ async function writeNoise(
   }
 }
 
-/** Memory that is there and, unless told otherwise, touched before the RAM comes, and kept for the next migration. */
+/** Memory that is allocated and, by default, touched before the RAM comes, and kept for the next migration. */
 export class MemoryTarget implements DestinationTarget {
   readonly #populates: boolean;
+  readonly #package: Package;
   #mapping: Mapping | undefined;
 
-  constructor({ populates = true }: { populates?: boolean } = {}) {
+  constructor({ populates = true }: { populates?: boolean } = {}, from: Package = installed) {
     this.#populates = populates;
+    this.#package = from;
   }
 
   async allocate({ layout }: Parameters<DestinationTarget['allocate']>[0]) {
     const block = layout.blocks[0];
     if (layout.blocks.length !== 1 || !block) throw new Error('the benchmark moves one block');
-    this.#mapping ??= await mapMemfd({ name: BLOCK, length: block.length });
+    this.#mapping ??= await this.#package.mapMemfd({ name: BLOCK, length: block.length });
     if (this.#populates) await this.#mapping.populate(0n, block.length);
     return [{ ...block, mapping: this.#mapping }];
   }

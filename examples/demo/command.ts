@@ -1,4 +1,4 @@
-/** What a demo is as a command: its options, Ctrl-C, the verdict and the exit code. */
+/** A demo as a command: its options, Ctrl-C, the verdict and the exit code. */
 import { MigrationError } from 'rdma-migrate';
 import { Narrator } from './narrator.ts';
 
@@ -6,9 +6,9 @@ const EXIT = { verified: 0, failed: 1, usage: 2, SIGINT: 130, SIGTERM: 143 } as 
 
 export interface Demo<Options extends { readonly help: boolean }> {
   readonly usage: string;
-  /** Throws what is wrong with the arguments. */
+  /** Throws an error that says what is wrong with the arguments. */
   parseOptions(args: readonly string[]): Options;
-  /** Where the story goes; standard output unless that is wanted for something else. */
+  /** Where the narration goes; standard output unless that is needed for something else. */
   output?(options: Options): NodeJS.WritableStream;
   /** Resolves with what was verified; throws when it was not. */
   run(options: Options, narrator: Narrator, signal: AbortSignal): Promise<string>;

@@ -13,7 +13,7 @@ const LINES = 3;
 const COUNT_TIMEOUT_MS = 300_000;
 const WATCH_MS = 500;
 
-/** Where the guest of a VM stands, whether it runs or not. */
+/** Where the guest of a VM is, running or not. */
 export async function readState(vm: Qemu): Promise<GuestState> {
   const file = await open(vm.ramFile, 'r');
   try {
@@ -23,10 +23,10 @@ export async function readState(vm: Qemu): Promise<GuestState> {
   }
 }
 
-/** Waits until the guest has printed some lines, and tells how fast it changes its memory. */
+/** Waits until the guest has printed some lines, and reports how fast it changes its memory. */
 export async function letCount({ narrator, signal }: DemoContext, vm: Qemu): Promise<void> {
   narrator.step(
-    'Let the guest run: it rewrites all of its memory for ever and counts its passes on the serial port',
+    'Let the guest run: it keeps rewriting all of its memory and counts its passes on the serial port',
   );
   await waitForLines(vm, LINES);
   const { steps } = await readState(vm);
@@ -38,7 +38,7 @@ export async function letCount({ narrator, signal }: DemoContext, vm: Qemu): Pro
 }
 
 /**
- * Runs the destination's guest for a while and holds it to where it was paused: its count in RAM never falls, the lines on
+ * Runs the destination's guest for a while and checks it against where it was paused: its count in RAM never falls, the lines on
  * the serial port follow the source's without a gap, a repeat or a torn line, and every page is right when it is paused again.
  */
 export async function goesOn(
@@ -59,7 +59,7 @@ export async function goesOn(
   return end;
 }
 
-/** Lets the guest run until it has printed some lines; gives how often its count was looked at. */
+/** Lets the guest run until it has printed some lines; returns how often its count was read. */
 async function watchSteps(vm: Qemu, from: bigint): Promise<number> {
   let last = from;
   let samples = 0;
@@ -79,7 +79,7 @@ async function watchSteps(vm: Qemu, from: bigint): Promise<number> {
   return samples;
 }
 
-/** The guest prints every n-th pass: the serial ports of both, one behind the other, are one count with equal gaps. */
+/** The guest prints every n-th pass: the serial ports of both, one after the other, are one count with equal gaps. */
 async function requireOneCount({ narrator }: DemoContext, source: Qemu, destination: Qemu): Promise<void> {
   const before = await source.serialText();
   const passes = parsePasses(before + (await destination.serialText()));

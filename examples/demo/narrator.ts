@@ -1,7 +1,7 @@
 const CLEAR_LINE = '\r\u001b[K';
 const INDENT = ' '.repeat(12);
 
-/** Tells what happens: numbered steps with the time since the start, and one line that is rewritten where there is a terminal. */
+/** Prints what happens: numbered steps with the time since the start, and one line that is rewritten on a terminal. */
 export class Narrator {
   readonly #output: NodeJS.WritableStream & { readonly isTTY?: boolean };
   readonly #started = performance.now();
@@ -30,7 +30,7 @@ export class Narrator {
     this.#output.write(`${this.#output.isTTY ? CLEAR_LINE : ''}${text}\n`);
   }
 
-  /** Shown until the next line is written; nothing where there is no terminal. */
+  /** Shown until the next line is written; not at all without a terminal. */
   progress(text: string): void {
     if (this.#output.isTTY) this.#output.write(`${CLEAR_LINE}${INDENT} ${text}`);
   }

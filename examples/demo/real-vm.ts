@@ -15,12 +15,12 @@ import { mayRunAgain, resume, stayPaused } from './resume.ts';
 import { requireSameCounts, type Transfer, transfer } from './transfer.ts';
 
 const RAM = 'pc.ram';
-/** The RAM block's address in the guest, which QEMU wants to hear when it maps the block itself. */
+/** The RAM block's address in the guest, which QEMU needs when it maps the block itself. */
 const RAM_ADDRESS = 0n;
 
 /**
- * Migrates a VM that runs, and gives the verdict in one line. Everything it starts has ended when it returns.
- * @throws when anything is not as it must be; until the destination has confirmed that it holds the VM, the first QEMU runs again then
+ * Migrates a running VM, and returns the verdict in one line. Everything it starts has ended when it returns.
+ * @throws if anything is not as it must be; before the destination has confirmed that it holds the VM, the first QEMU then runs again
  */
 export async function migrateRealVm(context: DemoContext): Promise<string> {
   const kernel = context.workspace.at('guest');
@@ -53,7 +53,7 @@ async function start(context: DemoContext, name: string, { kernel, incoming }: S
   return vm;
 }
 
-/** Whoever waits for the VM hears at once that it has ended. */
+/** So that every wait for the VM ends at once. */
 async function closeOnAbort(vm: Qemu, signal: AbortSignal): Promise<void> {
   signal.addEventListener('abort', () => void vm.close(), { once: true });
   if (signal.aborted) await vm.close();
@@ -63,12 +63,12 @@ async function closeOnAbort(vm: Qemu, signal: AbortSignal): Promise<void> {
 const ramFileOf = ({ workspace }: DemoContext, name: string): string => workspace.at(`${name}.ram`);
 
 interface Moved {
-  /** Where the guest stood when it was paused. */
+  /** Where the guest was when it was paused. */
   readonly paused: GuestState;
   readonly moved: Transfer;
 }
 
-/** From the running VM to its RAM and device state in the other process. What fails in here leaves the first QEMU running. */
+/** From the running VM to its RAM and device state in the other process. A failure here leaves the first QEMU running. */
 async function move(context: DemoContext, source: Qemu): Promise<Moved> {
   try {
     const paused = await pause(context, source);
@@ -83,7 +83,7 @@ async function move(context: DemoContext, source: Qemu): Promise<Moved> {
   }
 }
 
-/** The second QEMU takes over; where the guest stands when it is paused there. What fails in here leaves the first QEMU paused. */
+/** The second QEMU takes over; returns where the guest is when it is paused there. A failure here leaves the first QEMU paused. */
 async function goOn(
   context: DemoContext,
   source: Qemu,

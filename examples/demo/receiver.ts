@@ -6,7 +6,7 @@ import { serveParent } from '../destination/serve.ts';
 export interface ReceiverJob {
   /** Absolute path of the image to make. */
   readonly image: string;
-  /** Where RAM blocks are to lie that belong outside of the image. */
+  /** Where to put RAM blocks that belong outside the image. */
   readonly ramFiles: Readonly<Record<string, string>>;
   readonly crc: boolean;
 }

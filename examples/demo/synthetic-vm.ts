@@ -7,7 +7,7 @@ import type { DemoContext } from './context.ts';
 import { bytes } from './narrator.ts';
 import { requireSameCounts, transfer } from './transfer.ts';
 
-/** Migrates the VM and gives the verdict in one line. */
+/** Migrates the VM and returns the verdict in one line. */
 export async function migrateSyntheticVm(context: DemoContext): Promise<string> {
   const { narrator, workspace, ramBytes, signal } = context;
   const [sent, received] = [workspace.at('sent'), workspace.at('received')];
@@ -34,7 +34,7 @@ function blocksOf(ramBytes: number): SyntheticBlock[] {
   ];
 }
 
-/** @throws Error for the first file that differs. Gives how many there are. */
+/** @throws Error for the first file that differs. Returns the number of files. */
 async function requireEqualImages(sent: string, received: string): Promise<number> {
   await using image = await openImage(sent);
   const { before, after, blocks } = image.manifest;

@@ -6,12 +6,12 @@ import { bytes, type Narrator, rate } from './narrator.ts';
 import type { ReceiverJob } from './receiver.ts';
 
 const PROGRESS_MS = 100;
-/** The end of a process is heard of later than the end of its connection. */
+/** The end of a process is noticed later than the end of its connection. */
 const REASON_MS = 500;
 
 export interface Transfer {
   readonly sent: MigrationResult;
-  /** An error when the destination did not tell how it went, although it had confirmed everything. */
+  /** An error if the destination did not report its result, although it had confirmed everything. */
   readonly received: MigrationResult | Error;
   readonly uri: string;
   /** The process in which the VM arrived. */
@@ -19,7 +19,7 @@ export interface Transfer {
 }
 
 /**
- * Sends the image to a new process over rdma: and tells how it went. When it resolves the destination has confirmed that it holds
+ * Sends the image to a new process over rdma: and reports the result. When it resolves the destination has confirmed that it holds
  * everything; when it fails nothing is left there.
  */
 export async function transfer(
@@ -41,7 +41,7 @@ export async function transfer(
     throw error;
   });
   await watching;
-  // The VM is the destination's from here on: what fails now is no reason to let it go on at the source.
+  // The VM is the destination's from here on: a later failure is no reason to let it go on at the source.
   const received = await receiver.arrived.catch((error: Error) => error);
   tell(narrator, sent);
   return { sent, received, uri: receiver.uri, pid: receiver.pid };
@@ -56,7 +56,7 @@ async function showProgress(source: MigrationSource, narrator: Narrator): Promis
   }
 }
 
-/** When the second process failed first, its reason says more than the connection that broke. */
+/** If the second process failed first, its reason says more than the broken connection. */
 async function sayWhyNotReceived({ arrived }: DestinationProcess, narrator: Narrator): Promise<void> {
   const grace = delay(REASON_MS, undefined, { ref: false });
   const failed = arrived.then(
@@ -70,7 +70,7 @@ async function sayWhyNotReceived({ arrived }: DestinationProcess, narrator: Narr
 /** @throws Error unless both processes have counted the same */
 export function requireSameCounts({ sent, received }: Transfer): void {
   if (received instanceof Error) throw received;
-  // Zeros that the destination has anyway are not told to it, so only the source counts them.
+  // Zeros that the destination has anyway are not sent, so only the source counts them.
   for (const name of ['normal-bytes', 'total'] as const) {
     if (sent.ram[name] === received.ram[name]) continue;
     throw new Error(`the source counts ${sent.ram[name]} for ${name}, the destination ${received.ram[name]}`);
@@ -81,7 +81,7 @@ function tell(narrator: Narrator, { ram, ...result }: MigrationResult): void {
   const ramMs = ram.mbps > 0 ? (ram['normal-bytes'] * 8) / ram.mbps / 1000 : 0;
   narrator.say(
     `${bytes(ram['normal-bytes'])} of pages in ${(ramMs / 1000).toFixed(2)} s (${rate(ram['normal-bytes'], ramMs)}), ` +
-      `${bytes(ram.duplicate * ram['page-size'])} of zeroes, ${bytes(result['device-state-bytes'])} of device state; ` +
+      `${bytes(ram.duplicate * ram['page-size'])} of zeros, ${bytes(result['device-state-bytes'])} of device state; ` +
       `${(result['total-time'] / 1000).toFixed(2)} s in all`,
   );
   const registration = result['pin-all'] ? 'pin-all' : 'dynamic registration';

@@ -5,7 +5,7 @@ import { MigrationError } from 'rdma-migrate';
 import { bytes } from './narrator.ts';
 
 const SHARED_MEMORY = '/dev/shm';
-/** Device state, guest, logs, image files beside RAM. */
+/** Device state, guest, logs, image files besides RAM. */
 const MARGIN = 64 * 2 ** 20;
 
 /** A folder for the demo's files, gone when the scope ends. */
@@ -15,7 +15,7 @@ export interface Workspace extends AsyncDisposable {
 }
 
 /**
- * Makes a folder with room for two VMs: in memory if there is as much, where RAM files belong, else on the disk.
+ * Makes a folder with room for two VMs: in memory, where RAM files belong, if there is enough, else on the disk.
  * @throws MigrationError DISK_FULL
  */
 export async function openWorkspace(ramBytes: number): Promise<Workspace> {

@@ -1,4 +1,4 @@
-/** The parent's side of a destination that is a process of its own, as it would be on the other host; `serve.ts` is the child's. */
+/** The parent's side of a destination in its own process, as it would be on the other host; `serve.ts` is the child's side. */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -8,7 +8,7 @@ import { MigrationError, type MigrationResult } from 'rdma-migrate';
 const START_TIMEOUT_MS = 60_000;
 const END_TIMEOUT_MS = 10_000;
 
-/** What the child tells. */
+/** What the child reports. */
 export type DestinationReport =
   | { readonly type: 'listening'; readonly uri: string }
   | { readonly type: 'arrived'; readonly result: MigrationResult }
@@ -17,7 +17,7 @@ export type DestinationReport =
 export interface DestinationProcess extends AsyncDisposable {
   readonly uri: string;
   readonly pid: number;
-  /** What it says when the VM is there, and runs if the job was that. */
+  /** What it says when the VM is there, and runs if that was the job. */
   readonly arrived: Promise<MigrationResult>;
   /** Ends it as a crash would. */
   kill(): void;
@@ -76,7 +76,7 @@ class Reports {
     });
     this.listening = Promise.race([failed, reported(child, 'listening').then(({ uri }) => uri)]);
     this.arrived = Promise.race([failed, reported(child, 'arrived').then(({ result }) => result)]);
-    // Who waits for neither any more is not to be ended by them.
+    // Without a waiter their rejection must not end the process.
     this.listening.catch(() => undefined);
     this.arrived.catch(() => undefined);
   }

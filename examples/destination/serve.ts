@@ -1,4 +1,4 @@
-/** The child's side of `process.ts`: takes one job from its parent, receives one VM, and tells how it went. */
+/** The child's side of `process.ts`: takes one job from its parent, receives one VM, and reports the result. */
 import type { MigrationResult } from 'rdma-migrate';
 import type { DestinationReport } from './process.ts';
 

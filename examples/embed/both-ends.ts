@@ -1,5 +1,5 @@
 /**
- * Embeds both ends of a migration in one process: what a VMM does that brings its own RAM. Nothing is read from or written to an image;
+ * Embeds both ends of a migration in one process, as a VMM that brings its own RAM does. Nothing is read from or written to an image;
  * the source hands over a {@link SourceVm}, the destination a {@link DestinationTarget}, both written by hand here.
  *
  *     npm run build && npx tsc -p tsconfig.examples.json && node build/node/examples/embed/both-ends.js
@@ -23,7 +23,7 @@ import {
 const MIB = 1n << 20n;
 const PAGE = 4096;
 
-/** The VM to be sent: two RAM blocks on memfd, as a VMM has them that shares its guest's RAM with other processes. */
+/** The VM to be sent: two RAM blocks on memfd, as in a VMM that shares its guest's RAM with other processes. */
 class ExampleVm implements SourceVm, AsyncDisposable {
   readonly layout = {
     machine: 'example-1.0',
@@ -33,7 +33,7 @@ class ExampleVm implements SourceVm, AsyncDisposable {
       { name: 'rom', length: 1n * MIB },
     ],
   };
-  /** Any number: it tells the ram section from the sections of the device state. */
+  /** Any number: it distinguishes the ram section from the sections of the device state. */
   readonly ramSection = { sectionId: 1, instanceId: 0 };
   readonly blocks: readonly RamBlock[];
 
@@ -75,10 +75,10 @@ class ExampleTarget implements DestinationTarget, AsyncDisposable {
   /** New memfds: their pages are zero, and zeros need not be sent. */
   readonly ramIsFresh = true;
   readonly deviceState: Uint8Array[] = [];
-  /** From the commit on this VM is the one to be run. */
+  /** From the commit on this VM is the one to run. */
   committed = false;
 
-  /** The source's blocks are known now: a VMM compares them with the machine it has built and throws when they do not fit. */
+  /** The source's blocks are known now: a VMM compares them with the machine it has built and throws if they differ. */
   async allocate({ layout }: ReceivedVm): Promise<readonly RamBlock[]> {
     for (const block of layout.blocks) {
       const mapping = await mapMemfd({ name: block.name, length: block.length });
@@ -91,7 +91,7 @@ class ExampleTarget implements DestinationTarget, AsyncDisposable {
     this.deviceState.push(Buffer.from(bytes));
   }
 
-  /** All of RAM and device state is here. What throws in here refuses the VM: it then stays the source's. */
+  /** All RAM and device state is here. Throwing here refuses the VM: it then stays the source's. */
   async commit(): Promise<void> {
     this.committed = true;
   }
@@ -143,7 +143,7 @@ async function main(signal: AbortSignal): Promise<void> {
   }
 }
 
-/** Stands for the guest: writes half of each block. A VMM's guest has its RAM mapped; JavaScript reaches it through the kernel. */
+/** In place of a guest: writes half of each block. A VMM's guest has its RAM mapped; JavaScript reaches it through the kernel. */
 async function fill(blocks: readonly RamBlock[]): Promise<void> {
   await using memory = await open('/proc/self/mem', 'r+');
   for (const { mapping } of blocks) {

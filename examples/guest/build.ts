@@ -17,14 +17,14 @@ export interface GuestBuildOptions {
   readonly regionBytes?: number;
 }
 
-/** guest.S lies in the package whether this module runs as TypeScript or compiled somewhere below the package's root. */
+/** guest.S is in the package, whether this module runs as TypeScript or compiled somewhere below the package's root. */
 function guestSource(): string {
   let folder = dirname(fileURLToPath(import.meta.url));
   while (!existsSync(join(folder, 'package.json')) && folder !== dirname(folder)) folder = dirname(folder);
   return join(folder, 'examples', 'guest', 'guest.S');
 }
 
-/** The names that a tool which makes x86 code may have: on other machines only the cross tool will do. */
+/** The possible names of a tool that makes x86 code: on other machines only the cross tool will do. */
 function toolNames(tool: 'as' | 'ld'): string[] {
   const cross = `x86_64-linux-gnu-${tool}`;
   return process.arch === 'x64' ? [tool, cross] : [cross];

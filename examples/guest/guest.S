@@ -1,4 +1,4 @@
-# A guest that changes all of its memory for ever, so that a lost, stale or torn page shows.
+# A guest that keeps changing all of its memory, so that a lost, stale or torn page shows.
 #
 # QEMU loads it with -kernel (Multiboot 0.6.96, header with load addresses) and enters it in 32-bit protected mode with flat
 # segments, paging off. It needs no BIOS, disk or interrupt.
@@ -6,21 +6,21 @@
 # steps counts page writes. With n pages in the region, step s writes page s % n in pass s / n. A page written in step s holds
 #   at 512 * k, k = 0..7:  8 * s + k
 #   at 4088:               the complement of 8 * s + 7
-# as little-endian u64. So while steps is s: the pages before page s % n hold pass s / n, the pages behind it hold the pass
+# as little-endian u64. So while steps is s: the pages before page s % n hold pass s / n, the pages after it hold the pass
 # before, and that page itself is in progress. verify.ts checks this. steps is written by one 64-bit store: a stop of
 # the VM cannot tear it.
 #
-# Before it writes a page the guest looks whether it still holds what the pass before wrote; bad counts the pages that do not, bad_page is
-# the first of them. So a page that was lost or torn on its way shows although the guest has run on since.
+# Before it writes a page the guest checks whether it still holds what the pass before wrote; bad counts the pages that do not, bad_page is
+# the first of them. So a page that was lost or torn on its way shows even though the guest has run on since.
 #
 # QEMU 7.2's software emulation does not see a write that finds its page in the TLB when the migration has fetched the dirty bits
 # since: the bit stays clear until the page is looked up again. (KVM has no such gap.) Pages of the region leave the TLB in every pass;
-# the page with the state is used all the time and would arrive stale, so each step has it looked up again.
+# the page with the state is used all the time and would arrive stale, so each step forces a new look-up of it.
 #
 # After a pass the guest prints "pass <decimal>" on COM1, the pass that is now complete; small regions skip lines, so that the
 # guest writes memory rather than text.
 #
-# --defsym REGION_PAGES=<n>: at most so many pages, counted from REGION_BASE. 0: all RAM up to its end or 3 GiB.
+# --defsym REGION_PAGES=<n>: at most this many pages, counted from REGION_BASE. 0: all RAM up to its end or 3 GiB.
 
         .set LOAD_ADDRESS,  0x100000
         .set STATE_ADDRESS, 0x101000

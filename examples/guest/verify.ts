@@ -9,13 +9,13 @@ import {
   STATE_MAGIC,
 } from './layout.ts';
 
-/** Where the guest stood when it was stopped. */
+/** Where the guest was when it was stopped. */
 export interface GuestState {
   /** Page writes that the guest has completed since its start: `pass * pages + cursor`. Never falls, whatever host it runs on. */
   readonly steps: bigint;
   /** The pass under way, from 0. */
   readonly pass: bigint;
-  /** The page of the region that is being written, from 0. Those before it hold this pass, those behind it the one before. */
+  /** The page of the region that is being written, from 0. Those before it hold this pass, those after it the one before. */
   readonly cursor: number;
   /** Pages in the region. */
   readonly pages: number;
@@ -47,7 +47,7 @@ async function readFully(file: FileHandle, buffer: Buffer, position: number): Pr
 }
 
 /**
- * Reads where the guest stands from the RAM file of a VM, which may be running.
+ * Reads from the RAM file of a VM, which may be running, where the guest is.
  *
  * @throws MigrationError `IMAGE_INVALID` when this is not the RAM of a VM that runs the guest.
  */

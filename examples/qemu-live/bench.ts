@@ -1,4 +1,4 @@
-/** The machines of one run: QEMUs one after the other, each of which the guest moves into, in a folder that goes when the run ends. */
+/** The machines of one run: QEMUs one after the other, into each of which the guest moves, in a folder that is removed when the run ends. */
 import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { buildGuest } from '../guest/build.ts';
@@ -9,7 +9,7 @@ const RAM = 'pc.ram';
 export interface BenchOptions {
   readonly folder: string;
   readonly ramBytes: number;
-  /** How much of it the guest rewrites, for ever. */
+  /** How much of it the guest keeps rewriting. */
   readonly regionBytes: number;
   /** Ends every QEMU. */
   readonly signal: AbortSignal;
@@ -35,7 +35,7 @@ export class Bench implements AsyncDisposable {
 
   private constructor(options: BenchOptions) {
     this.options = options;
-    // Whoever waits for a VM hears at once that it has ended.
+    // So that every wait for a VM ends at once.
     options.signal.addEventListener('abort', this.#onAbort, { once: true });
   }
 

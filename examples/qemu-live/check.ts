@@ -1,4 +1,4 @@
-/** What is held against the guest after a migration, whichever QEMU it runs in then. */
+/** What is checked of the guest after a migration, whichever QEMU it then runs in. */
 import { type FileHandle, open } from 'node:fs/promises';
 import { MigrationError } from 'rdma-migrate';
 import { PAGE_SIZE, REGION_BASE, STATE_ADDRESS } from '../guest/layout.ts';
@@ -8,7 +8,7 @@ import { parsePasses, type Qemu } from '../qemu/qemu.ts';
 const ROUND_TIMEOUT_MS = 60_000;
 const CHUNK = 1 << 20;
 
-/** Where the guest of a VM stands, whether it runs or not. */
+/** Where the guest of a VM is, running or not. */
 export async function readState(ramFile: string): Promise<GuestState> {
   const file = await open(ramFile, 'r');
   try {
@@ -31,7 +31,7 @@ export async function waitForGuest(qemu: Qemu): Promise<void> {
 }
 
 /**
- * Lets the guest run until it has come back to each of its pages, and looked whether that holds what it had left there; then stops it, checks
+ * Lets the guest run until it has come back to each of its pages, and checked that it holds what it had left there; then stops it, checks
  * every page from outside, and lets it go on.
  * @throws MigrationError IMAGE_INVALID for a page that is lost, stale or torn; TIMEOUT for a guest that does not run
  */
@@ -51,7 +51,7 @@ export async function checkRunningGuest(qemu: Qemu): Promise<GuestState> {
 }
 
 /**
- * Compares the RAM that the guest does not write. The source's is as it was when the guest was stopped there.
+ * Compares the RAM that the guest does not write. The source's is unchanged since the guest was stopped there.
  * @throws MigrationError IMAGE_INVALID
  */
 export async function requireSameRest(left: string, right: string, ramBytes: number): Promise<void> {
@@ -82,7 +82,7 @@ async function requireSame(a: FileHandle, b: FileHandle, from: number, to: numbe
 }
 
 /**
- * The serial ports of all QEMUs, one behind the other, must be one count with equal gaps: no line lost, printed twice, or torn.
+ * The serial ports of all QEMUs, one after the other, must be one count with equal gaps: no line lost, printed twice, or torn.
  * @returns how many lines there are
  */
 export function requireOneCount(serials: readonly string[]): number {

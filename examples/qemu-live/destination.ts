@@ -1,9 +1,9 @@
-/** The second process: what would run on the other host. It receives one running VM into a QEMU that waits, and lets the guest go on. */
+/** The second process: what would run on the other host. It receives one running VM into a waiting QEMU, and lets the guest go on. */
 import { MigrationDestination, QmpClient } from 'rdma-migrate';
 import { serveParent } from '../destination/serve.ts';
 import { IncomingVm } from './incoming.ts';
 
-/** Take one VM from rdma: into a QEMU that waits, and let it run there. */
+/** Take one VM from rdma: into a waiting QEMU, and let it run there. */
 export interface DestinationJob {
   /** QMP socket of the waiting QEMU. */
   readonly qmpSocket: string;

@@ -1,4 +1,4 @@
-/** The destination's end: a QEMU that waits (`-incoming defer`), as rdma-migrate sees it. */
+/** The destination's end: a waiting QEMU (`-incoming defer`), as rdma-migrate sees it. */
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
@@ -31,8 +31,8 @@ export interface IncomingOptions {
 
 /**
  * A waiting QEMU as a target. Shared RAM arrives where QEMU has mapped it. The commit gives QEMU the rest, its private blocks and the
- * device state, as a migration stream, and is over when QEMU has loaded that: the VM is then whole and stands still. Whoever started
- * the migration lets it go on with {@link run}. A QEMU that was given a stream and refused it has ended; that is no VM lost.
+ * device state, as a migration stream, and is over when QEMU has loaded that: the VM is then whole and paused. The code that started
+ * the migration lets it go on with {@link run}. A QEMU that was given a stream and refused it has ended; no VM is lost with it.
  */
 export class IncomingVm implements DestinationTarget, AsyncDisposable {
   readonly ramIsFresh: boolean;
@@ -141,7 +141,7 @@ export class IncomingVm implements DestinationTarget, AsyncDisposable {
   }
 }
 
-/** A QEMU that waits has written nothing to its RAM yet; a RAM file that was used before is another matter. */
+/** A waiting QEMU has not written to its RAM yet, but a RAM file may have been used before. */
 async function isHole(path: string): Promise<boolean> {
   return (await stat(path)).blocks === 0;
 }

@@ -2,7 +2,7 @@
 import { MigrationError, type QmpClient, type RamBlockLayout, type VmLayout } from 'rdma-migrate';
 import { z } from 'zod';
 
-/** Of x86 machines; QEMU tells it only in the stream, and only for targets that can have others. */
+/** That of x86 machines; QEMU gives it only in the stream, and only for targets that can have others. */
 const PAGE_SIZE = 4096;
 const MACHINE_SUFFIX = '-machine';
 
@@ -11,7 +11,7 @@ const name = z.string().min(1).max(255);
 /**
  * Machine type and RAM blocks, without stopping or slowing the guest: `qom-get /machine type`, and HMP's `info ramblock`, which lists
  * the blocks in the order of the migration stream. QEMU offers no QMP command for that list.
- * @throws MigrationError GUEST_ERROR when the answer is not understood; what the QMP client throws
+ * @throws MigrationError GUEST_ERROR if the answer cannot be parsed; what the QMP client throws
  */
 export async function describeMachine(qmp: QmpClient): Promise<VmLayout> {
   const type = name.parse(await qmp.execute('qom-get', { path: '/machine', property: 'type' }));
@@ -40,7 +40,7 @@ function parseRow(row: string): RamBlockLayout {
 }
 
 function notUnderstood(text: string): MigrationError {
-  const message = `QEMU's list of RAM blocks is not understood: ${JSON.stringify(text)}`;
+  const message = `cannot parse QEMU's list of RAM blocks: ${JSON.stringify(text)}`;
   return new MigrationError('GUEST_ERROR', 'configure', message);
 }
 

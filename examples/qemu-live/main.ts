@@ -1,5 +1,5 @@
 /**
- * Migrates a running guest from one stock QEMU into another with both ends in processes of their own, once or many times, and checks all of
+ * Migrates a running guest from one stock QEMU into another with each end in its own process, once or many times, and checks all of
  * it. `npm run demo:live` starts it. Exit code: 0 everything was verified; 1 it was not; 2 the options are wrong; 130, 143 interrupted.
  */
 import { MigrationError } from 'rdma-migrate';
@@ -37,7 +37,7 @@ async function run(options: LiveDemoOptions, narrator: Narrator, signal: AbortSi
 
 function announce(narrator: Narrator, { regionBytes, repeat, chaos, seed }: LiveDemoOptions, pid = 0): void {
   narrator.say(
-    `process ${pid}; the guest rewrites ${bytes(regionBytes)} for ever and counts on its serial port`,
+    `process ${pid}; the guest keeps rewriting ${bytes(regionBytes)} and counts on its serial port`,
   );
   const times = repeat === 1 ? 'once' : `${repeat} times, each time into a new QEMU`;
   narrator.step(

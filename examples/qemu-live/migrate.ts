@@ -14,7 +14,7 @@ import type { DestinationJob } from './destination.ts';
 import { type Observation, Observer } from './observer.ts';
 import { OutgoingVm } from './outgoing.ts';
 
-/** The end of a process is heard of later than the end of its connection. */
+/** The end of a process is noticed later than the end of its connection. */
 const REASON_MS = 1_000;
 const LOADED_MS = 10_000;
 
@@ -42,7 +42,7 @@ export interface Disturbance {
 
 export interface Moved {
   readonly moved: true;
-  /** The source's account; absent when the source cannot know that the destination has the VM, and it was found there. */
+  /** The source's account; absent if the source could not know that the destination has the VM, and it was found there. */
   readonly result?: MigrationResult;
   readonly seen: Observation;
   readonly pid: number;
@@ -51,13 +51,13 @@ export interface Moved {
 export interface Stayed {
   readonly moved: false;
   readonly error: MigrationError;
-  /** What the destination said of it. */
+  /** What the destination reported. */
   readonly reason?: string;
 }
 
 /**
  * Moves the guest of `from` to `to`. When it resolves exactly one of the two runs the guest, and which one is known.
- * @throws what prevents even that
+ * @throws if even that cannot be achieved
  */
 export async function move(
   bench: Bench,
@@ -134,7 +134,7 @@ function disturb({ kind }: Disturbance, cancel: AbortController, destination: De
   else cancel.abort(new Error('cancelled by the user'));
 }
 
-/** The VM is the destination's. If its process has died meanwhile, QEMU has the VM all the same, and somebody has to let it run. */
+/** The VM is the destination's. If its process has died meanwhile, QEMU has the VM anyway, and must be told to run it. */
 async function goesOn(destination: DestinationProcess, to: Vm): Promise<void> {
   try {
     await destination.arrived;
@@ -144,8 +144,8 @@ async function goesOn(destination: DestinationProcess, to: Vm): Promise<void> {
 }
 
 /**
- * The source does not know whether the destination has the VM. QEMU there knows: it has loaded the VM whole, or it never will, once nobody feeds
- * it any more. It is ended before the guest goes on here, so that a VM never runs twice.
+ * The source does not know whether the destination has the VM. QEMU there knows: either it has loaded the VM whole, or, with its input
+ * ended, it never will. It is ended before the guest goes on here, so that a VM never runs twice.
  */
 async function takeOver(bench: Bench, from: Vm, to: Vm, destination: DestinationProcess): Promise<boolean> {
   const told = await destination.arrived.then(

@@ -13,7 +13,7 @@ export async function queryMigrate(qmp: QmpClient): Promise<MigrationInfo> {
   return migrateInfo.parse(await qmp.execute('query-migrate'));
 }
 
-/** Whether QEMU's own migration has come to an end, or has not begun. */
+/** Whether QEMU's own migration has ended, or has not begun. */
 export function isOver({ status }: MigrationInfo): boolean {
   return status === undefined || ['none', 'completed', 'failed', 'cancelled'].includes(status);
 }
@@ -33,7 +33,7 @@ export async function waitUntilOver(qmp: QmpClient, timeoutMs: number): Promise<
 }
 
 /**
- * Waits for the event MIGRATION with `completed`; sooner than asking again and again. Needs the capability `events`.
+ * Waits for the event MIGRATION with `completed`, which comes sooner than polling would notice. Needs the capability `events`.
  * @throws MigrationError PEER_ERROR when it failed; CONNECTION_CLOSED when QEMU has ended, as it does when it refuses a stream
  */
 export async function completion(events: AsyncIterable<QmpEvent>): Promise<void> {
@@ -46,7 +46,7 @@ export async function completion(events: AsyncIterable<QmpEvent>): Promise<void>
   throw new MigrationError('PEER_ERROR', 'device-state', "QEMU's own migration of the device state failed");
 }
 
-/** Switches capabilities, all that matter: they outlive a migration. Gives what they were. */
+/** Sets all capabilities that matter, because they outlive a migration. Returns what they were. */
 export async function setCapabilities(
   qmp: QmpClient,
   wanted: Readonly<Record<string, boolean>>,
@@ -59,5 +59,5 @@ export async function setCapabilities(
   return Object.fromEntries(before.map(({ capability, state }) => [capability, state]));
 }
 
-/** Device state only (pages of RAM that is mapped shared are left out), told of by events. */
+/** Device state only (pages of RAM that is mapped shared are left out), with events. */
 export const DEVICE_STATE_ONLY = { 'x-ignore-shared': true, events: true, 'return-path': false } as const;

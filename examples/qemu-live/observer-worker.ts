@@ -1,5 +1,5 @@
 /**
- * Looks at the guest's own count in the RAM files of both QEMUs, some thousand times a second, on a thread of its own. The guest counts
+ * Reads the guest's own count in the RAM files of both QEMUs, some thousand times a second, on its own thread. The guest counts
  * every page it writes, so its count stands still exactly while the guest does.
  */
 import { openSync, readSync } from 'node:fs';
@@ -18,7 +18,7 @@ const nothing = new Int32Array(new SharedArrayBuffer(4));
 const word = Buffer.alloc(8);
 const [here, there] = [openSync(source, 'r'), openSync(destination, 'r')];
 
-/** `gap`: how long nobody had looked before. */
+/** `gap`: the time since the previous reading. */
 interface Look {
   readonly at: number;
   readonly gap: number;
@@ -32,14 +32,14 @@ function steps(file: number): bigint {
   return readSync(file, word, 0, 8, STEPS_ADDRESS) === 8 ? word.readBigUInt64LE() : 0n;
 }
 
-/** It is told to end when somebody knows that the guest goes on there; that may show a moment later. */
+/** It is told to end once the guest is known to go on there; that may show a moment later. */
 function isOver(now: number): boolean {
   if (Atomics.load(flag, 0) === 0) return false;
   told ??= now;
   return first !== undefined || now - told > LAST_LOOK_MS;
 }
 
-/** Of this thread alone. Who may not has to live with longer gaps. */
+/** Raises the priority of this thread alone. Without permission the gaps are longer. */
 function hurry(): void {
   try {
     setPriority(0, constants.priority.PRIORITY_HIGHEST);
@@ -55,7 +55,7 @@ for (let before = performance.now(); !isOver(before); ) {
     // Its count was newer because RAM was being sent: the guest runs here.
     first = undefined;
   }
-  // Pages that are sent carry the count too; only a guest that runs there is beyond where it stood here.
+  // Pages that are sent carry the count too; only a guest that runs there is beyond where it was here.
   if (steps(there) > last.steps) first ??= { at: performance.now(), gap };
   before = now;
   Atomics.wait(nothing, 0, 0, PAUSE_MS);

@@ -12,11 +12,11 @@ export interface ObserverJob {
 export interface Observation {
   /** From the guest's last step in the source to its first in the destination, milliseconds; absent if it never went on there. */
   readonly downtimeMs?: number;
-  /** How far that may be off either way: the thread may not have looked for so long before one of the two. */
+  /** The possible error either way: the longest time between two readings before one of the two. */
   readonly uncertaintyMs?: number;
 }
 
-/** Measures how long the guest stands still by the guest's own count, without help of either end of the migration. */
+/** Measures how long the guest stands still by the guest's own count, without help from either end of the migration. */
 export class Observer implements AsyncDisposable {
   readonly #stop = new SharedArrayBuffer(4);
   readonly #worker: Worker;
@@ -28,7 +28,7 @@ export class Observer implements AsyncDisposable {
     this.#seen.catch(() => undefined);
   }
 
-  /** Resolves when it looks. */
+  /** Resolves when it has begun to watch. */
   async started(): Promise<this> {
     await once(this.#worker, 'online');
     return this;

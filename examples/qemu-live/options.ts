@@ -7,7 +7,7 @@ const MIB = 2 ** 20;
 export const USAGE = `npm run demo:live -- [options]
   --ram SIZE              the VM's RAM (default 128M)
   --working-set SIZE      how much of it the guest rewrites for ever (default 32M)
-  --tracker KIND          how the guest's writes are noticed: ${TRACKERS.join(', ')} (default ${TRACKERS[0]})
+  --tracker KIND          how the guest's writes are detected: ${TRACKERS.join(', ')} (default ${TRACKERS[0]})
   --downtime-limit MS     how long the guest may stand still (default 300)
   --time-limit S          give up, and let the guest run on, when it cannot be stopped by then (default 60)
   --max-bandwidth SIZE    bytes per second, such as 200M (default no limit)

@@ -1,4 +1,4 @@
-/** The source's end: a QEMU whose guest runs, as rdma-migrate sees it. */
+/** The source's end: a QEMU with a running guest, as rdma-migrate sees it. */
 import { join } from 'node:path';
 import {
   type DirtyTracker,
@@ -27,9 +27,9 @@ import { StreamListener } from './stream-socket.ts';
 import { DutyCycle } from './throttle.ts';
 
 const QEMU_TIMEOUT_MS = 30_000;
-/** Tells the ram section from the sections of the device state, which QEMU counts from 0. */
+/** Distinguishes the ram section from the sections of the device state, which QEMU counts from 0. */
 const RAM_SECTION = { sectionId: 0x7fff_0000, instanceId: 0 } as const;
-/** Stopping, QEMU's stream of device state and loading it at the other end, as measured with an otherwise idle host. */
+/** Stopping, QEMU's stream of device state and loading it at the other end, as measured on an otherwise idle host. */
 const SWITCHOVER_MS = 60;
 
 export interface OutgoingOptions {
@@ -44,9 +44,9 @@ export interface OutgoingOptions {
 }
 
 /**
- * A running QEMU, to be sent once. Its shared RAM is read where it lies. Blocks that QEMU keeps for itself (firmware, tables, video
- * memory) are few and small: with the device state they come out of QEMU's own migration stream when the guest has been stopped.
- * QEMU stays the caller's.
+ * A running QEMU, to be sent once. Its shared RAM is read in place. Blocks that QEMU keeps for itself (firmware, tables, video
+ * memory) are few and small: with the device state they come from QEMU's own migration stream once the guest has been stopped.
+ * The caller keeps QEMU.
  */
 export class OutgoingVm implements SourceVm, AsyncDisposable {
   readonly layout: VmLayout;
@@ -127,7 +127,7 @@ export class OutgoingVm implements SourceVm, AsyncDisposable {
     await readQemuStream(stream, target, { shared: Object.keys(ramFiles) });
   }
 
-  /** What QEMU says of the VM now must be what the destination has been told before. */
+  /** What QEMU says about the VM now must match what the destination has been told before. */
   async #allocate({ layout }: ReceivedVm): Promise<readonly RamBlock[]> {
     const differs = difference(this.layout, layout);
     if (differs === undefined) return this.blocks;

@@ -1,4 +1,4 @@
-/** What is told of migrations, for people and as JSON. */
+/** Reports of migrations, for people and as JSON. */
 import type { DowntimePart, LiveStatistics, MigrationResult, RoundReport } from 'rdma-migrate';
 import { bytes, type Narrator, rate } from '../demo/narrator.ts';
 import type { Moved } from './migrate.ts';
@@ -54,7 +54,7 @@ export function turnLine({ number, ending, disturbance }: Turn): string {
   const what =
     disturbance === undefined
       ? ''
-      : ` [${disturbance.kind} ${disturbance.afterMs} ms behind ${disturbance.phase}]`;
+      : ` [${disturbance.kind} ${disturbance.afterMs} ms after ${disturbance.phase}]`;
   const head = `${String(number).padStart(4)}.${what}`;
   if (!ending.moved)
     return `${head} the guest stayed and runs on: ${ending.error.code} in phase ${ending.error.phase}; verified`;

@@ -1,4 +1,4 @@
-/** Migrations in a row: the guest moves from one QEMU into the next, and is checked after each, also after those that were made to fail. */
+/** Migrations in a row: the guest moves from one QEMU into the next, and is checked after each, including those that were made to fail. */
 import { formatRdmaUri } from 'rdma-migrate';
 import { startDestination } from '../destination/process.ts';
 import { Bench, type Vm } from './bench.ts';
@@ -8,7 +8,7 @@ import type { LiveDemoOptions } from './options.ts';
 import { randomNumbers } from './random.ts';
 import { trackerOf } from './trackers.ts';
 
-/** How long the first migration takes is not known when a moment in it is chosen. */
+/** The assumed length of the first migration, which is not known when a moment in it is chosen. */
 const FIRST_GUESS_MS = 400;
 const DISTURBED_SHARE = 0.5;
 const SWITCHOVER_MS = 30;
@@ -24,11 +24,11 @@ export interface Turn {
   readonly ending: Moved | Stayed;
 }
 
-/** What all of them came to. */
+/** The results of all of them. */
 export interface Tally {
   readonly moved: number;
   readonly stayed: number;
-  /** Endings that the source could not know and that were found out at the destination. */
+  /** Endings that the source could not know, found out at the destination. */
   readonly unknown: number;
   /** Disturbances that were in time to end a migration, by kind. */
   readonly told: Readonly<Record<Disturbance['kind'], number>>;
@@ -41,7 +41,7 @@ export interface SoakHooks {
   readonly onTurn: (turn: Turn) => void;
 }
 
-/** @throws at the first thing that is not as it must be */
+/** @throws at the first thing that is wrong */
 export async function soak(
   options: LiveDemoOptions,
   place: { readonly folder: string; readonly signal: AbortSignal },
@@ -87,7 +87,7 @@ class Soak {
     return (['cancel', 'kill'] as const).find((kind) => this.#tally.told[kind] === 0);
   }
 
-  /** Gives the VM in which the guest runs now. */
+  /** Returns the VM in which the guest now runs. */
   async #turn(number: number, from: Vm): Promise<Vm> {
     const to = await this.#bench.start('waits');
     const disturbance = this.#disturbance(number > this.#options.repeat ? this.#untold : undefined);

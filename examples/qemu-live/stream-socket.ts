@@ -1,4 +1,4 @@
-/** A unix socket over which QEMU gives or takes its own migration stream. */
+/** A unix socket over which QEMU sends or receives its own migration stream. */
 import { once } from 'node:events';
 import { rm } from 'node:fs/promises';
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
@@ -56,7 +56,7 @@ export async function connectTo(path: string): Promise<Socket> {
     return socket;
   } catch (cause) {
     socket.destroy();
-    const message = `QEMU does not listen at ${path}, where it was told to take a migration stream`;
+    const message = `QEMU does not listen at ${path}, where it was told to receive a migration stream`;
     throw new MigrationError('CONNECT_FAILED', 'commit', message, { cause });
   }
 }

@@ -1,12 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { QmpClient } from 'rdma-migrate';
 
-/** Short beside a usual downtime limit, long beside a `stop` and `cont` (a millisecond or two). */
+/** Short compared with a usual downtime limit, long compared with a `stop` and `cont` (a millisecond or two). */
 const PERIOD_MS = 100;
 
 /**
- * Slows a guest down by letting it stand still for a part of every tenth of a second, with `stop` and `cont`: QEMU's own throttle works
- * only within its own migrations. What a guest waits at once is that part of the period, at most 99 ms.
+ * Slows a guest down by pausing it for a part of every tenth of a second, with `stop` and `cont`: QEMU's own throttle works
+ * only within its own migrations. A single pause lasts that part of the period, at most 99 ms.
  */
 export class DutyCycle {
   readonly #qmp: QmpClient;
@@ -18,12 +18,12 @@ export class DutyCycle {
     this.#qmp = qmp;
   }
 
-  /** Percent of the time in which the guest stands still; 0 ends it, and the guest runs when that resolves. */
+  /** Percent of the time for which the guest is paused; 0 ends it, and the guest runs when that resolves. */
   async set(percentage: number): Promise<void> {
     this.#percentage = percentage;
     if (percentage > 0) {
       this.#running ??= this.#run();
-      this.#running.catch(() => undefined); // who sets 0 hears of it
+      this.#running.catch(() => undefined); // reported to the call that sets 0
       return;
     }
     this.#wake.abort();

@@ -1,9 +1,9 @@
-/** How the guest's writes are noticed. */
+/** How the guest's writes are detected. */
 import { type DirtyTracker, type RamBlock, trackDirty } from 'rdma-migrate';
 import type { Vm } from './bench.ts';
 
 /**
- * `hash` compares contents and works everywhere; `soft-dirty` needs a kernel with CONFIG_MEM_SOFT_DIRTY. `none` takes every page for written: right for any
+ * `hash` compares contents and works everywhere; `soft-dirty` needs a kernel with CONFIG_MEM_SOFT_DIRTY. `none` treats every page as written: right for any
  * guest, and the downtime is that of a pass over all of its RAM.
  */
 export const TRACKERS = ['hash', 'soft-dirty', 'none'] as const;

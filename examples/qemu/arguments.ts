@@ -1,5 +1,5 @@
 export interface QemuMachine {
-  /** The file that holds the VM's RAM, mapped shared: QEMU makes it when it is not there and keeps what it holds. */
+  /** The file that holds the VM's RAM, mapped shared: QEMU creates it if it does not exist, and keeps its content. */
   readonly ramFile: string;
   /** RAM size in bytes: a multiple of 1 MiB. */
   readonly ramBytes: number;
@@ -15,7 +15,7 @@ export interface QemuMachine {
   readonly paused?: boolean;
 }
 
-/** The descriptor number at which the child finds its QMP socket. */
+/** The descriptor number of the child's QMP socket. */
 export const QMP_FD = 3;
 
 /** QEMU's options separate keys by commas; a comma in a value is doubled. */

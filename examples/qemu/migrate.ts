@@ -1,10 +1,10 @@
 /**
- * What a careful operator does over QMP to move a VM through a file. Tried with QEMU 7.2; test/qemu/facts.test.ts holds QEMU to it.
+ * What a careful operator does over QMP to move a VM through a file. Tried with QEMU 7.2; test/qemu/facts.test.ts checks these facts.
  *
  * Source: `stop`, `migrate-set-capabilities` (always all that matter, on and off: they outlive a migration), `migrate`, then
  * `query-migrate` until `completed` or `failed`. Failed: the run state is still `paused`, `cont` lets the guest go on. Completed: the run state is
- * `postmigrate`; QEMU then refuses another `migrate` until `cont`, and `cont` stays possible: whoever moves a VM must
- * see to it that only one of the two goes on. QEMU closes the command's pipe and ignores its exit status: a command that fails on the last
+ * `postmigrate`; QEMU then refuses another `migrate` until `cont`, and `cont` stays possible: the operator must
+ * make sure that only one of the two goes on. QEMU closes the command's pipe and ignores its exit status: a command that fails on the last
  * bytes (disk full) is still `completed`, so check that the stream is whole.
  *
  * Destination: `-incoming defer`, because x-ignore-shared must be set before the stream arrives and has no command-line
@@ -29,7 +29,7 @@ export interface StreamFile {
 
 const migrateInfo = z.object({ status: z.string().optional(), 'error-desc': z.string().optional() });
 
-/** `completed`, `failed` with the reason, or undefined while it goes on. */
+/** `completed`, `failed` with the reason, or undefined while it is under way. */
 async function outcome(vm: Qemu): Promise<z.infer<typeof migrateInfo> | undefined> {
   const info = migrateInfo.parse(await vm.execute('query-migrate'));
   return ['completed', 'failed', 'cancelled'].includes(info.status ?? '') ? info : undefined;
@@ -70,7 +70,7 @@ export async function saveStream(vm: Qemu, { file, ignoreShared, timeoutMs }: St
 /**
  * Loads a migration stream into a VM that was started with `-incoming defer`. The guest does not run yet: `cont` does that.
  *
- * @throws MigrationError `PEER_ERROR`, `TIMEOUT`, `IO_ERROR` with QEMU's reason when it ends because the stream does not fit.
+ * @throws MigrationError `PEER_ERROR`, `TIMEOUT`, `IO_ERROR` with QEMU's reason when it ends because the stream does not match.
  */
 export async function loadStream(vm: Qemu, { file, ignoreShared, timeoutMs }: StreamFile): Promise<void> {
   await setIgnoreShared(vm, ignoreShared);

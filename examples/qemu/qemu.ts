@@ -36,7 +36,7 @@ export function qemuMissing(executable: string = QEMU): string | undefined {
   return status === 0 ? undefined : `${executable} --version failed: ${stderr.trim()}`;
 }
 
-/** A test that ends in any way, an uncaught error included, leaves no QEMU behind. */
+/** A test that ends in any way, an uncaught error included, leaves no QEMU. */
 const running = new Set<ChildProcess>();
 process.on('exit', () => {
   for (const child of running) child.kill('SIGKILL');
@@ -139,7 +139,7 @@ export class Qemu implements AsyncDisposable {
     }
   }
 
-  /** Waits for a line of the guest that says that a pass above `above` is complete, and gives that pass. */
+  /** Waits for a line of the guest that says that a pass above `above` is complete, and returns that pass. */
   async waitForPass(above = -1n, timeoutMs = 30_000): Promise<bigint> {
     return this.waitUntil(
       `the guest to count beyond pass ${above}`,
@@ -148,7 +148,7 @@ export class Qemu implements AsyncDisposable {
     );
   }
 
-  /** Ends the process as an operator's kill -9 would. */
+  /** Ends the process like an operator's kill -9. */
   async kill(): Promise<void> {
     this.#child.kill('SIGKILL');
     await this.#exited;

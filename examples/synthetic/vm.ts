@@ -14,7 +14,7 @@ const FLAG = { zero: 0x02n, memSize: 0x04n, page: 0x08n, eos: 0x10n, continue: 0
 
 /**
  * What a block holds. `random`: every page differs. `zero`: nothing. `sparse`: 1 MiB of data in every 16 MiB, the rest zero. `mixed`: data
- * and zero pages in runs of 1 to 700 pages, and single ones. Zero pages are told as QEMU tells them, and no memory is touched for them.
+ * and zero pages in runs of 1 to 700 pages, and single ones. Zero pages are sent as QEMU sends them, and no memory is touched for them.
  */
 export type Fill = 'random' | 'zero' | 'sparse' | 'mixed';
 

@@ -5,7 +5,7 @@ import type { Reporter } from './reporter.ts';
 /** Runs a migration and reports its phases, notices and progress until it has ended. */
 export async function follow<T>(migration: Migration, reporter: Reporter, run: () => Promise<T>): Promise<T> {
   migration.on('phase', (phase) => reporter.phase(phase));
-  migration.on('notice', (message) => reporter.notice(message));
+  migration.on('notice', (message, { code, details }) => reporter.notice(message, { code, details }));
   const running = run();
   const watching = watch(migration, reporter);
   try {

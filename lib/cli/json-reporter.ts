@@ -28,8 +28,8 @@ export class JsonReporter implements Reporter {
     this.#event('progress', fields);
   }
 
-  notice(message: string): void {
-    this.#event('notice', { message });
+  notice(message: string, fields: object = {}): void {
+    this.#event('notice', { message, ...fields });
   }
 
   debug(message: string): void {

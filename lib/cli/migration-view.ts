@@ -1,6 +1,6 @@
 /** A migration's progress and result as people read them. */
+import type { MigrationProgress } from '../migration/progress.ts';
 import type { MigrationResult } from '../migration/result.ts';
-import type { MigrationProgress } from '../migration/statistics.ts';
 import { coverageLine } from './coverage-view.ts';
 import { formatBytes, formatDuration, formatRate } from './format.ts';
 import type { BarState } from './reporter.ts';
@@ -8,15 +8,13 @@ import type { BarState } from './reporter.ts';
 const BYTES_PER_MEGABIT = 1e6 / 8;
 
 export function migrationBar(progress: MigrationProgress): BarState {
-  const { phase, ram } = progress;
-  const done = ram.total - ram.remaining;
-  const seconds = (progress['total-time'] - progress['setup-time']) / 1000;
+  const { phase, ram, eta } = progress;
   return {
     phase,
-    done,
+    done: ram.total - ram.remaining,
     total: ram.total,
     bytesPerSecond: ram.mbps * BYTES_PER_MEGABIT,
-    secondsLeft: done > 0 && seconds > 0 && ram.remaining > 0 ? (ram.remaining * seconds) / done : undefined,
+    secondsLeft: eta === undefined ? undefined : eta / 1000,
   };
 }
 

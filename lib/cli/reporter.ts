@@ -27,8 +27,8 @@ export interface Reporter {
   phase(phase: Phase | string): void;
   /** `fields` as programs get them, `bar` for people. */
   progress(fields: object, bar: BarState): void;
-  /** Something worth knowing; not an error. */
-  notice(message: string): void;
+  /** Something worth knowing; not an error. `fields`: more for programs. */
+  notice(message: string, fields?: object): void;
   /** Details, with --verbose. */
   debug(message: string): void;
   /** `fields` as programs get them, `lines` for people. */

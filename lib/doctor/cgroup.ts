@@ -1,4 +1,4 @@
-/** What the control groups leave this process of the memory. */
+/** How much memory the control groups leave to this process. */
 import { type CgroupLimit, cgroupMemory } from '../ram/cgroup.ts';
 import { kilobytesOf } from '../ram/proc.ts';
 import { type Check, named } from './check.ts';
@@ -13,7 +13,7 @@ export function checkCgroupMemory(system: System): Check {
   );
   if (version === 'none') return check.ok('no memory controller in any cgroup of this process');
   if (tightest === undefined)
-    return check.ok(`no limit from the own cgroup up to the root (version ${version.slice(1)})`);
+    return check.ok(`no limit from this cgroup up to the root (version ${version.slice(1)})`);
   const { group, file, limit, usage } = tightest;
   const details = {
     version,

@@ -1,7 +1,7 @@
-/** `ok`: nothing to do. `warning`: works, with a limit or more slowly. `missing`: not there. */
+/** `ok`: nothing to do. `warning`: works, with a limit or more slowly. `missing`: not available. */
 export type CheckStatus = 'ok' | 'warning' | 'missing';
 
-/** One thing that was looked at. Plain data. */
+/** One thing that was examined. Plain data. */
 export interface Check {
   /** Stable, for programs: `cgroup-memory`. */
   readonly name: string;
@@ -10,13 +10,13 @@ export interface Check {
   readonly status: CheckStatus;
   /** What was found, in a line. */
   readonly found: string;
-  /** The command or setting that mends it; there for everything that is not ok. */
+  /** The command or setting that fixes it; present for everything that is not ok. */
   readonly remedy?: string;
   /** Without it no migration is possible here. */
   readonly essential: boolean;
-  /** For people: what else is known of it, a line each. */
+  /** For people: what else is known about it, one line each. */
   readonly notes?: readonly string[];
-  /** Numbers and names behind `found`. Sizes in bytes. */
+  /** The numbers and names in `found`. Sizes in bytes. */
   readonly details: Readonly<Record<string, CheckDetail>>;
 }
 

@@ -1,4 +1,4 @@
-/** RDMA devices: what the kernel has, what the verbs provider makes of each, and whether it carries a WRITE. */
+/** RDMA devices: what the kernel has, what the verbs provider finds of each, and whether it carries a WRITE. */
 import type { NativeDevice, NativeDevicePort, NativeDevices, NativeProof } from '../native/devices.ts';
 import { type Check, type CheckDetail, named } from './check.ts';
 import type { System } from './system.ts';
@@ -7,11 +7,11 @@ const KERNEL_DEVICES = '/sys/class/infiniband';
 const PROOF_TIMEOUT_MS = 10_000;
 const OPEN =
   'modprobe -a ib_uverbs rdma_ucm; apt-get install ibverbs-providers; give this user read and write access to /dev/infiniband/uverbs* and /dev/infiniband/rdma_cm';
-/** Tables of a port hold many empty or doubled entries; more than these help nobody who reads. */
+/** A port's tables hold many empty or duplicate entries; showing more than these does not help. */
 const SHOWN_GIDS = 4;
 
 /**
- * A check of the whole, and one for each device that the verbs provider finds, with a WRITE through it as the proof.
+ * A check of all devices together, and one for each device that the verbs provider finds, with a WRITE through it as proof.
  *
  * @param devices - the addon's; undefined: the verbs provider does not load, and devices are those that the kernel lists
  */
@@ -27,7 +27,7 @@ export async function checkDevices(
   try {
     const usable = await devices.listDevices();
     if (usable.length === 0) return [check.warning(`${names}, which libibverbs does not find`, OPEN)];
-    // One after the other: two proofs at a time would take each other's locked memory.
+    // One after the other: two proofs at a time would compete for locked memory.
     const each: Check[] = [];
     for (const device of usable) each.push(await checkDevice(device, devices));
     return [check.ok(names), ...each];

@@ -29,9 +29,9 @@ export interface DoctorOptions {
 }
 
 /**
- * Looks at this machine, and if the addon loads migrates a VM of 64 MiB through 127.0.0.1 and writes 1 MiB through each RDMA device to
+ * Examines this machine, and if the addon loads migrates a VM of 64 MiB through 127.0.0.1 and writes 1 MiB through each RDMA device to
  * itself. Takes a second or two, at most some 30, and 10 more for each device that does not work.
- * Works without the addon. What is wrong is in the report.
+ * Works without the addon. Whatever is wrong is in the report.
  * @throws MigrationError CANCELLED
  */
 export async function runDoctor({ signal }: DoctorOptions = {}): Promise<DoctorReport> {

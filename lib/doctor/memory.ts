@@ -1,9 +1,9 @@
-/** Memory of this machine and of this process. */
+/** Memory of this machine and this process. */
 import { kilobytesOf, lockedMemory } from '../ram/proc.ts';
 import { type Check, named } from './check.ts';
 import { gib, type System } from './system.ts';
 
-/** Below this not even the self-test and the programs around it are comfortable. */
+/** Less than this is tight even for the self-test and the programs around it. */
 const LITTLE_MEMORY = 512n << 20n;
 
 export function checkAvailableMemory({ read }: System): Check {
@@ -12,7 +12,7 @@ export function checkAvailableMemory({ read }: System): Check {
   const total = kilobytesOf(meminfo, 'MemTotal');
   const check = named('memory', 'memory');
   if (available === undefined || total === undefined) {
-    return check.warning('/proc/meminfo does not tell', 'mount /proc');
+    return check.warning('/proc/meminfo cannot be read', 'mount /proc');
   }
   const found = `${gib(available)} available of ${gib(total)}`;
   const details = { available, total };
@@ -22,7 +22,7 @@ export function checkAvailableMemory({ read }: System): Check {
   });
 }
 
-/** What pinning would meet. Only a real RDMA device pins pages: the software RNIC needs no locked memory. */
+/** The limits on pinning. Only a real RDMA device pins pages: the software RNIC needs no locked memory. */
 export function checkLockedMemory({ read, list }: System): Check {
   const { soft = 'unknown', hard = 'unknown', pinned, ipcLock } = lockedMemory(read);
   const details = { soft, hard, pinned, 'cap-ipc-lock': ipcLock };
@@ -32,7 +32,7 @@ export function checkLockedMemory({ read, list }: System): Check {
   if (!devices) return check.ok(`${shown}; the software iWARP pins nothing`);
   if (soft === 'unlimited') return check.ok(shown);
   const who = ipcLock
-    ? 'siw can pin no more than that; other drivers let CAP_IPC_LOCK pass'
+    ? 'siw can pin no more than that; other drivers honour CAP_IPC_LOCK'
     : 'an RDMA device can pin no more than that';
   return check.warning(
     `${shown}: ${who}, and a VM needs as much as its RAM`,
@@ -66,7 +66,7 @@ export function checkHugePages({ read, list }: System): Check {
   );
 }
 
-/** RAM on a memfd takes transparent huge pages when this allows it on request. */
+/** RAM on a memfd gets transparent huge pages if this setting allows them on request. */
 export function checkShmemHugePages({ read }: System): Check {
   const path = '/sys/kernel/mm/transparent_hugepage/shmem_enabled';
   const mode = /\[(\w+)\]/.exec(read(path) ?? '')?.[1];

@@ -14,7 +14,7 @@ export function checkAddon(failure: unknown): Check {
 
 function reasonOf(failure: unknown): string {
   if (!(failure instanceof Error)) return String(failure);
-  // Our own error has the loader's as its cause; its first line names the file and the reason.
+  // Our own error has the loader's error as its cause; its first line names the file and the reason.
   const reason = failure.cause instanceof Error ? failure.cause.message : failure.message;
   return reason.split('\n', 1)[0] ?? reason;
 }

@@ -1,4 +1,4 @@
-/** QEMU on this machine. Nothing here needs it to migrate an image; it is what most VMs come from and go to. */
+/** QEMU on this machine. Migrating an image does not need it, but most VMs come from it and go to it. */
 import { execFile } from 'node:child_process';
 import { constants, createReadStream } from 'node:fs';
 import { access } from 'node:fs/promises';
@@ -7,7 +7,7 @@ import { type Check, named } from './check.ts';
 import type { System } from './system.ts';
 
 const VERSION_TIMEOUT_MS = 5_000;
-/** The library that a QEMU with rdma: is linked to, as its dynamic section names it. */
+/** The library that a QEMU with rdma: is linked to, by its name in the dynamic section. */
 const RDMA_LIBRARY = Buffer.from('librdmacm.so');
 
 export async function checkQemu(system: System, signal?: AbortSignal): Promise<Check> {
@@ -56,7 +56,7 @@ async function versionOf(executable: string, signal: AbortSignal | undefined): P
   return /version ([^\n]+)/.exec(output)?.[1];
 }
 
-/** Reads the file instead of running it: QEMU tells whether it has rdma: only by trying. */
+/** Reads the file instead of running it: QEMU shows only when trying whether it has rdma:. */
 async function contains(path: string, wanted: Buffer, signal: AbortSignal | undefined): Promise<boolean> {
   let tail = Buffer.alloc(0);
   const file = createReadStream(path, { highWaterMark: 1 << 20, ...(signal && { signal }) });

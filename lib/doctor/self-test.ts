@@ -57,7 +57,7 @@ async function migrate(
   }
 }
 
-/** Runs both ends until both have ended: the failure of one ends the other. Gives the first one's result, or the first failure. */
+/** Runs both ends until both have ended: a failure of one ends the other. Returns the first end's result, or the first failure. */
 async function together<T>(
   signal: AbortSignal,
   ends: readonly [(signal: AbortSignal) => Promise<T>, (signal: AbortSignal) => Promise<unknown>],

@@ -1,4 +1,4 @@
-/** A small VM that nobody runs, in memory: a source to send, a target to receive it, and whether both hold the same. */
+/** A small VM in memory that never runs: a source to send it, a target to receive it, and a comparison of the two. */
 import { randomFillSync } from 'node:crypto';
 import type { NativeMapping, NativeMemory } from '../native/memory.ts';
 import { sealDeviceState, streamHeader } from '../protocol/framing.ts';
@@ -10,7 +10,7 @@ export const PAGE_SIZE = 4096;
 const BLOCK_NAME = 'test.ram';
 const MACHINE = 'rdma-migrate-self-test';
 const STRIPE = 1n << 20n;
-/** Of four stripes of 1 MiB three have content, the fourth is zero. */
+/** Three of every four stripes of 1 MiB have content, the fourth is zero. */
 const STRIPES_PER_ZERO = 4n;
 
 const text = (value: string): Buffer => Buffer.from(value, 'latin1');
@@ -41,7 +41,7 @@ async function fill(native: NativeMemory, mapping: NativeMapping): Promise<void>
   const content = randomFillSync(Buffer.alloc(Number(STRIPE)));
   for (let stripe = 0n; stripe * STRIPE < mapping.length; stripe++) {
     if (stripe % STRIPES_PER_ZERO === STRIPES_PER_ZERO - 1n) continue;
-    // A number of the stripe's own in each page: a page in the wrong place makes another digest.
+    // Each page holds its own address: a page in the wrong place changes the digest.
     await reader.push(pageRecords(content, stripe * STRIPE), 0);
   }
   await reader.push(new Writer(8).u64(RAM_FLAG.EOS).finish(), 0);

@@ -2,7 +2,7 @@ import { readdirSync } from 'node:fs';
 import { release } from 'node:os';
 import { readText } from '../ram/proc.ts';
 
-/** What the checks know this machine by. */
+/** What the checks know about this machine. */
 export interface System {
   /** Such as `v20.18.0`. */
   readonly nodeVersion: string;
@@ -13,9 +13,9 @@ export interface System {
   readonly kernel: string;
   /** Folders where programs are looked for. */
   readonly path: readonly string[];
-  /** The text of a file of /proc or /sys; undefined: it is not there or cannot be read. */
+  /** The text of a file in /proc or /sys; undefined: it does not exist or cannot be read. */
   read(path: string): string | undefined;
-  /** The names in a folder, sorted; none if it is not there. */
+  /** The names in a folder, sorted; none if it does not exist. */
   list(path: string): readonly string[];
 }
 

@@ -1,4 +1,4 @@
-/** Which dirty trackers a live migration from here can use, tried and not told by the kernel's version. */
+/** Which dirty trackers a live migration from here can use, found by trying and not by the kernel's version. */
 import type { TrackerSupport } from '../ram/trackers/options.ts';
 import { type Check, named } from './check.ts';
 

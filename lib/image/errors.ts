@@ -13,7 +13,7 @@ const CODE_OF_ERRNO: Readonly<Record<string, ErrorCode>> = {
   EPIPE: 'CONNECTION_CLOSED',
 };
 
-/** Codes that the native core raises; everything else that has a `code` is an errno of Node's. */
+/** Codes that the native core raises; any other `code` is an errno from Node. */
 const NATIVE_CODES: ReadonlySet<string> = new Set<ErrorCode>([
   'INVALID_ARGUMENT',
   'CLOSED',
@@ -36,14 +36,14 @@ const REMEDY: Readonly<Partial<Record<ErrorCode, string>>> = {
   OUT_OF_MEMORY: 'the kernel lets this process map no more: see `ulimit -v` and vm.overcommit_memory',
 };
 
-/** The `code` of an error object, whoever made it. */
+/** The `code` of any error object. */
 export function codeOf(error: unknown): string | undefined {
   const code = typeof error === 'object' && error !== null && 'code' in error ? error.code : undefined;
   return typeof code === 'string' ? code : undefined;
 }
 
 /**
- * Makes what a system call, Node or the addon threw into a {@link MigrationError} of phase `image`. `action` says what was
+ * Turns what a system call, Node or the addon threw into a {@link MigrationError} of phase `image`. `action` says what was
  * tried, such as `writing /vm/1/after.bin`. A MigrationError stays as it is.
  */
 export function imageError(error: unknown, action: string, details: ErrorDetails = {}): MigrationError {

@@ -3,29 +3,29 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { MigrationError } from '../errors.ts';
 import { codeOf } from './errors.ts';
 
-/** Names inside an image. RAM files are numbered: block names such as `/rom@etc/acpi/tables` make no file names. */
+/** Names inside an image. RAM files are numbered: block names such as `/rom@etc/acpi/tables` cannot be file names. */
 export const MANIFEST_FILE = 'manifest.json';
 export const BEFORE_FILE = 'before.bin';
 export const AFTER_FILE = 'after.bin';
 export const ramFileName = (index: number): string => `ram-${index}.bin`;
 
-/** A VM's memory holds its secrets: nobody but the owner reads an image. */
+/** A VM's memory holds its secrets: only the owner may read an image. */
 export const DIRECTORY_MODE = 0o700;
 export const FILE_MODE = 0o600;
 
-/** The path of an open descriptor: naming it again reaches the same inode, whatever was renamed meanwhile. */
+/** The path of an open descriptor: it reaches the same inode even if something was renamed meanwhile. */
 export const descriptorPath = (handle: FileHandle): string => `/proc/self/fd/${handle.fd}`;
 
 /**
  * Opens a regular file for reading without following a symbolic link in its last component.
- * O_NONBLOCK: a FIFO under that name must not hold us up; it is refused below.
+ * O_NONBLOCK: a FIFO of that name must not block us; it is refused below.
  * @throws MigrationError IMAGE_INVALID: a link or not a regular file. Node's error otherwise.
  */
 export async function openRegular(path: string, shown = path): Promise<FileHandle> {
   const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
   const handle = await open(path, flags).catch((cause) => {
     if (codeOf(cause) !== 'ELOOP') throw cause;
-    const message = `${shown} is a symbolic link: an image holds plain files only`;
+    const message = `${shown} is a symbolic link: an image holds only plain files`;
     throw new MigrationError('IMAGE_INVALID', 'image', message, { cause });
   });
   try {
@@ -77,7 +77,7 @@ export async function createDurable(path: string, content: Uint8Array): Promise<
   }
 }
 
-/** The whole of a file that is at most `limit` bytes. */
+/** The whole content of a file of at most `limit` bytes. */
 export async function readBounded(handle: FileHandle, limit: number, shown: string): Promise<Uint8Array> {
   const { size } = await handle.stat();
   if (size > limit) {

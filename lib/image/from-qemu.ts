@@ -16,9 +16,9 @@ export interface FromQemuOptions {
   readonly ramFiles?: RamPaths;
   /** For a stream made with x-ignore-shared: the existing files of the blocks whose pages are not in it. Mapped in place. */
   readonly sharedRam?: RamPaths;
-  /** How long the stream is, where that is known: what there is no room for is refused before any page is read. */
+  /** The length of the stream, if known: a stream that does not fit is refused before any page is read. */
   readonly streamBytes?: bigint;
-  /** Takes a stream that nothing proves to be whole: without the VMDESCRIPTION at its end. Default false. */
+  /** Accepts a stream that nothing proves to be whole: without the VMDESCRIPTION at its end. Default false. */
   readonly acceptUnproven?: boolean;
   /** Records a digest of each RAM block. Default false. */
   readonly digests?: boolean;
@@ -27,18 +27,18 @@ export interface FromQemuOptions {
 export interface FromQemuResult extends QemuStreamFacts {
   /** Absolute path of the image. */
   readonly path: string;
-  /** Of a file of `virsh save`: the VM ran when it was saved. It stands still in the image. */
+  /** Of a file of `virsh save`: the VM was running when it was saved. In the image it is paused. */
   readonly savedWhileRunning?: boolean;
-  /** Partial directories of dead processes that were removed on the way. */
+  /** Partial directories of dead processes that were removed as well. */
   readonly removedPartials: readonly string[];
 }
 
 /**
  * Reads a plain QEMU stream (QMP `migrate exec:cat>FILE`), or a file of libvirt's `virsh save` that is not compressed, into a new image at
  * `imagePath`. The input may be a pipe; memory used
- * beyond the mapped RAM is a few chunks of it. When it fails, nothing is left behind and a Readable is destroyed.
+ * beyond the mapped RAM is a few chunks of it. When it fails, nothing is left and a Readable is destroyed.
  * @throws MigrationError IMAGE_EXISTS; STREAM_ERROR: not a stream that can be read; STREAM_TRUNCATED: it ends too early, lacks pages that
- *   nothing allows to be left out, or has no VMDESCRIPTION (see `acceptUnproven`); INVALID_ARGUMENT: `sharedRam` is missing or does not fit; BLOCK_MISMATCH; DISK_FULL,
+ *   nothing allows to be left out, or has no VMDESCRIPTION (see `acceptUnproven`); INVALID_ARGUMENT: `sharedRam` is missing or does not match; BLOCK_MISMATCH; DISK_FULL,
  *   OUT_OF_MEMORY, PERMISSION_DENIED, IO_ERROR; CANCELLED.
  */
 export async function fromQemu(
@@ -92,7 +92,7 @@ async function importStream(
   return { ...facts, ...saved, path: writer.path, removedPartials: writer.removedPartials };
 }
 
-/** Writing gigabytes to the disk takes its time: the signal ends that too. */
+/** Writing gigabytes to the disk takes time: the signal ends that too. */
 async function commit(writer: ImageWriter, signal: AbortSignal | undefined): Promise<void> {
   throwIfAborted(signal, `completing ${writer.path}`);
   const onAbort = (): void => void writer.abort();

@@ -6,7 +6,7 @@ import type { ManifestBlock, Provenance } from './manifest.ts';
 import { type ImageDirectory, openImageDirectory, openMember, openRamFile } from './store.ts';
 
 const CHUNK = 256 << 10;
-/** st_blocks counts these, whatever the file system's own block size is. */
+/** The unit of st_blocks, regardless of the file system's block size. */
 const ST_BLOCK = 512n;
 
 export interface BlockInspection {
@@ -37,7 +37,7 @@ export interface ImageInspection {
   readonly allocatedBytes: bigint;
   readonly blocks: readonly BlockInspection[];
   readonly deviceStateBytes: bigint;
-  /** From the VMDESCRIPTION at the end of the device state, in its order; undefined when there is none. */
+  /** From the VMDESCRIPTION at the end of the device state, in its order; undefined if there is none. */
   readonly devices: VmDescription['devices'] | undefined;
 }
 

@@ -1,4 +1,4 @@
-/** What unfinished receives and conversions left in a folder, whatever name they were for. */
+/** What unfinished receives and conversions left in a folder, for any name. */
 import { lstat, readdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { MigrationError } from '../errors.ts';
@@ -7,18 +7,18 @@ import { outsideFilesOf } from './outside-files.ts';
 import { examinePartial, nameOfPartial, type PartialImage, removeWithOutside } from './partial.ts';
 
 export interface Leftover extends PartialImage {
-  /** The path that the image or file was to have. */
+  /** The intended path of the image or file. */
   readonly image: string;
   /** Bytes that it takes on disks. */
   readonly bytes: bigint;
-  /** When something was last written to it, as far as it can be told. */
+  /** When something was last written to it, as far as that can be determined. */
   readonly modified: Date;
-  /** Its files elsewhere (`ramFiles`), which go with it. */
+  /** Its files elsewhere (`ramFiles`), which are removed with it. */
   readonly outside: readonly string[];
 }
 
 /**
- * All partial directories in `folder`, those of living processes too, sorted by path.
+ * All partial directories in `folder`, including those of living processes, sorted by path.
  * @throws MigrationError INVALID_ARGUMENT: there is no such folder. PERMISSION_DENIED, IO_ERROR.
  */
 export async function findLeftovers(folder: string): Promise<Leftover[]> {
@@ -35,7 +35,7 @@ export async function findLeftovers(folder: string): Promise<Leftover[]> {
 }
 
 /**
- * Removes it, if its process is surely dead and it is this user's. false: it is not, and stays.
+ * Removes it if its process is certainly dead and it belongs to this user. false: otherwise; it stays.
  * @throws MigrationError PERMISSION_DENIED, IO_ERROR.
  */
 export async function removeLeftover({ path }: Leftover): Promise<boolean> {
@@ -50,7 +50,7 @@ async function describe(folder: string, name: string): Promise<Leftover | undefi
   const stats = wanted === undefined ? undefined : await lstat(path).catch(() => undefined);
   if (wanted === undefined || !stats?.isDirectory()) return undefined;
   const partial = await examinePartial(path);
-  // Of somebody else's nothing is believed, nor read.
+  // What belongs to others is neither trusted nor read.
   const outside = partial.owner === 'unknown' ? [] : await outsideFilesOf(path);
   const inside = await readdir(path).catch(() => []);
   const files = [...inside.map((file) => join(path, file)), ...outside];

@@ -4,7 +4,7 @@
  *     magic 16 | version u32 | length u32 | was running u32 | format u32 | cookie's offset u32 | unused 14 u32
  *     the domain's XML and libvirt's cookie, `length` bytes | the QEMU stream, perhaps compressed
  *
- * Numbers are in the byte order of the machine that wrote it; the version tells which.
+ * Numbers are in the byte order of the machine that wrote it, which the version reveals.
  */
 import { MigrationError } from '../errors.ts';
 
@@ -19,7 +19,7 @@ const MAX_XML_BYTES = 64 << 20;
 const FORMATS = ['raw', 'gzip', 'bzip2', 'xz', 'lzop', 'zstd', 'sparse'] as const;
 
 export interface LibvirtSave {
-  /** The VM ran when it was saved: libvirt would let it run again. In the stream itself it stands still. */
+  /** The VM was running when it was saved: libvirt would let it run again. In the stream itself it is paused. */
   readonly wasRunning: boolean;
   /** Where in the file the QEMU stream begins. */
   readonly dataOffset: number;

@@ -1,6 +1,6 @@
 import type { NativeMemory } from '../native/memory.ts';
 
-/** Loads the addon when RAM is mapped and not before: `inspect` works without it. */
+/** Loads the addon only when RAM is mapped: `inspect` works without it. */
 export async function loadNative(): Promise<NativeMemory> {
   return (await import('../native/index.ts')).native;
 }

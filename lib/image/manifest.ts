@@ -61,7 +61,7 @@ const streamFile = (max: bigint) =>
   });
 
 const provenance = z.strictObject({
-  /** How the VM came here: over RDMA, or out of a plain QEMU stream. */
+  /** How the VM came here: over RDMA, or from a plain QEMU stream. */
   origin: z.enum(['migration', 'qemu-stream']),
   /** Of the migration that wrote the image. Absent: it came otherwise, or from an older release. */
   migrationId: z
@@ -70,9 +70,9 @@ const provenance = z.strictObject({
     .optional(),
   peer: text(512).optional(),
   provider: text(64).optional(),
-  /** What proved that the VM is whole: the commit handshake, the VMDESCRIPTION behind the device state, or nothing. */
+  /** What proved that the VM is whole: the commit handshake, the VMDESCRIPTION after the device state, or nothing. */
   completeness: z.enum(['commit', 'vmdescription', 'none']),
-  /** Absent: every page of RAM was told. See Coverage of lib/ram/coverage.ts. */
+  /** Absent: every page of RAM was accounted for. See Coverage in lib/ram/coverage.ts. */
   coverage: z.enum(['with-gaps', 'unknown']).optional(),
 });
 
@@ -94,7 +94,7 @@ const manifestSchema = z.strictObject({
   provenance,
 });
 
-/** What an image says of itself. Lengths in bytes. */
+/** What an image says about itself. Lengths in bytes. */
 export type Manifest = z.output<typeof manifestSchema>;
 export type ManifestBlock = Manifest['blocks'][number];
 export type Provenance = Manifest['provenance'];
@@ -105,7 +105,7 @@ interface Problem {
   readonly message: string;
 }
 
-/** What no field shows alone. */
+/** What no single field shows. */
 function* inconsistencies(manifest: Manifest): Generator<Problem> {
   const names = new Set<string>();
   const files = new Set([manifest.before.file]);

@@ -1,4 +1,4 @@
-/** Every option of the functions on images, as it is checked before anything is opened. */
+/** Every option of the image functions, checked before anything is opened. */
 import { check } from '../options/check.ts';
 import {
   boolean,

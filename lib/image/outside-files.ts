@@ -1,4 +1,4 @@
-/** The files that an unfinished image has outside of its partial directory: written down there, so that whoever clears up finds them. */
+/** The files that an unfinished image has outside its partial directory: recorded in it, so that a clean-up finds them. */
 import { lstat, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -8,7 +8,7 @@ export const OUTSIDE_FILE = 'outside.json';
 const MAX_BYTES = 32 << 20;
 
 const decimal = z.string().regex(/^(0|[1-9][0-9]{0,19})$/);
-/** `born` in nanoseconds: numbers of inodes are given again, after a reboot even in the same order. */
+/** `born` in nanoseconds: inode numbers are reused, after a reboot even in the same order. */
 const fileSchema = z.strictObject({
   path: z.string().startsWith('/').max(4096),
   device: decimal,
@@ -18,7 +18,7 @@ const fileSchema = z.strictObject({
 type OutsideFile = z.output<typeof fileSchema>;
 const listSchema = z.array(fileSchema).max(4096);
 
-/** Replaces what is written down in `partial`. Each path must exist. */
+/** Replaces what is recorded in `partial`. Each path must exist. */
 export async function recordOutsideFiles(partial: string, paths: readonly string[]): Promise<void> {
   const files = await Promise.all(paths.map(describe));
   const record = join(partial, OUTSIDE_FILE);
@@ -26,7 +26,7 @@ export async function recordOutsideFiles(partial: string, paths: readonly string
   await createDurable(record, Buffer.from(JSON.stringify(files)));
 }
 
-/** The recorded files that are still the ones that were made, and belong to this user. Empty if nothing can be told. */
+/** The recorded files that are still the ones created, and belong to this user. Empty if that cannot be determined. */
 export async function outsideFilesOf(partial: string): Promise<string[]> {
   const recorded = await read(partial).catch(() => []);
   const same = await Promise.all(recorded.map((file) => isStill(file).catch(() => false)));
@@ -53,6 +53,6 @@ async function isStill(file: OutsideFile): Promise<boolean> {
   const stats = await lstat(file.path, { bigint: true });
   if (!stats.isFile() || stats.uid !== BigInt(process.geteuid?.() ?? -1)) return false;
   const { device, inode, born } = await describe(file.path);
-  // 0: this file system does not know when a file was made, and nothing else tells it from a later one.
+  // 0: this file system does not record when a file was created, and nothing else distinguishes it from a later one.
   return born !== '0' && device === file.device && inode === file.inode && born === file.born;
 }

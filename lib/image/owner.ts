@@ -1,23 +1,23 @@
-/** Which process fills a partial directory, and whether it still lives. */
+/** Which process fills a partial directory, and whether it is still alive. */
 import { readFile, readlink, statfs } from 'node:fs/promises';
 import { z } from 'zod';
 import { codeOf } from './errors.ts';
 
 export const ownerSchema = z.strictObject({
   pid: z.int().positive(),
-  /** Field 22 of /proc/PID/stat: tells a process from a later one with the same pid. */
+  /** Field 22 of /proc/PID/stat: distinguishes a process from a later one with the same pid. */
   startTime: z.string(),
   pidNamespace: z.string(),
   bootId: z.string(),
-  /** Of /etc/machine-id; absent where there is none, or in what an older release wrote. */
+  /** From /etc/machine-id; absent if there is none, or in what an older release wrote. */
   machineId: z.string().optional(),
 });
 export type Owner = z.output<typeof ownerSchema>;
 
-/** `dead`: surely gone. `unknown`: another host, container or boot may still be at it. */
+/** `dead`: certainly gone. `unknown`: another host, container or boot may still be working on it. */
 export type OwnerState = 'alive' | 'dead' | 'unknown';
 
-/** `path`: what it fills, on whose file system it depends whether another boot can be another host. */
+/** `path`: what it fills; whether another boot can be another host depends on its file system. */
 export async function stateOf(owner: Owner, path: string): Promise<OwnerState> {
   const self = await describeSelf();
   if (owner.bootId !== self.bootId) return (await isEarlierBoot(owner, self, path)) ? 'dead' : 'unknown';
@@ -43,14 +43,14 @@ async function machineIdOf(): Promise<string | undefined> {
   return /^[0-9a-f]{32}$/.test(id.trim()) ? id.trim() : undefined;
 }
 
-/** undefined: there is no such process, or a zombie that holds nothing open any more. */
+/** undefined: there is no such process, or only a zombie, which holds nothing open any more. */
 async function startTimeOf(pid: number): Promise<string | undefined> {
   const stat = await readFile(`/proc/${pid}/stat`, 'latin1').catch((error: unknown) => {
-    // Out of descriptors, say, nobody knows.
+    // Not known, for example because descriptors have run out.
     if (!['ENOENT', 'ESRCH'].includes(codeOf(error) ?? '')) throw error;
     return undefined;
   });
-  // The second field is the command's name in parentheses and may hold spaces and parentheses itself.
+  // The second field is the command's name in parentheses, which may itself contain spaces and parentheses.
   const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ');
   return fields === undefined || fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19];
 }
@@ -60,7 +60,7 @@ const LOCAL_FILE_SYSTEMS: ReadonlySet<number> = new Set([
   0xef53, 0x58465342, 0x9123683e, 0xf2f52010, 0x01021994,
 ]);
 
-/** Another boot may also be another machine, to which this one exports the file system: then nobody knows. */
+/** Another boot may also be another machine, to which this one exports the file system: then it is unknown. */
 async function isEarlierBoot(owner: Owner, self: Owner, path: string): Promise<boolean> {
   return owner.machineId !== undefined && owner.machineId === self.machineId && (await isLocal(path));
 }

@@ -17,8 +17,8 @@ const NO_LINKS: ReadonlySet<string | undefined> = new Set([
 ]);
 
 /**
- * A file that appears under its name when it is complete and durable, and not before. Until then it is in a partial directory next to
- * it, as images are, so that what a killed process leaves is known for what it is and cleared away the same way.
+ * A file that appears under its name only when it is complete and durable. Until then it is in a partial directory next to
+ * it, as images are, so that what a killed process leaves can be recognized and is removed the same way.
  */
 export class PartialFile {
   /** For writing. The caller closes it. */
@@ -32,7 +32,7 @@ export class PartialFile {
     this.handle = handle;
   }
 
-  /** The caller has seen that nothing has that name. @throws Node's errors */
+  /** The caller has checked that nothing has that name. @throws Node's errors */
   static async create(file: string): Promise<PartialFile> {
     const path = resolve(file);
     await removeDeadPartials(path).catch(() => []);
@@ -47,7 +47,7 @@ export class PartialFile {
 
   /**
    * Makes the content durable and gives it its name.
-   * @throws MigrationError INVALID_ARGUMENT: something has got that name meanwhile. Node's errors.
+   * @throws MigrationError INVALID_ARGUMENT: something got that name meanwhile. Node's errors.
    */
   async publish(): Promise<void> {
     await this.handle.sync();
@@ -65,7 +65,7 @@ export class PartialFile {
     await removePartial(this.#partial).catch(() => undefined);
   }
 
-  /** link(2) replaces nothing, which rename(2) would. */
+  /** link(2) never replaces a file; rename(2) would. */
   async #name(): Promise<void> {
     const content = join(this.#partial, CONTENT);
     try {

@@ -8,10 +8,10 @@ import { describeSelf, type Owner, type OwnerState, ownerSchema, stateOf } from 
 /** Says which process fills a partial directory. */
 export const OWNER_FILE = 'owner.json';
 
-/** A directory that an unfinished receive or conversion left behind or is filling right now. */
+/** A directory that an unfinished receive or conversion has left or is filling right now. */
 export interface PartialImage {
   readonly path: string;
-  /** `dead`: its process is surely gone. `unknown`: another host, container or boot may still be at it. */
+  /** `dead`: its process is certainly gone. `unknown`: another host, container or boot may still be working on it. */
   readonly owner: OwnerState;
   readonly pid?: number;
 }
@@ -20,10 +20,10 @@ export interface PartialImage {
 const prefixOf = (image: string): string => `.${basename(image)}.partial-`;
 const PARTIAL_NAME = /^\.(.+)\.partial-[0-9a-f]{16}$/s;
 
-/** The name that the image or file was to have. undefined: this is the name of no partial directory. */
+/** The intended name of the image or file. undefined: this is not the name of a partial directory. */
 export const nameOfPartial = (name: string): string | undefined => PARTIAL_NAME.exec(name)?.[1];
 
-/** Makes a fresh partial directory for `image`, a directory or a file, and says in it who fills it. */
+/** Makes a new partial directory for `image`, a directory or a file, and records in it which process fills it. */
 export async function createPartial(image: string): Promise<string> {
   const path = join(dirname(image), prefixOf(image) + randomBytes(8).toString('hex'));
   await mkdir(path, { mode: DIRECTORY_MODE });
@@ -40,14 +40,14 @@ export async function removePartial(path: string): Promise<void> {
   await rm(path, { recursive: true, force: true });
 }
 
-/** Removes a partial directory with what it has outside. The caller knows that nobody is at it. */
+/** Removes a partial directory and its files outside. The caller knows that no process is using it. */
 export async function removeWithOutside(path: string): Promise<void> {
-  // The record goes last: what could not be removed is still in it.
+  // The record is removed last: it still names what could not be removed.
   for (const file of await outsideFilesOf(path)) await rm(file, { force: true });
   await removePartial(path);
 }
 
-/** The partial directories of `image`, whoever made them. */
+/** The partial directories of `image`, of any process. */
 export async function findPartials(image: string): Promise<PartialImage[]> {
   const parent = dirname(image);
   const names = await readdir(parent);
@@ -58,8 +58,8 @@ export async function findPartials(image: string): Promise<PartialImage[]> {
 }
 
 /**
- * Removes the partial directories of `image` whose processes are surely dead and that belong to this user.
- * Gives the paths that it removed. One that cannot be removed is left for the next time.
+ * Removes the partial directories of `image` whose processes are certainly dead and that belong to this user.
+ * Returns the paths that it removed. One that cannot be removed is left for next time.
  */
 export async function removeDeadPartials(image: string): Promise<string[]> {
   const removed: string[] = [];
@@ -74,7 +74,7 @@ export async function removeDeadPartials(image: string): Promise<string[]> {
   return removed;
 }
 
-/** Who is at a partial directory. */
+/** Which process fills a partial directory. */
 export async function examinePartial(path: string): Promise<PartialImage> {
   const owner = await readOwner(path).catch(() => undefined);
   if (owner === undefined) return { path, owner: 'unknown' };

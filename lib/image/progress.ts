@@ -1,9 +1,9 @@
-/** How far a conversion between an image and a QEMU stream is. */
+/** How far a conversion between an image and a QEMU stream has come. */
 export interface ImageProgress {
   readonly phase: 'setup' | 'ram' | 'device-state' | 'commit';
-  /** Bytes of RAM done: pages times page size, zero pages too. A running VM's stream may hold a page twice: never above total. */
+  /** Bytes of RAM done: pages times page size, including zero pages. Never above total, though a running VM's stream may hold a page twice. */
   readonly done: bigint;
-  /** Bytes of RAM; 0 until the stream has told it. */
+  /** Bytes of RAM; 0 until the stream has given it. */
   readonly total: bigint;
   /** Bytes of the stream read or written. */
   readonly streamBytes: bigint;

@@ -9,7 +9,7 @@ import type { Completeness } from './manifest.ts';
 import { STREAM_PAGE_SIZE } from './page-size.ts';
 import { type ImageProgress, type OnProgress, ProgressMeter } from './progress.ts';
 
-/** What a stream needs of the place where its VM lands. */
+/** What a stream needs from the target of its VM. */
 export type QemuStreamTarget = Pick<DestinationTarget, 'allocate' | 'append'>;
 
 export interface QemuStreamImportOptions {
@@ -21,14 +21,14 @@ export interface QemuStreamImportOptions {
   readonly onProgress?: OnProgress | undefined;
 }
 
-/** What is known when a stream has been read. */
+/** What is known once a stream has been read. */
 export interface QemuStreamFacts {
   readonly machine: string;
   /** Bytes of the blocks whose pages the stream brought. */
   readonly ramBytes: bigint;
   readonly streamBytes: bigint;
   readonly completeness: Completeness;
-  /** Whether the stream told of every page that it has to bring; `whole` or `with-gaps`. */
+  /** Whether the stream accounted for every page that it has to bring; `whole` or `with-gaps`. */
   readonly coverage: Coverage;
 }
 
@@ -81,7 +81,7 @@ export class QemuStreamImport {
     };
   }
 
-  /** Parses until page records or the device state begin; gives what comes then. */
+  /** Parses until page records or the device state begin; returns what follows. */
   async #parse(bytes: Uint8Array): Promise<Uint8Array> {
     this.#parser.push(bytes);
     for (let event = this.#parser.next(); event !== undefined; event = this.#parser.next()) {
@@ -126,7 +126,7 @@ export class QemuStreamImport {
     return bytes.subarray(bytes.length);
   }
 
-  /** With x-ignore-shared the stream does not say whose pages are left out: a block without any tells it. */
+  /** With x-ignore-shared the stream does not say whose pages are left out: a block without any pages shows it. */
   #checkShared(): void {
     if (!this.#configuration?.capabilities.includes(CAPABILITY_IGNORE_SHARED)) return;
     const shared = this.#missing().filter(({ pages, of }) => pages === of);
@@ -138,14 +138,14 @@ export class QemuStreamImport {
     const missing = this.#missing();
     if (missing.length === 0) return WHOLE;
     const causes = (state.complete && state.mayLeaveOut) || [];
-    // A guest that tells its free pages has others too.
+    // A guest that reports its free pages has others too.
     if (causes.length > 0 && this.#contentPages() > 0n) return withGaps(bytesOf(missing), causes);
     throw missingPagesError('image', 'the QEMU stream', missing, this.#advice());
   }
 
   #advice(): string {
     const many =
-      'Migrate again with the capability multifd off: with it pages travel on channels of their own, which are not in the stream';
+      'Migrate again with the capability multifd off: with it pages travel on separate channels, which are not in the stream';
     return this.#contentPages() === 0n ? `It has no page with content at all. ${many}` : many;
   }
 

@@ -13,15 +13,15 @@ import { checkRamFits, contentOfStream } from './space.ts';
 export type RamPaths = Readonly<Record<string, string>>;
 
 export interface RamPlacement {
-  /** Blocks whose file is created at this absolute path, where it must not exist, instead of inside the image. */
+  /** Blocks whose file is created at this absolute path, which must not exist, instead of inside the image. */
   readonly ramFiles?: RamPaths | undefined;
   /** Blocks that live in an existing file of that length (x-ignore-shared): mapped in place, never written or removed. */
   readonly sharedRam?: RamPaths | undefined;
-  /** Length of the plain QEMU stream that it comes in, where that is known: more than there is room for is refused at once. */
+  /** Length of the plain QEMU stream that it comes in, if known: one that does not fit is refused at once. */
   readonly streamBytes?: bigint | undefined;
 }
 
-/** `file`: the name in the image of a path inside it. */
+/** `file`: the name within the image, of a path inside it. */
 interface Place {
   readonly path: string;
   readonly file?: string;
@@ -37,7 +37,7 @@ export class RamStore {
   readonly #placement: RamPlacement;
   readonly #native: NativeMemory;
   readonly #stored: StoredBlock[] = [];
-  /** Files outside the image that this store made and has to remove when the image is not completed. */
+  /** Files outside the image that this store created and must remove if the image is not completed. */
   readonly #created: string[] = [];
 
   constructor(directory: string, placement: RamPlacement, native: NativeMemory) {
@@ -51,7 +51,7 @@ export class RamStore {
     return this.#stored;
   }
 
-  /** Creates and maps a file for each block; what was made before a failure stays until {@link removeFiles} and {@link close}. */
+  /** Creates and maps a file for each block; what was created before a failure stays until {@link removeFiles} and {@link close}. */
   async allocate(layouts: readonly RamBlockLayout[]): Promise<void> {
     const { ramFiles = {}, sharedRam = {} } = this.#placement;
     checkNames([...Object.keys(ramFiles), ...Object.keys(sharedRam)], layouts);
@@ -74,7 +74,7 @@ export class RamStore {
     for (const path of this.#created) await syncDirectory(dirname(path));
   }
 
-  /** What the manifest says of the blocks; with digests of their content when asked for, which reads all of it. */
+  /** What the manifest says of the blocks; if asked for, with digests of their content, which reads all of it. */
   async describe(withDigests: boolean): Promise<ManifestBlock[]> {
     const described: ManifestBlock[] = [];
     for (const { name, length, guestAddress, where, mapping } of this.#stored) {
@@ -89,7 +89,7 @@ export class RamStore {
     await Promise.all(this.#stored.map((block) => block.mapping.close()));
   }
 
-  /** Removes the files outside of the image; the image's own go with its directory. Never throws. */
+  /** Removes the files outside the image; those inside go with its directory. Never throws. */
   async removeFiles(): Promise<void> {
     for (const path of this.#created.splice(0)) await rm(path, { force: true }).catch(() => undefined);
   }
@@ -158,7 +158,7 @@ function checkPaths({ ramFiles = {}, sharedRam = {} }: RamPlacement): void {
   const both = Object.keys(ramFiles).find((name) => Object.hasOwn(sharedRam, name));
   if (both === undefined) return;
   throw invalidArgument(
-    `RAM block ${both} is in ramFiles and in sharedRam: a file is either made or there already`,
+    `RAM block ${both} is in ramFiles and in sharedRam: a file is either created or exists already`,
   );
 }
 

@@ -14,10 +14,10 @@ export interface ReadQemuStreamOptions {
 }
 
 /**
- * Reads a plain QEMU stream (QMP `migrate`) into memory that the caller has: `allocate` gives the blocks, `append` gets the device
- * state. It ends with the input, which is destroyed when it fails and is a Readable.
+ * Reads a plain QEMU stream (QMP `migrate`) into the caller's memory: `allocate` gives the blocks, `append` gets the device
+ * state. It ends with the input; if it fails, an input that is a Readable is destroyed.
  * @throws MigrationError STREAM_ERROR: not a stream that can be read; STREAM_TRUNCATED: it ends too early or lacks pages; INVALID_ARGUMENT: `shared` does
- *   not fit; CANCELLED, IO_ERROR; what the target throws.
+ *   not match; CANCELLED, IO_ERROR; what the target throws.
  */
 export async function readQemuStream(
   input: AsyncIterable<Uint8Array>,

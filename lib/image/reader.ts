@@ -15,7 +15,7 @@ import { type ImageDirectory, openImageDirectory, openMember, openRamFile } from
 const AFTER_CHUNK = 256 << 10;
 
 export interface OpenImageOptions {
-  /** Where blocks that live outside the image are now, if not where the manifest says. Absolute paths. */
+  /** Where blocks outside the image are now, if not where the manifest says. Absolute paths. */
   readonly ramFiles?: RamPaths;
   readonly signal?: AbortSignal;
 }
@@ -137,11 +137,11 @@ async function readBefore(image: ImageDirectory): Promise<Uint8Array> {
   }
 }
 
-/** What a peer reads in `before` must be what the manifest says: it goes out as it is. */
+/** `before` is sent as it is, so what a peer reads in it must be what the manifest says. */
 function checkBefore({ path, manifest }: ImageDirectory, before: Uint8Array): void {
   const { machine, pageSize, capabilities } = readBeforeConfiguration(path, before);
   if (machine === manifest.machine && pageSize === manifest.pageSize && capabilities.length === 0) return;
-  const message = `${path}: its ${manifest.before.file} is of another VM than its manifest: the image is damaged`;
+  const message = `${path}: its ${manifest.before.file} belongs to another VM than its manifest: the image is damaged`;
   throw new MigrationError('IMAGE_INVALID', 'image', message, { details: { machine, pageSize } });
 }
 

@@ -6,29 +6,29 @@ import { MAX_RAM_BYTES } from './manifest.ts';
 import { STREAM_PAGE_SIZE } from './page-size.ts';
 
 const TMPFS_MAGIC = 0x01021994n;
-/** Record header and fill byte of a zero page, and what a page of data has more than that. */
+/** Record header and fill byte of a zero page, and how much more a page of data takes. */
 const ZERO_PAGE_BYTES = 9n;
 const PAGE_OF_DATA_BYTES = 4095n;
 
-/** Where part of a VM's RAM is to be: its files are made in this directory. */
+/** Where part of a VM's RAM is to go: its files are created in this directory. */
 export interface RamShare {
   readonly directory: string;
   readonly ramBytes: bigint;
 }
 
-/** Free bytes as the process may use them, and whether they are memory. */
+/** Free bytes that the process may use, and whether they are memory. */
 export interface FreeSpace {
-  /** Tells one file system from another. */
+  /** Distinguishes file systems. */
   readonly device: bigint;
-  /** undefined: some virtual file systems tell no size. */
+  /** undefined: some virtual file systems report no size. */
   readonly free: bigint | undefined;
   readonly isMemory: boolean;
 }
 
 /**
- * Refuses RAM that a process cannot map, and content that the file systems have no room for. RAM files are sparse and cost what is written
- * to them, so that their length says nothing.
- * @param content what is written at most, in bytes. undefined: not known
+ * Refuses RAM that a process cannot map, and content that does not fit on the file systems. RAM files are sparse and take only what is
+ * written to them, so their length says nothing.
+ * @param content the most that is written, in bytes. undefined: not known
  * @throws MigrationError DISK_FULL with `needed` and `free`, OUT_OF_MEMORY with `needed` and `limit`, in bytes.
  */
 export async function checkRamFits(
@@ -39,7 +39,7 @@ export async function checkRamFits(
   const ramBytes = shares.reduce((sum, share) => sum + share.ramBytes, 0n);
   if (ramBytes > MAX_RAM_BYTES) throw cannotMap(ramBytes);
   if (content === undefined) return;
-  // Which block has how much is not known: each may be as full as it and its file system can be.
+  // How much each block has is not known: each may be as full as it and its file system allow.
   const ramOn = new Map<bigint, bigint>();
   const freeOn = new Map<bigint, FreeSpace>();
   for (const { directory, ramBytes } of shares) {
@@ -59,8 +59,8 @@ export async function checkRamFits(
 }
 
 /**
- * What a plain QEMU stream of this length writes into RAM at most, if it tells each page once: all pages of data have 4096 bytes in it and
- * those of zeros 9.
+ * The most that a plain QEMU stream of this length writes into RAM, if it gives each page once: a page of data takes 4096 bytes in it and
+ * one of zeros 9.
  */
 export function contentOfStream(streamBytes: bigint, ramBytes: bigint): bigint {
   const pageSize = BigInt(STREAM_PAGE_SIZE);
@@ -68,7 +68,7 @@ export function contentOfStream(streamBytes: bigint, ramBytes: bigint): bigint {
   return data <= 0n ? 0n : (data / PAGE_OF_DATA_BYTES) * pageSize;
 }
 
-/** What this process may still write in a directory. On a tmpfs that is memory, which may be short before the file system is full. */
+/** What this process may still write in a directory. On a tmpfs that is memory, which may run short before the file system is full. */
 export async function freeSpace(directory: string, read: ReadText = readText): Promise<FreeSpace> {
   return during(`asking for the free space of ${directory}`, async () => {
     const [{ dev }, system] = await Promise.all([
@@ -76,14 +76,14 @@ export async function freeSpace(directory: string, read: ReadText = readText): P
       statfs(directory, { bigint: true }),
     ]);
     const { type, blocks, bsize, bfree, bavail } = system;
-    // Some blocks are root's alone.
+    // Some blocks are reserved for root.
     const free = blocks === 0n ? undefined : (process.geteuid?.() === 0 ? bfree : bavail) * bsize;
     const isMemory = type === TMPFS_MAGIC;
     return { device: dev, isMemory, free: isMemory ? leastKnown(free, availableMemory(read)) : free };
   });
 }
 
-/** What tmpfs can still take: memory that can be had without, and with, swapping. */
+/** What tmpfs can still take: memory available without, and with, swapping. */
 function availableMemory(read: ReadText): bigint | undefined {
   const meminfo = read('/proc/meminfo');
   const available = kilobytesOf(meminfo, 'MemAvailable');

@@ -8,7 +8,7 @@ import type { RamPaths } from './ram-store.ts';
 
 const MAX_MANIFEST_BYTES = 16 << 20;
 
-/** An image's directory, open: its files are named through the descriptor, so that nobody can swap it below us. */
+/** An image's directory, open: its files are named through the descriptor, so that it cannot be replaced meanwhile. */
 export interface ImageDirectory {
   readonly path: string;
   readonly handle: FileHandle;

@@ -2,7 +2,7 @@
 import { MigrationError } from '../errors.ts';
 import { type LibvirtSave, readSaveHeader, SAVE_HEADER_BYTES, SAVE_MAGIC } from './libvirt-save.ts';
 
-/** As many bytes tell what it is. */
+/** Enough bytes to tell what it is. */
 const MAGIC_BYTES = 16;
 
 interface Known {
@@ -38,7 +38,7 @@ const KNOWN: readonly Known[] = [
   },
   {
     magic: hex('514649fb'),
-    what: 'a qcow2 disk, in which QEMU keeps snapshots in a form of its own',
+    what: 'a qcow2 disk, in which QEMU keeps snapshots in another form',
     remedy: 'load the snapshot into QEMU (loadvm), then save the VM with migrate "exec:cat>FILE"',
   },
   {
@@ -49,7 +49,7 @@ const KNOWN: readonly Known[] = [
 ];
 
 /**
- * The QEMU stream in what comes, byte for byte if it is wrapped in nothing. `onSave` hears of a file of `virsh save`, before the stream.
+ * The QEMU stream within the input; all of it if it is not wrapped. `onSave` is called for a file of `virsh save`, before the stream.
  * @throws MigrationError STREAM_ERROR: it is something else, which the message names; STREAM_TRUNCATED: it ends before the stream
  */
 export async function* unwrapped(
@@ -65,7 +65,7 @@ export async function* unwrapped(
   if (rest.length > 0) yield rest;
 }
 
-/** Keeps the first bytes until they tell what comes. */
+/** Keeps the first bytes until they show what the input is. */
 class Beginning {
   readonly #onSave: (save: LibvirtSave) => void;
   #held: Buffer | undefined = Buffer.alloc(0);
@@ -76,7 +76,7 @@ class Beginning {
     this.#onSave = onSave;
   }
 
-  /** What of it belongs to the stream. */
+  /** The part that belongs to the stream. */
   take(chunk: Uint8Array): Uint8Array {
     if (this.#held === undefined) return this.#behindHeader(chunk);
     this.#held = Buffer.concat([this.#held, chunk]);

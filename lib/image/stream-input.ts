@@ -3,8 +3,8 @@ import { MigrationError } from '../errors.ts';
 import { cancelled, codeOf, imageError } from './errors.ts';
 
 /**
- * A stream that is being read. It asks for the first chunk when it is made: Node throws away what a process wrote to a pipe when
- * the process ends and nobody has begun to read, and throws an `error` event that nobody listens to.
+ * A stream that is being read. It requests the first chunk at once: Node discards what a process wrote to a pipe if
+ * the process ends before reading has begun, and throws an `error` event that has no listener.
  */
 export class StreamInput {
   readonly #input: AsyncIterable<Uint8Array>;
@@ -41,8 +41,8 @@ export class StreamInput {
   }
 
   /**
-   * Ends an input that has not come to its end: a Readable is destroyed, so that what writes into the pipe learns of it; another
-   * iterator is told to return and not waited for, because it may be in the middle of a next() that never ends.
+   * Ends an input before its end: a Readable is destroyed, so that the writer of the pipe notices; another
+   * iterator is told to return but not waited for, because it may be in the middle of a next() that never ends.
    */
   stop(): void {
     if (this.#ended) return;
@@ -51,7 +51,7 @@ export class StreamInput {
     else void Promise.resolve(this.#iterator.return?.()).catch(() => undefined);
   }
 
-  /** A failure is reported when the chunk is awaited, and until then nobody's unhandled rejection. */
+  /** A failure is reported when the chunk is awaited; until then it is not an unhandled rejection. */
   #request(): Promise<IteratorResult<Uint8Array>> {
     const next = this.#iterator.next();
     next.catch(() => undefined);
@@ -59,7 +59,7 @@ export class StreamInput {
   }
 }
 
-/** The promise's outcome, or CANCELLED as soon as the signal is aborted; the promise is then left to itself. */
+/** The promise's outcome, or CANCELLED as soon as the signal is aborted; the promise is then abandoned. */
 export function untilAborted<T>(
   promise: Promise<T>,
   signal: AbortSignal | undefined,

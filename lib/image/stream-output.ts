@@ -3,14 +3,14 @@ import { MigrationError } from '../errors.ts';
 import { codeOf, imageError, throwIfAborted } from './errors.ts';
 import { untilAborted } from './stream-input.ts';
 
-/** A Writable with promises: each write is over when the bytes were taken, so that at most one is waiting. */
+/** A Writable with promises: each write is over when the bytes were accepted, so that at most one is waiting. */
 export class StreamOutput {
   readonly #output: Writable;
   readonly #signal: AbortSignal | undefined;
   readonly #action: string;
   #written = 0n;
   #failed = false;
-  /** Node throws an `error` event that nobody listens to; each write gets the error anyway. */
+  /** Node throws an `error` event that has no listener; each write gets the error anyway. */
   readonly #onError = (): void => {
     this.#failed = true;
   };
@@ -22,13 +22,13 @@ export class StreamOutput {
     output.on('error', this.#onError);
   }
 
-  /** Bytes that the output has taken. */
+  /** Bytes that the output has accepted. */
   get written(): bigint {
     return this.#written;
   }
 
   /**
-   * The bytes must not change until the promise settles; after CANCELLED not at all.
+   * The bytes must not change until the promise settles; after CANCELLED, never.
    * @throws MigrationError CONNECTION_CLOSED: the reader of the pipe is gone. DISK_FULL, IO_ERROR, CANCELLED.
    */
   async write(bytes: Uint8Array): Promise<void> {
@@ -45,7 +45,7 @@ export class StreamOutput {
     this.#written += BigInt(bytes.length);
   }
 
-  /** Lets go of the output, which its owner ends. After a failure the event may still be on its way. */
+  /** Releases the output, which its owner ends. After a failure the event may still be on its way. */
   release(): void {
     if (!this.#failed) this.#output.off('error', this.#onError);
   }
@@ -54,7 +54,7 @@ export class StreamOutput {
     const gone = ['EPIPE', 'ECONNRESET', 'ERR_STREAM_DESTROYED', 'ERR_STREAM_WRITE_AFTER_END'];
     if (!gone.includes(codeOf(error) ?? '')) return imageError(error, this.#action);
     const message =
-      `${this.#action}: whoever reads the output closed it after ${this.#written} bytes (${codeOf(error)}). ` +
+      `${this.#action}: the reader of the output closed it after ${this.#written} bytes (${codeOf(error)}). ` +
       'Look there for the reason; the image is unharmed';
     return new MigrationError('CONNECTION_CLOSED', 'image', message, { cause: error });
   }

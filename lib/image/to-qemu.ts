@@ -10,7 +10,7 @@ import {
 } from './write-qemu-stream.ts';
 
 export interface ToQemuOptions extends WriteQemuStreamOptions {
-  /** Where blocks that live outside the image are now, if not where the manifest says. */
+  /** Where blocks outside the image are now, if not where the manifest says. */
   readonly ramFiles?: RamPaths;
 }
 

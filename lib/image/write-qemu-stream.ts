@@ -16,7 +16,7 @@ import { STREAM_PAGE_SIZE } from './page-size.ts';
 import { type ImageProgress, type OnProgress, ProgressMeter } from './progress.ts';
 import { StreamOutput } from './stream-output.ts';
 
-/** Page records a piece: large enough that system calls cost nothing, small enough to be written while the next is filled. */
+/** Bytes of page records per piece: large enough that system calls cost nothing, small enough to be written while the next is filled. */
 const BUFFER_BYTES = 1 << 20;
 
 export interface WriteQemuStreamOptions {
@@ -27,7 +27,7 @@ export interface WriteQemuStreamOptions {
    * x-ignore-shared, which must then be on there).
    */
   readonly ignoreShared?: readonly string[];
-  /** Guest-physical addresses of ignored blocks whose address the VM does not tell; QEMU's `pc.ram` has 0. */
+  /** Guest-physical addresses of ignored blocks for which the VM gives none; QEMU's `pc.ram` has 0. */
   readonly guestAddresses?: Readonly<Record<string, bigint>>;
 }
 
@@ -37,7 +37,7 @@ export interface WriteQemuStreamResult {
   readonly ramBytes: bigint;
 }
 
-/** A VM that stands still. Its ignored blocks are not read. */
+/** A paused VM. Its ignored blocks are not read. */
 export type QemuStreamVm = Omit<SourceVm, 'guest'>;
 
 /**
@@ -114,7 +114,7 @@ class QemuStreamExport {
     return Buffer.concat([withCapabilities(before), start]);
   }
 
-  /** QEMU compares the addresses of the blocks that it ignores and reads those of the others over. */
+  /** QEMU compares the addresses of the blocks that it ignores and skips those of the others. */
   #withAddress({ name, length, guestAddress }: RamBlockLayout): RamBlockLayout {
     const { guestAddresses = {} } = this.#options;
     const given = Object.hasOwn(guestAddresses, name) ? guestAddresses[name] : undefined;
@@ -138,7 +138,7 @@ class QemuStreamExport {
       const filled = await writer.fill(filling);
       await writing;
       writing = this.#stream.write(filling.subarray(0, filled.length));
-      // Awaited in the next turn; until then a failure is nobody's unhandled rejection.
+      // Awaited in the next turn; until then a failure is not an unhandled rejection.
       writing.catch(() => undefined);
       this.#report('ram', writer.pagesWritten * BigInt(this.#vm.layout.pageSize), total);
       [filling, waiting] = [waiting, filling];

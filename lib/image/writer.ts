@@ -30,22 +30,22 @@ import { type RamPlacement, RamStore } from './ram-store.ts';
 import { toolVersion } from './tool.ts';
 
 export interface ImageWriterOptions extends RamPlacement {
-  /** What is known of the VM's way here; {@link ImageWriter.setProvenance} adds to it. Default: origin `migration`. */
+  /** What is known of how the VM came here; {@link ImageWriter.setProvenance} adds to it. Default: origin `migration`. */
   readonly provenance?: Partial<Provenance>;
-  /** Records a digest of each RAM block, which reads all of it once more at commit. Default false. */
+  /** Records a digest of each RAM block, which means reading all of it once more at commit. Default false. */
   readonly digests?: boolean;
 }
 
 /**
- * Receives a VM as an image: a directory that appears under its name when it is complete and durable, and not before.
- * Until then everything lives in `.NAME.partial-RANDOM` next to it.
+ * Receives a VM as an image: a directory that appears under its name only when it is complete and durable.
+ * Until then everything is in `.NAME.partial-RANDOM` next to it.
  */
 export class ImageWriter implements DestinationTarget, AsyncDisposable {
   /** Absolute path of the image. */
   readonly path: string;
-  /** Partial directories of earlier, surely dead processes that were removed on the way. */
+  /** Partial directories of earlier, certainly dead processes that were removed as well. */
   readonly removedPartials: readonly string[];
-  /** RAM files are made by this object, sparse. */
+  /** This object creates the RAM files, sparse. */
   readonly ramIsFresh: boolean;
   readonly #partial: string;
   readonly #store: RamStore;
@@ -73,7 +73,7 @@ export class ImageWriter implements DestinationTarget, AsyncDisposable {
   /**
    * Starts an image at `path`, in a directory that exists.
    * @throws MigrationError IMAGE_EXISTS: something has that name. PERMISSION_DENIED, DISK_FULL, IO_ERROR: the directory above
-   *   takes no new one. INVALID_ARGUMENT: a bad path in `ramFiles` or `sharedRam`.
+   *   accepts no new one. INVALID_ARGUMENT: a bad path in `ramFiles` or `sharedRam`.
    */
   static async open(path: string, options: ImageWriterOptions = {}): Promise<ImageWriter> {
     const image = resolve(path);
@@ -122,14 +122,14 @@ export class ImageWriter implements DestinationTarget, AsyncDisposable {
     });
   }
 
-  /** Whether the device state proves to be whole if it ends with what was appended up to now. */
+  /** Whether the device state proves to be whole if it ends with what has been appended so far. */
   deviceState(): DeviceStateResult {
     return this.#check.result();
   }
 
   /**
-   * Adds to what the manifest will say of the VM's way here: any time before {@link commit}. Without a `completeness` the
-   * manifest tells what {@link deviceState} found.
+   * Adds to what the manifest will say of how the VM came here; at any time before {@link commit}. Without a `completeness` the
+   * manifest says what {@link deviceState} found.
    */
   setProvenance(provenance: Partial<Provenance>): void {
     this.#provenance = { ...this.#provenance, ...provenance };
@@ -178,7 +178,7 @@ export class ImageWriter implements DestinationTarget, AsyncDisposable {
     return this.abort();
   }
 
-  /** One step at a time; after one has failed nothing else is done and what was written is gone. */
+  /** One step at a time; after one has failed nothing else is done, and what was written is removed. */
   #step<T>(action: string, work: () => Promise<T>): Promise<T> {
     const result = this.#steps.then(async () => {
       this.#throwIfAborting();
@@ -188,7 +188,7 @@ export class ImageWriter implements DestinationTarget, AsyncDisposable {
         return await work();
       } catch (error) {
         this.#failure = imageError(error, action);
-        // The files go now, the mappings stay until abort: a connection may still write into them.
+        // The files are removed now; the mappings stay until abort: a connection may still write into them.
         await this.#discard();
         throw this.#failure;
       }
@@ -228,7 +228,7 @@ export class ImageWriter implements DestinationTarget, AsyncDisposable {
     try {
       await rename(this.#partial, this.path);
     } catch (cause) {
-      // rename(2) replaces an empty directory and nothing else.
+      // rename(2) replaces only an empty directory.
       if (['ENOTEMPTY', 'EEXIST', 'ENOTDIR'].includes(codeOf(cause) ?? ''))
         throw imageExists(this.path, cause);
       throw cause;
@@ -236,14 +236,14 @@ export class ImageWriter implements DestinationTarget, AsyncDisposable {
     try {
       await syncDirectory(dirname(this.path));
     } catch (error) {
-      // Not durable is not committed: back to a name that abort removes.
+      // Not durable is not committed: rename it back to a name that abort removes.
       await rename(this.path, this.#partial).catch(() => {
         this.#ended = 'committed'; // nothing is removed any more
         throw namedButNotDurable(this.path, error);
       });
       throw error;
     }
-    // Only now: until the rename these tell whether a partial directory may be removed, and what goes with it.
+    // Only now: until the rename these say whether a partial directory may be removed, and what goes with it.
     for (const file of [OWNER_FILE, OUTSIDE_FILE])
       await rm(join(this.path, file), { force: true }).catch(() => undefined);
   }

@@ -1,78 +1,127 @@
 import { EventEmitter } from 'node:events';
 import { MigrationError, type Phase } from '../errors.ts';
+import { publish } from './diagnostics.ts';
 import { tell } from './embedder.ts';
-import { type MigrationProgress, Statistics } from './statistics.ts';
+import { EventQueue } from './event-queue.ts';
+import type { EndEvent, MigrationEvent, NoticeEvent } from './events.ts';
+import { type Ending, Journal } from './journal.ts';
+import { log, type MigrationLogger, type MigrationRole } from './logger.ts';
+import type { MigrationProgress } from './progress.ts';
+import type { MigrationResult } from './result.ts';
 
-/** Events of both ends. */
+/** Events of both ends. docs/events.md */
 export interface MigrationEvents {
+  /** Everything that happens, as it happens. */
+  event: [event: MigrationEvent];
   /** A new phase has begun. */
   phase: [phase: Phase];
   /** Something an operator may want to know; not an error. */
-  notice: [message: string];
+  notice: [message: string, notice: NoticeEvent];
   /** The migration has ended, one way or the other. */
-  end: [];
+  end: [end: EndEvent];
 }
 
-/** What a source and a destination have in common: statistics, events, progress. */
+/** What a source and a destination have in common: whoever wants to know how it goes subscribes here. */
 export abstract class Migration extends EventEmitter<MigrationEvents> {
-  protected readonly statistics = new Statistics();
+  protected readonly journal: Journal;
+  readonly #role: MigrationRole;
+  readonly #logger: MigrationLogger | undefined;
+  readonly #queues = new Set<EventQueue>();
   #begun = false;
-  #ended = false;
   #warned = false;
 
-  /**
-   * Tells every listener. What one throws, or rejects with later, is told once as a warning of the process and changes nothing: neither the
-   * migration's outcome nor what the other listeners hear.
-   */
+  constructor(role: MigrationRole, phase: Phase, logger: MigrationLogger | undefined) {
+    super();
+    this.#role = role;
+    this.#logger = logger;
+    this.journal = new Journal(phase, (event) => this.#publish(event));
+  }
+
+  /** To every subscriber, none of which can change what becomes of the migration, or what the others hear. */
+  #publish(event: MigrationEvent): void {
+    publish({ role: this.#role, migration: this, event });
+    const logger = this.#logger;
+    if (logger) this.#attempt('the logger', () => log(logger, this.#role, event));
+    for (const queue of this.#queues) queue.push(event);
+    this.emit('event', event);
+    if (event.type === 'phase') this.emit('phase', event.phase);
+    if (event.type === 'notice') this.emit('notice', event.message, event);
+    if (event.type === 'end') this.#lastWord(event);
+  }
+
+  #lastWord(event: EndEvent): void {
+    for (const queue of this.#queues) queue.close();
+    this.#queues.clear();
+    this.emit('end', event);
+  }
+
+  /** Tells every listener. What one throws, or rejects with later, is told once, as a notice and a warning of the process, and changes nothing. */
   override emit<K>(
     event: K | keyof MigrationEvents,
     ...details: K extends keyof MigrationEvents ? MigrationEvents[K] : never
   ): boolean {
     const listeners = this.rawListeners(event);
-    for (const listener of listeners) {
-      tell(
-        () => Reflect.apply(listener, this, details),
-        (error) => this.#warn(String(event), error),
-      );
-    }
+    for (const listener of listeners)
+      this.#attempt(`a listener to '${String(event)}'`, () => Reflect.apply(listener, this, details));
     return listeners.length > 0;
   }
 
-  #warn(event: string, error: unknown): void {
-    if (this.#warned) return;
-    this.#warned = true;
-    const why = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    const message = `a listener to '${event}' of a migration failed, which the migration takes no notice of: ${why}`;
-    process.emitWarning(message, { code: 'RDMA_MIGRATE_LISTENER' });
+  #attempt(who: string, work: () => unknown): void {
+    tell(work, (error) => this.#failed(who, error));
   }
 
-  protected enter(phase: Phase): void {
-    this.statistics.phase = phase;
-    this.emit('phase', phase);
+  #failed(who: string, error: unknown): void {
+    if (this.#warned) return;
+    this.#warned = true;
+    const why = error instanceof Error ? error : new Error(String(error));
+    const message = `${who} of a migration failed, which the migration takes no notice of: `;
+    process.emitWarning(message + (why.stack ?? why.message), { code: 'RDMA_MIGRATE_LISTENER' });
+    this.journal.notice('SUBSCRIBER_FAILED', message + why.message, { subscriber: who });
   }
 
   /** Once. @throws MigrationError INVALID_ARGUMENT: it has begun before */
   protected begin(otherwise: string): void {
     if (this.#begun) throw new MigrationError('INVALID_ARGUMENT', 'configure', otherwise);
     this.#begun = true;
+    this.journal.begin();
   }
 
-  protected end(): void {
-    if (this.#ended) return;
-    this.#ended = true;
-    this.emit('end');
+  /** The last word. @throws MigrationError the one that it ends with */
+  protected end(ending: Ending): MigrationResult {
+    const result = this.journal.end(ending);
+    if ('error' in ending) throw ending.error;
+    return result as MigrationResult;
   }
 
   /** It was closed: if it has not begun it never will, and who follows it hears of that. */
   protected abandon(): void {
-    if (this.#begun || this.#ended) return;
-    this.statistics.status = 'cancelled';
-    this.end();
+    if (this.#begun) return;
+    const error = new MigrationError('CANCELLED', this.journal.phase, 'it was closed before it began');
+    this.journal.end({ error, cancelled: true });
   }
 
   /** Where the migration stands now. */
   get current(): MigrationProgress {
-    return this.statistics.snapshot();
+    return this.journal.progress;
+  }
+
+  /**
+   * Every event from here on, up to the end; see docs/events.md. A reader who is slow holds up nothing: of what waits for it, samples of counters
+   * are left out first, and never a phase or the end.
+   */
+  events(): AsyncGenerator<MigrationEvent, void, undefined> {
+    const queue = new EventQueue();
+    if (this.journal.hasEnded) queue.close();
+    else this.#queues.add(queue);
+    return this.#drain(queue);
+  }
+
+  async *#drain(queue: EventQueue): AsyncGenerator<MigrationEvent, void, undefined> {
+    try {
+      yield* queue.drain();
+    } finally {
+      this.#queues.delete(queue);
+    }
   }
 
   /**
@@ -80,7 +129,7 @@ export abstract class Migration extends EventEmitter<MigrationEvents> {
    * last one yielded is final. Before it begins this keeps no process alive that has nothing else to do.
    */
   async *progress(intervalMs = 500): AsyncGenerator<MigrationProgress, void, undefined> {
-    while (!this.#ended) {
+    while (!this.journal.hasEnded) {
       yield this.current;
       await this.#nextChange(intervalMs);
     }
@@ -88,7 +137,7 @@ export abstract class Migration extends EventEmitter<MigrationEvents> {
   }
 
   async #nextChange(intervalMs: number): Promise<void> {
-    if (this.#ended) return;
+    if (this.journal.hasEnded) return;
     await new Promise<void>((resolve) => {
       const finish = (): void => {
         clearTimeout(timer);

@@ -14,6 +14,7 @@ import {
 } from '../options/fields.ts';
 import { MigrationHints } from '../ram/hints.ts';
 import { CHUNK_BYTES } from '../ram/spans.ts';
+import { isLogger } from './logger.ts';
 import {
   type DestinationOptions,
   type LiveOptions,
@@ -31,6 +32,7 @@ const COMMON = {
   commitTimeoutMs: milliseconds,
   totalTimeoutMs: milliseconds,
   commit: oneOf('auto', 'require', 'off'),
+  logger: field('a logger with debug, info, warn and error', isLogger),
   channels: integer(1, MOST_CHANNELS),
   pinBudget: bytes(leastPinBudget(CHUNK_BYTES)),
   onPinLimit: oneOf('lower', 'fail'),

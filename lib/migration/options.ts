@@ -5,6 +5,7 @@ import { invalid } from '../options/check.ts';
 import type { MigrationHints } from '../ram/hints.ts';
 import type { ProviderChoice } from '../transport/provider.ts';
 import type { ConvergenceLimits } from './live/convergence.ts';
+import type { MigrationLogger } from './logger.ts';
 import type { PinOptions } from './pins/pinning.ts';
 
 /** What both ends can be told. */
@@ -36,6 +37,8 @@ export interface MigrationOptions extends PinOptions {
    * `off`: behave like a version 1 peer.
    */
   readonly commit?: 'auto' | 'require' | 'off';
+  /** Where what happens is logged; what at which level is in docs/events.md. pino fits as it is. Default: nowhere. */
+  readonly logger?: MigrationLogger;
   /**
    * QEMU's `multifd-channels`: queue pairs that carry the RAM of one migration side by side, 1 to 16. At the source how many it asks for, at
    * the destination the most that it grants. A version 1 peer has one. Default 1.

@@ -2,7 +2,7 @@ import type { Agreed } from '../protocol/capabilities.ts';
 import type { Coverage } from '../ram/coverage.ts';
 import type { Connection } from '../transport/connection.ts';
 import type { ChosenProvider, ProviderName } from '../transport/provider.ts';
-import type { MigrationProgress } from './statistics.ts';
+import type { MigrationProgress } from './progress.ts';
 
 /** What is known of a completed migration beside its statistics. Plain data. */
 export interface MigrationFacts {

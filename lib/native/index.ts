@@ -4,8 +4,9 @@ import type { NativeDevices } from './devices.ts';
 import type { NativeDirty } from './dirty.ts';
 import type { NativeMemory } from './memory.ts';
 import type { NativeTransport } from './transport.ts';
+import type { NativeVerbs } from './verbs.ts';
 
-export type Native = NativeMemory & NativeTransport & NativeDevices & NativeDirty;
+export type Native = NativeMemory & NativeTransport & NativeDevices & NativeDirty & NativeVerbs;
 
 /** The addon's path as seen from lib/native/ and dist/native/ alike. */
 const ADDON = '../../build/Release/rdma_migrate.node';

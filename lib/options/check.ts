@@ -1,11 +1,11 @@
 /**
- * The one way in which what an embedder or operator gives is checked: all of it at once, before anything is opened, and in the words of
- * whoever gave it.
+ * How everything that an embedder or operator gives is checked: all of it at once, before anything is opened, and in the giver's own
+ * words.
  */
 import type { z } from 'zod';
 import { MigrationError } from '../errors.ts';
 
-/** How an option is called where it was given, and how its value is shown. */
+/** What an option is called where it was given, and how its value is shown. */
 export interface Wording {
   readonly name: (option: string) => string;
   readonly expected: (text: string) => string;
@@ -22,17 +22,17 @@ export const IN_CODE: Wording = {
   },
 };
 
-/** What several options together must keep to: what is wrong, or undefined. Asked only when each option is right by itself. */
+/** A rule over several options: what is wrong, or undefined. Checked only when each option is valid by itself. */
 export type Rule<T> = (value: T, name: Wording['name']) => string | undefined;
 
 export interface Checked<T> {
   readonly schema: z.ZodType;
   readonly rules?: readonly Rule<T>[];
-  /** Stands before the name of every member, such as `vm`. */
+  /** Precedes the name of every member, such as `vm`. */
   readonly prefix?: string;
 }
 
-/** @throws MigrationError INVALID_ARGUMENT that names every option which is wrong */
+/** @throws MigrationError INVALID_ARGUMENT that names every option that is wrong */
 export function check<T>({ schema, rules = [], prefix }: Checked<T>, value: T, wording = IN_CODE): void {
   const result = schema.safeParse(value);
   const wrong = result.success
@@ -79,7 +79,7 @@ function unknownOption(key: string, path: readonly PropertyKey[], place: Place):
   const name = nameOf([...path, key], place.prefix);
   const hint =
     near === undefined
-      ? `there are ${known.join(', ')}`
+      ? `known are ${known.join(', ')}`
       : `did you mean ${nameOf([...path, near], place.prefix)}?`;
   return `unknown option ${name}: ${hint}`;
 }
@@ -89,13 +89,13 @@ function keysAt(schema: z.ZodType, path: readonly PropertyKey[]): string[] {
   return Object.keys(shapeOf(at));
 }
 
-/** Of an object's schema, also an optional one. */
+/** The shape of an object's schema, even an optional one. */
 function shapeOf(schema: unknown): Record<string, unknown> {
   const { def } = schema as { def: { innerType?: unknown; shape?: Record<string, unknown> } };
   return def.innerType === undefined ? (def.shape ?? {}) : shapeOf(def.innerType);
 }
 
-/** The known key that a typo may have been meant for. */
+/** The known key that a typo was probably meant for. */
 function nearest(key: string, known: readonly string[]): string | undefined {
   const close = known
     .map((name) => ({ name, distance: distance(key.toLowerCase(), name.toLowerCase()) }))
@@ -103,7 +103,7 @@ function nearest(key: string, known: readonly string[]): string | undefined {
   return close.sort((a, b) => a.distance - b.distance)[0]?.name;
 }
 
-/** Levenshtein's. */
+/** Levenshtein's distance. */
 function distance(left: string, right: string): number {
   let row = Array.from({ length: right.length + 1 }, (_, index) => index);
   for (let i = 1; i <= left.length; i++) {

@@ -1,10 +1,10 @@
-/** What an option may be: a test, and the words for it, which complete "expected ...". */
+/** What an option may be: a test, and words for it that complete "expected ...". */
 import { z } from 'zod';
 
-/** A schema for every member of T: one that is forgotten does not compile. */
+/** A schema for every member of T: forgetting one does not compile. */
 export type ShapeOf<T> = { readonly [K in keyof Required<T>]: z.ZodType };
 
-/** What a timer of Node can wait, milliseconds. */
+/** The longest that a Node timer can wait, milliseconds. */
 const MOST_MS = 2 ** 31 - 1;
 const U64_MAX = (1n << 64n) - 1n;
 
@@ -38,14 +38,14 @@ export const fn = field('a function', (value) => typeof value === 'function');
 export const signal = field('an AbortSignal', (value) => value instanceof AbortSignal);
 export const byteArray = field('a Uint8Array', (value) => value instanceof Uint8Array);
 
-/** An object with these members and no other; all may be left out. */
+/** An object with these members and no others; all are optional. */
 export const optionsOf = (shape: Readonly<Record<string, z.ZodType>>): z.ZodType =>
   z.strictObject(
     Object.fromEntries(Object.entries(shape).map(([name, schema]) => [name, schema.optional()])),
     { error: (issue) => (issue.code === 'unrecognized_keys' ? undefined : 'an object of options') },
   );
 
-/** An object with these members, and others that are not looked at. */
+/** An object with these members, and others that are not checked. */
 export const objectWith = (shape: Readonly<Record<string, z.ZodType>>): z.ZodType =>
   z.object(shape, { error: 'an object' });
 

@@ -1,7 +1,7 @@
 /**
- * Bytes that have arrived and are not read yet. Copies what is pushed, so that a receive buffer may be used again at once.
- * Every byte is moved a bounded number of times on average, however small the pieces are: room that was read is taken back
- * only when it is at least half of the buffer, else the buffer doubles.
+ * Bytes that have arrived and are not read yet. Copies what is pushed, so that a receive buffer can be reused at once.
+ * Every byte is moved a bounded number of times on average, however small the pieces are: space already read is reclaimed
+ * only when it is at least half of the buffer; otherwise the buffer doubles.
  */
 export class ByteQueue {
   #buffer = new Uint8Array(512);
@@ -18,7 +18,7 @@ export class ByteQueue {
     this.#end += bytes.length;
   }
 
-  /** The first byte, which stays. There must be one. */
+  /** The first byte, which is not removed. There must be one. */
   first(): number {
     return this.#buffer[this.#start] as number;
   }

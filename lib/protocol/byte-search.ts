@@ -1,7 +1,7 @@
-/** Looks for some bytes in something long that comes in pieces of any size. */
+/** Searches a long input, which comes in pieces of any size, for some bytes. */
 export class ByteSearch {
   readonly #wanted: Buffer;
-  /** The end of what came, in which the wanted bytes may begin. */
+  /** The end of the input so far, in which the wanted bytes may begin. */
   #tail = Buffer.alloc(0);
   #found = false;
 

@@ -4,11 +4,11 @@
  *     version u32 | flags u32                                       QEMU's, 8 bytes
  *     our tail (extension.ts)                                       after it, 24 bytes and more
  *
- * The tail's `bytes` are what the source has of RAM, in a request, and in a reply what the destination may have registered of it at one
+ * The tail's `bytes` are, in a request, how much RAM the source has; in a reply, how much of it the destination may have registered at one
  * time.
  *
- * QEMU reads the first 8 bytes and answers with 8; who sends the tail and gets none back has a QEMU (or another v1 peer). Providers may
- * append zeros. Anything else is damage, and an error: it must not turn an end of ours into a v1 peer.
+ * QEMU reads the first 8 bytes and answers with 8; an end that sends the tail and gets none back faces a QEMU (or another v1 peer). Providers
+ * may append zeros. Anything else is damage, and an error: it must not turn an end of ours into a v1 peer.
  *
  * The migration's id is the source's: it makes one at random and sends it along. A destination whose source sends none (a QEMU, an older
  * release) makes its own, which no other end knows.
@@ -16,8 +16,8 @@
  * Channels. The source says how many queue pairs it wants, the destination how many it gets, with a token. Each further one, a rail, is a
  * connection of its own whose request has nothing but the token and its index.
  *
- * Versions. There is one version of QEMU's protocol, 1, and ours always asks for it: what is new in ours hangs on a flag of
- * the tail and each flag works alone. So no source of ours ever has to fall back by connecting again. A destination refuses
+ * Versions. There is one version of QEMU's protocol, 1, and ours always asks for it: what is new in ours depends on a flag of
+ * the tail, and each flag works alone. So no source of ours ever has to fall back by connecting again. A destination refuses
  * every other version, as QEMU does, and names 1 in the private data of its rejection for a newer source to fall back to.
  */
 import { randomBytes } from 'node:crypto';
@@ -51,12 +51,14 @@ export interface Offer {
   readonly pinAll: boolean;
   readonly commit: boolean;
   /**
-   * The destination's RAM is zero before anything arrives: the source need not send zeros that the destination never had otherwise, and
-   * marks registrations that it will write throughout, which alone are worth touching ahead. Default false.
+   * The destination's RAM is zero before anything arrives: the source need not send zeros that were never anything else there, and
+   * marks registrations that it will write completely, the only ones worth touching ahead. Default false.
    */
   readonly sparse?: boolean;
   /** The source says ALIVE when it has had nothing else to say for some seconds. Default false. */
   readonly alive?: boolean;
+  /** The source tells how far it is (progress.ts). Default false. */
+  readonly progress?: boolean;
   /** The most queue pairs of this migration. Default 1: nothing is said of them. */
   readonly channels?: number;
 }
@@ -71,7 +73,7 @@ export interface SourceOffer extends Offer {
 export interface DestinationOffer extends Offer {
   /** Bytes of RAM that may be registered here at one time. A v1 source is not told. */
   readonly pinBudget?: bigint;
-  /** The most RAM that pin-all is granted for; a source that does not say how much it has gets it all the same. */
+  /** The most RAM that pin-all is granted for; a source that does not say how much it has gets it anyway. */
   readonly pinAllLimit?: bigint;
 }
 
@@ -84,6 +86,7 @@ export interface Agreed {
   /** An ERROR may say why (reason.ts). */
   readonly reasons: boolean;
   readonly alive: boolean;
+  readonly progress: boolean;
   /** The destination's budget, which the source keeps to. Absent: it has none, or the source knows nothing of budgets. */
   readonly pinBudget?: bigint;
   /** The peer sent our tail: it is one of ours, not QEMU. */
@@ -233,7 +236,7 @@ function budgetOf(granted: Capabilities): bigint | undefined {
   throw new MigrationError(
     'PROTOCOL_ERROR',
     'negotiate',
-    'The destination says that it has a pin budget, and not how much: its private data was damaged',
+    'The destination says that it has a pin budget, but not how much: its private data was damaged',
   );
 }
 
@@ -241,7 +244,7 @@ const bytesOf = (peer: Capabilities): bigint | undefined =>
   hasFlag(peer, FLAG.PIN_BUDGET) ? peer.extension?.bytes : undefined;
 
 function extensionOf(
-  uses: { commit: boolean; sparse?: boolean; alive?: boolean; reasons: boolean },
+  uses: { commit: boolean; sparse?: boolean; alive?: boolean; progress?: boolean; reasons: boolean },
   bytes: bigint | undefined,
   checked: boolean,
 ): Extension {
@@ -250,6 +253,7 @@ function extensionOf(
     uses.sparse ? FLAG.SPARSE : 0,
     uses.reasons ? FLAG.REASON : 0,
     uses.alive ? FLAG.ALIVE : 0,
+    uses.progress ? FLAG.PROGRESS : 0,
     bytes === undefined ? 0 : FLAG.PIN_BUDGET,
   ].reduce((all, flag) => all | flag, 0);
   return { version: EXTENSION_VERSION, flags, ...(bytes !== undefined && { bytes }), checked };
@@ -267,6 +271,7 @@ function agree(peer: Capabilities, offer: Offer, pinBudget: bigint | undefined):
     sparse: offer.sparse === true && hasFlag(peer, FLAG.SPARSE),
     reasons: hasFlag(peer, FLAG.REASON),
     alive: offer.alive === true && hasFlag(peer, FLAG.ALIVE),
+    progress: offer.progress === true && hasFlag(peer, FLAG.PROGRESS),
     ...(pinBudget === undefined ? {} : { pinBudget }),
     extended: peer.extension !== undefined,
     channels: 1,

@@ -1,5 +1,5 @@
 /**
- * The commit extension: who holds the VM is settled by one exchange behind the stream. Sent only when both ends have agreed
+ * The commit extension: one exchange after the stream settles who holds the VM. Sent only when both ends have agreed
  * on it (capabilities.ts).
  *
  *     source                                    destination
@@ -28,7 +28,7 @@ const FLAG_RAM_DIGEST = 0x1;
 export interface Commit {
   /** Bytes in all QEMU_FILE messages. */
   readonly streamBytes: bigint;
-  /** Bytes of RDMA WRITEs, pages that were sent again included. */
+  /** Bytes of RDMA WRITEs, including pages that were sent again. */
   readonly ramBytes: bigint;
   /** Sum of the lengths of all COMPRESS messages. */
   readonly zeroBytes: bigint;
@@ -36,17 +36,17 @@ export interface Commit {
   readonly rounds: number;
   /** {@link SentDigest}, 32 bytes. */
   readonly sentDigest: Uint8Array;
-  /** A digest over all of RAM, 32 bytes, where both ends were asked to make one: it costs a read of every page. */
+  /** A digest over all of RAM, 32 bytes, if both ends were asked to make one: it costs a read of every page. */
   readonly ramDigest?: Uint8Array;
 }
 
 /** Values of `status` on the wire. */
 export const COMMIT_STATUS = {
-  /** All is equal and the VM is durable at the destination. */
+  /** Everything matches and the VM is durable at the destination. */
   OK: 0,
-  /** Other numbers of bytes or rounds arrived than were sent. */
+  /** The numbers of bytes or rounds that arrived differ from those sent. */
   COUNT_MISMATCH: 1,
-  /** The same numbers, but other bytes in the stream or the commands. */
+  /** The same numbers, but different bytes in the stream or the commands. */
   SENT_DIGEST_MISMATCH: 2,
   /** RAM does not hold what the source has. */
   RAM_DIGEST_MISMATCH: 3,
@@ -102,7 +102,7 @@ export function decodeCommitted(data: Uint8Array): Committed {
   return { status };
 }
 
-/** Compares what the source says with what arrived. A RAM digest is compared only where both have one. */
+/** Compares what the source says with what arrived. A RAM digest is compared only if both have one. */
 export function compareCommits(sent: Commit, arrived: Commit): CommitStatus {
   const sameCounts =
     sent.streamBytes === arrived.streamBytes &&
@@ -116,7 +116,7 @@ export function compareCommits(sent: Commit, arrived: Commit): CommitStatus {
 }
 
 /**
- * The account that both ends keep, each of the same messages: the source adds what it sends, the destination what it
+ * The account that both ends keep of the same messages: the source adds what it sends, the destination what it
  * receives. The digest is SHA-256 over the bytes of every control message from source to destination, header and data, in
  * the order of the connection, from the first QEMU_FILE to the last message before COMMIT (COMMIT itself is not added).
  * Lengths are in the headers, so different sequences of messages never have the same bytes. Messages from destination to
@@ -136,7 +136,7 @@ export class SentDigest {
     else if (message.type === 'REGISTER_FINISHED') this.#rounds += 1;
   }
 
-  /** What was added up to now. `ramBytes`: bytes of RDMA WRITEs that were sent, or that arrived. */
+  /** What was added so far. `ramBytes`: bytes of RDMA WRITEs that were sent, or that arrived. */
   commit(ramBytes: bigint, ramDigest?: Uint8Array): Commit {
     return {
       streamBytes: this.#streamBytes,

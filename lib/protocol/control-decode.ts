@@ -14,6 +14,7 @@ import {
   type RegisterCommand,
   type RegisterResult,
 } from './messages.ts';
+import { decodeProgress } from './progress.ts';
 
 const BLOCK_BYTES = 32;
 const COMMAND_BYTES = 24;
@@ -34,9 +35,9 @@ interface Header {
  * Reads one SEND, which must be the message and nothing else: stock QEMU sends exactly header and data. Throws PROTOCOL_ERROR
  * for a wrong length, an unknown type, data where there must be none, and a `repeat` that contradicts the data.
  *
- * QUIRKs that are accepted, because QEMU does so: any `repeat` where the data is no array (it is left uninitialised there);
- * RAM_BLOCKS_RESULT with `repeat` 1 for many blocks; REGISTER_RESULT with `repeat` n and the bytes of one result (`results` is
- * what there is, `repeat` what was said).
+ * QUIRKs that are accepted, because QEMU does so: any `repeat` where the data is not an array (QEMU leaves it uninitialised);
+ * RAM_BLOCKS_RESULT with `repeat` 1 for many blocks; REGISTER_RESULT with `repeat` n and the bytes of one result (`results` has
+ * those that came, `repeat` the number given).
  *
  * `bytes` of a QEMU_FILE is a view of the input: copy it if the buffer is used again. `phase` goes into errors.
  */
@@ -64,7 +65,7 @@ function decodeData(header: Header, data: Uint8Array): ControlMessage {
   const { type, phase } = header;
   switch (type) {
     case 'ERROR':
-      // Whatever it carries, it says that the peer has failed.
+      // It says that the peer has failed, whatever it carries.
       return data.length === 0 ? { type } : { type, reason: data };
     case 'QEMU_FILE':
       if (data.length === 0) throw malformed(phase, 'QEMU_FILE carries no bytes');
@@ -82,6 +83,8 @@ function decodeData(header: Header, data: Uint8Array): ControlMessage {
       return { type, ...decodeCommit(data) };
     case 'COMMITTED':
       return { type, ...decodeCommitted(data) };
+    case 'PROGRESS':
+      return { type, ...decodeProgress(data) };
     default:
       if (data.length > 0) throw malformed(phase, `${type} carries ${data.length} bytes, expected none`);
       return { type };

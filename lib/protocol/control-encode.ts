@@ -11,6 +11,7 @@ import {
   type RegisterCommand,
   type RegisterResult,
 } from './messages.ts';
+import { encodeProgress } from './progress.ts';
 import { Writer } from './writer.ts';
 
 /**
@@ -64,6 +65,8 @@ function encodeData(message: ControlMessage): Uint8Array {
       return encodeCommit(message);
     case 'COMMITTED':
       return encodeCommitted(message);
+    case 'PROGRESS':
+      return encodeProgress(message);
     default:
       return new Uint8Array(0);
   }

@@ -1,4 +1,4 @@
-/** CRC32C (Castagnoli) of a few bytes. What is large is checked in native code. */
+/** CRC32C (Castagnoli) of a few bytes. Large data is checked in native code. */
 const POLYNOMIAL = 0x82f63b78;
 
 /** As iSCSI and iWARP compute it, as a number. */

@@ -2,7 +2,7 @@
  * Our tail after QEMU's 8 bytes of private data. All integers are big-endian.
  *
  *     magic u32 | version u16 | length u16 | flags u32          12 bytes
- *     bytes u64                                                 counts with the flag PIN_BUDGET
+ *     bytes u64                                                 valid with the flag PIN_BUDGET
  *     check u32                                                 24 bytes up to here
  *     id [16]                                                   there with the flag MIGRATION_ID
  *     channels u16                                              there with the flag CHANNELS
@@ -21,8 +21,8 @@
  * after `flags`, `bytes` or `check` (12, 20 or 24 bytes); without a check it has no field that came later either. `check` is the CRC32C of
  * QEMU's 8 bytes and the whole tail, with zeros where the check stands.
  *
- * Damage must never make a peer of ours look like a QEMU, or like an older release: it would be asked for less than it can, and nobody would
- * know. So what stands behind QEMU's 8 bytes is a tail of ours, or nothing but the zeros that a provider pads with, or an error.
+ * Damage must never make a peer of ours look like a QEMU, or like an older release: it would be asked for less than it can do, without any
+ * sign of it. So QEMU's 8 bytes are followed by a tail of ours, or by nothing but the zeros that a provider pads with; else it is an error.
  */
 import { MigrationError } from '../errors.ts';
 import { crc32c } from './crc32c.ts';
@@ -47,6 +47,7 @@ export const FLAG = {
   MIGRATION_ID: 0x20,
   CHANNELS: 0x40,
   RAIL: 0x80,
+  PROGRESS: 0x100,
 } as const;
 
 /** Which queue pair of a migration a connection is. */
@@ -57,13 +58,13 @@ export interface Rail {
   readonly index: number;
 }
 
-/** The tail of ours. `flags` are raw, so that unknown ones are seen; those of fields that come after the check are set by the fields. */
+/** Our tail. `flags` are raw, so that unknown ones are seen; those of fields that come after the check are set by the fields. */
 export interface Extension {
   readonly version: number;
   readonly flags: number;
-  /** What counts with PIN_BUDGET; a tail that ends before it has none. */
+  /** Valid with PIN_BUDGET; absent in a tail that ends before it. */
   readonly bytes?: bigint;
-  /** It has a check value. Older releases have none. */
+  /** It has a check value. Those of older releases have none. */
   readonly checked: boolean;
   /** A UUID: which migration this is. */
   readonly migrationId?: string;
@@ -73,7 +74,7 @@ export interface Extension {
   readonly rail?: Rail;
 }
 
-/** QEMU's 8 bytes with the tail behind them. */
+/** QEMU's 8 bytes followed by the tail. */
 export function appendExtension(v1: Uint8Array, extension: Extension): Uint8Array {
   const { version, bytes, checked } = extension;
   const fields = checked ? encodeFields(extension) : { flags: 0, bytes: new Uint8Array() };
@@ -135,12 +136,12 @@ export function readExtension(privateData: Uint8Array): Extension | undefined {
   const cursor = new Cursor(rest, 'The tail of the private data', 'negotiate');
   if (cursor.remaining < FLAGS_END || cursor.u32() !== MAGIC)
     throw damaged(
-      `${rest.length} bytes behind version and flags that are neither zeros nor a tail of rdma-migrate`,
+      `${rest.length} bytes after version and flags that are neither zeros nor a tail of rdma-migrate`,
     );
   const [version, length, flags] = [cursor.u16(), cursor.u16(), cursor.u32()];
   if (version < 1 || !isLength(length) || length > rest.length)
     throw damaged(`a tail of version ${version} that says ${length} bytes, of ${rest.length}`, { length });
-  if (!isZero(rest.subarray(length))) throw damaged(`bytes behind a tail that says ${length} bytes`);
+  if (!isZero(rest.subarray(length))) throw damaged(`bytes after a tail that says ${length} bytes`);
   const bytes = length >= BYTES_END ? { bytes: cursor.u64() } : {};
   const checked = length >= CHECK_END;
   if (!checked) return { version, flags, ...bytes, checked };
@@ -149,14 +150,14 @@ export function readExtension(privateData: Uint8Array): Extension | undefined {
   return { version, flags, ...bytes, checked, ...readFields(fields, flags) };
 }
 
-/** Whole tails that there are, or may be in newer releases. */
+/** The lengths of tails of existing releases, and possible ones of newer releases. */
 const isLength = (length: number): boolean =>
   length === FLAGS_END || length === BYTES_END || length >= CHECK_END;
 
 function verify(bytes: Uint8Array, check: number): void {
   const copy = Uint8Array.from(bytes); // slice() of a Buffer is no copy
   new DataView(copy.buffer).setUint32(V1_BYTES + BYTES_END, 0);
-  if (crc32c(copy) !== check) throw damaged('a check value that does not fit');
+  if (crc32c(copy) !== check) throw damaged('a check value that does not match');
 }
 
 const isZero = (bytes: Uint8Array): boolean => bytes.every((byte) => byte === 0);
@@ -165,7 +166,7 @@ function damaged(what: string, details = {}): MigrationError {
   return new MigrationError(
     'PROTOCOL_ERROR',
     'negotiate',
-    `the peer's private data has ${what}: it was damaged on its way, or is not that of a migration. Try again; if it repeats, check the ` +
+    `the peer's private data has ${what}: it was damaged on its way, or does not come from a migration. Try again; if it repeats, check the ` +
       'network cards and the memory of both hosts',
     { details },
   );

@@ -4,9 +4,10 @@
  *     len u32 | type u32 | repeat u32 | padding u32 | data (len bytes)
  *
  * COMMIT and COMMITTED (commit.ts) are an extension of ours, sent only after both ends have agreed on it (capabilities.ts). So is ALIVE: the
- * source says it in its turn when it has had nothing else to say for some seconds.
+ * source says it in its turn when it has had nothing else to say for some seconds. So is PROGRESS (progress.ts).
  */
 import type { Commit, Committed } from './commit.ts';
+import type { ProgressAccount } from './progress.ts';
 
 /** Bytes of the header. */
 export const CONTROL_HEADER_BYTES = 16;
@@ -19,7 +20,7 @@ export const QEMU_FILE_BYTES = 32 * 1024;
 
 /**
  * Type numbers on the wire. 0 (NONE) is never sent. Ours start at 0x100, far from the end of QEMU's, so that a type that QEMU
- * adds cannot be taken for one of ours.
+ * adds cannot be mistaken for one of ours.
  */
 export const CONTROL_TYPE = {
   ERROR: 1,
@@ -36,6 +37,7 @@ export const CONTROL_TYPE = {
   COMMIT: 0x100,
   COMMITTED: 0x101,
   ALIVE: 0x102,
+  PROGRESS: 0x103,
 } as const;
 
 export type ControlType = keyof typeof CONTROL_TYPE;
@@ -50,7 +52,7 @@ export type EmptyType =
 
 /**
  * A command to register or to unregister (24 bytes). REGISTER: `key` is an address in the destination's ram_addr space and the
- * range is the chunk that holds it and `chunks` more behind it. UNREGISTER: `key` is the chunk's number within the block.
+ * range is the chunk that holds it and the next `chunks`. UNREGISTER: `key` is the chunk's number within the block.
  */
 export interface RegisterCommand {
   readonly key: bigint;
@@ -66,7 +68,7 @@ export interface RegisterResult {
   readonly padding?: number;
 }
 
-/** One RAM block of the destination (32 bytes). `rkey` counts only with pin-all; `offset` is in its ram_addr space. */
+/** One RAM block of the destination (32 bytes). `rkey` is valid only with pin-all; `offset` is in its ram_addr space. */
 export interface DestinationBlock {
   readonly hostAddress: bigint;
   readonly offset: bigint;
@@ -108,4 +110,5 @@ export type ControlMessage = HeaderRest &
     | { readonly type: 'REGISTER_RESULT'; readonly results: readonly RegisterResult[] }
     | ({ readonly type: 'COMMIT' } & Commit)
     | ({ readonly type: 'COMMITTED' } & Committed)
+    | ({ readonly type: 'PROGRESS' } & ProgressAccount)
   );

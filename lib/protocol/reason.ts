@@ -1,17 +1,17 @@
 /**
- * Why a peer of ours failed: the data of its ERROR, where both ends have agreed on that (flag REASON of capabilities.ts). Version 1 peers
+ * Why a peer of ours failed: the data of its ERROR, if both ends have agreed on that (flag REASON of capabilities.ts). Version 1 peers
  * send an ERROR without data, and get one.
  *
  *     code length u8, code | phase length u8, phase | message, UTF-8, the rest: at most 1024 bytes
  *
- * A peer's words are not trusted: only codes and phases that are known here are taken for such, and of the message only what a terminal and
- * a log can show without obeying it.
+ * A peer's words are not trusted: only codes and phases that are known here are accepted, and of the message only what a terminal and
+ * a log can show without being controlled by it.
  */
 import { ERROR_CODES, type ErrorCode, type MigrationError, PHASES, type Phase } from '../errors.ts';
 
 const MESSAGE_MAX_BYTES = 1024;
 const REASON_MAX_BYTES = 2 + 2 * 0xff + MESSAGE_MAX_BYTES;
-/** Control and format characters (all that turn the direction of text among them), and those without a meaning; separators of lines. */
+/** Control and format characters (including all that change the direction of text), unassigned ones, and line separators. */
 const UNPRINTABLE = /[\p{C}\p{Zl}\p{Zp}]+/gu;
 
 export interface PeerReason {

@@ -1,9 +1,9 @@
 const BLOCK_BYTES = 64 * 1024;
 
 /**
- * The last bytes of something long: at least `limit` of them (a multiple of 64 KiB) and at most one block more, in blocks of
- * 64 KiB, so that many small pieces cost no more than a few large ones. Memory grows with what came, up to the limit. Every
- * block that is full is handed to `onBlock` once. Indexes count from the first byte that was ever pushed.
+ * The last bytes of a long input: at least `limit` of them (a multiple of 64 KiB) and at most one block more, in blocks of
+ * 64 KiB, so that many small pieces cost no more than a few large ones. Memory grows with the input, up to the limit. Every
+ * full block is handed to `onBlock` once. Indexes count from the first byte that was ever pushed.
  */
 export class RollingWindow {
   readonly #maxBlocks: number;
@@ -23,7 +23,7 @@ export class RollingWindow {
     return this.#dropped * BLOCK_BYTES;
   }
 
-  /** Bytes that were ever pushed: the index behind the newest. */
+  /** Bytes that were ever pushed: the index after the newest. */
   get end(): number {
     return (this.#dropped + this.#full.length) * BLOCK_BYTES + this.#used;
   }

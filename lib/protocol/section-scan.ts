@@ -2,7 +2,7 @@ import { SECTION } from './stream-format.ts';
 
 /** Footer of the section before, type, id, name and its length, instance, version. */
 const HEADER_MAX_BYTES = 5 + 1 + 4 + 1 + 255 + 4 + 4;
-/** A large VM has some thousands of devices. Beyond it looks like data that only resembles headers. */
+/** A large VM has some thousands of devices. More than this is data that only resembles headers. */
 const SECTIONS_MAX = 65_536;
 
 /** A device as sections and the VM description name it. */
@@ -14,7 +14,7 @@ export interface DeviceName {
 /**
  * Finds what looks like headers of FULL sections in device state, whose bodies nothing but QEMU can skip: a FOOTER (or the
  * beginning of the device state) followed by a FULL header with a printable name. Data can look the same by chance, so it
- * finds every section in order and perhaps some that are none.
+ * finds every section in order and perhaps some that are not sections.
  */
 export class SectionScan {
   readonly #sections: string[] = [];
@@ -33,7 +33,7 @@ export class SectionScan {
   }
 
   /**
-   * Whether the sections up to now, with `rest` behind what was pushed, contain these devices in this order. `undefined`: there
+   * Whether the sections so far, with `rest` after what was pushed, contain these devices in this order. `undefined`: there
    * was more that looks like sections than is kept.
    */
   contains(devices: readonly DeviceName[], rest: Uint8Array): boolean | undefined {
@@ -62,11 +62,11 @@ function findSections(bytes: Uint8Array, end: number, beginning: boolean): strin
 
 function sectionAt(bytes: Uint8Array, at: number): string | undefined {
   const nameLength = bytes[at + 5] ?? 0;
-  const behind = at + 6 + nameLength;
-  if (bytes[at] !== SECTION.FULL || nameLength === 0 || behind + 8 > bytes.length) return undefined;
-  const name = bytes.subarray(at + 6, behind);
+  const afterName = at + 6 + nameLength;
+  if (bytes[at] !== SECTION.FULL || nameLength === 0 || afterName + 8 > bytes.length) return undefined;
+  const name = bytes.subarray(at + 6, afterName);
   if (name.some((byte) => byte < 0x20)) return undefined;
-  const instanceId = new DataView(bytes.buffer, bytes.byteOffset).getUint32(behind);
+  const instanceId = new DataView(bytes.buffer, bytes.byteOffset).getUint32(afterName);
   return label(Buffer.from(name).toString('utf8'), instanceId);
 }
 

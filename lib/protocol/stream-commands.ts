@@ -1,6 +1,6 @@
 /**
- * COMMAND sections (type u8, command u16, length u16, data): what the source says to the other end of a two-way channel. Nothing of ours
- * answers, so all but one are refused, by the name of the capability that makes QEMU send them.
+ * COMMAND sections (type u8, command u16, length u16, data): what the source says to the other end of a two-way channel. We never
+ * answer, so all but one are refused, naming the capability that makes QEMU send them.
  */
 import { SECTION } from './stream-format.ts';
 import type { Step, StreamReader } from './stream-reader.ts';
@@ -11,19 +11,19 @@ const COMMAND = {
   PING: 2,
   POSTCOPY_ADVISE: 3,
   ENABLE_COLO: 8,
-  /** The source stops its VM now; device state in other channels waits for that, and there is none here. No data. */
+  /** The source stops its VM now; device state in other channels waits for that, and there are no such channels here. No data. */
   SWITCHOVER_START: 11,
 } as const;
 
 const PING_BYTES = 4;
 
-/** Why not even a stream that would be whole is taken: its VM may go on running where it came from. */
+/** Why even a complete stream is refused: its VM may go on running where it came from. */
 const WAITS =
-  'With it QEMU waits for an answer when everything is sent, which nothing here gives: it stands still until the migration is cancelled, ' +
-  'and then its VM runs on there. Switch that capability off';
+  'With it QEMU waits at the end for an answer, which nothing here gives: its VM stays paused until the migration is cancelled, ' +
+  'and then runs on there. Switch that capability off';
 
 /**
- * Reads the COMMAND sections that stand here, if any, and leaves them out of the recording. A return path alone is told from one that
+ * Reads the COMMAND sections here, if any, and leaves them out of the recording. A return path alone is distinguished from one that
  * another capability opens by what follows.
  */
 export function* skipCommands(reader: StreamReader): Step<void> {
@@ -34,7 +34,7 @@ export function* skipCommands(reader: StreamReader): Step<void> {
     const length = yield* reader.u16();
     if (opensReturnPath(command, length)) {
       yield* reader.bytes(length);
-      // Over RDMA a QEMU 7.2 gives up here itself.
+      // Over RDMA, QEMU 7.2 itself gives up here.
       reader.suspicion = reader.error(`a sign of the capability return-path. ${WAITS}`);
     } else if (command !== COMMAND.SWITCHOVER_START || length !== 0) {
       refuse(reader, command, length);
@@ -58,6 +58,6 @@ function refuse(reader: StreamReader, command: number, length: number): never {
 function capabilityOf(command: number, length: number): string | undefined {
   if (command === COMMAND.ENABLE_COLO) return 'x-colo';
   if (command !== COMMAND.POSTCOPY_ADVISE) return undefined;
-  // Without the sizes of pages no RAM comes behind the switch, only bitmaps of disks.
+  // Without page sizes no RAM comes after the switch, only bitmaps of disks.
   return length === 0 ? 'dirty-bitmaps' : 'postcopy-ram';
 }

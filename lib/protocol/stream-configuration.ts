@@ -12,7 +12,7 @@ import {
 } from './stream-format.ts';
 import { type Step, StreamReader } from './stream-reader.ts';
 
-/** QEMU's machine types have some 20 characters; 255 is what its other names can have. */
+/** QEMU's machine types have some 20 characters; 255 is the limit of its other names. */
 const MACHINE_NAME_MAX = 255;
 /** The flags of a ram section take the 10 low bits of an address; 64 KiB is the largest page of any target. */
 const PAGE_BITS_MIN = 10;
@@ -42,7 +42,7 @@ export function* readConfiguration(reader: StreamReader): Step<StreamConfigurati
 
 /**
  * Reads the stream before a ram section, whole: `before` of a VM. Throws STREAM_ERROR for anything else, such as a
- * COMMAND section behind it, and STREAM_TRUNCATED when it is too short.
+ * COMMAND section after it, and STREAM_TRUNCATED when it is too short.
  */
 export function parseConfiguration(before: Uint8Array): StreamConfiguration {
   const reader = new StreamReader();
@@ -51,8 +51,7 @@ export function parseConfiguration(before: Uint8Array): StreamConfiguration {
   const found: Subsections = {};
   while (reader.queue.length > 0) {
     const type = reader.queue.first();
-    if (type !== SECTION.SUBSECTION)
-      reader.fail(`byte ${type} behind the configuration that must end it here`);
+    if (type !== SECTION.SUBSECTION) reader.fail(`byte ${type} after the configuration, which must end here`);
     finish(readSubsection(reader, found), before.length);
   }
   return configuration(machine, found);
@@ -82,7 +81,7 @@ function* readMachine(reader: StreamReader): Step<string> {
   const type = yield* reader.u8();
   if (type !== SECTION.CONFIGURATION) {
     reader.fail(
-      `section type ${type} where its CONFIGURATION must stand; a machine type that leaves it out (send-configuration=off) cannot be migrated by this program`,
+      `section type ${type} where its CONFIGURATION must be; a machine type that leaves it out (send-configuration=off) cannot be migrated by this program`,
     );
   }
   const length = yield* reader.u32();
@@ -102,7 +101,7 @@ function* readSubsection(reader: StreamReader, found: Subsections): Step<void> {
     found.capabilities = yield* readCapabilities(reader);
     reader.recording.omitSince(mark);
   } else if (name === SUBSECTION_UUID && found.uuid === undefined) {
-    // For a destination that was told which VM to expect (validate-uuid); another one would refuse it.
+    // For a destination that was told which VM to expect (validate-uuid); others would refuse it.
     found.uuid = yield* reader.bytes(UUID_BYTES);
     reader.recording.omitSince(mark);
   } else if (name === SUBSECTION_PAGE_BITS && found.pageSize === undefined) {
@@ -117,7 +116,7 @@ function* readCapabilities(reader: StreamReader): Step<readonly string[]> {
   const names: string[] = [];
   for (let i = 0; i < count; i++) {
     const name = yield* reader.countedName('capability');
-    // Others, such as mapped-ram, change the form of the ram section. With one left, this also bounds the list.
+    // Others, such as mapped-ram, change the form of the ram section. Accepting only one also bounds the list.
     if (name !== CAPABILITY_IGNORE_SHARED || names.includes(name)) {
       reader.fail(`the capability ${name}, which is not supported here or came twice: switch it off`);
     }

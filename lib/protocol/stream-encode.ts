@@ -4,7 +4,7 @@
  *     rdma:   before + encodeRamStart     hook   encodeEos   encodeFooter + encodeRamRound    hook   encodeEos ...
  *     pages:  before + encodeRamStart     encodeRamHeader   page records   encodeEos + encodeFooter ...
  *
- * Behind the footer of ram's END comes the device state, as it was kept.
+ * After the footer of ram's END comes the device state, as it was kept.
  */
 import { MigrationError } from '../errors.ts';
 import type { RamBlockLayout, RamSection } from '../ram/vm.ts';
@@ -21,10 +21,10 @@ import {
 import { Writer } from './writer.ts';
 
 /**
- * The START of the ram section. `rdma`: up to and with the HOOK, where QEMU flushes and serves control messages; EOS and footer
+ * The START of the ram section. `rdma`: up to and including the HOOK, where QEMU flushes and serves control messages; EOS and footer
  * are still to be sent. `pages`: whole, with EOS and footer.
  *
- * `guestAddresses`: writes every block's guest-physical address, as x-ignore-shared wants; `before` must then have that
+ * `guestAddresses`: writes every block's guest-physical address, as x-ignore-shared requires; `before` must then have that
  * capability ({@link withCapabilities}). Throws INVALID_ARGUMENT when there are no blocks, or one has no address.
  */
 export function encodeRamStart(
@@ -50,7 +50,7 @@ export function encodeRamHeader(section: RamSection, kind: 'part' | 'end'): Uint
     .finish();
 }
 
-/** Form `rdma`: a PART or END up to and with its HOOK, 13 bytes. */
+/** Form `rdma`: a PART or END up to and including its HOOK, 13 bytes. */
 export function encodeRamRound(section: RamSection, kind: 'part' | 'end'): Uint8Array {
   return new Writer(13).bytes(encodeRamHeader(section, kind)).u64(RAM_FLAG.HOOK).finish();
 }
@@ -66,7 +66,7 @@ export function encodeFooter(section: RamSection): Uint8Array {
 }
 
 /**
- * `before` with the subsection `configuration/capabilities` behind it, where QEMU writes it: a destination with x-ignore-shared
+ * `before` followed by the subsection `configuration/capabilities`, where QEMU writes it: a destination with x-ignore-shared
  * checks it. Throws what {@link parseConfiguration} throws, and INVALID_ARGUMENT if there is one already.
  */
 export function withCapabilities(
@@ -74,7 +74,7 @@ export function withCapabilities(
   capabilities: readonly string[] = [CAPABILITY_IGNORE_SHARED],
 ): Uint8Array {
   if (parseConfiguration(before).capabilities.length > 0) {
-    throw invalid('The migration stream names its capabilities already');
+    throw invalid('The migration stream already names its capabilities');
   }
   const writer = new Writer(before.length + 128).bytes(before).u8(SECTION.SUBSECTION);
   writeName(writer, SUBSECTION_CAPABILITIES).u32(1).u32(capabilities.length);

@@ -38,12 +38,12 @@ export const SUBSECTION_CAPABILITIES = 'configuration/capabilities';
 /** Of the capability validate-uuid. */
 export const SUBSECTION_UUID = 'configuration/uuid';
 export const SUBSECTION_PAGE_BITS = 'configuration/target-page-bits';
-/** The capability that puts a guest-physical address behind the length of every block. */
+/** The capability that puts a guest-physical address after the length of every block. */
 export const CAPABILITY_IGNORE_SHARED = 'x-ignore-shared';
 
 /**
  * `rdma`: pages travel as RDMA WRITEs, ram sections hold a HOOK. `pages`: a plain stream (`migrate exec:...`), page records
- * stand in the ram sections.
+ * are in the ram sections.
  */
 export type StreamForm = 'rdma' | 'pages';
 

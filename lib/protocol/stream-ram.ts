@@ -3,12 +3,12 @@ import type { RamBlockLayout } from '../ram/vm.ts';
 import { RAM_FLAG } from './stream-format.ts';
 import type { Step, StreamReader } from './stream-reader.ts';
 
-/** As many as one control message may have commands; a VM has some ten, and some more per hot-plugged memory device. */
+/** The most commands of one control message; a VM has some ten blocks, and a few more per hot-plugged memory device. */
 export const RAM_BLOCKS_MAX = 4096;
 
 export interface BlockListForm {
   readonly pageSize: number;
-  /** A guest-physical address behind every length (x-ignore-shared). */
+  /** A guest-physical address after every length (x-ignore-shared). */
   readonly guestAddresses: boolean;
 }
 
@@ -32,7 +32,7 @@ function* readTotal(reader: StreamReader, pageSize: number): Step<bigint> {
   const word = yield* reader.u64();
   const total = word - RAM_FLAG.MEM_SIZE;
   if (total <= 0n || total % BigInt(pageSize) !== 0n) {
-    reader.fail(`0x${word.toString(16)} where the total length of RAM must stand`, { pageSize });
+    reader.fail(`0x${word.toString(16)} where the total length of RAM must be`, { pageSize });
   }
   return total;
 }

@@ -6,19 +6,19 @@ import { StreamRecording } from './stream-recording.ts';
 const RECORDED_MAX_BYTES = 64 * 1024;
 
 /**
- * A step of the parser: a generator that yields `undefined` when it cannot go on before more bytes are pushed, events
- * otherwise, and returns what it has read. So the grammar reads top to bottom while bytes arrive in any pieces.
+ * A step of the parser: a generator that yields `undefined` when it needs more bytes to go on, events
+ * otherwise, and returns what it has read. So the grammar reads from top to bottom while bytes arrive in pieces of any size.
  */
 export type Step<Result, Event = never> = Generator<Event | undefined, Result, void>;
 
-/** Reads fields of the stream from what has been pushed, waits for what has not. */
+/** Reads fields of the stream from what has been pushed, and waits for what has not. */
 export class StreamReader {
   readonly queue = new ByteQueue();
-  /** Where errors are said to have happened. */
+  /** The phase that errors name. */
   phase: Phase = 'setup';
-  /** Bytes of the stream read up to now, for errors. */
+  /** Bytes of the stream read so far, for errors. */
   position = 0;
-  /** What is wrong with the stream if nothing more comes, where what comes next would tell it better. */
+  /** What is wrong with the stream if nothing more comes; what comes next would tell more exactly. */
   suspicion: MigrationError | undefined;
   /** Gets what is read while `recordingOn`. */
   readonly recording = new StreamRecording();

@@ -1,10 +1,10 @@
 /**
- * The stream before its ram section in the normal form, which leaves out what holds for that one migration only (its capabilities,
+ * The stream before its ram section in normal form, which leaves out what concerns only that one migration (its capabilities,
  * commands to the other end) and so can be sent again to any peer.
  */
 export class StreamRecording {
   readonly #kept: Uint8Array[] = [];
-  /** Bytes recorded, with those that were left out. */
+  /** Bytes recorded, including those that were left out. */
   size = 0;
 
   add(bytes: Uint8Array): void {

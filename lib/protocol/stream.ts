@@ -4,7 +4,7 @@
  *     QEVM 3 | CONFIGURATION | START ram ... | PART ram ... (any number) | END ram ... | device state
  *
  * A section other than ram before the END of ram is refused: its body has no length and only QEMU can read it. COMMAND
- * sections are refused too, but for the one that announces the switch-over, which is skipped (stream-commands.ts).
+ * sections are refused too, except the one that announces the switch-over, which is skipped (stream-commands.ts).
  */
 import { MigrationError } from '../errors.ts';
 import type { RamBlockLayout, RamSection } from '../ram/vm.ts';
@@ -25,16 +25,16 @@ export type RamSectionKind = 'start' | 'part' | 'end';
 
 export type StreamEvent =
   | ({ readonly type: 'configuration' } & StreamConfiguration)
-  /** All blocks are known; `before` is there from here on. */
+  /** All blocks are known; `before` is available from here on. */
   | { readonly type: 'ram-start'; readonly section: RamSection; readonly blocks: readonly RamBlockLayout[] }
   /** Form `rdma`: serve control messages until REGISTER_FINISHED, then go on. */
   | { readonly type: 'hook'; readonly section: RamSectionKind }
   /**
-   * Form `pages`: page records begin here. Take {@link StreamParser.takeBuffered}, feed it and what follows to the reader of
-   * pages up to and with EOS, push what is left, go on.
+   * Form `pages`: page records begin here. Take {@link StreamParser.takeBuffered}, feed it and what follows to the page
+   * reader up to and including EOS, push what is left, go on.
    */
   | { readonly type: 'pages'; readonly section: 'part' | 'end' }
-  /** Behind the FOOTER of ram's END. {@link StreamParser.takeBuffered} begins the device state. */
+  /** After the FOOTER of ram's END. {@link StreamParser.takeBuffered} begins the device state. */
   | { readonly type: 'ram-end' };
 
 type Events = Step<void, StreamEvent>;
@@ -81,7 +81,7 @@ export class StreamParser {
     }
   }
 
-  /** Why the stream cannot be read on, if nothing more comes and that is known better than that it is cut short. */
+  /** Why the stream cannot be read further, if nothing more comes and more is known than that it is cut short. */
   get suspicion(): MigrationError | undefined {
     return this.#reader.suspicion;
   }
@@ -95,7 +95,7 @@ export class StreamParser {
 
   /**
    * The stream before the ram section in its normal form: without the capabilities subsection (a peer that did not set the
-   * same ones refuses it; {@link withCapabilities} puts it back) and without COMMAND sections. From `ram-start` on.
+   * same ones refuses it; {@link withCapabilities} puts it back) and without COMMAND sections. Available from `ram-start` on.
    */
   get before(): Uint8Array {
     if (this.#before === undefined)
@@ -178,7 +178,7 @@ export class StreamParser {
     const type = yield* this.#reader.u8();
     if (type !== SECTION.FOOTER) {
       this.#reader.fail(
-        `byte ${type} where the footer of its ram section must stand; a machine type without footers (older than 2.4) cannot be migrated by this program`,
+        `byte ${type} where the footer of its ram section must be; a machine type without footers (older than 2.4) cannot be migrated by this program`,
       );
     }
     const id = yield* this.#reader.u32();
@@ -204,7 +204,7 @@ export class StreamParser {
     );
   }
 
-  /** Devices come behind RAM, unless the guest ran on while its RAM was saved. */
+  /** Devices come after RAM, unless the guest ran on while its RAM was saved. */
   #early(name: string): never {
     return this.#reader.fail(
       `the device ${name} before the end of its ram section, as a snapshot of a running guest has it: switch the capability background-snapshot off`,

@@ -1,5 +1,5 @@
 /**
- * Whether device state, the bytes behind the END of ram, is whole. A v1 source gives no sign that it has finished, it just
+ * Whether device state, the bytes after the END of ram, is whole. A v1 source gives no sign that it has finished, it just
  * disconnects; but QEMU ends its stream with a description of itself:
  *
  *     FULL section (any number) | EOF 0x00 | VMDESCRIPTION 0x06, len u32, JSON of len bytes | nothing
@@ -13,23 +13,23 @@ import { type DeviceName, SectionScan } from './section-scan.ts';
 import { SECTION } from './stream-format.ts';
 
 /**
- * Longest description that is found. QEMU writes about 100 KiB for a small PC and some 20 KiB for each further CPU, so this is
- * far beyond its largest VMs, and small beside RAM.
+ * Longest description accepted. QEMU writes about 100 KiB for a small PC and some 20 KiB for each further CPU, so this is
+ * far beyond its largest VMs, and small compared with RAM.
  */
 export const DESCRIPTION_MAX_BYTES = 16 * 1024 * 1024;
 /**
- * The subsection that QEMU's balloon writes once its guest tells it of free pages (type, length, name). It stands within the device's body
+ * The subsection that QEMU's balloon writes once its guest reports free pages (type, length, name). It is within the device's body
  * only, which the description leaves out.
  */
 const FREE_PAGE_HINT = Buffer.from('\x05\x26virtio-balloon-device/free-page-report', 'latin1');
-/** The name of a virtio-mem device ends with it, behind the device's path. */
+/** The name of a virtio-mem device ends with this, after the device's path. */
 const VIRTIO_MEM = /(^|\/)virtio-mem$/;
 /** Section type and length, u32, before the JSON. */
 const PREFIX_BYTES = 5;
 const JSON_END = '}'.charCodeAt(0);
 /**
- * JSON has no control characters, so of the bytes with the value of the section type the last one that comes is that type, or
- * one of the 4 bytes of the length behind it.
+ * JSON has no control characters, so the last byte with the value of the section type is that type, or
+ * one of the 4 bytes of the length after it.
  */
 const CANDIDATES = 5;
 
@@ -69,7 +69,7 @@ export class DeviceStateCheck {
   }
 
   /**
-   * Whether the device state is whole if it ends here. May be asked after every piece: unless
+   * Whether the device state is whole if it ends here. May be called after every piece: unless
    * it ends like a description, that costs next to nothing.
    */
   result(): DeviceStateResult {

@@ -15,14 +15,14 @@ export interface RdmaAddress {
 export function parseRdmaUri(uri: string): RdmaAddress {
   if (!uri.startsWith(SCHEME)) throw invalid(uri, `it does not start with ${SCHEME}`);
   const rest = uri.slice(SCHEME.length);
-  if (rest.startsWith('//')) throw invalid(uri, 'there are no slashes in it');
+  if (rest.startsWith('//')) throw invalid(uri, 'it must have no slashes');
   const colon = rest.lastIndexOf(':');
   if (colon < 0 || rest.endsWith(']')) throw invalid(uri, 'the port is missing');
   const host = parseHost(uri, rest.slice(0, colon));
   return { host, port: parsePort(uri, rest.slice(colon + 1)) };
 }
 
-/** The way back; `parseRdmaUri(formatRdmaUri(address))` equals `address`. */
+/** The inverse; `parseRdmaUri(formatRdmaUri(address))` equals `address`. */
 export function formatRdmaUri(address: RdmaAddress): string {
   const host = address.host.includes(':') ? `[${address.host}]` : address.host;
   return `${SCHEME}${host}:${address.port}`;
@@ -32,17 +32,18 @@ function parseHost(uri: string, text: string): string {
   if (text === '') throw invalid(uri, 'the host is missing; to listen everywhere use 0.0.0.0 or [::]');
   if (text.startsWith('[')) {
     const address = text.slice(1, -1);
-    if (!text.endsWith(']') || !isIPv6(address)) throw invalid(uri, `${text} is no IPv6 address in brackets`);
+    if (!text.endsWith(']') || !isIPv6(address))
+      throw invalid(uri, `${text} is not an IPv6 address in brackets`);
     return address;
   }
-  if (text.includes(':')) throw invalid(uri, 'an IPv6 address must stand in brackets');
-  if (/^[\d.]+$/.test(text) && !isIPv4(text)) throw invalid(uri, `${text} is no IPv4 address`);
+  if (text.includes(':')) throw invalid(uri, 'an IPv6 address must be in brackets');
+  if (/^[\d.]+$/.test(text) && !isIPv4(text)) throw invalid(uri, `${text} is not an IPv4 address`);
   if (
     text.length > 253 ||
     !/^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?$/.test(text) ||
     text.includes('..')
   ) {
-    throw invalid(uri, `${JSON.stringify(text)} is no host name`);
+    throw invalid(uri, `${JSON.stringify(text)} is not a host name`);
   }
   return text;
 }

@@ -4,14 +4,14 @@ const U64_MAX = 0xffff_ffff_ffff_ffffn;
 
 /**
  * Builds big-endian bytes field by field: `new Writer().u32(1).u64(2n).finish()`. A value that its field cannot hold throws
- * INVALID_ARGUMENT instead of being cut: a cut address would be a write to the wrong place.
+ * INVALID_ARGUMENT instead of being truncated: a truncated address would mean a write to the wrong place.
  */
 export class Writer {
   #bytes: Uint8Array;
   #view: DataView;
   #length = 0;
 
-  /** `size`: expected number of bytes; the buffer grows when more come. */
+  /** `size`: expected number of bytes; the buffer grows if more come. */
   constructor(size = 64) {
     this.#bytes = new Uint8Array(size);
     this.#view = new DataView(this.#bytes.buffer);
@@ -51,7 +51,7 @@ export class Writer {
     return this;
   }
 
-  /** What was written. The writer must not be used afterwards: the result is a view of its buffer. */
+  /** What was written. Do not use the writer afterwards: the result is a view of its buffer. */
   finish(): Uint8Array {
     return this.#bytes.subarray(0, this.#length);
   }

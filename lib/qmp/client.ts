@@ -9,7 +9,7 @@ import { type WaitOptions, waitFor } from './wait.ts';
 export type { QmpEvent, QmpGreeting } from './messages.ts';
 export type { WaitOptions } from './wait.ts';
 
-/** A command is answered within milliseconds by a QEMU that runs; `quit` and `stop` may have to wait for disks. */
+/** A running QEMU answers a command within milliseconds; `quit` and `stop` may have to wait for disks. */
 const DEFAULT_TIMEOUT_MS = 10_000;
 const CLOSE_TIMEOUT_MS = 1_000;
 
@@ -25,7 +25,7 @@ interface Pending {
 }
 
 /**
- * A client of the QEMU Machine Protocol (QEMU's "QMP Protocol Specification"): commands, and events as they come. Whatever
+ * A client of the QEMU Machine Protocol (QEMU's "QMP Protocol Specification"): commands, and events as they come. Anything that
  * breaks the connection fails all commands under way and all later ones; the client does not reconnect.
  */
 export class QmpClient implements AsyncDisposable {
@@ -109,7 +109,7 @@ export class QmpClient implements AsyncDisposable {
   }
 
   /**
-   * The events from now on. Each call gives a reader of its own; call it before the command whose events matter. Ends with
+   * The events from now on. Each call gives a separate reader; call it before the command whose events matter. Ends with
    * {@link close}; throws `CONNECTION_CLOSED` or `PROTOCOL_ERROR` when the connection broke, `PROTOCOL_ERROR` when 1024 events
    * were left unread.
    */

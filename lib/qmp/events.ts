@@ -1,7 +1,7 @@
 import { MigrationError } from '../errors.ts';
 import type { QmpEvent } from './messages.ts';
 
-/** Events that an iterator holds for a slow reader. QEMU limits the rate of its frequent events, so a full queue means a reader that stopped. */
+/** Events that an iterator holds for a slow reader. QEMU limits the rate of its frequent events, so a full queue means that the reader has stopped. */
 export const MAX_QUEUED_EVENTS = 1024;
 
 interface Waiting {

@@ -1,7 +1,7 @@
 import { MigrationError } from '../errors.ts';
 
 /**
- * The longest line that is taken from a QMP server, in bytes. The longest answer of QEMU, `query-qmp-schema`, has about
+ * The longest line accepted from a QMP server, in bytes. QEMU's longest answer, `query-qmp-schema`, has about
  * 200 KiB; the bound only keeps a stream without line ends from filling memory.
  */
 export const MAX_LINE_BYTES = 4 * 1024 * 1024;
@@ -19,7 +19,7 @@ export class LineSplitter {
   }
 
   /**
-   * Takes the next bytes and gives the lines that they complete, without line ends; empty lines are left out.
+   * Takes the next bytes and yields the lines that they complete, without line ends; empty lines are left out.
    *
    * @throws MigrationError `PROTOCOL_ERROR` when a line is longer than the limit.
    */

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { MigrationError } from '../errors.ts';
 
-/** What QEMU says of itself when a QMP connection opens. */
+/** What QEMU says about itself when a QMP connection opens. */
 export interface QmpGreeting {
   readonly version: { readonly major: number; readonly minor: number; readonly micro: number };
   /** The distributor's name for the build; may be empty. */
@@ -67,7 +67,7 @@ function parseJson(line: string): unknown {
  * Reads one line of a QMP server (QEMU's "QMP Protocol Specification", section 2). Numbers are JavaScript numbers: integers
  * beyond 2^53 lose precision.
  *
- * @throws MigrationError `PROTOCOL_ERROR` when the line is not a message of QMP.
+ * @throws MigrationError `PROTOCOL_ERROR` when the line is not a QMP message.
  */
 export function parseMessage(line: string): QmpMessage {
   const value = parseJson(line);

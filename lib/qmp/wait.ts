@@ -19,7 +19,7 @@ export interface WaitSubject {
 
 /**
  * A promise that settles with `start`'s callbacks, or is rejected at the deadline or by the signal, whichever comes first.
- * Afterwards neither timer nor listener is left.
+ * Neither timer nor listener is left afterwards.
  *
  * @throws MigrationError `TIMEOUT` or `CANCELLED`.
  */

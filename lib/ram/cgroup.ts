@@ -1,12 +1,12 @@
-/** Memory limits of the control groups that this process is in: version 2, and version 1 where the memory controller is there. */
+/** Memory limits of this process's control groups: version 2, or version 1 if the memory controller is there. */
 import type { ReadText } from './proc.ts';
 
-/** A limit that is set at one of the groups from the own one up to the root of what is mounted. */
+/** A limit set on one of the groups from the process's own up to the root of the mount. */
 export interface CgroupLimit {
-  /** Its path below the mount; `/` for the mount's own, a container's limit where it has a cgroup namespace. */
+  /** Its path below the mount; `/` for the mount's root: the container's limit if there is a cgroup namespace. */
   readonly group: string;
   readonly file: string;
-  /** `max` is never passed; past `high` the kernel slows the group down and takes memory back. */
+  /** `max` is never exceeded; beyond `high` the kernel slows the group down and reclaims memory. */
   readonly kind: 'max' | 'high';
   /** Bytes, and how many the group uses. */
   readonly limit: bigint;
@@ -30,7 +30,7 @@ export function cgroupMemory(read: ReadText): CgroupMemory {
   return v1 === undefined ? { version: 'none', limits: [] } : { version: 'v1', limits: v1 };
 }
 
-/** Of every level from the own group up to the root of the mount; undefined: no memory controller there. */
+/** Of every level from the process's own group up to the root of the mount; undefined: no memory controller there. */
 function limitsV2(read: ReadText): readonly CgroupLimit[] | undefined {
   const mount = mountOf(read, 'cgroup2');
   const own = ownGroup(read, /^0::(.*)$/m);
@@ -47,7 +47,7 @@ function limitsV2(read: ReadText): readonly CgroupLimit[] | undefined {
   });
 }
 
-/** Version 1 sums the limits of all ancestors up in one number. */
+/** Version 1 gives one number for the limits of all ancestors. */
 function limitsV1(read: ReadText): readonly CgroupLimit[] | undefined {
   const mount = mountOf(read, 'cgroup', 'memory');
   const own = ownGroup(read, /^\d+:(?:[^:\n]*,)?memory(?:,[^:\n]*)?:(.*)$/m);
@@ -76,7 +76,7 @@ function ownGroup(read: ReadText, line: RegExp): string | undefined {
   return line.exec(read('/proc/self/cgroup') ?? '')?.[1];
 }
 
-/** Fields of proc(5) mountinfo: 4 is the root within the file system, 5 the mount point; behind ` - ` type, source, options. */
+/** Fields of proc(5) mountinfo: 4 is the root within the file system, 5 the mount point; after ` - ` type, source, options. */
 function mountOf(read: ReadText, type: string, option?: string): { root: string; path: string } | undefined {
   for (const line of (read('/proc/self/mountinfo') ?? '').split('\n')) {
     const [mount = '', source = ''] = line.split(' - ');

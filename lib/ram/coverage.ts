@@ -1,28 +1,28 @@
-/** What is known of whether a source has told of every page of its VM. */
+/** Whether a source has accounted for every page of its VM, as far as that is known. */
 import { type ErrorDetails, MigrationError, type Phase } from '../errors.ts';
 
-/** Why a source may leave pages out that hold nothing. */
+/** Why a source may leave out pages that hold nothing. */
 export type GapCause = 'free-page-hint' | 'virtio-mem' | 'sparse';
 
 /** Plain data. */
 export interface Coverage {
   /**
-   * `whole`: every page of every block was told, with content or as zeros. `with-gaps`: some were not, and `reason` says why they need not
-   * be. `unknown`: nobody here can tell, and `reason` says why.
+   * `whole`: every page of every block came, with content or as zeros. `with-gaps`: some did not, and `reason` says why they need
+   * not. `unknown`: this end cannot tell, and `reason` says why.
    */
   readonly state: 'whole' | 'with-gaps' | 'unknown';
-  /** Bytes of RAM that nothing was told of, as far as that is known. They are zeros here. */
+  /** Bytes of RAM that the source left out, as far as that is known. They are zeros here. */
   readonly missing: number;
   readonly reason?: string;
 }
 
-/** A block of which not every page was told. */
+/** A block of which not every page came. */
 export interface MissingPages {
   readonly name: string;
   readonly pages: bigint;
   /** Pages of the whole block. */
   readonly of: bigint;
-  /** Offset in bytes of the first that is missing. */
+  /** Offset in bytes of the first missing page. */
   readonly first: bigint;
 }
 
@@ -31,7 +31,7 @@ export const WHOLE: Coverage = { state: 'whole', missing: 0 };
 const REASON: Readonly<Record<GapCause, string>> = {
   'free-page-hint': 'the guest has told QEMU which pages are free (free-page-hint of virtio-balloon)',
   'virtio-mem': 'the VM has a virtio-mem device, and what is not plugged is not sent',
-  sparse: 'a source of ours does not tell the zeros of fresh RAM',
+  sparse: 'a source of ours does not send the zeros of fresh RAM',
 };
 
 export function withGaps(bytes: bigint, causes: readonly GapCause[]): Coverage {
@@ -43,7 +43,7 @@ export function unknownCoverage(reason: string): Coverage {
   return { state: 'unknown', missing: 0, reason };
 }
 
-/** `what` begins the message: who ended without the pages. `advice` ends it. */
+/** `what` begins the message: what ended without the pages. `advice` ends it. */
 export function missingPagesError(
   phase: Phase,
   what: string,

@@ -1,4 +1,4 @@
-/** What an embedder knows of its guest's memory and a migration does not. */
+/** What an embedder knows about its guest's memory and a migration does not. */
 import { HintBook, type HintKind } from './hint-book.ts';
 import type { Span } from './spans.ts';
 
@@ -8,9 +8,9 @@ export type { HintKind } from './hint-book.ts';
 export let bookOf: (hints: MigrationHints) => HintBook;
 
 /**
- * Hints by RAM block, before and during a migration. Calls take effect at once; what has been sent already is not taken back.
+ * Hints by RAM block, before and during a migration. Calls take effect at once; what has already been sent is not taken back.
  *
- * A `free` range stays free until it is written, which the dirty tracker of a running guest notices, or said to be `normal`. Before the
+ * A `free` range stays free until it is written, which the dirty tracker of a running guest notices, or declared `normal`. Before the
  * tracker runs (it is started when the RAM phase begins) writes are not noticed: say `normal` before the guest may use the range again.
  */
 export class MigrationHints {
@@ -29,7 +29,7 @@ export class MigrationHints {
   }
 
   /**
-   * Says what is known of a range, in bytes from the start of the block. It replaces what was said of it before. `free` counts for the
+   * Says what is known about a range, in bytes from the start of the block. It replaces earlier hints for the range. `free` counts for the
    * whole pages within the range.
    * @throws MigrationError INVALID_ARGUMENT: an unknown block or kind, a range that leaves its block, more ranges than are remembered, or
    *   `free` in a migration that compares digests of all RAM; nothing has changed then

@@ -36,7 +36,7 @@ export interface Mapping {
 }
 
 /**
- * A fresh memfd of `length` bytes (a multiple of the page size), sparse. `hugePageSize` in bytes takes huge pages of that size.
+ * A new memfd of `length` bytes (a multiple of the page size), sparse. `hugePageSize` in bytes uses huge pages of that size.
  * @throws MigrationError INVALID_ARGUMENT, OUT_OF_MEMORY
  */
 export function mapMemfd(options: { name: string; length: bigint; hugePageSize?: number }): Promise<Mapping> {
@@ -44,7 +44,7 @@ export function mapMemfd(options: { name: string; length: bigint; hugePageSize?:
 }
 
 /**
- * A file, on hugetlbfs too. `create`: it must not exist and is made sparse; `write`, `read`: it has at least `length` bytes.
+ * A file, possibly on hugetlbfs. `create`: it must not exist and is made sparse; `write`, `read`: it has at least `length` bytes.
  * @throws MigrationError INVALID_ARGUMENT, PERMISSION_DENIED, DISK_FULL, OUT_OF_MEMORY, IO_ERROR
  */
 export function mapFile(options: {
@@ -57,7 +57,7 @@ export function mapFile(options: {
 
 /**
  * A range of this process that the embedder has mapped, such as its guest's RAM. It must stay mapped until the mapping is closed. `fd`: the
- * file behind a shared range; only with it are its holes known, so that a sparse VM costs what it uses.
+ * file of a shared range; only with it are its holes known, so that a sparse VM costs what it uses.
  * @throws MigrationError INVALID_ARGUMENT
  */
 export function mapCaller(options: { address: bigint; length: bigint; fd?: number }): Promise<Mapping> {

@@ -1,7 +1,7 @@
-/** What /proc tells of this process and machine, where more than one room asks. */
+/** What /proc says about this process and machine, for more than one room. */
 import { readFileSync } from 'node:fs';
 
-/** The text of a file of /proc or /sys; undefined: it is not there or cannot be read. */
+/** The text of a file in /proc or /sys; undefined: it does not exist or cannot be read. */
 export type ReadText = (path: string) => string | undefined;
 
 /** Of this machine. */
@@ -22,14 +22,14 @@ export function kilobytesOf(text: string | undefined, key: string): bigint | und
 /** linux/capability.h. */
 const CAP_IPC_LOCK = 1n << 14n;
 
-/** What bounds the memory that this process may lock, and with it what it may pin. */
+/** The bounds of the memory that this process may lock, and therefore pin. */
 export interface LockedMemory {
-  /** RLIMIT_MEMLOCK as /proc/self/limits has it: bytes, or `unlimited`; undefined: it does not tell. */
+  /** RLIMIT_MEMLOCK as /proc/self/limits has it: bytes, or `unlimited`; undefined: not known. */
   readonly soft: string | undefined;
   readonly hard: string | undefined;
   /** Bytes pinned already. */
   readonly pinned: bigint;
-  /** CAP_IPC_LOCK lets most drivers pin past the limit: `siw` does not care for it. */
+  /** With CAP_IPC_LOCK most drivers pin beyond the limit; `siw` ignores it. */
   readonly ipcLock: boolean;
 }
 

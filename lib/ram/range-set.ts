@@ -1,6 +1,6 @@
 import type { Span } from './spans.ts';
 
-/** Disjoint ranges in ascending order; neighbours are one. */
+/** Disjoint ranges in ascending order; neighbours are merged. */
 export class RangeSet {
   #ranges: Span[] = [];
 
@@ -62,7 +62,7 @@ export class RangeSet {
     this.#ranges = [];
   }
 
-  /** Index of the first range that ends at or behind `offset`. */
+  /** Index of the first range that ends at or after `offset`. */
   #firstEndingAt(offset: bigint): number {
     let [low, high] = [0, this.#ranges.length];
     while (low < high) {

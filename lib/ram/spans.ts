@@ -4,8 +4,8 @@ import type { NativeRuns } from '../native/memory.ts';
 export const CHUNK_BYTES = 1n << 20n;
 
 /**
- * No more is told to be zero, or made zero, in one go. The source's next message waits until the destination has done it, and QEMU reads all of
- * it first: even at 10 MB/s, slower than most disks, that is within the default limit for an answer. 1 TiB of zeros costs 4,096 round trips.
+ * The most that is declared zero, or made zero, in one go. The source's next message waits until the destination has done it, and QEMU reads
+ * all of it first: even at 10 MB/s, slower than most disks, that is within the default limit for an answer. 1 TiB of zeros costs 4,096 round trips.
  */
 export const ZERO_STEP_BYTES = 256n << 20n;
 
@@ -18,11 +18,11 @@ export interface Span {
 /** A range of chunks of one block; the last chunk may be short. */
 export interface ChunkSpan extends Span {
   readonly firstChunk: bigint;
-  /** Chunks behind the first one, as REGISTER_REQUEST counts them: 0 is one chunk. */
+  /** Chunks after the first one, as REGISTER_REQUEST counts them: 0 is one chunk. */
   readonly moreChunks: bigint;
 }
 
-/** Unpacks what the addon answers. */
+/** Unpacks the addon's answer. */
 export function* runs(packed: NativeRuns): Generator<Span> {
   for (let i = 0; i + 1 < packed.length; i += 2)
     yield { offset: packed[i] as bigint, length: packed[i + 1] as bigint };
@@ -58,11 +58,11 @@ export function* registrationSpans(data: Iterable<Span>, blockLength: bigint): G
   if (joined) yield joined;
 }
 
-/** Joins neighbouring ranges as they come, so that a zero range that crosses a window's edge travels as one. */
+/** Joins neighbouring ranges as they come, so that a zero range across the edge of a window travels as one. */
 export class SpanJoiner {
   #pending: Span | undefined;
 
-  /** Adds a range behind the last; answers with the one before it once it can grow no more. */
+  /** Adds a range after the last; returns the one before it once that can grow no more. */
   push(span: Span): Span | undefined {
     const pending = this.#pending;
     if (pending && pending.offset + pending.length === span.offset) {

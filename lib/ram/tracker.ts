@@ -1,4 +1,4 @@
-/** How writes to a running guest's RAM are noticed. */
+/** How writes to a running guest's RAM are detected. */
 export type TrackerKind = 'write-protect' | 'soft-dirty' | 'bitmap' | 'hash';
 
 /**
@@ -21,7 +21,7 @@ export interface PageDigests {
 }
 
 /**
- * Notices which pages of a VM's RAM blocks are written while the guest runs. One instance serves one migration: start, any
+ * Detects which pages of a VM's RAM blocks are written while the guest runs. One instance serves one migration: start, any
  * number of collects, stop.
  */
 export interface DirtyTracker extends AsyncDisposable {
@@ -32,15 +32,15 @@ export interface DirtyTracker extends AsyncDisposable {
    */
   start(): Promise<void>;
   /**
-   * Sets the bit of each page that was written since `start` or the last call, in one bitmap a block, in the order of the blocks,
-   * and forgets it. Bits that are set already stay. Resolves with the pages it found written. A page that is written while this
+   * Sets the bit of each page that was written since `start` or the last call, in one bitmap per block, in the order of the blocks,
+   * and forgets it. Bits already set stay. Resolves with the number of pages found written. A page that is written while this
    * runs shows in this call or in the next. One call at a time.
    */
   collect(bitmaps: readonly PageBitmap[]): Promise<bigint>;
-  /** Ends the watch and gives everything back; a migration that fails does not wait for a `start` or `collect` that is under way before. Idempotent. Never throws. */
+  /** Ends the watch and releases everything; a failing migration calls it without waiting for a `start` or `collect` under way. Idempotent. Never throws. */
   stop(): Promise<void>;
   /**
-   * Where the engine notes what it has sent of each block, for a tracker that compares content. With it pages are copied and
+   * Where the engine records what it has sent of each block, for a tracker that compares content. With it pages are copied and
    * digested on their way: what reached the peer is then known, whatever the guest does meanwhile.
    */
   readonly sent?: readonly PageDigests[];

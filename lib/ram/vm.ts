@@ -6,7 +6,7 @@ import type { DirtyTracker, PageDigests } from './tracker.ts';
 export interface RamBlockLayout {
   readonly name: string;
   readonly length: bigint;
-  /** Guest-physical address, where the source's stream told it (x-ignore-shared). */
+  /** Guest-physical address, if the source's stream gave it (x-ignore-shared). */
   readonly guestAddress?: bigint;
 }
 
@@ -30,35 +30,35 @@ export interface RamSection {
   readonly instanceId: number;
 }
 
-/** What the VMM of a running guest offers to its migration. Each call has a deadline; what it throws becomes GUEST_ERROR. */
+/** What the VMM of a running guest provides for its migration. Each call has a deadline; what it throws becomes GUEST_ERROR. */
 export interface Guest {
-  /** Watches the blocks of the VM, but those in {@link settling}, in their order. Started and stopped by the migration. */
+  /** Watches the blocks of the VM, except those in {@link settling}, in their order. Started and stopped by the migration. */
   readonly tracker: DirtyTracker;
   /**
-   * Blocks, by name, that hold what they will hold only when the guest stands still, such as small ones that the VMM copies then.
+   * Blocks, by name, whose content is final only once the guest is paused, such as small ones that the VMM copies then.
    * They are not tracked and are sent whole in the last pass.
    */
   readonly settling?: readonly string[];
   /**
-   * The switch-over, milliseconds: what pausing, saving the device state, and the `commit` of the destination's target take, as the VMM knows it.
-   * Starting the guest there is no part of the downtime unless that `commit` does it. May change while the migration runs. Default 0; less than
+   * The switch-over, milliseconds: how long pausing, saving the device state, and the `commit` of the destination's target take, as far as the VMM knows.
+   * Starting the guest there is not part of the downtime unless that `commit` does it. May change while the migration runs. Default 0; less than
    * `downtimeLimitMs` when it begins.
    */
   readonly switchoverMs?: number;
-  /** Resolves when no vCPU runs and nothing else writes the guest's RAM. The device state is read afterwards. */
+  /** Resolves when no vCPU runs and nothing else writes the guest's RAM. The device state is read after that. */
   pause(): Promise<void>;
   /** Lets the guest go on after a migration that failed. Called if `pause` was called, however that ended. */
   resume(): Promise<void>;
   /**
    * Denies the guest this much of its CPU time, 0 to 99 percent. Without it a guest that writes too fast cannot be slowed down. 0 may come
-   * while it is paused, and does not let it run.
+   * while it is paused, and does not resume it.
    */
   throttle?(percentage: number): Promise<void>;
 }
 
 /** A VM to be sent. Its owner closes it. */
 export interface SourceVm {
-  /** Present: the guest runs, and is moved live. Absent: it stands still until the migration is over. */
+  /** Present: the guest runs, and is moved live. Absent: it is paused until the migration is over. */
   readonly guest?: Guest;
   readonly layout: VmLayout;
   readonly blocks: readonly RamBlock[];
@@ -66,13 +66,13 @@ export interface SourceVm {
   /** The stream up to the START of the ram section: magic, version, CONFIGURATION. */
   readonly before: Uint8Array;
   /**
-   * The stream behind the ram section's END: device state, opaque. May be read more than once: of a VM that stands still it is read ahead, to
-   * see whether an rdma-migrate destination would take it.
+   * The stream after the ram section's END: device state, opaque. May be read more than once: that of a paused VM is read ahead, to
+   * check whether an rdma-migrate destination would accept it.
    */
   after(): AsyncIterable<Uint8Array>;
 }
 
-/** What a tracker that compares content has for each block, by its name: those blocks are sent from copies of their pages. */
+/** The digests of a tracker that compares content, by block name: those blocks are sent from copies of their pages. */
 export function sentOf({ guest, blocks }: SourceVm): ReadonlyMap<string, PageDigests> {
   const sent = guest?.tracker.sent ?? [];
   const tracked = blocks.filter(({ name }) => !guest?.settling?.includes(name));
@@ -85,7 +85,7 @@ export interface ReceivedVm {
   readonly before: Uint8Array;
 }
 
-/** What is known of a VM that has arrived whole. */
+/** What is known about a VM that has arrived whole. */
 export interface Arrival {
   /** A UUID: which migration brought it. The source has the same, unless it is a version 1 peer or an older release. */
   readonly migrationId: string;
@@ -94,25 +94,25 @@ export interface Arrival {
   readonly provider: 'iwarp' | 'verbs';
   /** How it is known to be whole: the commit handshake, or QEMU's description at the end of the device state. */
   readonly completeness: 'commit' | 'vmdescription';
-  /** Absent: the source has told of every page. See {@link Coverage}. */
+  /** Absent: the source has accounted for every page. See {@link Coverage}. */
   readonly coverage?: Exclude<Coverage['state'], 'whole'>;
 }
 
-/** Where a received VM lands. Calls come in this order; `abort` may come at any time, also while another call is under way, and ends it. */
+/** Where a received VM lands. Calls come in this order; `abort` may come at any time, even while another call is under way, and ends it. */
 export interface DestinationTarget {
   /**
    * True: what `allocate` gives was never written, such as a new memfd or file, so every page of it is zero. A source of ours then leaves out
-   * zeros that are there anyway, and no page is touched here that has none but zeros. Default false: every page that is to be zero is cleared.
+   * zeros, and a page that has nothing else is not touched here. Default false: every page that is to be zero is cleared.
    */
   readonly ramIsFresh?: boolean;
-  /** Provides memory for every block, zero-filled, in the layout's order. The target stays its owner. */
+  /** Provides memory for every block, zero-filled, in the layout's order. The target remains its owner. */
   allocate(vm: ReceivedVm): Promise<readonly RamBlock[]>;
   /** A piece of device state, in order. */
   append(bytes: Uint8Array): Promise<void>;
   /**
-   * Everything has arrived: make it durable. When this resolves the VM exists here and nowhere else. When it rejects nothing is kept here and
-   * never will be: the source's VM goes on then. Where that cannot be promised reject with COMMIT_UNKNOWN. An `abort` meanwhile asks for an end,
-   * whichever it is.
+   * Everything has arrived: make it durable. When this resolves the VM exists here and nowhere else. When it rejects, nothing is kept here, now
+   * or later: the source's VM then goes on. If that cannot be promised, reject with COMMIT_UNKNOWN. An `abort` meanwhile asks for an end,
+   * with either outcome.
    */
   commit(arrival: Arrival): Promise<void>;
   /** Undo everything. Idempotent; never throws. */

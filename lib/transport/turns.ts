@@ -51,14 +51,14 @@ export class SourceTurns {
   }
 
   /**
-   * Sends ALIVE, if for `quietMs` nothing was sent and the destination waits for a message. Else there is no need to: it is heard from
-   * soon, or has to say something itself. Beside all other calls; never rejects.
+   * Sends ALIVE, or what else may be left out, if for `quietMs` nothing was sent and the destination waits for a message. Else there is no
+   * need to: it is heard from soon, or has to say something itself. Beside all other calls; never rejects.
    */
-  alive(quietMs: number): Promise<void> {
+  alive(quietMs: number, message: ControlMessage = { type: 'ALIVE' }): Promise<void> {
     const idle = this.#talking === 0 && performance.now() - this.#spokeAt >= quietMs;
     const allowed = this.#ready || this.#connection.waiting?.type === 'READY';
     if (!idle || !allowed || this.#alive) return Promise.resolve();
-    this.#alive = this.#say({ type: 'ALIVE' }, this.#limits)
+    this.#alive = this.#say(message, this.#limits)
       .catch(() => {}) // the next message meets the same failure and tells of it
       .finally(() => {
         this.#alive = undefined;

@@ -11,7 +11,6 @@
 #include "iwarp/provider.h"
 
 namespace rdma_migrate::bindings {
-namespace {
 
 std::shared_ptr<fabric::Provider> provider_argument(const Napi::CallbackInfo& info) {
   const std::string name = to_text(info[0], "provider");
@@ -19,6 +18,8 @@ std::shared_ptr<fabric::Provider> provider_argument(const Napi::CallbackInfo& in
   if (name != "verbs") throw bad_argument(info.Env(), "provider", "'iwarp' or 'verbs'");
   return guarded(info.Env(), [] { return device_provider(); });
 }
+
+namespace {
 
 Napi::Value listen(const Napi::CallbackInfo& info, const SharedTransportClasses& classes) {
   auto provider = provider_argument(info);

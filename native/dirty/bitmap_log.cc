@@ -12,7 +12,7 @@ namespace {
 
 constexpr uint64_t kWordsBetweenLooks = uint64_t{1} << 16;  // 512 KiB of log
 
-// Sets the pages of another size that the log's pages touch. Called with ascending words.
+// Sets the block's pages that the log's pages, of another size, touch. Called with ascending words.
 class Spread {
  public:
   Spread(uint64_t log_page_size, uint64_t page_size, memory::Bitmap* dirty)
@@ -35,7 +35,7 @@ class Spread {
     const uint64_t end =
         std::min(dirty_->pages(), ((log_page + count) * log_page_size_ - 1) / page_size_ + 1);
     if (begin >= end) return;
-    // A page that the run before has touched counts once, but its bit may have been taken since.
+    // A page that the previous run touched counts once, but its bit may have been taken since.
     dirty_->set_range(begin, end - begin);
     found_ += end - std::max(end_, begin);
     end_ = end;
@@ -53,7 +53,7 @@ class Spread {
 BitmapTracker::BitmapTracker(Blocks blocks, const std::vector<DirtyLog>& logs) : Tracker(std::move(blocks)) {
   if (logs.size() != this->blocks().size()) {
     throw Error("INVALID_ARGUMENT", "expected " + std::to_string(this->blocks().size()) +
-                                        " dirty logs, one a block, but received " +
+                                        " dirty logs, one per block, but received " +
                                         std::to_string(logs.size()));
   }
   for (size_t i = 0; i < logs.size(); ++i) {

@@ -12,7 +12,7 @@
 namespace rdma_migrate::dirty {
 namespace {
 
-// A thread's share at a time: some milliseconds of reading, and few walks over a file's holes.
+// One piece of work of a thread: some milliseconds of reading, and few walks over a file's holes.
 constexpr uint64_t kPieceBytes = uint64_t{256} << 20;
 constexpr unsigned kMaxThreads = 64;
 
@@ -65,7 +65,7 @@ uint64_t HashTracker::gather(Bitmaps bitmaps) {
     try {
       helpers.emplace_back(work);
     } catch (const std::system_error&) {
-      break;  // fewer do as well
+      break;  // fewer threads will do
     }
   }
   work();
@@ -104,7 +104,7 @@ uint64_t HashTracker::compare_data(const Piece& piece, const memory::Range& rang
   return pages;
 }
 
-// Zero now: written if the peer has something else.
+// Zero now: written if the peer has anything else.
 uint64_t HashTracker::compare_hole(const Piece& piece, const memory::Range& range,
                                    memory::Bitmap& dirty) const {
   const uint64_t page_size = blocks()[piece.block]->page_size();

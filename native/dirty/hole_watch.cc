@@ -16,7 +16,7 @@ namespace {
 
 // Two changes within this many seconds may have the same time.
 constexpr double kClockTick = 0.1;
-constexpr uint64_t kCacheStep = uint64_t{1} << 30;  // bytes a mincore() call, 256 KiB of answers
+constexpr uint64_t kCacheStep = uint64_t{1} << 30;  // bytes per mincore() call, 256 KiB of results
 
 }  // namespace
 
@@ -32,13 +32,13 @@ HoleWatch::HoleWatch(std::shared_ptr<memory::Mapping> mapping)
 }
 
 uint64_t HoleWatch::update(memory::Bitmap* dirty) {
-  const bool changed = may_have_changed();  // asked first: what is given back from here on is the next call's
+  const bool changed = may_have_changed();  // asked first: later discards belong to the next call
   const bool by_file = mapping_->has_file() && mapping_->seeks_holes();
   const uint64_t holes = by_file ? walk_file(dirty) : walk_cache(dirty);
   return changed && dirty != nullptr ? holes + find_zeros(dirty) : holes;
 }
 
-// Hole punching sets a file's time of change, stores through a mapping of memory do not.
+// Hole punching sets a file's time of change; stores through a mapping of memory do not.
 bool HoleWatch::may_have_changed() {
   struct stat status {};
   if (!mapping_->has_file() || !mapping_->seeks_holes() || fstat(mapping_->file().get(), &status) != 0)

@@ -1,5 +1,5 @@
-// Notices pages of shared memory that were given back: hole punching (fallocate(2), MADV_REMOVE) leaves a
-// page's write-protection as it is, so that the page, which is zero now, would pass for unwritten.
+// Detects discarded pages of shared memory: hole punching (fallocate(2), MADV_REMOVE) leaves a
+// page's write-protection as it is, so the page, which is zero now, would pass as unwritten.
 #pragma once
 
 #include <ctime>
@@ -11,24 +11,24 @@
 
 namespace rdma_migrate::dirty {
 
-// Of one block. Where holes are told from: SEEK_DATA of the file behind it; mincore(2) where there is none or
-// it cannot tell (a caller's range without its file; hugetlbfs). Private anonymous memory needs no watch:
-// there a page that was given back is seen in the page tables.
+// For one block. Holes are found with SEEK_DATA of its file, or with mincore(2) if it has none or SEEK_DATA
+// cannot tell (a caller's range without its file; hugetlbfs). Private anonymous memory needs no watch:
+// there a discarded page shows in the page tables.
 //
-// Whoever only reads a page that was given back fills it with zeros, and it is no hole any more, but
-// protected as before. So when a page may have been given back, pages that have become zero count too. A file
-// tells by its time of change whether that may be; elsewhere the first bytes of every page are looked at each
+// Merely reading a discarded page fills it with zeros; it is then no longer a hole, but still
+// protected. So when pages may have been discarded, pages that have become zero count too. The time of change
+// of a file tells whether that may be so; without one the first bytes of every page are read each
 // time.
 class HoleWatch {
  public:
-  // Learns what is data. Throws Error: OUT_OF_MEMORY, IO_ERROR.
+  // Finds out what is data. Throws Error: OUT_OF_MEMORY, IO_ERROR.
   explicit HoleWatch(std::shared_ptr<memory::Mapping> mapping);
 
-  // Sets the bit of each page that has become a hole since the last call and was data then. Returns their
-  // number. Called behind the scan of the page tables: a page that is written and given back between the two
-  // is set by the scan.
+  // Sets the bit of each page that was data at the last call and is a hole now. Returns their
+  // number. Called after the scan of the page tables: the scan sets a page that is written and discarded
+  // between the two.
   uint64_t update(memory::Bitmap* dirty);
-  // The scan has found these pages written: what was known of them is of no worth.
+  // The scan has found these pages written: what was known about them no longer holds.
   void written(uint64_t first_page, uint64_t count) { zero_.clear_range(first_page, count); }
 
   // The pages that were data at the last call.
@@ -51,7 +51,7 @@ class HoleWatch {
   std::vector<unsigned char> resident_;
 };
 
-// Where a scan of one block tells what it has found written. Both may be null, when a watch begins.
+// Where a scan of one block reports what it has found written. Both may be null, when a watch begins.
 struct Findings {
   memory::Bitmap* dirty = nullptr;
   HoleWatch* holes = nullptr;

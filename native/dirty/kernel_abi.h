@@ -1,4 +1,4 @@
-// What the headers of older distributions lack of userfaultfd (Linux 5.19 to 6.7) and PAGEMAP_SCAN (6.7).
+// What older distributions' headers lack: parts of userfaultfd (Linux 5.19 to 6.7) and PAGEMAP_SCAN (6.7).
 // From the kernel's documentation: admin-guide/mm/userfaultfd, admin-guide/mm/pagemap.
 #pragma once
 
@@ -43,9 +43,9 @@ static_assert(sizeof(PageRegion) == 24 && sizeof(ScanArguments) == 96);
 
 inline constexpr unsigned long kPagemapScan = _IOWR('f', 16, ScanArguments);
 inline constexpr uint64_t kScanWpMatching = 1;    // write-protects what it reports, in one step
-inline constexpr uint64_t kScanCheckWpAsync = 2;  // fails where asynchronous write-protection is not set up
+inline constexpr uint64_t kScanCheckWpAsync = 2;  // fails if asynchronous write-protection is not set up
 inline constexpr uint64_t kPageWritten = 1 << 1;
 inline constexpr uint64_t kPagePresent = 1 << 3;
-inline constexpr uint64_t kPageSwapped = 1 << 4;  // also the marker of a protected page that is not there
+inline constexpr uint64_t kPageSwapped = 1 << 4;  // also the marker of a protected page that is not present
 
 }  // namespace rdma_migrate::dirty::abi

@@ -81,11 +81,11 @@ void LogMemory::check_range(uint64_t address) const {
 void LogMemory::check() const {
   if (!fd_) return;
   struct stat status {};
-  if (fstat(fd_.get(), &status) != 0) throw refused(name_, "cannot be looked at", errno);
+  if (fstat(fd_.get(), &status) != 0) throw refused(name_, "cannot be examined", errno);
   const bool has_size = S_ISREG(status.st_mode);
   const uint64_t size = has_size ? static_cast<uint64_t>(status.st_size) : 0;
   if (has_size && size >= file_end_) return;
-  const std::string found = has_size ? std::to_string(size) + " bytes long" : "no file or memfd";
+  const std::string found = has_size ? std::to_string(size) + " bytes long" : "not a file or memfd";
   throw Error(
       first_ == nullptr ? "INVALID_ARGUMENT" : "IO_ERROR",
       "the dirty log of " + name_ + " is " + found + "; " + std::to_string(file_end_) + " bytes are needed");
@@ -93,7 +93,7 @@ void LogMemory::check() const {
 
 uint64_t LogMemory::take(uint64_t index) {
   const std::atomic_ref<uint64_t> word(first_[index]);
-  // Most words of most logs are zero: reading them leaves their cache lines shared.
+  // Most words of most logs are zero: just reading them leaves their cache lines shared.
   if (word.load(std::memory_order_relaxed) == 0) return 0;
   const uint64_t bits = word.exchange(0, std::memory_order_acq_rel);
   const uint64_t left = pages_ - index * 64;

@@ -1,5 +1,5 @@
-// What the peer has of one block: a digest a page. The engine notes what it sends, the hash tracker compares
-// with what is there now.
+// What the peer has of one block: a digest per page. The engine records what it sends, the hash tracker
+// compares that with what is there now.
 #pragma once
 
 #include <cstdint>
@@ -10,9 +10,9 @@
 
 namespace rdma_migrate::dirty {
 
-// A fresh table says that every page of the peer is zero, which takes no memory: 16 bytes a page are used as
-// digests are noted. One may read while another notes: a reader that meets an entry half written sees a
-// digest that agrees with no page.
+// A new table says that every page of the peer is zero, which takes no memory: 16 bytes per page are used as
+// digests are recorded. One thread may read while another records: a reader that meets a half-written entry
+// sees a digest that matches no page.
 class PageDigests {
  public:
   // page_size: of the block, at most kMaxPageSize. Throws Error: INVALID_ARGUMENT, OUT_OF_MEMORY,
@@ -28,7 +28,7 @@ class PageDigests {
   uint64_t pages() const { return pages_; }
   uint64_t page_size() const { return page_size_; }
 
-  // The peer will have these bytes, which are whole pages and which nobody writes: a copy on its way to the
+  // The peer will have these bytes: whole pages that are not being written, as a copy on its way to the
   // peer. 64-byte aligned.
   void note(uint64_t first_page, const uint8_t* copy, uint64_t length);
   // The peer will have zeros. Throws Error: INVALID_ARGUMENT (past the end).
@@ -38,8 +38,8 @@ class PageDigests {
   bool is_current(uint64_t page, const uint8_t* memory) const {
     return get(page) == hash_.digest(memory, page_size_);
   }
-  // The first page of [from, end) of which the peer has something else than zeros, or end. Costs nothing for
-  // pages that were never noted.
+  // The first page of [from, end) for which the peer has something other than zeros, or end. Costs nothing
+  // for pages that were never recorded.
   uint64_t next_nonzero(uint64_t from, uint64_t end) const;
 
  private:
@@ -49,8 +49,8 @@ class PageDigests {
   PageHash hash_;
   uint64_t pages_;
   uint64_t page_size_;
-  uint64_t* words_ = nullptr;  // two a page
-  memory::Bitmap noted_;       // groups of kGroup pages that were ever noted
+  uint64_t* words_ = nullptr;  // two per page
+  memory::Bitmap noted_;       // groups of kGroup pages that were ever recorded
 };
 
 }  // namespace rdma_migrate::dirty

@@ -13,7 +13,7 @@
 #include <immintrin.h>
 #endif
 
-// A guest may write the page that is read: native/dirty/hash.h says what a torn answer is worth.
+// A guest may write the page that is being read: native/dirty/hash.h says what a torn result means.
 #define RDMA_MIGRATE_READS_LIVE_MEMORY __attribute__((no_sanitize("thread")))
 
 namespace rdma_migrate::dirty {
@@ -136,7 +136,7 @@ PageDigest PageHash::digest_with(Scan scan, const uint8_t* page, size_t length) 
       halves[half] = static_cast<uint64_t>(total >> 64);
     }
   }
-  // Zero is taken.
+  // Zero is reserved for pages of zeros.
   return {halves[0] == 0 && halves[1] == 0 ? 1 : halves[0], halves[1]};
 }
 

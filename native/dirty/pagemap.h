@@ -12,10 +12,10 @@ namespace rdma_migrate::dirty {
 
 class Pagemap {
  public:
-  // fd: of a pagemap that was opened for reading.
+  // fd: a pagemap opened for reading.
   explicit Pagemap(UniqueFd fd);
 
-  // Calls visit(address of the first, entries), one entry a host page, for all of [address, address +
+  // Calls visit(address of the first, entries), one entry per host page, for all of [address, address +
   // length). Throws Error: IO_ERROR.
   void read(uint64_t address, uint64_t length,
             const std::function<void(uint64_t, std::span<const uint64_t>)>& visit);

@@ -14,13 +14,14 @@ namespace {
 
 constexpr uint64_t kFeatures =
     abi::kFeatureWpAsync | abi::kFeatureWpUnpopulated | abi::kFeatureWpHugetlbfsShmem;
-// One system call's share: a stop is seen, and the address space free for others, every few milliseconds.
+// The range of one system call: every few milliseconds a stop is seen and the address space is free for
+// others.
 constexpr uint64_t kWindow = uint64_t{1} << 30;
-constexpr size_t kRegions = 2048;  // 48 KiB; a scan goes on where it was full
+constexpr size_t kRegions = 2048;  // 48 KiB; when they are full, a scan continues from there
 
-// Everything but pages that are protected: a page is unwritten only if it carries the protection, itself or
-// as a marker in the place of a page that is not there. What carries neither (fresh, given back, or dropped
-// by reclaim after a write) counts as written; kernels differ in whether they call it so.
+// Everything but protected pages: a page is unwritten only if it carries the protection, either itself or
+// as a marker in place of an absent page. A page with neither (new, discarded, or dropped
+// by reclaim after a write) counts as written; kernels differ in whether they report it so.
 abi::ScanArguments scan_arguments(uint64_t start, uint64_t end, std::vector<abi::PageRegion>& regions) {
   abi::ScanArguments arguments = {};
   arguments.size = sizeof arguments;
@@ -112,9 +113,9 @@ uint64_t AsyncProtectTracker::scan(const memory::Mapping& mapping, const Finding
 uint64_t AsyncProtectTracker::take(const memory::Mapping& mapping, const abi::PageRegion& region,
                                    const Findings& found) {
   if (!is_written(region)) return 0;
-  // Where a page is not there PAGEMAP_SCAN may leave no marker, and would report it for ever: it never does
-  // for huge pages, and kernels without a correction of 2026 do not for pages that have a page table. Whoever
-  // writes one before this does is reported below, behind it.
+  // For an absent page PAGEMAP_SCAN may leave no marker, and would then report it for ever: it leaves none
+  // for huge pages, nor, on kernels without a fix of 2026, for pages that have a page table. A write before
+  // this call is reported below, after it.
   if (is_absent(region) && !protection_->protect(region.start, region.end - region.start)) {
     throw Error("TRACKER_UNAVAILABLE", "cannot write-protect " + mapping.name() + " again", errno);
   }

@@ -32,7 +32,7 @@ class AsyncProtectTracker final : public Tracker {
 
   std::unique_ptr<Userfaultfd> protection_;
   UniqueFd pagemap_;
-  std::vector<std::unique_ptr<HoleWatch>> holes_;  // one a block; null where not needed
+  std::vector<std::unique_ptr<HoleWatch>> holes_;  // one per block; null where not needed
   std::vector<abi::PageRegion> regions_;
 };
 

@@ -17,9 +17,9 @@
 namespace rdma_migrate::dirty {
 namespace {
 
-constexpr uint64_t kWindow = uint64_t{256} << 20;  // between two looks for a stop
+constexpr uint64_t kWindow = uint64_t{256} << 20;  // between two checks for a stop
 constexpr size_t kFaultBatch = 32;
-// As many as the kernel has: memory that needs one it lacks is refused.
+// As many as the kernel has: memory that needs a missing one is refused.
 constexpr uint64_t kFeatures =
     abi::kFeaturePagefaultFlagWp | abi::kFeatureWpHugetlbfsShmem | abi::kFeatureWpUnpopulated;
 
@@ -32,8 +32,8 @@ Userfaultfd FaultThreadTracker::open() {
   return Userfaultfd(kAnyone, Userfaultfd::features(kAnyone).value_or(0) & kFeatures);
 }
 
-// A fault of a huge page is answered for all of it, and of a caller's range the size of its pages is not
-// known. The kernel tells it by refusing to do something, here nothing at all, to a part of one.
+// A fault of a huge page is resolved for all of it, but the page size of a caller's range is not
+// known. The kernel reveals it by refusing an operation, here one without effect, on a part of a huge page.
 void FaultThreadTracker::add(Userfaultfd& protection, const memory::Mapping& mapping) {
   protection.add(mapping);
   for (const memory::Vma& vma : mapping.vmas()) {
@@ -42,7 +42,7 @@ void FaultThreadTracker::add(Userfaultfd& protection, const memory::Mapping& map
     throw Error(
         "TRACKER_UNAVAILABLE",
         "cannot track writes to " + mapping.name() +
-            ": it is on huge pages, which this kernel can do only for memory that mapMemfd or mapFile "
+            ": it is on huge pages, which this kernel can track only in memory that mapMemfd or mapFile "
             "made; Linux 6.7 and later can",
         EINVAL);
   }
@@ -72,7 +72,7 @@ uint64_t FaultThreadTracker::gather(Bitmaps bitmaps) {
 }
 
 void FaultThreadTracker::end() noexcept {
-  // The thread serves until the last page is writable, so that nobody is left waiting.
+  // The thread serves until the last page is writable, so that no writer is left waiting.
   release();
   quit_.signal();
   if (thread_.joinable()) thread_.join();
@@ -123,8 +123,8 @@ void FaultThreadTracker::let_writer_go(uint64_t address) const {
     if (address - mapping->address() >= mapping->length()) continue;
     const uint64_t page = address - (address - mapping->address()) % mapping->page_size();
     if (protection_->unprotect(page, mapping->page_size())) return;
-    // Not watched any more, or unmapped: the writer tries again and finds that out. Whatever else there is
-    // would be tried for ever.
+    // No longer watched, or unmapped: the writer tries again and finds that out. Any other error
+    // would be retried for ever.
     if (errno == ENOENT || errno == ESRCH) {
       protection_->wake(page, mapping->page_size());
       return;
@@ -133,8 +133,8 @@ void FaultThreadTracker::let_writer_go(uint64_t address) const {
   }
 }
 
-// Protected first and told then: whoever takes the bits meanwhile copies what was written until here, and
-// what is written later shows again.
+// Protects first, then sets the bits: whatever takes the bits meanwhile copies what was written so far, and
+// later writes show again.
 void FaultThreadTracker::take(const memory::Mapping& mapping, uint64_t first, uint64_t count,
                               const Findings& found) {
   try {
@@ -146,8 +146,8 @@ void FaultThreadTracker::take(const memory::Mapping& mapping, uint64_t first, ui
   found.add(first, count);
 }
 
-// A page that is not protected was written, or has lost its protection with its page table entry. It is
-// protected again AFTER it was found so: a page that a writer takes meanwhile is found by the next call.
+// A page without protection was written, or lost it with its page table entry. It is
+// protected again AFTER it was found: a page that is written meanwhile is found by the next call.
 uint64_t FaultThreadTracker::scan(const memory::Mapping& mapping, const Findings& found) {
   uint64_t pages = 0;
   const auto visit = [&](uint64_t address, std::span<const uint64_t> entries) {

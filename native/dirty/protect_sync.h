@@ -1,5 +1,5 @@
-// Write-protection on kernels before 6.7: a thread of ours is told of the first write of each page and lets
-// the writer go on. Which pages were written is read from the page tables, where a page that nobody wrote
+// Write-protection on kernels before 6.7: a thread of ours gets the first write fault of each page and lets
+// the writer go on. Which pages were written is read from the page tables, where an unwritten page
 // still carries its protection.
 #pragma once
 
@@ -40,12 +40,12 @@ class FaultThreadTracker final : public Tracker {
   void take(const memory::Mapping& mapping, uint64_t first, uint64_t count, const Findings& found);
   void protect(const memory::Mapping& mapping, uint64_t address, uint64_t length);
 
-  bool fills_holes_ = false;  // the kernel cannot protect an anonymous page that is not there
+  bool fills_holes_ = false;  // the kernel cannot protect an anonymous page that is not present
   std::unique_ptr<Userfaultfd> protection_;
   std::unique_ptr<Pagemap> pagemap_;
-  std::vector<std::unique_ptr<HoleWatch>> holes_;  // one a block; null where not needed
+  std::vector<std::unique_ptr<HoleWatch>> holes_;  // one per block; null where not needed
   WakeEvent quit_;
-  std::atomic<bool> broken_{false};  // the thread gave up: everything is writable, nothing is tracked
+  std::atomic<bool> broken_{false};  // the thread has failed: everything is writable, nothing is tracked
   std::thread thread_;
 };
 

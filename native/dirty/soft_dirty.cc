@@ -39,7 +39,7 @@ uint64_t inode_of(const memory::Mapping& mapping) {
 }  // namespace
 
 bool SoftDirtyTracker::supported() {
-  // A fresh mapping counts as dirty where the bits are kept.
+  // A new mapping counts as dirty if the kernel keeps the bits.
   const auto size = static_cast<size_t>(sysconf(_SC_PAGESIZE));
   void* page = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (page == MAP_FAILED) return false;
@@ -56,7 +56,7 @@ SoftDirtyTracker::SoftDirtyTracker(Blocks blocks, SoftDirtyOptions options)
     : Tracker(std::move(blocks)), options_(std::move(options)) {
   if (!options_.addresses.empty() && options_.addresses.size() != this->blocks().size()) {
     throw Error("INVALID_ARGUMENT", "expected " + std::to_string(this->blocks().size()) +
-                                        " addresses, one a block, but received " +
+                                        " addresses, one per block, but received " +
                                         std::to_string(options_.addresses.size()));
   }
   for (const auto& mapping : this->blocks()) {
@@ -95,7 +95,7 @@ uint64_t SoftDirtyTracker::gather(Bitmaps bitmaps) {
   const auto areas = target_->areas();
   for (size_t i = 0; i < blocks().size(); ++i) check_block(i, areas);
   if (!read_bits(bitmaps)) {
-    // Somebody else let it run while its bits were read and cleared.
+    // Something else continued it while its bits were read and cleared.
     for (const auto& bitmap : bitmaps) bitmap->set_range(0, bitmap->pages());
   }
   for (size_t i = 0; i < blocks().size(); ++i) {
@@ -135,7 +135,7 @@ void SoftDirtyTracker::clear_bits() {
               "cannot clear the soft-dirty bits of process " + std::to_string(options_.pid), errno);
 }
 
-// The target stands still: no look for a stop here, it takes milliseconds.
+// The target is stopped: no check for stop() here, this takes milliseconds.
 void SoftDirtyTracker::read_block(size_t block, memory::Bitmap* dirty) {
   absent_[block]->clear_range(0, absent_[block]->pages());
   pagemap_->read(addresses_[block], blocks()[block]->length(),
@@ -193,8 +193,7 @@ void SoftDirtyTracker::locate() {
 uint64_t SoftDirtyTracker::find_block(const memory::Mapping& mapping,
                                       const std::vector<TargetArea>& areas) const {
   const uint64_t inode = inode_of(mapping);
-  if (inode == 0)
-    throw not_there(mapping, options_.pid, "the file behind it is not known; give the address there");
+  if (inode == 0) throw not_there(mapping, options_.pid, "its file is not known; give the address there");
   uint64_t found = 0;
   for (const TargetArea& area : areas) {
     const bool holds = area.inode == inode && area.shared && area.file_offset <= mapping.fd_offset() &&

@@ -1,5 +1,5 @@
 // Tracks the writes of another process by the kernel's soft-dirty bits (admin-guide/mm/soft-dirty). The
-// process stands still between the reading of the bits and their clearing, so that no write falls between.
+// process is stopped while the bits are read and cleared, so that no write falls in between.
 #pragma once
 
 #include <memory>
@@ -15,7 +15,7 @@ namespace rdma_migrate::dirty {
 
 struct SoftDirtyOptions {
   pid_t pid = 0;
-  // Where the process has each block; empty: found by the file that is behind both mappings.
+  // Where the process has each block; empty: found by the file that both map.
   std::vector<uint64_t> addresses;
   std::string cgroup;  // its folder in the cgroup v2 file system: frozen instead of SIGSTOP
   std::chrono::milliseconds stop_timeout{2000};
@@ -42,7 +42,7 @@ class SoftDirtyTracker final : public Tracker {
   void clear_bits();
   bool read_bits(Bitmaps bitmaps);
   void read_block(size_t block, memory::Bitmap* dirty);
-  // Pages of the file that the process's page tables do not have: whether they were written cannot be told.
+  // Pages of the file that are not in the process's page tables: whether they were written is unknown.
   void take_absent(size_t block, memory::Bitmap* dirty);
 
   SoftDirtyOptions options_;

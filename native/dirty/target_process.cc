@@ -23,7 +23,7 @@ namespace {
 
 constexpr size_t kTouchBatch = 512;
 
-// In all architectures alike; the headers of older distributions lack them.
+// The same on all architectures; older distributions' headers lack them.
 constexpr long kPidfdSendSignal = 424;
 constexpr long kPidfdOpen = 434;
 
@@ -38,7 +38,7 @@ std::string read_all(int fd) {
   }
 }
 
-// The letter behind the name, which may itself have parentheses.
+// The letter after the name, which may itself contain parentheses.
 char state_of(const std::string& stat) {
   const size_t name_end = stat.rfind(')');
   return name_end == std::string::npos || name_end + 2 >= stat.size() ? 'X' : stat[name_end + 2];
@@ -47,7 +47,7 @@ char state_of(const std::string& stat) {
 }  // namespace
 
 TargetProcess::TargetProcess(pid_t pid) : pid_(pid) {
-  if (pid <= 0) throw Error("INVALID_ARGUMENT", "pid " + std::to_string(pid) + " is no process");
+  if (pid <= 0) throw Error("INVALID_ARGUMENT", "pid " + std::to_string(pid) + " is not a process");
   if (pid == getpid()) {
     throw Error("INVALID_ARGUMENT", "a process cannot stop itself to track its memory; use write-protect");
   }
@@ -58,7 +58,7 @@ TargetProcess::TargetProcess(pid_t pid) : pid_(pid) {
     throw Error("TRACKER_UNAVAILABLE",
                 "cannot get hold of process " + std::to_string(pid) + " (pidfd_open, Linux 5.3)", errno);
   }
-  // Both stand for the same process if the folder's still lives now that the other was opened.
+  // Both stand for the same process if the folder's is still alive now that the other is open.
   read("stat");
 }
 
@@ -99,7 +99,7 @@ bool TargetProcess::stands() const {
   UniqueFd owner = open("task", O_RDONLY | O_DIRECTORY);
   const std::unique_ptr<DIR, int (*)(DIR*)> folder(fdopendir(owner.get()), closedir);
   if (!folder) throw Error("INTERNAL", "cannot list the threads of process " + std::to_string(pid_), errno);
-  const int tasks = owner.release();  // the folder's now
+  const int tasks = owner.release();  // now owned by the folder
   bool any = false;
   while (const dirent* entry = readdir(folder.get())) {
     if (entry->d_name[0] == '.') continue;

@@ -1,5 +1,5 @@
-// Another process whose memory is tracked. All but touch() goes by file descriptors that stand for this very
-// process: a number that is used again for another one is noticed as the end of this.
+// Another process whose memory is tracked. All but touch() uses file descriptors that stand for this very
+// process: if its pid is reused, that is noticed as the end of the tracked one.
 #pragma once
 
 #include <sys/types.h>
@@ -27,15 +27,15 @@ class TargetProcess {
   explicit TargetProcess(pid_t pid);
 
   pid_t pid() const { return pid_; }
-  // A file of its /proc folder. Throws Error: TRACKER_UNAVAILABLE (it has ended; no permission).
+  // A file in its /proc folder. Throws Error: TRACKER_UNAVAILABLE (it has ended; no permission).
   UniqueFd open(const std::string& name, int flags) const;
   std::string read(const std::string& name) const;
   std::vector<TargetArea> areas() const;
-  // Whether no thread of it runs.
+  // Whether none of its threads runs.
   bool stands() const;
-  // Makes pages present in its page tables by reading one byte of each, and changes nothing. Pages that
-  // cannot be read are left out. Goes by the pid, which is another process's only when this one has ended:
-  // then bytes of that one are read and thrown away.
+  // Makes pages present in its page tables by reading one byte of each; changes nothing. Pages that
+  // cannot be read are left out. Uses the pid, which is another process's only if this one has ended:
+  // then bytes of that one are read and discarded.
   void touch(const std::vector<uint64_t>& addresses) const;
   // False: it has ended.
   bool signal(int number) const;
@@ -46,8 +46,8 @@ class TargetProcess {
   UniqueFd pidfd_;
 };
 
-// Holds every thread of a process while it lives: by SIGSTOP, or with the freezer of its cgroup. A process
-// that stood still already is left so.
+// Stops every thread of a process for its lifetime: with SIGSTOP, or with the freezer of its cgroup. A
+// process that was already stopped is left so.
 class Halt {
  public:
   // cgroup: the process's folder in the cgroup v2 file system, or "" for SIGSTOP. Throws Error: TIMEOUT (a

@@ -34,7 +34,7 @@ uint64_t Tracker::collect(Bitmaps bitmaps) {
     throw Error("INVALID_ARGUMENT", "collect: the dirty tracker is not started");
   if (bitmaps.size() != blocks_.size()) {
     throw Error("INVALID_ARGUMENT", "collect: expected " + std::to_string(blocks_.size()) +
-                                        " bitmaps, one a block, but received " +
+                                        " bitmaps, one per block, but received " +
                                         std::to_string(bitmaps.size()));
   }
   for (size_t i = 0; i < blocks_.size(); ++i) {

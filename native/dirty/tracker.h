@@ -1,4 +1,4 @@
-// Notices which pages of a VM's RAM are written while the guest runs. What each kind sees, needs and costs
+// Detects which pages of a VM's RAM are written while the guest runs. What each kind sees, needs and costs
 // is in docs/dirty-tracking.md.
 #pragma once
 
@@ -28,18 +28,19 @@ class Tracker {
   Tracker(const Tracker&) = delete;
   Tracker& operator=(const Tracker&) = delete;
 
-  // Every page written after it has returned shows in a later collect(). Throws Error: TRACKER_UNAVAILABLE,
+  // Every page written after it returns shows in a later collect(). Throws Error: TRACKER_UNAVAILABLE,
   // OUT_OF_MEMORY, CANCELLED (stopped), INVALID_ARGUMENT (a second time).
   void start();
   // Sets the bit of each page (of its mapping's page size) written since start() or the last call, one bitmap
-  // a block, and forgets it. Bits that are set stay. A page written meanwhile shows in this call or in the
-  // next. Returns the pages found. An error loses nothing: what is not known to be unwritten is set or shows
-  // in a later call. Throws Error: INVALID_ARGUMENT, TRACKER_UNAVAILABLE, IO_ERROR, TIMEOUT, CANCELLED.
+  // per block, and forgets it. Bits already set stay. A page written meanwhile shows in this call or in the
+  // next. Returns the number of pages found. An error loses nothing: what is not known to be unwritten is set
+  // or shows in a later call. Throws Error: INVALID_ARGUMENT, TRACKER_UNAVAILABLE, IO_ERROR, TIMEOUT,
+  // CANCELLED.
   uint64_t collect(Bitmaps bitmaps);
-  // Gives everything back, the blocks too. Idempotent.
+  // Releases everything, including the blocks. Idempotent.
   void stop() noexcept;
 
-  // How long the last collect() (before the first, start()) held the guest up; 0 for kinds that do not.
+  // How long the last collect() (before the first, start()) stopped the guest; 0 for kinds that do not.
   using Milliseconds = std::chrono::duration<double, std::milli>;
   Milliseconds last_pause() const { return Milliseconds(last_pause_.load(std::memory_order_relaxed)); }
 
@@ -49,7 +50,7 @@ class Tracker {
   virtual void end() noexcept = 0;
 
   const Blocks& blocks() const { return blocks_; }
-  // Throws Error("CANCELLED") once stop() was called: to be asked every few milliseconds of work.
+  // Throws Error("CANCELLED") once stop() was called: call it every few milliseconds of work.
   void throw_if_stopped() const;
   void note_pause(Milliseconds length) { last_pause_.store(length.count(), std::memory_order_relaxed); }
   bool stopped() const { return stopping_.load(std::memory_order_relaxed); }
@@ -60,7 +61,7 @@ class Tracker {
   Blocks blocks_;
   std::atomic<bool> stopping_{false};
   std::atomic<double> last_pause_{0};
-  std::mutex mutex_;  // held by the one operation that runs
+  std::mutex mutex_;  // held by the running operation
   State state_ = State::kNew;
 };
 

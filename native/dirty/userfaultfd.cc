@@ -27,14 +27,14 @@ UniqueFd open_userfaultfd(Userfaultfd::Faults faults) {
   const int mode = faults == Userfaultfd::Faults::kNone ? UFFD_USER_MODE_ONLY : 0;
   UniqueFd fd(static_cast<int>(syscall(SYS_userfaultfd, flags | mode)));
   if (fd || errno != EPERM) return fd;
-  // Whoever may open the device may have it whole (Linux 6.1).
+  // A process that may open the device gets all of userfaultfd (Linux 6.1).
   const UniqueFd device(open("/dev/userfaultfd", O_RDWR | O_CLOEXEC));
   if (device) return UniqueFd(ioctl(device.get(), USERFAULTFD_IOC_NEW, flags));
   errno = EPERM;
   return {};
 }
 
-// The handshake may be made once; it answers with all features the kernel has.
+// The handshake is possible once; it returns all features of the kernel.
 bool agree(int fd, uint64_t features, uint64_t* known) {
   uffdio_api api = {};
   api.api = UFFD_API;
@@ -98,7 +98,7 @@ void Userfaultfd::add(const memory::Mapping& mapping) {
 void Userfaultfd::remove(const memory::Mapping& mapping) noexcept {
   if (std::find(added_.begin(), added_.end(), mapping.address()) == added_.end()) return;
   uffdio_range range = range_of(mapping.address(), mapping.length());
-  // What the caller unmapped meanwhile is not watched any more either.
+  // What the caller has unmapped meanwhile is no longer watched either.
   ioctl(fd_.get(), UFFDIO_UNREGISTER, &range);
 }
 

@@ -9,8 +9,8 @@
 namespace rdma_migrate::dirty {
 namespace {
 
-// A page of a private file mapping that is given back is not zero then but what the file has, and nothing
-// tells.
+// A discarded page of a private file mapping is not zero but has the file's content, and nothing
+// reports it.
 bool is_private_file(const memory::Vma& vma) { return !vma.shared && vma.inode != 0; }
 
 void check_kind(const memory::Mapping& mapping) {

@@ -124,9 +124,9 @@ class QueuePair {
                       bool may_send_at_once) = 0;
 
   // Posts the requests in order, as many as there is room for (max_send_wr outstanding): gives that number.
-  // Throws Error CONNECTION_CLOSED once the queue pair has ended, INVALID_ARGUMENT for a bad lkey or range,
-  // with those before it posted. Unsignaled requests count as outstanding until a later signaled one
-  // completes.
+  // Throws Error CONNECTION_CLOSED once the queue pair has ended, BadWorkRequest (INVALID_ARGUMENT) for a bad
+  // lkey or range, with those before it posted. Unsignaled requests count as outstanding until a later
+  // signaled one completes.
   virtual size_t post_send(std::span<const SendWorkRequest> requests) = 0;
   virtual size_t post_recv(std::span<const RecvWorkRequest> requests) = 0;
   bool post_send(const SendWorkRequest& request) { return post_send(std::span(&request, 1)) == 1; }

@@ -2,6 +2,7 @@
 // them; nothing here knows a QEMU message.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -41,6 +42,16 @@ struct RecvWorkRequest {
   uint64_t address = 0;
   uint32_t length = 0;
   uint32_t lkey = 0;
+};
+
+// A request of a batch that is wrong. Those before it have been posted.
+class BadWorkRequest : public Error {
+ public:
+  BadWorkRequest(const Error& reason, size_t posted) : Error(reason), posted_(posted) {}
+  size_t posted() const noexcept { return posted_; }
+
+ private:
+  size_t posted_;
 };
 
 struct Completion {

@@ -123,10 +123,10 @@ size_t QueuePair::post_send(std::span<const fabric::SendWorkRequest> requests) {
   for (size_t at = 0; at < requests.size(); ++at) {
     try {
       check(requests[at]);
-    } catch (const Error&) {
+    } catch (const Error& error) {
       const size_t count = put(requests.first(at));
       if (count < at) return count;
-      throw;
+      throw fabric::BadWorkRequest(error, at);
     }
   }
   return put(requests);
@@ -142,10 +142,10 @@ size_t QueuePair::post_recv(std::span<const fabric::RecvWorkRequest> requests) {
   for (size_t at = 0; at < requests.size(); ++at) {
     try {
       check_local(requests[at].lkey, requests[at].address, requests[at].length, fabric::kAccessLocalWrite);
-    } catch (const Error&) {
+    } catch (const Error& error) {
       const size_t count = messages_.recv_queue.post(requests.first(at));
       if (count < at) return count;
-      throw;
+      throw fabric::BadWorkRequest(error, at);
     }
   }
   return messages_.recv_queue.post(requests);

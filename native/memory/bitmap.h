@@ -1,4 +1,4 @@
-// One bit a page, set = to be sent. Every access is atomic word by word, so a dirty tracker may set bits
+// One bit per page, set = to be sent. Every access is atomic word by word, so a dirty tracker may set bits
 // while a writer takes them.
 #pragma once
 
@@ -15,7 +15,7 @@ class Bitmap {
   // 2^36 pages of 4 KiB are 256 TiB, above what x86-64 and arm64 guests can have.
   static constexpr uint64_t kMaxPages = uint64_t{1} << 36;
 
-  // All bits clear. Memory of untouched words is not used. Throws Error: INVALID_ARGUMENT (0 or more than
+  // All bits clear. Untouched words take no memory. Throws Error: INVALID_ARGUMENT (0 or more than
   // kMaxPages pages), OUT_OF_MEMORY.
   explicit Bitmap(uint64_t pages);
 
@@ -39,8 +39,9 @@ class Bitmap {
   uint64_t take(uint64_t index, uint64_t mask);
   // Sets bits; those past the last page are ignored.
   void merge(uint64_t index, uint64_t bits);
-  // Swaps words from `first_word` on with `values`, each word atomically (the range as a whole is not): with
-  // zeros it takes a dirty log and loses no bit that is set meanwhile. Bits past the last page are ignored.
+  // Swaps words from `first_word` on with `values`, each word atomically (but not the range as a whole): with
+  // zeros it takes a dirty log without losing a bit that is set meanwhile. Bits past the last page are
+  // ignored.
   void exchange(uint64_t first_word, std::span<uint64_t> values);
 
  private:

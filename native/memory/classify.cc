@@ -63,7 +63,7 @@ class Classifier {
   }
 
  private:
-  // Takes the bits first, then asks for holes and reads pages: see the header for why in this order.
+  // Takes the bits first, then finds holes and reads pages: the header says why in this order.
   void scan_batch(uint64_t first, uint64_t end) {
     base_ = first / kBits;
     taken_.fill(0);
@@ -91,7 +91,7 @@ class Classifier {
     }
   }
 
-  // The bits stay in taken_ until they are sorted, so that an error on the way finds them.
+  // The bits stay in taken_ until they are sorted, so that an error in between can restore them.
   void sort_word(uint64_t word, uint64_t candidates, bool is_hole) {
     uint64_t zero = candidates;
     if (!is_hole) {
@@ -169,9 +169,9 @@ class Classifier {
   const ClassifyWindow window_;
   uint64_t first_ = 0, end_ = 0;  // pages
 
-  std::array<uint64_t, kBatchWords> taken_{};  // candidates that are not sorted yet; word base_ + i
+  std::array<uint64_t, kBatchWords> taken_{};  // candidates not sorted yet; word base_ + i
   uint64_t base_ = 0;
-  uint64_t run_first_ = 0, run_count_ = 0;  // the zero run that may go on, in pages
+  uint64_t run_first_ = 0, run_count_ = 0;  // the zero run that may continue, in pages
   Classification result_;
 };
 

@@ -1,4 +1,4 @@
-// Sorts the pages that are to be sent into zero and data.
+// Sorts the pages to be sent into zero and data.
 #pragma once
 
 #include <cstdint>
@@ -25,17 +25,17 @@ struct Classification {
   std::vector<Range> data_runs;
 };
 
-// Looks at the pages of the window whose bits are set; a page is mapping.page_size(), bit 0 is offset 0.
+// Examines the pages of the window whose bits are set; a page is mapping.page_size(), bit 0 is offset 0.
 // Consecutive candidates that are holes or zero form a zero run. A page whose bit is clear ends a run: it was
-// sent before, and its content is not known to be zero. Results are in order and take at most 16 bytes for
+// sent before, and is not known to be zero. Results are in order and take at most 16 bytes for
 // each two pages of the window.
 //
-// While the guest runs: a bit is taken BEFORE its page is looked at and given back if the page is data. So
-// whoever writes a page first and sets its bit afterwards (a dirty tracker) is never lost: either the scan
-// saw the write, or the bit is set when this returns. A scan that a write tears can call a page zero that at
-// no moment was, but then that write sets the bit again. From this follows what the caller owes:
+// While the guest runs: a bit is taken BEFORE its page is examined, and given back if the page is data. So no
+// write is lost if its bit is set after it (as a dirty tracker does): either the scan saw the write, or the
+// bit is set when this returns. A scan that races with a write can call a page zero that never was,
+// but then that write sets the bit again. Therefore the caller must see to it that:
 //  - a zero run is sent to the peer before any page whose bit was set after this call began;
-//  - nobody else takes bits of the window meanwhile (the bulk writer gets it afterwards).
+//  - nothing else takes bits of the window meanwhile (the bulk writer gets it afterwards).
 //
 // Throws Error: INVALID_ARGUMENT, IO_ERROR, CANCELLED; then every candidate's bit is set again.
 Classification classify(const Mapping& mapping, Bitmap& bitmap, const ClassifyWindow& window,

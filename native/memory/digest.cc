@@ -14,7 +14,7 @@ namespace {
 // The digest is compared between hosts.
 static_assert(std::endian::native == std::endian::little, "load() would have to swap bytes");
 
-// Odd constants with about as many ones as zeros: the first digits of pi behind the point, in hexadecimal.
+// Odd constants with about as many ones as zeros: the first digits of pi after the point, in hexadecimal.
 constexpr std::array<uint64_t, 8> kKeys = {0x243f6a8885a308d3, 0x13198a2e03707345, 0xa4093822299f31d1,
                                            0x082efa98ec4e6c89, 0x452821e638d01377, 0xbe5466cf34e90c6d,
                                            0xc0ac29b7c97c50dd, 0x3f84d5b5b5470917};
@@ -33,7 +33,7 @@ uint64_t load(const uint8_t* bytes) {
   return word;
 }
 
-// Four lanes of 16 bytes run side by side so that the multiplier is never idle. `sums` is a second,
+// Four lanes of 16 bytes run in parallel so that the multiplier is never idle. `sums` is a second,
 // independent check of each lane: a collision must happen in both.
 Digest digest_page(const uint8_t* page, uint64_t number) {
   std::array<uint64_t, 4> lanes = {kKeys[0], kKeys[1], kKeys[2], kKeys[3]};

@@ -10,10 +10,10 @@
 
 namespace rdma_migrate::memory {
 
-// 256 bits that depend on every byte and its place. Holes and zero pages count by their place only and holes
+// 256 bits that depend on every byte and its place. Holes and zero pages count only by their place, and holes
 // are not read, so a sparse block is cheap. The same on every CPU and for every page size. It finds accidents
-// (a lost, old or misplaced page), and is no cryptographic hash: who may choose the bytes can make two blocks
-// agree.
+// (a lost, old or misplaced page) and is not a cryptographic hash: whoever chooses the bytes can make two
+// blocks agree.
 //
 // Definition: the length, and for each 4 KiB page that is not zero a 256-bit value of content and page
 // number, added up. Two blocks that differ in one page have different digests with a probability of about 1 -

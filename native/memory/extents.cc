@@ -46,7 +46,7 @@ uint64_t ExtentCursor::seek(Extent* extent) {
   const auto file = mapping_.file();
   const off_t data = lseek(file.get(), static_cast<off_t>(from), SEEK_DATA);
   if (data < 0) {
-    // ENXIO: no data from here to the end of the file. What a truncation cut off is lost, and not zero.
+    // ENXIO: no data from here to the end of the file. What a truncation cut off is lost, not zero.
     const int cause = errno == ENXIO && mapping_.was_truncated(end_) ? EFAULT : errno;
     if (cause != ENXIO) {
       throw mapping_.error(kOperation, {at_, end_ - at_}, Mapping::Access::kRead, cause);
@@ -64,7 +64,7 @@ uint64_t ExtentCursor::seek(Extent* extent) {
   if (hole < 0) throw mapping_.error(kOperation, {at_, end_ - at_}, Mapping::Access::kRead, errno);
   const uint64_t page = mapping_.page_size();
   const uint64_t end = align_down(static_cast<uint64_t>(hole) - mapping_.fd_offset() + page - 1, page);
-  // At least this page, whatever races with us.
+  // At least this page, even if something races with us.
   const uint64_t data_end = std::max(end, align_down(at_, page) + page);
   mapping_.remember_data({at_, data_end - at_});
   return data_end;
@@ -99,7 +99,7 @@ uint64_t ExtentCursor::look_up(Extent* extent) {
   if (!page_map_) page_map_ = std::make_unique<PageMap>();
   bool in_use = true;
   const uint64_t page = align_down(address, mapping_.page_size());
-  // Cut to the part that is asked for: a huge guest is not walked to its end for one page.
+  // Cut to the part asked for: a huge guest is not walked to its end for one page.
   const uint64_t last =
       align_down(mapping_.address() + end_ + mapping_.page_size() - 1, mapping_.page_size());
   const uint64_t run_end = page_map_->run_end(page, std::min(vma_end, last), &in_use);

@@ -1,13 +1,13 @@
-// Which parts of a mapping hold something and which are holes: pages that were never written. Holes are found
+// Which parts of a mapping hold data and which are holes: pages that were never written. Holes are found
 // without touching them, so that a sparse VM costs what it uses.
 //
-// Where holes are told from: a memfd or file: SEEK_DATA and SEEK_HOLE (lseek(2)). hugetlbfs: its pages are
-// looked at with pread(), which does not allocate what is not there. A caller's range: /proc/self/pagemap for
-// private anonymous memory, SEEK_DATA for shared memory whose file was given. Anything else counts as data:
-// an absent page of a file mapping is not zero.
+// How holes are found: for a memfd or file with SEEK_DATA and SEEK_HOLE (lseek(2)). On hugetlbfs pages are
+// read with pread(), which does not allocate absent ones. For a caller's range with /proc/self/pagemap if it
+// is private anonymous memory, with SEEK_DATA if it is shared memory whose file was given. Anything else
+// counts as data: an absent page of a file mapping is not zero.
 //
-// The answer is true of the moment of the call. A page that is written after it is the dirty tracker's
-// business.
+// The answer holds for the moment of the call. A page that is written after it is the dirty tracker's
+// concern.
 #pragma once
 
 #include <cstdint>
@@ -47,7 +47,7 @@ class ExtentCursor {
   std::vector<uint8_t> buffer_;
 };
 
-// Before data extents of a file are read: maps the range with one system call, which answers with an Error
+// Before data extents of a file are read: maps the range with one system call, which fails with an Error
 // (IO_ERROR) where an access would raise SIGBUS, such as a disk that cannot be read or a file that was cut
 // short. Does nothing for memory (a memfd cannot be cut, and asking costs as much as scanning) or on a kernel
 // before 5.14.

@@ -32,17 +32,17 @@ void hand_on(int signal, siginfo_t* info, void* context) {
 
 void on_fault(int signal, siginfo_t* info, void* context) {
   sigjmp_buf* target = landing;
-  // Sent by a process, it is not about our memory.
+  // A signal sent by a process is not about our memory.
   if (target == nullptr || info->si_code <= 0) return hand_on(signal, info, context);
   landing = nullptr;
   last_fault = reinterpret_cast<uintptr_t>(info->si_addr);
-  // Left by a jump: what the handler blocked (of its own or a sanitizer's will) must not stay so.
+  // Left by a jump: what the handler (or a sanitizer) blocked must not stay blocked.
   pthread_sigmask(SIG_SETMASK, &static_cast<ucontext_t*>(context)->uc_sigmask, nullptr);
   siglongjmp(*target, 1);
 }
 
 void install() {
-  // A worker of Node that ends may unload the addon: the handler must stay.
+  // A Node worker that ends may unload the addon: the handler must stay.
   Dl_info self{};
   if (dladdr(reinterpret_cast<void*>(&on_fault), &self) != 0 && self.dli_fname != nullptr)
     dlopen(self.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
@@ -95,7 +95,7 @@ Error fault_error(uint64_t address, const char* action) {
   }
   return Error("IO_ERROR",
                std::string("cannot ") + action + " " + where +
-                   ": the pages behind it are not there (unmapped, file cut, or I/O error)",
+                   ": its pages are not there (unmapped, file cut, or I/O error)",
                EFAULT);
 }
 

@@ -31,8 +31,9 @@ std::string hex(uint64_t number) {
   return text;
 }
 
-// Where SEEK_DATA is known to see pages that were written through a mapping and are not on the disk yet. On
-// others (ZFS had long-lived faults there) a hole is not believed: a wrong one would lose a guest's memory.
+// File systems on which SEEK_DATA is known to see pages that were written through a mapping and are not on
+// the disk yet. On others (ZFS had long-lived faults there) a hole is not trusted: a wrong one would lose
+// guest memory.
 bool tells_holes(decltype(std::declval<struct statfs>().f_type) type) {
   switch (static_cast<uint32_t>(type)) {
     case TMPFS_MAGIC:
@@ -56,7 +57,7 @@ void check_file_size_limit(const std::string& path, uint64_t length) {
   }
 }
 
-// Removes a file that was just made, unless keep() is called.
+// Removes a newly created file, unless keep() is called.
 class NewFile {
  public:
   explicit NewFile(const char* path) : path_(path) {}
@@ -82,7 +83,7 @@ unsigned memfd_flags(uint64_t huge_page_size) {
 }
 
 int open_flags(FileMode mode) {
-  // O_NONBLOCK: a FIFO must be refused and not waited for.
+  // O_NONBLOCK: a FIFO must be refused, not waited for.
   const int common = O_CLOEXEC | O_NONBLOCK;
   if (mode == FileMode::kRead) return O_RDONLY | common;
   return mode == FileMode::kCreate ? O_RDWR | O_CREAT | O_EXCL | common : O_RDWR | common;
@@ -108,7 +109,7 @@ std::shared_ptr<Mapping> Mapping::memfd(const std::string& name, uint64_t length
                                      " at most");
   }
   if (ftruncate(fd, static_cast<off_t>(length)) != 0) throw storage_error(mapping->name_, length, -1, errno);
-  // Its length is fixed now, so that nobody who opens it through /proc can make us run into SIGBUS.
+  // Its length is sealed now, so that nothing that opens it through /proc can make us run into SIGBUS.
   if (huge_page_size == 0) fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
   mapping->map();
   return mapping;
@@ -127,7 +128,7 @@ std::shared_ptr<Mapping> Mapping::file(const std::string& path, uint64_t length,
   mapping->check_length();
   mapping->check_file(mode);
   if (mode == FileMode::kCreate) {
-    // Not by fd: of many files another one may have been closed for, and opened under its number, meanwhile.
+    // Not by fd: with many files it may have been closed meanwhile, and its number reused.
     const auto use = mapping->file();
     if (ftruncate(use.get(), static_cast<off_t>(length)) != 0)
       throw storage_error("cannot make " + path, length, use.get(), errno);
@@ -212,7 +213,7 @@ void Mapping::map() {
                                       : storage_failure(what, length_, cause);
   }
   data_ = static_cast<uint8_t*>(memory);
-  // A guest's memory is large and private: it has no place in our core dumps.
+  // A guest's memory is large and private: it does not belong in our core dumps.
   madvise(memory, length_, MADV_DONTDUMP);
 }
 
@@ -221,7 +222,7 @@ bool Mapping::make_pinnable() {
   const std::lock_guard lock(private_mutex_);
   if (private_) return true;  // by another thread meanwhile
   if (mmap(data_, length_, PROT_READ, MAP_PRIVATE | MAP_FIXED, file().get(), 0) == MAP_FAILED) {
-    throw storage_failure("cannot map " + name_ + " anew", length_, errno);
+    throw storage_failure("cannot map " + name_ + " again", length_, errno);
   }
   madvise(data_, length_, MADV_DONTDUMP);
   return private_ = true;

@@ -19,9 +19,9 @@ enum class FileMode {
   kRead,    // the same, mapped PROT_READ
 };
 
-// Mapped shared, never copied. A file must keep its length while it is mapped: what lies past a truncation
+// Mapped shared, never copied. A file must keep its length while it is mapped: access past a truncation
 // raises SIGBUS. Destroying the last reference unmaps, which takes tens of milliseconds for gigabytes in use:
-// let go of it on a worker thread.
+// release it on a worker thread.
 class Mapping {
  public:
   enum class Kind { kMemfd, kFile, kCaller };
@@ -32,11 +32,11 @@ class Mapping {
   // reserved at once. Throws Error: INVALID_ARGUMENT, OUT_OF_MEMORY.
   static std::shared_ptr<Mapping> memfd(const std::string& name, uint64_t length,
                                         uint64_t huge_page_size = 0);
-  // A file that was created is removed again if it cannot be mapped. Throws Error: INVALID_ARGUMENT,
+  // A created file is removed again if it cannot be mapped. Throws Error: INVALID_ARGUMENT,
   // PERMISSION_DENIED, DISK_FULL, OUT_OF_MEMORY, IO_ERROR (with errno: EEXIST, ENOENT, ...).
   static std::shared_ptr<Mapping> file(const std::string& path, uint64_t length, FileMode mode);
-  // A range of this process that stays mapped, as it is, until the last reference is gone. fd: the file
-  // behind a shared range (it is duplicated), or -1: only with it can holes of shared memory be told. Throws
+  // A range of this process that stays mapped, as it is, until the last reference is gone. fd: the file of
+  // a shared range (it is duplicated), or -1: only with it can holes of shared memory be found. Throws
   // Error: INVALID_ARGUMENT (also if part of the range is not mapped, or not from that file), IO_ERROR.
   static std::shared_ptr<Mapping> caller(uint64_t address, uint64_t length, int fd = -1);
 
@@ -53,21 +53,21 @@ class Mapping {
   // What messages call it: "memfd pc.ram", a path, "the caller's range at 0x...".
   const std::string& name() const { return name_; }
 
-  // Whether there is a file behind it. Of a caller's range only holes may be asked from it.
+  // Whether it has a file. For a caller's range the file serves only to find holes.
   bool has_file() const { return file_ != nullptr; }
-  // That file, open as long as the result lives; only where there is one. Throws Error: IO_ERROR,
+  // That file, open as long as the result lives; only if has_file(). Throws Error: IO_ERROR,
   // RESOURCE_LIMIT.
   SharedFile::Use file() const { return file_->use(); }
   // File offset of byte 0.
   uint64_t fd_offset() const { return fd_offset_; }
   bool is_hugetlb() const { return hugetlb_; }
-  // SEEK_DATA on file() tells holes, also of pages written through a mapping and not yet on the disk.
+  // SEEK_DATA on file() finds holes, even among pages written through a mapping and not yet on the disk.
   bool seeks_holes() const { return seeks_holes_; }
   // Bytes can be stored with pwrite(), which fails where a store to the memory would raise SIGBUS.
   bool stores_through_fd() const { return has_file() && !hugetlb_ && kind_ != Kind::kCaller; }
   // The last run of data that SEEK_HOLE found. Finding the end of a run costs time in proportion to the run
   // (20 ms for 8 GiB of memfd), so that walking a block window by window would be quadratic without it. What
-  // was data and is a hole by now is only read in vain.
+  // was data and is a hole by now is merely read needlessly.
   Range known_data() const;
   void remember_data(const Range& range) const;
   // The areas of a caller's range when it was handed over.
@@ -84,14 +84,14 @@ class Mapping {
 
   // Before Linux 6.2 RDMA drivers pin every page as if for writing, which a read-only shared mapping refuses
   // (EFAULT). Makes the mapping of a file that was opened for reading private, in place: its bytes stay as
-  // they are as long as nobody writes to the file, and pages that are pinned become copies of their own.
+  // they are as long as the file is not written, and pinned pages become private copies.
   // False: nothing was changed. Throws Error like file().
   bool make_pinnable();
 
   // Whether the file has become shorter than `end` bytes of this mapping.
   bool was_truncated(uint64_t end) const;
 
-  // The Error behind a failed system call on part of this mapping, with the bytes needed and what is there.
+  // The Error for a failed system call on part of this mapping, with the bytes needed and available.
   enum class Access { kRead, kWrite };
   Error error(const char* operation, const Range& range, Access access, int sys_errno) const;
 

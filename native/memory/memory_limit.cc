@@ -20,7 +20,7 @@ std::string own_cgroup() {
 
 void lower_to_cgroup(const std::string& folder, MemoryLimit* limit) {
   uint64_t memory = 0, swap = 0;
-  // Without a swap limit the group may swap as much as there is: then only RAM and swap together bound it.
+  // Without a swap limit the group may use all swap: then only RAM and swap together bound it.
   if (!read_number(folder + "/memory.max", &memory) || !read_number(folder + "/memory.swap.max", &swap))
     return;
   if (memory + swap < limit->bytes) *limit = {memory + swap, "memory.max and memory.swap.max of " + folder};

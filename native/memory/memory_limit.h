@@ -1,4 +1,4 @@
-// What this machine can give, for errors that name it.
+// How much memory this machine can give, for errors that name it.
 #pragma once
 
 #include <cstdint>
@@ -12,11 +12,11 @@ struct MemoryLimit {
   std::string source;  // "RAM and swap" or the cgroup that sets the limit
 };
 
-// The most that this process could ever use: RAM and swap, or less where a cgroup (v2, any level) limits it.
-// UINT64_MAX if the kernel does not tell.
+// The most that this process could ever use: RAM and swap, or less if a cgroup (v2, any level) limits it.
+// UINT64_MAX if it is not known.
 MemoryLimit memory_limit();
 
-// The folders of this process's cgroup (v2) and of those above it, up to the root of what is mounted at
+// The folders of this process's cgroup (v2) and of those above it, up to the root of the mount at
 // /sys/fs/cgroup, which in a container has the container's limits.
 std::vector<std::string> cgroup_folders();
 // The same for a group as /proc/self/cgroup names it: "/user.slice/...", "/", or "" without one.

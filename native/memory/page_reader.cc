@@ -38,7 +38,7 @@ PageReader::Progress PageReader::push(std::span<const uint8_t> bytes) {
     failed_ = false;
     return progress;
   } catch (...) {
-    target_.reset();  // closing a mapping does not wait for a reader that failed
+    target_.reset();  // closing a mapping must not wait for a failed reader
     throw;
   }
 }
@@ -53,7 +53,7 @@ PageReader::Progress PageReader::read_records(std::span<const uint8_t> bytes) {
   return progress;
 }
 
-// One part of a record, or what is there of it. Returns the bytes it took, at least one.
+// One part of a record, or as much of it as has come. Returns the bytes consumed, at least one.
 size_t PageReader::step(std::span<const uint8_t> bytes, bool* done) {
   switch (state_) {
     case State::kWord:
@@ -127,7 +127,7 @@ void PageReader::refuse_flags() const {
         "multifd "
         "capability off at the source");
   }
-  if ((flags_ & kFlagMemSize) != 0) fail("a second block list behind the section's start");
+  if ((flags_ & kFlagMemSize) != 0) fail("a second block list after the section's start");
   fail("a page record with unknown flags " + std::to_string(flags_) +
        ": the target page is not 4096 bytes, or a capability is on that a plain stream cannot carry");
 }
@@ -159,7 +159,7 @@ void PageReader::begin_page() {
 size_t PageReader::read_page(std::span<const uint8_t> bytes) {
   const size_t taken = std::min<size_t>(bytes.size(), kTargetPageSize - page_filled_);
   target().store.data(address_ + page_filled_, bytes.first(taken));
-  if (known_.is_hole && contains(known_.range, address_)) {  // what lies behind this page still is a hole
+  if (known_.is_hole && contains(known_.range, address_)) {  // what follows this page is still a hole
     const uint64_t end = known_.range.end();
     const uint64_t next = std::min(end, address_ + kTargetPageSize);
     known_.range = {next, end - next};
@@ -187,7 +187,7 @@ void PageReader::fill_page(uint8_t value) {
 void PageReader::zero_page() {
   Target& place = target();
   if (is_known_hole()) return;
-  place.store.flush();  // an earlier record of this call may be about the same page
+  place.store.flush();  // an earlier record of this call may concern the same page
   const Mapping& mapping = *place.mapping;
   if (!contains(known_.range, address_)) {
     ExtentCursor(mapping, address_, mapping.length() - address_).next(&known_);
@@ -216,8 +216,8 @@ void PageReader::page_finished() {
 }
 
 void PageReader::fail(const std::string& what) const {
-  throw Error("STREAM_ERROR",
-              "the ram section cannot be read on near its byte " + std::to_string(position_) + ": " + what);
+  throw Error("STREAM_ERROR", "the ram section cannot be read further near its byte " +
+                                  std::to_string(position_) + ": " + what);
 }
 
 }  // namespace rdma_migrate::memory

@@ -35,7 +35,7 @@ class PageReader {
 
   uint64_t pages_read() const { return pages_.load(std::memory_order_relaxed); }  // data and zero
   uint64_t zero_pages() const { return zero_pages_.load(std::memory_order_relaxed); }
-  // The blocks with pages that no record was about. Any thread.
+  // The blocks with pages for which no record came. Any thread.
   std::vector<Coverage::Missing> missing() const { return told_.missing(); }
 
  private:
@@ -69,18 +69,18 @@ class PageReader {
   std::atomic<uint64_t> zero_pages_{0};
 
   State state_ = State::kWord;
-  std::array<uint8_t, kMaxBlockName> pending_{};  // a word or name that is not complete
+  std::array<uint8_t, kMaxBlockName> pending_{};  // an incomplete word or name
   size_t pending_size_ = 0;
   size_t name_length_ = 0;
   uint64_t flags_ = 0;
   uint64_t address_ = 0;         // of the page, in its block
   size_t page_filled_ = 0;       // bytes of the page that were placed
   std::optional<size_t> block_;  // of the last record
-  uint64_t position_ = 0;        // bytes consumed in all, for messages
+  uint64_t position_ = 0;        // total bytes consumed, for messages
   bool failed_ = false;
 
   std::optional<Target> target_;
-  Extent known_;  // what is known of target_'s mapping: a hole, or data
+  Extent known_;  // what is known about target_'s mapping: a hole, or data
 };
 
 }  // namespace rdma_migrate::memory

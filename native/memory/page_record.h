@@ -38,7 +38,7 @@ struct PageBlock {
   uint64_t length = 0;
 };
 
-// Throws Error("INVALID_ARGUMENT") for bad or repeated names, or a mapping that is not writable where it must
+// Throws Error("INVALID_ARGUMENT") for bad or repeated names, or a mapping that is not writable but must
 // be.
 std::vector<PageBlock> make_page_blocks(
     const std::vector<std::pair<std::string, std::shared_ptr<Mapping>>>& blocks, bool to_be_written);

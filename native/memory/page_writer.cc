@@ -56,7 +56,7 @@ void PageWriter::write_block(const Mapping& mapping, Output& output) {
 }
 
 void PageWriter::write_extent(const Mapping& mapping, const Range& range, bool is_hole, Output& output) {
-  // Map what the buffer has room for, and not a whole extent that later calls will reach.
+  // Map what the buffer has room for, not a whole extent that later calls will reach.
   uint64_t mapped_to = offset_;
   while (offset_ < range.end()) {
     if (!is_hole && offset_ >= mapped_to) {

@@ -10,7 +10,7 @@
 
 namespace rdma_migrate::memory {
 
-// Every page once, blocks in order, addresses ascending; pages that are zero as ZERO records, holes without
+// Every page once, blocks in order, addresses ascending; zero pages as ZERO records, holes without
 // being read. One call at a time; the counters may be read from any thread.
 class PageWriter {
  public:

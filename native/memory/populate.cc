@@ -32,7 +32,7 @@ bool populate_by_advice(const Mapping& mapping, const Range& range, uint64_t end
   return true;
 }
 
-// Whether a touch of the range can only fail as any use of memory can, and not with SIGBUS.
+// Whether a touch of the range can fail only as any use of memory can, and not with SIGBUS.
 bool reserve(const Mapping& mapping, const Range& range) {
   if (mapping.kind() == Mapping::Kind::kCaller) {
     return std::all_of(mapping.vmas().begin(), mapping.vmas().end(),
@@ -48,7 +48,7 @@ bool reserve(const Mapping& mapping, const Range& range) {
   return true;
 }
 
-// What a memfd or a caller's range takes is memory, which has limits of its own.
+// A memfd or a caller's range takes memory, which has its own limits.
 bool leaves_room(const Mapping& mapping, uint64_t length) {
   struct statvfs system {};
   if (mapping.kind() != Mapping::Kind::kFile || fstatvfs(mapping.file().get(), &system) != 0) return true;
@@ -85,7 +85,7 @@ void populate(const Mapping& mapping, uint64_t offset, uint64_t length, const Ca
       advised = advised && populate_by_advice(mapping, step, all.end());
       if (!advised) internal::populate_by_touch(mapping, step);
     } catch (const Error& error) {
-      // Somebody else has taken the room meanwhile: whether there is enough shows when it is needed.
+      // Another user has taken the room meanwhile: whether there is enough will show when it is needed.
       if (free_space == FreeSpace::kKeep && error.code() == "DISK_FULL") return;
       throw;
     }

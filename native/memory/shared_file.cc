@@ -24,9 +24,9 @@ std::string path_of(int fd) {
 
 struct SharedFile::Pool {
   std::mutex mutex;
-  // Open and not in use, the one that was used last at the end.
+  // Open and not in use, the most recently used one at the end.
   std::list<const SharedFile*> idle;
-  // Folders of the files that can be opened again, each open once.
+  // Folders of the files that can be reopened, each open once.
   std::map<std::pair<dev_t, ino_t>, std::weak_ptr<UniqueFd>> folders;
 
   std::shared_ptr<UniqueFd> folder(const std::string& path) {
@@ -61,7 +61,7 @@ SharedFile::~SharedFile() {
     std::lock_guard lock(pool().mutex);
     if (can_reopen_ && fd_) pool().idle.erase(idle_);
   }
-  fd_.reset();  // which may wait for a file server, and nobody else with it
+  fd_.reset();  // may wait for a file server; nothing else waits with it
 }
 
 void SharedFile::find_folder() {
@@ -89,7 +89,7 @@ UniqueFd SharedFile::open_again() const {
   throw Error("IO_ERROR", name_ + " was removed, moved or replaced while it was mapped", fd ? 0 : errno);
 }
 
-// Files are opened and closed without the lock: a server that hangs holds up nobody else.
+// Files are opened and closed without the lock: a server that hangs blocks no other use.
 int SharedFile::begin_use() const {
   UniqueFd opened;
   for (;;) {
@@ -126,7 +126,7 @@ void SharedFile::end_use() const {
 
 SharedFile::Use::Use(const SharedFile& file) : file_(file), fd_(file.begin_use()) {}
 
-// What a system call on the file said is looked at afterwards, too.
+// errno of a system call on the file must survive this.
 SharedFile::Use::~Use() {
   const int kept = errno;
   file_.end_use();

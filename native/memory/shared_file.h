@@ -1,5 +1,5 @@
-// The file behind a mapping. Once mapped it is needed now and then only: to look for holes, to store, to
-// sync. Of many files a bounded number is therefore open at one time; the others are opened again when they
+// The file of a mapping. Once mapped it is needed only now and then: to find holes, to store, to
+// sync. Only a bounded number of files is therefore open at one time; the others are reopened when they
 // are used.
 #pragma once
 
@@ -15,10 +15,10 @@ namespace rdma_migrate::memory {
 
 class SharedFile {
  public:
-  // Files that nobody uses at the moment stay open up to this number, in this process.
+  // Up to this many files that are not in use at the moment stay open, in this process.
   static constexpr size_t kMostIdle = 128;
 
-  // name: for messages. flags: of open(2), to open it again. can_reopen false: it stays open, as what has no
+  // name: for messages. flags: of open(2), to reopen it. can_reopen false: it stays open, as a file without a
   // name must (a memfd, the duplicate of a caller's descriptor).
   SharedFile(UniqueFd fd, std::string name, int flags, bool can_reopen);
   ~SharedFile();
@@ -57,7 +57,7 @@ class SharedFile {
   const std::string name_;
   const int flags_;
   bool can_reopen_;
-  // Where it is: it is found there also when the folder has been renamed.
+  // The folder that it is in: the file is found there even if the folder has been renamed.
   std::shared_ptr<UniqueFd> folder_;
   std::string base_;
   dev_t device_ = 0;

@@ -55,7 +55,7 @@ Error huge_page_error(const std::string& what, uint64_t needed, uint64_t huge_pa
                sys_errno);
 }
 
-// What failed is told, also where the file cannot be asked any more.
+// Says what failed even if the file can no longer be opened.
 Error Mapping::storage_failure(const std::string& what, uint64_t needed, int sys_errno) const {
   if (!has_file()) return storage_error(what, needed, -1, sys_errno);
   try {
@@ -71,7 +71,7 @@ bool Mapping::was_truncated(uint64_t end) const {
          static_cast<uint64_t>(status.st_size) < fd_offset_ + end;
 }
 
-// EFAULT is what madvise(MADV_POPULATE_*) answers where an access would raise SIGBUS: a full disk, a
+// EFAULT is what madvise(MADV_POPULATE_*) returns where an access would raise SIGBUS: a full disk, a
 // truncated file, no huge page left, or a disk that cannot be read.
 Error Mapping::error(const char* operation, const Range& range, Access access, int sys_errno) const {
   const std::string what =

@@ -1,4 +1,4 @@
-// Stores bytes into a mapping in a way that a full disk is an error and no signal.
+// Stores bytes into a mapping so that a full disk is an error and not a signal.
 #pragma once
 
 #include <sys/uio.h>
@@ -12,7 +12,7 @@
 
 namespace rdma_migrate::memory {
 
-// Gathers stores to neighbouring places and carries them out together. What is given to data() must stay
+// Gathers neighbouring stores and carries them out together. The bytes given to data() must stay
 // unchanged until flush(). The mapping must outlive it. Errors: DISK_FULL, OUT_OF_MEMORY, IO_ERROR.
 class Store {
  public:

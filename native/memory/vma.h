@@ -16,14 +16,14 @@ struct Vma {
   uint64_t inode = 0;  // 0: anonymous
 
   // Private and anonymous: a page that is neither present nor swapped out has never been written and is zero.
-  // Of other mappings an absent page says nothing.
+  // For other mappings an absent page says nothing.
   bool absent_is_zero() const { return !shared && inode == 0; }
 };
 
 // The areas that intersect [address, address + length), in order. Throws Error: IO_ERROR (no /proc).
 std::vector<Vma> vmas_in(uint64_t address, uint64_t length);
 
-// Reads one bit a page of this process from /proc/self/pagemap, in batches.
+// Reads one bit per page of this process from /proc/self/pagemap, in batches.
 class PageMap {
  public:
   PageMap();
@@ -32,7 +32,7 @@ class PageMap {
   PageMap& operator=(const PageMap&) = delete;
 
   // The end of the run of host pages from `address` on that are all in use or all absent; at most `end`. Both
-  // page-aligned. If the kernel does not tell, everything counts as in use.
+  // page-aligned. If that is not known, everything counts as in use.
   uint64_t run_end(uint64_t address, uint64_t end, bool* in_use);
 
  private:

@@ -8,8 +8,8 @@
 #include <arm_neon.h>
 #endif
 
-// A guest may write the page that is scanned. Every value read is used once, so such a race can only make the
-// answer old, which the dirty tracker makes good.
+// A guest may write the page that is being scanned. Every value read is used once, so such a race can only
+// make the answer outdated, and then the dirty tracker has the page.
 #define RDMA_MIGRATE_SCANS_LIVE_MEMORY __attribute__((no_sanitize("thread")))
 
 namespace rdma_migrate::memory {

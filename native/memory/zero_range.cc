@@ -14,7 +14,7 @@ namespace {
 
 constexpr const char* kOperation = "zeroing";
 
-// The pages that lie wholly in the range; may be empty.
+// The pages that are entirely in the range; may be empty.
 Range whole_pages(const Mapping& mapping, const Range& range) {
   const uint64_t page = mapping.page_size();
   const uint64_t begin = (range.offset + page - 1) / page * page;
@@ -34,7 +34,7 @@ bool punch(const Mapping& mapping, const Range& range) {
   return result == 0;
 }
 
-// Data that lies within [begin, end) of one page or many. Pages are compared first: a page of zeros stays
+// Data within [begin, end) of one page or many. Pages are compared first: a page of zeros stays
 // shared, clean and unallocated.
 void zero_data(const Mapping& mapping, const Range& range, Store& store) {
   constexpr uint64_t kUnit = kTargetPageSize;

@@ -87,7 +87,7 @@ size_t WorkQueues::post_send(std::span<const fabric::SendWorkRequest> requests) 
     });
   }
   give_sends();
-  if (bad) throw *bad;
+  if (bad) throw fabric::BadWorkRequest(*bad, count);
   return count;
 }
 
@@ -150,7 +150,7 @@ size_t WorkQueues::post_recv(std::span<const fabric::RecvWorkRequest> requests) 
     });
   }
   give_recvs();
-  if (bad) throw *bad;
+  if (bad) throw fabric::BadWorkRequest(*bad, count);
   return count;
 }
 

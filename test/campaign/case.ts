@@ -8,7 +8,7 @@ export type Fault =
   | {
       readonly kind: 'cut' | 'half-close' | 'stall' | 'lost' | 'flipped';
       readonly towards: End;
-      /** Of the bytes that go that way: a share, or a number before the last one. */
+      /** A position in the bytes that go that way: a share, or a number before the last one. */
       readonly at: { readonly share: number } | { readonly beforeEnd: number };
     }
   | {
@@ -84,7 +84,7 @@ function faultOf(random: Random, commit: boolean): Fault {
   };
 }
 
-/** Half of the time the last one, in which it is decided who has the VM. */
+/** Half of the time the last one, which decides who has the VM. */
 function phaseOf(random: Random, commit: boolean, end: End): string {
   const last = commit || end === 'destination' ? 'commit' : 'device-state';
   if (random.chance(0.5)) return last;

@@ -1,4 +1,4 @@
-/** An end of ours: the command as a process of its own, and what it says. */
+/** An end of ours: the command in its own process, and what it reports. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 /** The compiled command, from build/node/test/campaign. */
 const MAIN = fileURLToPath(new URL('../../../../dist/cli/main.js', import.meta.url));
 
-/** What an end has said when it is over. */
+/** What an end has reported when it is over. */
 export interface Said {
   /** Null: a signal ended it. */
   readonly exit: number | null;

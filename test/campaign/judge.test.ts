@@ -1,4 +1,4 @@
-/** The campaign's judge: what it takes for a lie, and what it only counts. */
+/** The campaign's judge: what it calls a lie, and what it only counts. */
 import { describe, expect, it } from 'vitest';
 import { type Case, caseOf } from './case.ts';
 import type { Said } from './command.ts';
@@ -35,13 +35,13 @@ const there = (image: There['image'], change: Partial<There> = {}): There => ({
 });
 const lies = (...args: Parameters<typeof judge>): readonly string[] => judge(...args).lies;
 
-describe('the judge takes for a lie', () => {
+describe('the judge calls a lie', () => {
   it.each([
     ['committed, and nothing is there', COMMITTED, FAILED, there('none')],
     ['two owners', FAILED, COMMITTED, there('whole')],
     ['completed without an image', UNKNOWN, COMMITTED, there('none')],
     ['another image than was sent', COMMITTED, COMMITTED, there('different')],
-    ['something left behind by a failure', FAILED, FAILED, there('none', { partial: true })],
+    ['something left by a failure', FAILED, FAILED, there('none', { partial: true })],
     ['a source that was written to', FAILED, FAILED, there('none', { sourceUntouched: false })],
     ['unconfirmed after a cut', UNCONFIRMED, FAILED, there('none')],
     ['a bug', said({ exit: 1, code: 'INTERNAL' }), FAILED, there('none')],
@@ -65,7 +65,7 @@ describe('the judge believes', () => {
     expect(lies(CASE, source, destination, left)).toEqual([]),
   );
 
-  it('damage on the wire that nobody was asked to look for, and counts it', () => {
+  it('damage on the wire that no end was asked to look for, and counts it', () => {
     const flipped: Case = {
       ...CASE,
       crc: false,

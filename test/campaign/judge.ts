@@ -1,20 +1,20 @@
-/** Whether what the ends said of a case is true. Pure. */
+/** Whether what the ends reported of a case is true. Pure. */
 import type { Case } from './case.ts';
 import type { Said } from './command.ts';
 
 /** What is at the destination when both ends are over. */
 export interface There {
-  /** `whole`: all of what the source has, and under its final name. */
+  /** `whole`: all that the source has, and under its final name. */
   readonly image: 'none' | 'whole' | 'different';
-  /** Something was begun and lies there. */
+  /** Something was begun and is still there. */
   readonly partial: boolean;
-  /** The image that was sent is what it was. */
+  /** The image that was sent is unchanged. */
   readonly sourceUntouched: boolean;
 }
 
 export interface Verdict {
   readonly lies: readonly string[];
-  /** What is true, and yet to be counted. */
+  /** What is true, but worth counting. */
   readonly counted: readonly string[];
 }
 
@@ -88,6 +88,6 @@ function judgeDestination(said: Said, there: There, lies: string[], counted: str
     counted.push(`COMMIT_UNKNOWN at the destination, ${kept ? 'and it is there' : 'and it is not there'}`);
   } else {
     if (kept) lies.push(`the destination says ${said.code}, and the VM is there`);
-    if (there.partial) lies.push(`the destination says ${said.code}, and left something behind`);
+    if (there.partial) lies.push(`the destination says ${said.code}, and left something`);
   }
 }

@@ -1,7 +1,7 @@
 /**
- * `npm run campaign -- --minutes N | --cases N [--seed S] [--jobs N]`, or `--case-seed S` for one case again: migrations that go wrong at random, and after
- * each whether what the ends said is what is there. Prints each lie with the seed of its case, and ends
- * with 1 then.
+ * `npm run campaign -- --minutes N | --cases N [--seed S] [--jobs N]`, or `--case-seed S` to repeat one case: breaks migrations at random and
+ * checks after each one that what both ends reported is what is there. Prints each lie with the seed of its case, and then exits
+ * with 1.
  */
 import { parseArgs } from 'node:util';
 import { type Case, caseOf } from './case.ts';
@@ -12,7 +12,7 @@ import { Scene } from './scene.ts';
 import { isScripted, playDestination, playSource } from './scripted.ts';
 import { Tally } from './tally.ts';
 
-/** Cases at a time: most of their time they wait for a deadline. */
+/** Cases at a time: they spend most of their time waiting for a deadline. */
 const JOBS = 4;
 
 interface Outcome extends Played {
@@ -28,7 +28,7 @@ class Campaign {
     this.#scene = scene;
   }
 
-  /** Plays one case. False: somebody lied. */
+  /** Plays one case. False: an end lied. */
   async run(it: Case): Promise<boolean> {
     const outcome = await this.#play(it);
     const verdict = judge(it, outcome.source, outcome.destination, outcome.there);
@@ -58,7 +58,7 @@ class Campaign {
     }
   }
 
-  /** How much goes each way is measured once for each kind of migration. */
+  /** The bytes that go each way are measured once for each kind of migration. */
   async #volume(it: Case): Promise<Volume> {
     const key = [it.commit, it.crc, it.verify, it.pinAll].join();
     const known = this.#volumes.get(key);

@@ -13,11 +13,11 @@ export interface Played {
   readonly source?: Said;
   readonly destination?: Said;
   readonly folder: string;
-  /** What was done, and in which phases the ends were then; empty: it never came to that. */
+  /** What was done, and in which phases the ends then were; empty: the fault did not happen. */
   readonly struck: readonly string[];
 }
 
-/** How many bytes go each way in a case without a fault; the harm's place is a share of that. */
+/** How many bytes go each way in a case without a fault; the fault's position is a share of that. */
 export type Volume = Readonly<Record<End, number>>;
 
 interface Ends {
@@ -92,7 +92,7 @@ function moment(what: string, { source, destination }: Ends): string[] {
   ];
 }
 
-/** Waits for both. A destination that no source came to is told to end. */
+/** Waits for both. A destination to which no source came is told to end. */
 async function endOf({ source, destination }: Ends): Promise<{ source: Said; destination: Said }> {
   const sent = await source.ended;
   await Promise.race([destination.ended, delay(300)]);

@@ -1,4 +1,4 @@
-/** A TCP proxy between the two ends, which does one harm at one byte. */
+/** A TCP proxy between the two ends, which causes one fault at one byte. */
 import { once } from 'node:events';
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 import type { End, Fault } from './case.ts';
@@ -18,7 +18,7 @@ const LOST_BYTES = 1000;
 export class HarmingProxy implements AsyncDisposable {
   /** Bytes that came for each end. */
   readonly passed: Record<End, number> = { source: 0, destination: 0 };
-  /** When the harm was done. */
+  /** When the fault was caused. */
   struck = false;
   onStrike = (): void => {};
   readonly #server: Server;
@@ -69,7 +69,7 @@ export class HarmingProxy implements AsyncDisposable {
     if (rest.length > 0 && !to.write(rest)) from.pause();
   }
 
-  /** What of the bytes goes on. */
+  /** The bytes that are passed on. */
   #strike({ kind }: Harm, from: Socket, to: Socket, bytes: Buffer, at: number): Buffer {
     this.struck = true;
     this.onStrike();

@@ -20,7 +20,7 @@ export class Scene implements AsyncDisposable {
   readonly image: string;
   #fingerprint = '';
   #cases = 0;
-  /** Files of the image but its manifest, which says by which way a VM came. */
+  /** Files of the image except its manifest, which says how a VM came. */
   #files: readonly string[] = [];
 
   private constructor(root: string) {
@@ -73,7 +73,7 @@ export class Scene implements AsyncDisposable {
     };
   }
 
-  /** Whether an image is the one that was sent, by another program's judgement than ours. */
+  /** Whether an image is the one that was sent, as judged by another program. */
   async isTheSame(image: string): Promise<boolean> {
     for (const file of this.#files) {
       const same = await promisify(execFile)('cmp', ['-s', join(this.image, file), join(image, file)]).then(
@@ -98,7 +98,7 @@ export class Scene implements AsyncDisposable {
   }
 }
 
-/** Whether an image says of itself that it is one. */
+/** Whether an image declares itself to be one. */
 async function opens(image: string): Promise<boolean> {
   try {
     await (await openImage(image)).close();

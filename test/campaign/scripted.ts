@@ -1,4 +1,4 @@
-/** Cases with a version 1 peer that is a script, at either end. */
+/** Cases with a scripted version 1 peer at either end. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { controlMessage } from '../support/raw-control.ts';
@@ -37,7 +37,7 @@ export async function playSource(scene: Scene, it: Case): Promise<Played & { who
   const honest = message >= STAGES.length - 1;
   await source.reach(stage);
   if (honest) {
-    // Without a READY after the last bytes: the destination waits for none.
+    // Without a READY after the last bytes: the destination does not wait for one.
     await source.say('QEMU_FILE', PIECE.device.subarray(PIECE.device.length >> 1));
     if (deed === 'reset') source.peer.kill();
     else source.peer.finish();

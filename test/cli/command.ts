@@ -12,7 +12,7 @@ const PROJECT = fileURLToPath(new URL('../..', import.meta.url));
 /** Far more than anything here takes; what hangs is killed and fails its test. */
 const DEADLINE_MS = 40_000;
 
-/** A test file that ends in any way leaves no process behind. */
+/** A test file that ends in any way leaves no process. */
 const running = new Set<ChildProcess>();
 process.on('exit', () => {
   for (const child of running) child.kill('SIGKILL');
@@ -121,7 +121,7 @@ export class RunningCommand {
     for (;;) {
       const found = look();
       if (found) return found;
-      // `close` comes behind the last data, which the next look has to see.
+      // `close` comes after the last data, which the next check has to see.
       if (
         this.#child.stdout?.readableEnded ||
         this.#child.exitCode !== null ||

@@ -27,7 +27,7 @@ afterAll(() => command[Symbol.asyncDispose]());
 
 const folder = (): Promise<string> => mkdtemp(join(command.work, 'case-'));
 
-/** A port of this machine that nobody listens at. */
+/** A port of this machine on which nothing listens. */
 async function closedPort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
   await new Promise((resolve) => server.once('listening', resolve));
@@ -139,7 +139,7 @@ describe('what cannot begin', () => {
     expect([code, stdout, JSON.parse(stderr).code]).toEqual([2, '', 'INVALID_ARGUMENT']);
   });
 
-  it('ends with 3 when nobody listens there, and says that the image is as it was', async () => {
+  it('ends with 3 when nothing listens there, and says that the image is as it was', async () => {
     const uri = `rdma:127.0.0.1:${await closedPort()}`;
     const { code, stderr } = await command.run('send', image, uri);
     expect(code).toBe(3);

@@ -134,7 +134,7 @@ describe('image clean', () => {
     });
   });
 
-  it('removes nothing when there is nobody to ask', async () => {
+  it('removes nothing when there is no one to ask', async () => {
     const at = await folder();
     await killedReceive(at, 'one');
     for (const args of [[], ['--json']]) {

@@ -54,6 +54,8 @@ describe('receive and send', () => {
         crc: true,
         channels: 2,
         machine: 'synthetic',
+        percentage: 100,
+        eta: 0,
         ram: { total: Number(16n * MIB + 65_536n), remaining: 0, 'page-size': 4096 },
       });
       const phases = events.filter(({ event }) => event === 'phase').map(({ phase }) => phase);
@@ -63,6 +65,7 @@ describe('receive and send', () => {
       expect(progress[0]).toMatchObject({
         ram: { total: expect.any(Number) },
         'total-time': expect.any(Number),
+        percentage: expect.any(Number),
       });
     }
   });

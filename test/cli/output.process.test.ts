@@ -33,7 +33,7 @@ async function fifoIn(at: string, name = 'fifo'): Promise<string> {
   return fifo;
 }
 
-/** The master of a new pseudo-terminal: whoever reads it waits in the kernel for a slave that nobody opens. */
+/** The master of a new pseudo-terminal: a reader waits in the kernel for a slave that is never opened. */
 const SILENT_DEVICE = '/dev/ptmx';
 const cancelledText = /\(CANCELLED, phase image\)\n/;
 const cancelled = expect.stringMatching(cancelledText);

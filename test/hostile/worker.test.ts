@@ -21,3 +21,7 @@ it('a worker that is terminated while it begins to listen leaves the port free',
 it('a worker that is terminated hangs up on every peer whose request was waiting for it', async () => {
   expect(await run('terminated-requests')).toBe('150, then 0\n');
 });
+
+it('a worker that is terminated leaves nothing of its queue pairs', async () => {
+  expect(await run('terminated-verbs')).toBe('survived: nothing left\n');
+});

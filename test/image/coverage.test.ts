@@ -1,4 +1,4 @@
-/** Whoever says that a stream is whole knows that it told of every page of every block. */
+/** A stream is called whole only if it accounted for every page of every block. */
 import { readFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { fromQemu, inspect } from '../../lib/image/index.ts';
@@ -32,7 +32,7 @@ function hinted(): Buffer {
 const without = (...left: readonly number[]): Page[] =>
   EVERY_PAGE.filter((_page, index) => !left.includes(index));
 
-describe('pages that a stream does not tell of', () => {
+describe('pages that a stream leaves out', () => {
   it.each(EVERY_PAGE.map((page, index) => ({ ...page, index })))(
     'are noticed: page $page of $block',
     async ({ block, page, index }) => {
@@ -83,7 +83,7 @@ describe('pages that a stream does not tell of', () => {
   });
 
   it.each([
-    ['a guest that tells its free pages', hinted(), /free-page-hint/],
+    ['a guest that reports its free pages', hinted(), /free-page-hint/],
     ['a virtio-mem device', deviceState(['timer', '0000:00:02.0/virtio-mem']), /virtio-mem/],
   ])('may be gaps with %s: the result does not say whole', async (_what, after, reason) => {
     await using folder = await temporaryFolder();

@@ -107,7 +107,7 @@ describe('from-qemu', () => {
     expect(await namesIn(folder.path)).toEqual([]);
   });
 
-  it('names return-path when the stream ends behind the command that opens it', async () => {
+  it('names return-path when the stream ends after the command that opens it', async () => {
     await using folder = await temporaryFolder();
     const stream = smallStream();
     const ram = stream.indexOf(Buffer.of(0x01, 0, 0, 0, 2));

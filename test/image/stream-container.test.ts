@@ -114,7 +114,7 @@ describe('a file of virsh save', () => {
     ['another version', { version: 3 }, 'version 3'],
     ['no XML', { length: 0 }, '0 bytes of XML'],
     ['XML without end', { length: 0xffff_ffff }, '4294967295 bytes of XML'],
-    ['a form that nobody knows', { format: 9 }, 'form 9'],
+    ['an unknown form', { format: 9 }, 'form 9'],
     ['the sparse form', { format: 6 }, 'sparse'],
   ])('with %s is refused', async (_what, options, says) => {
     await using folder = await temporaryFolder();

@@ -45,7 +45,7 @@ async function streamOf(path: string, options: ToQemuOptions = {}): Promise<Buff
 }
 
 describe('to-qemu', () => {
-  it('writes a stream with every page once, the device state behind it', async () => {
+  it('writes a stream with every page once, followed by the device state', async () => {
     await using folder = await temporaryFolder();
     await fromQemu(chunks(smallStream()), folder.at('vm'));
     const stream = readStream(await streamOf(folder.at('vm')));

@@ -261,7 +261,7 @@ describe('RAM outside the image', () => {
     [
       'a block to be made and there',
       { ramFiles: { a: '/x' }, sharedRam: { a: '/y' } },
-      'either made or there',
+      'either created or exists',
     ],
   ])('refuses %s and leaves nothing', async (_what, options, says) => {
     await using folder = await temporaryFolder();

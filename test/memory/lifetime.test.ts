@@ -29,7 +29,7 @@ test('close unmaps, is idempotent and refuses what comes later', async () => {
   );
 });
 
-test('close cancels what is pending and resolves behind it', async () => {
+test('close cancels what is pending and resolves after it', async () => {
   const mapping = await native.mapMemfd({ name: 'pending', length: 2048n * MIB });
   const order: string[] = [];
   const pending = [mapping.populate(0n, 2048n * MIB), mapping.populate(0n, 2048n * MIB)].map((promise) =>
@@ -51,7 +51,7 @@ test('close waits for a page reader and writer that are at work', async () => {
   expect(isMapped('memfd:at-work')).toBe(false);
 });
 
-test('a mapping that nobody closed is unmapped when it is garbage collected', async () => {
+test('a mapping that was never closed is unmapped when it is garbage collected', async () => {
   setFlagsFromString('--expose-gc');
   const gc = runInNewContext('gc') as () => void;
   // Not kept in this scope: the frame of an async function would hold it.

@@ -43,6 +43,14 @@ const STATES: [string, DestinationState, string[]][] = [
 ];
 
 describe('step', () => {
+  it.each(STATES)('in %s takes what a source says of itself, unless everything has been said', (_, state) => {
+    const counts = { round: 1, pending: 0, content: 0, zero: 0, foundContent: 0, foundZero: 0 };
+    for (const message of [{ type: 'ALIVE' }, { type: 'PROGRESS', ...counts }] as const) {
+      if (state.name === 'done') expect(() => step(state, message)).toThrow(message.type);
+      else expect(step(state, message).state).toBe(state);
+    }
+  });
+
   it.each(STATES)('in %s takes what is due and refuses everything else', (_, state, due) => {
     for (const message of MESSAGES) {
       if (due.includes(message.type)) {

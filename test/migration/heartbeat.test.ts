@@ -30,15 +30,21 @@ it('a guest that takes longer to pause than the destination waits for a message 
   ]);
 });
 
-it.each(STAGES.filter((stage) => stage !== 'connected'))(
-  'a source that has not agreed on ALIVE must not say it, at %s',
-  async (stage) => {
+const SAID = [
+  ['ALIVE', 0x102, Buffer.alloc(0)],
+  ['PROGRESS', 0x103, Buffer.alloc(48)],
+] as const;
+const AFTER_CONNECTED = STAGES.filter((stage) => stage !== 'connected');
+
+it.each(SAID.flatMap(([name, type, data]) => AFTER_CONNECTED.map((stage) => ({ name, type, data, stage }))))(
+  'a source that has not agreed on $name must not say it, at $stage',
+  async ({ name, type, data, stage }) => {
     await using received = await receiving();
     await using source = await ScriptedSource.connect(received.port, { commit: true });
     await source.reach(stage);
-    source.peer.send(controlMessage(0x102));
+    source.peer.send(controlMessage(type, data));
     const { message } = await received.fails('PROTOCOL_ERROR', ['setup', 'ram', 'device-state']);
-    expect(message).toContain('ALIVE');
+    expect(message).toContain(name);
   },
 );
 

@@ -4,7 +4,7 @@ import type { LiveOptions } from '../../lib/index.ts';
 import type { NativeMemoryRegion } from '../../lib/native/transport.ts';
 import { Connection } from '../../lib/transport/connection.ts';
 import { attempt, expectRunsOn, failure, SLOW_BANDWIDTH, SLOW_LINK } from '../support/live-attempt.ts';
-import { differences, LiveGuest } from '../support/live-guest.ts';
+import { differences, LiveGuest, PAGE } from '../support/live-guest.ts';
 
 afterEach(() => void vi.restoreAllMocks());
 
@@ -34,6 +34,24 @@ describe('a running guest', () => {
       expect(rounds.map(({ round }) => round)).toEqual(rounds.map((_, index) => index + 1));
       expect(rounds[0]?.['dirty-pages']).toBe(2048);
       for (const round of rounds) expect(round['dirty-pages']).toBe(round.normal + round.duplicate);
+    });
+  });
+
+  it('is told of at the destination too: its rounds, and what each has to move', async () => {
+    await using vm = await LiveGuest.create({ switchoverMs: 1_000 });
+    await attempt(vm, { maxBandwidth: 4n << 20n }, async ({ source, destination, sent, received }) => {
+      const pending = new Map<number, number>();
+      destination.on('event', (event) => {
+        if (event.type === 'round' && event.state === 'begins' && event.pending !== undefined)
+          pending.set(event.round, event.pending);
+      });
+      await expect.poll(() => pending.has(2), { timeout: 20_000 }).toBe(true);
+      source.stopAndCopy();
+      const [result] = await Promise.all([sent, received]);
+      const rounds = result.live?.rounds ?? [];
+      for (const round of [1, 2])
+        expect(pending.get(round)).toBe((rounds[round - 1]?.['dirty-pages'] ?? 0) * PAGE);
+      expect((await received).ram['dirty-sync-count']).toBe(rounds.length);
     });
   });
 

@@ -115,7 +115,7 @@ describe('a source refuses', () => {
 
   it('a far-off key, and says which there are', async () => {
     expect(await source({ colour: 'red' })).toMatch(
-      /^unknown option colour: there are provider, crc, .*verify.*live$/,
+      /^unknown option colour: known are provider, crc, .*verify.*live$/,
     );
   });
 

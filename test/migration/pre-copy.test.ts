@@ -1,11 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import type { Guest, LiveOptions } from '../../lib/index.ts';
+import type { MigrationEvent } from '../../lib/migration/events.ts';
+import { Journal } from '../../lib/migration/journal.ts';
 import { GuestControl } from '../../lib/migration/live/guest-control.ts';
 import { preCopy, type RamRound } from '../../lib/migration/live/pre-copy.ts';
 import { liveParameters } from '../../lib/migration/options.ts';
-import type { RamPassResult } from '../../lib/migration/source/ram-pass.ts';
-import { Statistics } from '../../lib/migration/statistics.ts';
+import type { RamPassResult, SourceBlock } from '../../lib/migration/source/ram-pass.ts';
 
 const NOTHING_MOVED: RamRound = {
   pages: 0n,
@@ -25,6 +26,9 @@ interface Script {
   /** Default: {@link TIME_LIMIT_MS} for running, and too little downtime. */
   readonly live?: () => LiveOptions;
   readonly switchoverMs?: () => number;
+  readonly throttle?: () => Promise<void>;
+  /** Bytes that are found written by each collect. Default: nothing is tracked. */
+  readonly dirty?: number;
 }
 
 /** The loop over no RAM at all, of a guest whose switch-over takes longer than is allowed: only a word or the time ends it. */
@@ -32,6 +36,7 @@ class Loop {
   readonly calls: string[] = [];
   readonly moved: Promise<RamPassResult>;
   readonly notices: string[] = [];
+  readonly events: MigrationEvent[] = [];
   readonly #stopNow = new AbortController();
 
   constructor(script: Script) {
@@ -41,7 +46,7 @@ class Loop {
         parameters: () => liveParameters(script.live?.() ?? { timeLimitMs: TIME_LIMIT_MS }),
         stopNow: this.#stopNow.signal,
       },
-      tracked: [],
+      tracked: script.dirty === undefined ? [] : [blockWith(script.dirty)],
       settling: [],
       pass: async (kind) => {
         this.calls.push(kind);
@@ -49,9 +54,11 @@ class Loop {
         return NOTHING_MOVED;
       },
       unlimit: () => {},
-      statistics: new Statistics(),
+      journal: new Journal('ram', (event) => {
+        this.events.push(event);
+        if (event.type === 'notice') this.notices.push(event.message);
+      }),
       signal: new AbortController().signal,
-      notice: (message) => this.notices.push(message),
     });
     this.moved.catch(() => {});
   }
@@ -60,7 +67,7 @@ class Loop {
     this.#stopNow.abort();
   }
 
-  #guest({ collect, switchoverMs = () => 1_000 }: Script): Guest {
+  #guest({ collect, throttle, switchoverMs = () => 1_000 }: Script): Guest {
     return {
       get switchoverMs() {
         return switchoverMs();
@@ -77,8 +84,15 @@ class Loop {
       },
       pause: async () => void this.calls.push('pause'),
       resume: async () => {},
+      ...(throttle && { throttle }),
     };
   }
+}
+
+/** A block of which each look finds so many bytes to be sent. */
+function blockWith(bytes: number): SourceBlock {
+  const bitmap = { pages: bytes / 4096, count: () => bytes / 4096, setRange() {}, clearRange() {} };
+  return { bitmap, block: { mapping: { pageSize: 4096 } } } as unknown as SourceBlock;
 }
 
 describe('the time limit', () => {
@@ -117,6 +131,37 @@ describe('the time limit', () => {
     });
     await loop.moved;
     expect(loop.calls).toEqual(['part', 'pause', 'end']);
+  });
+});
+
+describe('the dirty rate', () => {
+  it('counts the whole time since the last collect, whatever it was spent on', async () => {
+    const DIRTY = 64 * 4096;
+    const PAUSE_MS = 200;
+    let collects = 0;
+    const loop: Loop = new Loop({
+      dirty: DIRTY,
+      switchoverMs: () => 0,
+      throttle: () => delay(PAUSE_MS),
+      collect: async () => {
+        collects += 1;
+        if (collects === 5) loop.stop();
+      },
+      // As if the link were so slow that the guest can never be stopped.
+      live: () => ({ autoConverge: true, downtimeLimitMs: 1, availSwitchoverBandwidth: 1n }),
+    });
+    await loop.moved;
+    const rates = loop.events.flatMap((event) =>
+      event.type === 'round' && event.state === 'synced' ? [event['dirty-bytes-rate']] : [],
+    );
+    const throttled = loop.events.findIndex(({ type }) => type === 'throttle');
+    expect(throttled).toBeGreaterThan(0);
+    // The round after the throttle took next to no time itself; its guest has written through the throttle as well.
+    const before = loop.events
+      .slice(0, throttled)
+      .filter((e) => e.type === 'round' && e.state === 'synced').length;
+    expect(rates[before]).toBeGreaterThan(0);
+    expect(rates[before]).toBeLessThanOrEqual((DIRTY * 1000) / PAUSE_MS);
   });
 });
 

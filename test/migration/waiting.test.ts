@@ -13,7 +13,7 @@ import { RawListener } from '../support/raw-listener.ts';
 import { receiving } from '../support/receiving.ts';
 import { ScriptedSource } from '../support/scripted-source.ts';
 
-const PEER = /peer is alive|network between/;
+const PEER = /peer is alive|network in between/;
 const never = (): Promise<never> => new Promise(() => {});
 const none = async (): Promise<void> => {};
 

@@ -2,7 +2,7 @@
 import { expect, it } from 'vitest';
 import { MigrationDestination, mapMemfd, type RamBlock } from '../../lib/index.ts';
 import { type RamPassOptions, type SourceBlock, sendRam } from '../../lib/migration/source/ram-pass.ts';
-import { Statistics } from '../../lib/migration/statistics.ts';
+import { SentMeter } from '../../lib/migration/source/sent-meter.ts';
 import { native } from '../../lib/native/index.ts';
 import type { CompressCommand, ControlMessage } from '../../lib/protocol/control.ts';
 import { beginning, footer, header, hook, upToBlocks } from '../protocol/streams.ts';
@@ -36,9 +36,9 @@ it('a source tells a long range of zeros in COMPRESSes of at most 256 MiB, and l
   };
   const pins = { async *ready() {} };
   const options = { blocks: [block], turns: { send }, pins, connection: {}, last: true };
-  const statistics = new Statistics();
+  const meter = new SentMeter();
   const signal = new AbortController().signal;
-  const { zeroBytes } = await sendRam({ ...options, statistics, signal } as unknown as RamPassOptions);
+  const { zeroBytes } = await sendRam({ ...options, meter, signal } as unknown as RamPassOptions);
   expect(sent.map(({ offset, length }) => [offset - REMOTE_OFFSET, length])).toEqual([
     [0n, STEP],
     [STEP, STEP],
@@ -48,7 +48,7 @@ it('a source tells a long range of zeros in COMPRESSes of at most 256 MiB, and l
   ]);
   expect(sent.every(({ blockIndex, value }) => blockIndex === 3 && value === 0)).toBe(true);
   expect(zeroBytes).toBe(LENGTH);
-  expect(statistics.zeroBytes).toBe(LENGTH);
+  expect(meter.read()).toContainEqual(expect.objectContaining({ type: 'zero', bytes: Number(LENGTH) }));
   await mapping.close();
 });
 

@@ -95,7 +95,7 @@ TEST_CASE("pieces of a page that do not follow each other do not make a page") {
   CHECK(missing_pages(*coverage) == 3);
 }
 
-TEST_CASE("what ends behind a block counts within it, and blocks side by side are two") {
+TEST_CASE("what ends past a block counts only within it, and adjacent blocks are two") {
   auto coverage = std::make_shared<Coverage>(std::vector<uint64_t>{2 * kPage, 2 * kPage}, kPage);
   engine::PlacedPages placed(coverage, {kMiB, kMiB + 2 * kPage});
   placed.placed(kMiB, 2 * kPage);

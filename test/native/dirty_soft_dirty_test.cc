@@ -210,7 +210,7 @@ TEST_CASE("addresses that are not the block's are refused") {
     const std::string code = code_of([&] { tracker.start(); });
     CHECK((code == "TRACKER_UNAVAILABLE" || code == "INVALID_ARGUMENT"));
   }
-  auto unshared = Mapping::memfd("sd-unshared", kMiB);  // made behind the fork
+  auto unshared = Mapping::memfd("sd-unshared", kMiB);  // made after the fork
   SoftDirtyTracker tracker({unshared}, options_for(child.pid()));
   CHECK(code_of([&] { tracker.start(); }) == "TRACKER_UNAVAILABLE");
 }

@@ -102,7 +102,7 @@ class Mirror {
       copy();
     }
   }
-  // One collect; meanwhile each page is copied as soon as it shows, the last one first, and written behind
+  // One collect; meanwhile each page is copied as soon as it shows, the last one first, and written after
   // its copy.
   void follow_closely() {
     std::atomic<bool> done{false};

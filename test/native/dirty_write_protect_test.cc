@@ -242,7 +242,7 @@ TEST_CASE("no write is lost when pages are copied while the collect that finds t
   });
 }
 
-TEST_CASE("a stop while writers are held and while a collect runs leaves nobody waiting") {
+TEST_CASE("a stop while writers are held and while a collect runs leaves no writer waiting") {
   in_each_mode([](ProtectMode mode) {
     for (int round = 0; round < 20; ++round) {
       auto mapping = Mapping::memfd("wp-stop", 4 * kMiB);

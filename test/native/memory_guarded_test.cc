@@ -1,4 +1,4 @@
-// Reads of memory that is not there: an error of whoever reads it, and no end of the process.
+// Reads of memory that is not there: an error for the reader, which does not end the process.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 #include <signal.h>

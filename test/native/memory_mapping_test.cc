@@ -38,7 +38,7 @@ TEST_CASE("a memfd is zero, shared, writable and sparse") {
   CHECK(byte == 7);
 }
 
-TEST_CASE("nobody can truncate a memfd while it is mapped") {
+TEST_CASE("a memfd cannot be truncated while it is mapped") {
   const auto mapping = Mapping::memfd("ram", kMiB);
   CHECK(ftruncate(mapping->file().get(), 0) != 0);
   CHECK(errno == EPERM);
@@ -66,7 +66,7 @@ TEST_CASE("a memfd larger than this machine names what is needed and what there 
 }
 
 TEST_CASE(
-    "limits are looked for from the own cgroup up to the root that is mounted, which is a container's own") {
+    "limits are looked for from this cgroup up to the root of the mount, which is the container's own") {
   using rdma_migrate::memory::cgroup_folders;
   const std::vector<std::string> root = {"/sys/fs/cgroup"};
   CHECK(cgroup_folders("") == root);

@@ -78,7 +78,7 @@ void check_sample(const std::vector<Block>& blocks) {
 
 }  // namespace
 
-TEST_CASE("reads pages, zero pages, fill bytes and block names, and stops behind EOS") {
+TEST_CASE("reads pages, zero pages, fill bytes and block names, and stops after EOS") {
   const auto blocks = two_blocks();
   std::memset(blocks[0].second->data() + 5 * kPage, 9, kPage);
   Stream stream = sample();

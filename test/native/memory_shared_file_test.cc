@@ -1,4 +1,4 @@
-// Files behind mappings, of which a bounded number is open at one time.
+// Files of mappings, of which a bounded number is open at one time.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 #include <fcntl.h>

@@ -44,6 +44,7 @@ describe('captured private data', () => {
       sparse: false,
       reasons: false,
       alive: false,
+      progress: false,
       extended: false,
       channels: 1,
     });
@@ -53,7 +54,7 @@ describe('captured private data', () => {
 });
 
 describe('requestCapabilities', () => {
-  it('is QEMU’s 8 bytes with our tail behind them, within what InfiniBand leaves', () => {
+  it('is QEMU’s 8 bytes followed by our tail, within what InfiniBand leaves', () => {
     expect(hex(requestCapabilities(ALL))).toBe(hex(checked(true, 9)));
     expect(hex(requestCapabilities(NONE))).toBe(hex(checked(false, 8)));
     expect(requestCapabilities(ALL).length).toBeLessThanOrEqual(PRIVATE_DATA_MAX_BYTES);
@@ -61,9 +62,15 @@ describe('requestCapabilities', () => {
 });
 
 describe('two ends of ours', () => {
-  const flags = { pinAll: fc.boolean(), commit: fc.boolean(), sparse: fc.boolean(), alive: fc.boolean() };
+  const flags = {
+    pinAll: fc.boolean(),
+    commit: fc.boolean(),
+    sparse: fc.boolean(),
+    alive: fc.boolean(),
+    progress: fc.boolean(),
+  };
   const bytes = fc.bigInt(0n, U64);
-  const requiredKeys = ['pinAll', 'commit', 'sparse', 'alive'] as const;
+  const requiredKeys = ['pinAll', 'commit', 'sparse', 'alive', 'progress'] as const;
   const sourceOffer = fc.record({ ...flags, ramBytes: bytes }, { requiredKeys: [...requiredKeys] });
   const destinationOffer = fc.record({ ...flags, pinBudget: bytes }, { requiredKeys: [...requiredKeys] });
   it('agree on what both want, whatever zeros the provider appends', () => {
@@ -80,6 +87,7 @@ describe('two ends of ours', () => {
           sparse: source.sparse && destination.sparse,
           reasons: true,
           alive: source.alive && destination.alive,
+          progress: source.progress && destination.progress,
           ...(source.ramBytes !== undefined && destination.pinBudget !== undefined
             ? { pinBudget: destination.pinBudget }
             : {}),
@@ -121,13 +129,13 @@ describe('answerCapabilities', () => {
     expect(agreed.commit).toBe(true);
   });
 
-  it.each([1, 12, 48])('refuses %i bytes behind QEMU’s that are neither zeros nor ours', (length) => {
+  it.each([1, 12, 48])('refuses %i bytes after QEMU’s that are neither zeros nor ours', (length) => {
     const data = v1(1, 0).raw(new Uint8Array(length).fill(3)).bytes();
     failure(() => answerCapabilities(data, ALL), 'PROTOCOL_ERROR');
     failure(() => acceptCapabilities(data, ALL), 'PROTOCOL_ERROR');
   });
 
-  it.each([0, 12, 48])('takes QEMU’s bytes with %i zeros behind them for a v1 peer’s', (length) => {
+  it.each([0, 12, 48])('takes QEMU’s bytes followed by %i zeros for a v1 peer’s', (length) => {
     const { reply, agreed } = answerCapabilities(v1(1, 0).raw(new Uint8Array(length)).bytes(), ALL);
     expect(reply).toHaveLength(8);
     expect(agreed.extended).toBe(false);
@@ -142,7 +150,7 @@ describe('answerCapabilities', () => {
 describe('a pin budget', () => {
   const request = requestCapabilities({ ...ALL, ramBytes: 1n << 30n });
 
-  it('travels behind the flags, with the RAM of the source on the way there', () => {
+  it('travels after the flags, with the RAM of the source on the way there', () => {
     expect(hex(request)).toBe(hex(checked(true, 11, 1n << 30n)));
     const { reply } = answerCapabilities(request, { ...ALL, pinAll: false, pinBudget: 64n << 20n });
     expect(hex(reply)).toBe(hex(checked(false, 11, 64n << 20n)));
@@ -186,6 +194,7 @@ describe('a pin budget', () => {
       sparse: false,
       reasons: false,
       alive: false,
+      progress: false,
       extended: true,
       channels: 1,
     });
@@ -262,7 +271,7 @@ describe('damage between two ends of ours', () => {
     }
   });
 
-  it('of any one bit is found with a provider’s zeros behind it too', () => {
+  it('of any one bit is found when a provider’s zeros follow, too', () => {
     expect(negotiated(padded(intact), padded(intact))).toBeDefined();
     for (let bit = 0; bit < PADDED_BITS; bit++) {
       expect(negotiated(padded(flipped(bit)), padded(intact)), `bit ${bit}`).toBeUndefined();
@@ -283,7 +292,7 @@ describe('damage between two ends of ours', () => {
 
   it('that cuts private data short makes an end refuse', () => {
     for (let length = 0; length < 32; length++) {
-      // Cut there it is a v1 peer's, and what was cut off comes as the first bytes behind the handshake, which no stream begins with.
+      // Cut there it is a v1 peer's, and what was cut off comes as the first bytes after the handshake, which no stream begins with.
       if (length === 8) continue;
       const cut = (bytes: Uint8Array): Uint8Array => bytes.subarray(0, length);
       expect(negotiated(cut, intact), `${length} bytes of the request`).toBeUndefined();
@@ -304,6 +313,7 @@ describe('acceptCapabilities', () => {
       sparse: false,
       reasons: false,
       alive: false,
+      progress: false,
       extended: true,
       channels: 1,
     });

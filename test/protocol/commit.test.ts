@@ -22,7 +22,7 @@ describe('COMMIT', () => {
     expect(decodeControl(bytes)).toEqual({ type: 'COMMIT', ...commit });
   });
 
-  it('carries a RAM digest behind flag 1', () => {
+  it('carries a RAM digest with flag 1', () => {
     const bytes = encodeControl({ type: 'COMMIT', ...commit, ramDigest });
     expect(hex(bytes)).toBe(hex(control(0x100, 1, fields(1).raw(ramDigest).bytes())));
     expect(decodeControl(bytes)).toEqual({ type: 'COMMIT', ...commit, ramDigest });

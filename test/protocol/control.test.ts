@@ -127,6 +127,11 @@ describe('encodeControl', () => {
       control(10, 1, command(1n, 2, 0, 0n).bytes()),
     ],
     ['UNREGISTER_FINISHED', { type: 'UNREGISTER_FINISHED' }, control(11, 1, NOTHING)],
+    [
+      'PROGRESS',
+      { type: 'PROGRESS', round: 2, pending: 3, content: 4, zero: 5, foundContent: 6, foundZero: 7 },
+      control(0x103, 1, new Builder().u32(2).u32(0).u64(3n).u64(4n).u64(5n).u64(6n).u64(7n).bytes()),
+    ],
     ['COMMITTED', { type: 'COMMITTED', status: 'OK' }, control(0x101, 1, new Builder().u32(0).bytes())],
   ])('writes %s as the specification says', (_name, message, expected) => {
     expect(hex(encodeControl(message))).toBe(hex(expected));
@@ -158,7 +163,7 @@ describe('QUIRKs of QEMU', () => {
     },
   );
 
-  it('reads the one result behind a REGISTER_RESULT that says three', () => {
+  it('reads the one result in a REGISTER_RESULT that says three', () => {
     const bytes = control(8, 3, new Builder().u32(1).u32(0).u64(2n).bytes());
     expect(decodeControl(bytes)).toEqual({
       type: 'REGISTER_RESULT',

@@ -77,7 +77,7 @@ const PAGES_EVENTS = ['configuration', 'ram-start', 'pages', 'pages', 'ram-end']
 const TAIL = new Builder().hex('04000000aa').text('opaque').bytes();
 
 describe('a plain stream', () => {
-  it('stops exactly at the page records and goes on behind them', () => {
+  it('stops exactly at the page records and goes on after them', () => {
     const { events, pages, tail } = run('pages', [pagesStream(TAIL)]);
     expect(events.map(({ type }) => type)).toEqual(PAGES_EVENTS);
     expect(events[1]).toEqual({ type: 'ram-start', section: SECTION, blocks: BLOCKS });
@@ -172,7 +172,7 @@ describe('refused with STREAM_ERROR', () => {
     ['page bits of 9', begin().raw(pageBits(9)).bytes(), '2^9'],
     ['page bits of 17', begin().raw(pageBits(17)).bytes(), '2^17'],
     ['page bits twice', begin().raw(pageBits(12)).raw(pageBits(12)).bytes(), 'twice'],
-    ['a subsection behind a command', begin().u8(8).u16(11).u16(0).raw(capabilities()).bytes(), 'SUBSECTION'],
+    ['a subsection after a command', begin().u8(8).u16(11).u16(0).raw(capabilities()).bytes(), 'SUBSECTION'],
     ['a device before ram', begin().raw(section(4, 'virtio-mem-early')).bytes(), 'virtio-mem-early'],
     ['a START of another section', begin().raw(section(1, 'vfio')).bytes(), 'vfio'],
     ['ram as a FULL section', begin().raw(section(4, 'ram')).bytes(), 'ram'],
@@ -188,7 +188,7 @@ describe('refused with STREAM_ERROR', () => {
     ],
     ['advice for bitmaps of disks', begin().u8(8).u16(3).u16(0).bytes(), 'capability dirty-bitmaps'],
     ['COLO', begin().u8(8).u16(8).u16(0).bytes(), 'capability x-colo'],
-    ['a command that nobody knows', begin().u8(8).u16(77).u16(9).bytes(), 'command 77'],
+    ['an unknown command', begin().u8(8).u16(77).u16(9).bytes(), 'command 77'],
     ['disks', begin().raw(section(1, 'block')).bytes(), 'capability block'],
     ['bitmaps of disks', begin().raw(section(1, 'dirty-bitmap')).bytes(), 'capability dirty-bitmaps'],
     ['a switch-over with data', begin().u8(8).u16(11).u16(1).bytes(), 'command 11'],
@@ -257,7 +257,7 @@ describe('refused with STREAM_ERROR', () => {
     expect(failure(() => run('pages', [bytes]), 'STREAM_ERROR').message).toContain('HOOK');
   });
 
-  it('the phase is setup before the parts of ram, ram behind START', () => {
+  it('the phase is setup before the parts of ram, ram after START', () => {
     expect(failure(() => run('rdma', [begin().u8(0).bytes()]), 'STREAM_ERROR').phase).toBe('setup');
     expect(failure(() => run('rdma', [behindStart(Uint8Array.of(0))]), 'STREAM_ERROR').phase).toBe('ram');
   });
@@ -322,7 +322,7 @@ describe('pieces', () => {
     expect(types).toEqual(RDMA_EVENTS);
   });
 
-  it('bytes behind a hook wait until next() is called', () => {
+  it('bytes after a hook wait until next() is called', () => {
     const parser = new StreamParser('rdma');
     parser.push(rdmaStream(TAIL));
     const types = [1, 2, 3].map(() => parser.next()?.type);

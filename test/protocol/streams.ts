@@ -49,12 +49,12 @@ export const eos = () => new Builder().u64(EOS).bytes();
 export const footer = (id = 2) => new Builder().u8(0x7e).u32(id).bytes();
 export const header = (type: 2 | 3, id = 2) => new Builder().u8(type).u32(id).bytes();
 
-/** Up to behind the blocks of START. */
+/** Up to and including the blocks of START. */
 export function upToBlocks(before: Uint8Array, blocks: readonly Block[] = BLOCKS): Builder {
   return new Builder().raw(before).raw(startHeader().bytes()).raw(blockList(blocks));
 }
 
-/** A whole stream of the form `rdma` with one PART, with `tail` behind it. */
+/** A whole stream of the form `rdma` with one PART, followed by `tail`. */
 export function rdmaStream(tail: Uint8Array, before = beginning().bytes()): Uint8Array {
   const round = (type: 2 | 3) => new Builder().raw(header(type)).raw(hook()).raw(eos()).raw(footer()).bytes();
   return upToBlocks(before)
@@ -159,7 +159,7 @@ function drain(
   return undefined;
 }
 
-/** Stands for the native reader of page records. Returns what is behind EOS, or `undefined` while it needs more. */
+/** Replaces the native reader of page records. Returns what follows EOS, or `undefined` while it needs more. */
 class PageReader {
   active = false;
   #buffered = Buffer.alloc(0);

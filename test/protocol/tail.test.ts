@@ -122,7 +122,7 @@ describe('device state', () => {
     }
   });
 
-  it('is judged behind more data than is kept', () => {
+  it('is judged after more data than is kept', () => {
     const big = new Uint8Array(1024 * 1024).fill(0x7e);
     const begin = device(3, 'timer', new Uint8Array(0)).subarray(0, -5);
     const end = new Builder().u8(0x7e).u32(3).bytes();

@@ -57,7 +57,7 @@ export function sends(name: TraceName): Send[] {
     });
 }
 
-/** Private data of the connection set-up, request and reply, behind the IRD and ORD of MPA revision 2. */
+/** Private data of the connection set-up, request and reply, after the IRD and ORD of MPA revision 2. */
 export function privateData(name: TraceName): { request: Uint8Array; reply: Uint8Array } {
   const [request, reply] = lines(name)
     .filter(({ op }) => op === 'mpa')

@@ -37,7 +37,7 @@ function withQemu(title: string, test: () => Promise<void>): void {
 }
 
 describe('the demo', () => {
-  withQemu('migrates a real VM, which goes on where it was', async () => {
+  withQemu('migrates a real VM, which continues where it stopped', async () => {
     await using folder = await temporaryFolder();
     const { code, output } = await demo(folder.path, ['--ram', '32M']);
     expect(output).toMatch(/CRC off/);
@@ -77,7 +77,7 @@ describe('the demo', () => {
   }, 120_000);
 });
 
-/** A destination where nobody listens any more. */
+/** A destination where nothing listens any more. */
 const gone: DestinationProcess = {
   uri: 'rdma:127.0.0.1:1',
   pid: 0,
@@ -104,7 +104,7 @@ describe('a demo whose migration fails', () => {
     output.end();
     expect(failure).toBeInstanceOf(MigrationError);
     expect(failure).toMatchObject({ code: 'CONNECTION_REFUSED', phase: 'connect' });
-    expect(await printed).toMatch(/the first QEMU is running and its guest goes on behind step \d+/);
+    expect(await printed).toMatch(/the first QEMU is running and its guest goes on after step \d+/);
     expect(await printed).toMatch(/the destination: it is gone/);
   });
 });

@@ -37,7 +37,7 @@ describeWithQemu('npm run demo:live', { ramBytes: 64 * MIB }, () => {
   );
 
   it(
-    'leaves nothing behind when it is interrupted while it migrates',
+    'leaves nothing when it is interrupted while it migrates',
     async () => {
       const { code, output, left } = await demo(['--ram', '64M', '--repeat', '50'], '1. moved');
       expect(output).toContain('CANCELLED: interrupted by SIGTERM');

@@ -104,7 +104,7 @@ describeWithQemu('a running QEMU', { ramBytes: RAM_BYTES }, () => {
     return ending;
   }
 
-  it('moves while its guest writes, which goes on behind where it was stopped', async () => {
+  it('moves while its guest writes, which goes on from where it was stopped', async () => {
     await boot();
     const to = await bench.start('waits');
     const ending = await moveTo(to);
@@ -227,7 +227,7 @@ describeWithQemu('a running QEMU', { ramBytes: RAM_BYTES }, () => {
     expect(await from.qemu.status()).toBe('running');
   });
 
-  it('leaves no socket behind', async () => {
+  it('leaves no socket', async () => {
     await boot();
     await moveTo(await bench.start('waits'));
     expect((await readdir(folder.path)).filter((name) => name.endsWith('.sock'))).toEqual([]);

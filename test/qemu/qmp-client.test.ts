@@ -258,7 +258,7 @@ describe('a QMP client and a hostile server', () => {
     }
   });
 
-  it('says how to start QEMU when there is no socket or nobody listens on it', async () => {
+  it('says how to start QEMU when there is no socket or nothing listens on it', async () => {
     await expect(connect()).rejects.toMatchObject({
       code: 'ADDRESS_NOT_FOUND',
       message: expect.stringContaining('-qmp unix:'),

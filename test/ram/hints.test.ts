@@ -56,7 +56,7 @@ describe('a free range', () => {
     expect(hints.takeFreed('ram')).toEqual([pages(8, 4)]);
   });
 
-  it('that is written again is sent, behind the message that clears it', () => {
+  it('that is written again is sent, after the message that clears it', () => {
     const { hints, bitmap } = attached();
     hints.hint('ram', pages(0, 8), 'free');
     bitmap.setRange(3, 1); // the tracker
@@ -144,7 +144,7 @@ describe('HintBook', () => {
     expect(act).toThrow(invalid);
   });
 
-  it('serves the next migration afresh', () => {
+  it('starts over for the next migration', () => {
     const { hints } = attached();
     hints.hint('ram', pages(0, 4), 'free');
     hints.detach();

@@ -135,7 +135,7 @@ describe('calls', () => {
     [{ kind: 'soft-dirty' }, /`pid`/],
     [{ kind: 'hash', hashThreads: 65 }, /threads/],
     [{ kind: 'guess' as 'hash' }, /kind/],
-    [{ logs: [] }, /one a block/],
+    [{ logs: [] }, /one per block/],
   ])('%o is refused', async (options, message) => {
     await using block = await makeBlock(MIB);
     const error = await trackDirty([block], options).catch((thrown: unknown) => thrown);

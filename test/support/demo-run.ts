@@ -1,4 +1,4 @@
-/** A demo as users run it, and what it leaves behind. */
+/** A demo as users run it, and what it leaves. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdir, readFile } from 'node:fs/promises';
@@ -34,7 +34,7 @@ export async function runDemo(
   return { code, output };
 }
 
-/** Files in shared memory and command lines of living processes that have one of these texts. */
+/** Files in shared memory and command lines of living processes that contain one of these texts. */
 export async function traces(...texts: readonly string[]): Promise<string[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
   const lines = await Promise.all(

@@ -1,4 +1,4 @@
-/** Two ends of ours in one process, run to the end of both, and what each says then. */
+/** Two ends of ours in one process, run until both have ended, and what each reports then. */
 import {
   type MigrationDestination as Destination,
   type DestinationOptions,
@@ -24,7 +24,7 @@ export interface Settings {
   readonly watch?: (source: MigrationSource, destination: Destination, cancel: AbortController) => void;
 }
 
-/** One migration to its end, whatever that is. */
+/** One migration to its end, with any outcome. */
 export async function migrate(
   vm: SourceVm,
   target: DestinationTarget,
@@ -52,7 +52,7 @@ export async function outcome(result: Promise<MigrationResult>): Promise<Migrati
 export const codes = ({ sent, received }: Ended): string[] =>
   [sent, received].map((end) => (end instanceof MigrationError ? end.code : end.outcome));
 
-/** A target whose commit does as it is told. */
+/** A target whose commit does what the test says. */
 export class Committing extends MemoryTarget {
   readonly commits: (() => Promise<void>)[] = [];
   aborts = 0;

@@ -1,4 +1,4 @@
-/** A source that does everything right, for destinations that had to do with others before. */
+/** A source that does everything right, for destinations that have met others before. */
 import { expect } from 'vitest';
 import { withDeadline } from './raw-iwarp.ts';
 import type { Receiving } from './receiving.ts';

@@ -12,7 +12,7 @@ export async function syntheticImage(path: string, blocks: readonly SyntheticBlo
   return openImage(path);
 }
 
-/** The files of two images that differ, by another program's judgement than ours. Empty when they are the same VM. */
+/** The files in which two images differ, as judged by another program. Empty if they are the same VM. */
 export async function differingFiles(left: string, right: string): Promise<string[]> {
   await using image = await openImage(left);
   const files = [

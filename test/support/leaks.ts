@@ -1,4 +1,4 @@
-/** What this process holds, by the kernel's count: what a series of failures must not make more. */
+/** What this process holds, by the kernel's count, which a series of failures must not increase. */
 import { readdir, readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
@@ -46,7 +46,7 @@ function excessOf(before: Held, now: Held): Partial<Held> {
   );
 }
 
-/** Objects that hold a descriptor until they are collected would look like leaks. */
+/** Objects that hold a descriptor until they are garbage collected would look like leaks. */
 export function collectGarbage(): void {
   setFlagsFromString('--expose-gc');
   (runInNewContext('gc') as () => void)();

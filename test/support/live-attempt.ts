@@ -12,7 +12,7 @@ import { type LiveGuest, MemoryTarget } from './live-guest.ts';
 
 const OPTIONS: SourceOptions = { provider: 'iwarp', responseTimeoutMs: 5_000 };
 
-/** As if nothing faster were there, whatever the link is: a guest of 16 MiB that writes fast cannot be stopped in time. */
+/** A slow bandwidth for any link: a guest of 16 MiB that writes fast cannot be stopped in time. */
 export const SLOW_BANDWIDTH = 64n << 20n;
 export const SLOW_LINK: LiveOptions = {
   autoConverge: true,
@@ -29,7 +29,7 @@ export interface Attempt {
   readonly received: Promise<MigrationResult>;
 }
 
-/** Starts both ends; they are over, one way or the other, when `work` has ended. */
+/** Starts both ends; both have ended, either way, when `work` has ended. */
 export async function attempt(
   vm: LiveGuest,
   options: SourceOptions & { signal?: AbortSignal; onCommit?: () => Promise<void> },
@@ -66,7 +66,7 @@ export async function failure(promise: Promise<unknown>): Promise<MigrationError
     () => undefined,
     (thrown: unknown) => thrown,
   );
-  if (!(error instanceof MigrationError)) throw new Error(`no MigrationError: ${String(error)}`);
+  if (!(error instanceof MigrationError)) throw new Error(`not a MigrationError: ${String(error)}`);
   return error;
 }
 

@@ -1,4 +1,4 @@
-/** A guest of this process that writes its RAM while it is sent, and knows which pages it wrote: no kernel feature is needed. */
+/** A guest in this process that writes its RAM while it is sent, and knows which pages it wrote: needs no kernel feature. */
 import { closeSync, openSync, readSync, writeSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import {
@@ -17,7 +17,7 @@ import { SMALL_DEVICE_STATE } from './small-vm.ts';
 
 export const PAGE = 4096;
 
-/** Memory of this process as JavaScript reaches it: through the kernel. */
+/** Memory of this process, which JavaScript reaches through the kernel. */
 class ProcessMemory implements Disposable {
   readonly #fd = openSync('/proc/self/mem', 'r+');
 
@@ -37,7 +37,7 @@ class ProcessMemory implements Disposable {
   }
 }
 
-/** The pages that the guest below has written: exact, and taken at once. */
+/** The pages that the guest below has written: exact, and available at once. */
 class ExactTracker implements DirtyTracker {
   readonly kind = 'bitmap';
   readonly written = new Set<number>();
@@ -72,7 +72,7 @@ export interface LiveGuestOptions {
   readonly workingSet?: number;
   /** Pages written in each turn of the event loop. */
   readonly speed?: number;
-  /** What the VMM says once the migration runs; 0 before. More than is allowed keeps the guest from being stopped. */
+  /** What the VMM says once the migration runs; 0 before. More than allowed keeps the guest from being stopped. */
   readonly switchoverMs?: number;
   /** False: the VMM offers no way to throttle its guest. Default true. */
   readonly canThrottle?: boolean;
@@ -179,7 +179,7 @@ export class LiveGuest implements SourceVm, AsyncDisposable {
     return (this.blocks[0] as RamBlock).mapping.address + BigInt(page * PAGE);
   }
 
-  /** Small private memory that a VMM copies once its guest stands. */
+  /** Small private memory that a VMM copies once its guest is paused. */
   #fillRom(): void {
     this.#memory.write((this.blocks[1] as RamBlock).mapping.address, stamped(this.writes));
   }
@@ -230,7 +230,7 @@ export class MemoryTarget implements DestinationTarget, AsyncDisposable {
   }
 }
 
-/** Blocks whose content differs, by name; and pages of the destination that no write ever filled as they are. */
+/** Blocks whose content differs, by name; and pages of the destination whose content no write ever made. */
 export async function differences(source: SourceVm, target: MemoryTarget): Promise<string[]> {
   const found: string[] = [];
   for (const [index, { name, mapping }] of source.blocks.entries()) {

@@ -1,4 +1,4 @@
-/** A VM of memory alone, at either end: what an embedder has. */
+/** A VM in memory only, at either end, as an embedder has it. */
 import { randomFillSync } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
 import {
@@ -22,7 +22,7 @@ export const PAGE = 4096n;
 export type MapRam = (name: string, length: bigint) => Promise<Mapping>;
 const memfd: MapRam = (name, length) => mapMemfd({ name, length });
 
-/** A VM that stands still. Its RAM is zero until {@link poke}d. */
+/** A paused VM. Its RAM is zero until {@link poke}d. */
 export class MemoryVm implements SourceVm, AsyncDisposable {
   readonly ramSection = { sectionId: 2, instanceId: 0 };
   readonly before = beginning().bytes();
@@ -62,7 +62,7 @@ export class MemoryTarget implements DestinationTarget, AsyncDisposable {
   readonly #prepare: (blocks: readonly RamBlock[]) => Promise<void>;
   readonly #map: MapRam;
 
-  /** `prepare` may write into the RAM before it is handed out; `fresh` is what the target says of it. */
+  /** `prepare` may write into the RAM before it is handed out; `fresh` is what the target says about it. */
   constructor(
     options: { fresh?: boolean; map?: MapRam; prepare?: (blocks: readonly RamBlock[]) => Promise<void> } = {},
   ) {

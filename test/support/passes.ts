@@ -1,9 +1,9 @@
-/** The source of a migration of several passes, at the level of `sendRam`: what the pre-copy loop does, one step at a time. */
+/** The source of a migration with several passes, at the level of `sendRam`: what the pre-copy loop does, one step at a time. */
 
 import { PinWindow, spanBytesFor } from '../../lib/migration/pins/pin-window.ts';
 import { type SpanKeys, SpanPins } from '../../lib/migration/pins/source-pins.ts';
 import { type SourceBlock, sendRam, WINDOW_BYTES } from '../../lib/migration/source/ram-pass.ts';
-import { Statistics } from '../../lib/migration/statistics.ts';
+import { SentMeter } from '../../lib/migration/source/sent-meter.ts';
 import { native } from '../../lib/native/index.ts';
 import { acceptCapabilities, requestCapabilities } from '../../lib/protocol/capabilities.ts';
 import { SentDigest } from '../../lib/protocol/commit.ts';
@@ -102,7 +102,7 @@ export class PassSource implements AsyncDisposable {
       blocks: this.blocks,
       pins: this.#pins,
       ...(this.#hints && { hints: this.#hints }),
-      statistics: new Statistics(),
+      meter: new SentMeter(),
       signal: LIMITS.signal,
       last: kind === 'end',
     });

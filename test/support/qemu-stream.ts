@@ -1,6 +1,6 @@
 /**
  * A reader of QEMU's migration stream for tests, written from the bytes that QEMU 7.2 sends, so that the product's parser has something
- * independent to be compared with. It reads all of a stream in memory and knows the streams of stopped VMs only.
+ * independent to be compared with. It reads a whole stream in memory and knows only streams of stopped VMs.
  *
  *     "QEVM" u32, version 3 u32
  *     07 CONFIGURATION: length u32, machine name;
@@ -30,7 +30,7 @@ export interface StreamBlock {
 export interface StreamPage {
   readonly block: string;
   readonly offset: bigint;
-  /** undefined: a page of zeroes. */
+  /** undefined: a page of zeros. */
   readonly data: Buffer | undefined;
 }
 
@@ -40,7 +40,7 @@ export interface QemuStream {
   readonly sectionId: number;
   readonly blocks: readonly StreamBlock[];
   readonly pages: readonly StreamPage[];
-  /** From the first section behind the END of ram to before EOF. */
+  /** From the first section after the END of ram up to EOF, without it. */
   readonly devices: Buffer;
   readonly vmDescription: unknown;
 }

@@ -7,7 +7,7 @@ import { Qemu, type QemuOptions, qemuMissing } from '../../examples/qemu/qemu.ts
 
 export const MIB = 2 ** 20;
 
-/** What a test of real VMs works with: a folder of its own, the guest, and VMs that end with the test. */
+/** What a test of real VMs works with: its own folder, the guest, and VMs that end with the test. */
 export interface VmFixture {
   readonly folder: string;
   readonly kernel: string;

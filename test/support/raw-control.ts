@@ -1,4 +1,4 @@
-/** Control messages of QEMU's RDMA migration by the specification, apart from the product's codecs. */
+/** Control messages of QEMU's RDMA migration by the specification, independent of the product's codecs. */
 import { createHash } from 'node:crypto';
 
 export const TYPE = {
@@ -29,7 +29,7 @@ export interface Message {
   readonly data: Buffer;
 }
 
-/** Header and data. `length` and `type` lie when they are given. */
+/** Header and data. `length` and `type`, if given, may lie. */
 export function controlMessage(
   type: TypeName | number,
   data: Uint8Array = new Uint8Array(),
@@ -98,7 +98,7 @@ export function parseBlocks(data: Buffer): Announced[] {
   }));
 }
 
-/** The account of the commit extension, as docs/protocol says it. */
+/** The account of the commit extension, as lib/protocol/commit.ts describes it. */
 export class Account {
   streamBytes = 0n;
   ramBytes = 0n;
@@ -121,7 +121,7 @@ export class Account {
   }
 }
 
-/** Version and flags, and the tail of the extension when it is wanted. */
+/** Version and flags, and the extension's tail if wanted. */
 export function privateData(
   options: { version?: number; pinAll?: boolean; commit?: boolean; pinBudget?: bigint } = {},
 ): Buffer {

@@ -1,4 +1,4 @@
-/** CRC32C (Castagnoli), bit by bit in a table of this file's own: nothing of the product checks itself here. */
+/** CRC32C (Castagnoli), computed bit by bit into this file's own table: the product does not check itself here. */
 const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
   let value = byte;
   for (let bit = 0; bit < 8; bit++) value = (value >>> 1) ^ (value & 1 ? 0x82f63b78 : 0);

@@ -1,5 +1,5 @@
 /**
- * Bytes of MPA, DDP and RDMAP by the RFCs (5044, 5041, 5040, 6581), for peers that tests play. Independent of the product: it
+ * Bytes of MPA, DDP and RDMAP by the RFCs (5044, 5041, 5040, 6581), for peers played by tests. Independent of the product: it
  * imports nothing of it, so that a mistake in both is unlikely to be the same.
  */
 import { crc32c } from './raw-crc32c.ts';
@@ -20,7 +20,7 @@ export interface MpaFrame {
   readonly privateData: Buffer;
 }
 
-/** With IRD 0 and ORD 2 in front where revision 2 has them, as the Linux driver siw sends them. */
+/** With IRD 0 and ORD 2 in front for revision 2, as the Linux driver siw sends them. */
 export function mpaFrame(frame: MpaFrame): Buffer {
   const depths = frame.flags & MPA_FLAG.enhanced ? Buffer.from('00000002', 'hex') : Buffer.alloc(0);
   const data = Buffer.concat([depths, frame.privateData]);
@@ -32,7 +32,7 @@ export function mpaFrame(frame: MpaFrame): Buffer {
   return Buffer.concat([header, data]);
 }
 
-/** The frame at the beginning of the bytes and its length, or `undefined` while there is not all of it. */
+/** The frame at the beginning of the bytes and its length, or `undefined` while it is incomplete. */
 export function parseMpa(
   bytes: Buffer,
   kind: MpaFrame['kind'],
@@ -85,7 +85,7 @@ export function fpdu(ulpdu: Uint8Array, withCrc: boolean): Buffer {
   return bytes;
 }
 
-/** The ULPDU of the FPDU at the beginning of the bytes and the FPDU's length; `undefined` while there is not all of it. */
+/** The ULPDU of the FPDU at the beginning of the bytes and the FPDU's length; `undefined` while it is incomplete. */
 export function parseFpdu(bytes: Buffer, withCrc: boolean): { ulpdu: Buffer; size: number } | undefined {
   if (bytes.length < 2) return undefined;
   const end = 2 + bytes.readUInt16BE(0);

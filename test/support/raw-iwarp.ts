@@ -1,4 +1,4 @@
-/** A minimal iWARP peer for tests over node:net. It checks what it gets by the RFCs and can send what no honest peer sends. */
+/** A minimal iWARP peer for tests over node:net. It checks what it receives by the RFCs and can send what no honest peer sends. */
 import { once } from 'node:events';
 import { createConnection, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -16,7 +16,7 @@ import {
   untaggedSegment,
 } from './raw-frames.ts';
 
-/** What came, in the order of the wire. `end`: the peer closed in good order; `broken`: reset, or bytes that no RFC allows. */
+/** What came, in wire order. `end`: the peer closed in good order; `broken`: reset, or bytes that no RFC allows. */
 export type RawEvent =
   | { readonly kind: 'send'; readonly message: Buffer }
   | { readonly kind: 'write'; readonly stag: number; readonly to: bigint; readonly payload: Buffer }
@@ -74,7 +74,7 @@ export class RawPeer implements AsyncDisposable {
     socket.on('close', () => this.#finish({ kind: 'end' }));
   }
 
-  /** A TCP connection on which nothing has been said. `keepOpen`: not closed when the peer closes. */
+  /** A TCP connection on which nothing has been sent. `keepOpen`: not closed when the peer closes. */
   static async tcp(port: number, options: { host?: string; keepOpen?: boolean } = {}): Promise<RawPeer> {
     const { host = '127.0.0.1', keepOpen = false } = options;
     const socket = createConnection({ port, host, allowHalfOpen: keepOpen });
@@ -94,12 +94,12 @@ export class RawPeer implements AsyncDisposable {
     return frame;
   }
 
-  /** The responder's side: takes the request. */
+  /** The responder's side: reads the request. */
   awaitRequest(): Promise<MpaFrame> {
     return this.mpa('request');
   }
 
-  /** The responder's answer, in the revision it was asked in. */
+  /** The responder's answer, in the revision of the request. */
   reply(request: MpaFrame, privateData: Uint8Array, options: { reject?: boolean; crc?: boolean } = {}): void {
     const flags =
       (request.flags & (MPA_FLAG.enhanced | MPA_FLAG.crc)) |
@@ -119,7 +119,7 @@ export class RawPeer implements AsyncDisposable {
     return withDeadline(frame, `the MPA ${kind}`);
   }
 
-  /** One SEND, in segments, with the message sequence number that is due. `overrides` make it a wrong one. */
+  /** One SEND, in segments, with the next message sequence number. `overrides` make it a wrong one. */
   send(message: Uint8Array, overrides: Partial<Untagged> = {}): void {
     const msn = ++this.#sent;
     for (let offset = 0; offset === 0 || offset < message.length; offset += SEGMENT_BYTES) {
@@ -152,7 +152,7 @@ export class RawPeer implements AsyncDisposable {
     if (!this.#socket.destroyed) this.#socket.write(bytes);
   }
 
-  /** The next thing that came; the end of the connection is repeated for ever. */
+  /** The next event; the end of the connection is repeated for ever. */
   async next(what = 'the peer', ms = DEADLINE_MS): Promise<RawEvent> {
     if (this.#events.length === 0) {
       await withDeadline(new Promise<void>((resolve) => (this.#wake = resolve)), what, ms);
@@ -162,7 +162,7 @@ export class RawPeer implements AsyncDisposable {
     return event;
   }
 
-  /** Takes what comes until the connection is over. */
+  /** Collects events until the connection is over. */
   async untilEnd(): Promise<RawEvent[]> {
     const events: RawEvent[] = [];
     for (;;) {
@@ -213,7 +213,7 @@ export class RawPeer implements AsyncDisposable {
     this.crc = (parsed.frame.flags & MPA_FLAG.crc) !== 0;
     this.#bytes = this.#bytes.subarray(parsed.size);
     waiting.resolve(parsed.frame);
-    // What is behind it may be FPDUs; their CRC is settled once the handshake's other half is known.
+    // What follows may be FPDUs; whether they have a CRC is settled once the handshake's other half is known.
     setImmediate(() => this.#parse());
   }
 

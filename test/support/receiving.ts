@@ -1,4 +1,4 @@
-/** One MigrationDestination that receives into an image, watched: what it does to its target and what it leaves behind. */
+/** One MigrationDestination that receives into an image, observed: what it does to its target and what it leaves. */
 import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect } from 'vitest';
@@ -26,17 +26,17 @@ export interface Receiving extends AsyncDisposable {
   readonly result: Promise<MigrationResult>;
   readonly notices: readonly string[];
   readonly calls: readonly string[];
-  /** The migration fails with this, and nothing of it is left. */
+  /** The migration fails with this error and leaves nothing. */
   fails(code: ErrorCode | readonly ErrorCode[], phase: Phase | readonly Phase[]): Promise<MigrationError>;
 }
 
 interface Settings {
-  /** Puts the ROM's file outside of the image. Only for the small VM. Default true. */
+  /** Puts the ROM's file outside the image. Only for the small VM. Default true. */
   readonly external?: boolean;
   readonly folder?: string;
 }
 
-/** Listens and receives. `responseTimeoutMs` is short of the deadline of every wait here. */
+/** Listens and receives. `responseTimeoutMs` is shorter than the deadline of every wait here. */
 export async function receiving(
   options: DestinationOptions = {},
   settings: Settings = {},
@@ -83,7 +83,7 @@ export async function receiving(
   };
 }
 
-/** The error that a migration ends with. A deadline stands for a hang. */
+/** The error that a migration ends with. A hang shows as a missed deadline. */
 export async function failureOf(result: Promise<MigrationResult>, who: string): Promise<MigrationError> {
   const failure = await withDeadline(
     result.then(

@@ -20,7 +20,7 @@ import type { RawPeer } from './raw-iwarp.ts';
 import type { RawListener } from './raw-listener.ts';
 
 const CHUNK = 1n << 20n;
-/** Stock QEMU sends no more in one message; to a v1 destination we must not either. */
+/** Stock QEMU sends no more in one message; nor may we to a v1 destination. */
 const V1_FILE_BYTES = 32 * 1024;
 
 interface Region {
@@ -36,11 +36,11 @@ export interface DestinationScript {
   readonly pinAll?: boolean;
   /** As a destination of ours that has a budget. Nothing above it is registered. */
   readonly pinBudget?: bigint;
-  /** Keys to give, in order; made up when they are used up. */
+  /** Keys to give, in order; invented once they are used up. */
   readonly rkeys?: readonly number[];
   /** RAM_BLOCKS_RESULT as it is to be sent. */
   readonly blocksResult?: Buffer;
-  /** Replaces what would be done with the message; `undefined` goes on as ever. */
+  /** Replaces the usual handling of the message; `undefined` keeps it. */
   readonly instead?: (message: Message, destination: ScriptedDestination) => Promise<'over'> | undefined;
   /** Before the READY of that number, from 0; 'over' ends the script. */
   readonly beforeReady?: (count: number, destination: ScriptedDestination) => Promise<'over'> | undefined;
@@ -72,7 +72,7 @@ export class ScriptedDestination {
   }
 
   get peer(): RawPeer {
-    if (!this.#peer) throw new Error('nobody has connected');
+    if (!this.#peer) throw new Error('no source has connected');
     return this.#peer;
   }
 

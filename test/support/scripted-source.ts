@@ -17,13 +17,13 @@ import { PIECE } from './small-vm.ts';
 export interface ScriptOptions extends RawOptions {
   readonly commit?: boolean;
   readonly pinAll?: boolean;
-  /** As a source of ours that keeps to a budget: the bytes of RAM that it says it has. */
+  /** As a source of ours that keeps to a budget: the bytes of RAM that it claims to have. */
   readonly pinBudget?: bigint;
-  /** What stands for {@link PIECE.start}: a VM with other blocks. */
+  /** Replaces {@link PIECE.start}: a VM with other blocks. */
   readonly start?: Buffer;
 }
 
-/** Where a migration stands; at each the destination has said READY and waits. */
+/** Stages of a migration; at each one the destination has said READY and waits. */
 export const STAGES = [
   'connected',
   'start-hook',
@@ -99,12 +99,12 @@ export class ScriptedSource implements AsyncDisposable {
     }
   }
 
-  /** What `device` has left to be said. */
+  /** What remains to be sent after `device`. */
   restOfDeviceState(): Buffer {
     return PIECE.device.subarray(HALF);
   }
 
-  /** What the destination says when it gives up: everything up to the end, READYs left out. */
+  /** What the destination says when it gives up: everything up to the end, without READYs. */
   async farewell(): Promise<string[]> {
     return (await this.peer.untilEnd()).map(nameOf).filter((name) => name !== 'READY');
   }
@@ -131,7 +131,7 @@ export class ScriptedSource implements AsyncDisposable {
       case 'registered':
         return this.register();
       case 'written':
-        // Every page is told: as zero first, then some with content.
+        // Every page is accounted for: first as zero, then some with content.
         await this.say('COMPRESS', compressCommand(0, 0, this.block(0).offset, this.block(0).length));
         await this.ready();
         this.write(this.rkey, this.block(0).address + 4096n, Buffer.alloc(100_000, 0x5a));
@@ -152,7 +152,7 @@ export class ScriptedSource implements AsyncDisposable {
     return block;
   }
 
-  /** `chunks`: beside the first one. */
+  /** `chunks`: in addition to the first one. */
   async register(chunks = 1n): Promise<void> {
     const command = registerCommand({ key: this.block(0).offset, index: 0, chunks });
     await this.say('REGISTER_REQUEST', command);

@@ -1,4 +1,4 @@
-/** One MigrationSource that sends an image, watched: what it does to the image. */
+/** One MigrationSource that sends an image, observed: what it does to the image. */
 import { createHash } from 'node:crypto';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -31,7 +31,7 @@ export interface PlainVm {
   readonly content: readonly Content[];
 }
 
-/** A VM as a plain QEMU stream, which `fromQemu` makes an image of. */
+/** A VM as a plain QEMU stream, from which `fromQemu` makes an image. */
 export function* plainStream({ before, blocks, deviceState, content }: PlainVm): Generator<Buffer> {
   const start = [before, startHeader().bytes(), blockList(blocks), eos(), footer(), header(3)];
   yield Buffer.concat(start);

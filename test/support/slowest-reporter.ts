@@ -1,4 +1,4 @@
-/** Says at the end of a run which tests took longest, and in a line of its own how many passed and failed. */
+/** Prints at the end of a run which tests took longest and, in a separate line, how many passed and failed. */
 import type { Reporter, TestCase, TestModule } from 'vitest/node';
 
 const SHOWN = 10;
@@ -8,7 +8,7 @@ export default class SlowestReporter implements Reporter {
     const tests = modules.flatMap((module) => [...module.children.allTests()]);
     this.#slowest(tests);
     const count = (state: string) => tests.filter((test) => test.result().state === state).length;
-    // A file that cannot be loaded has no tests and fails all the same.
+    // A file that cannot be loaded has no tests but counts as failed.
     const broken = modules.filter((module) => module.state() === 'failed' && module.children.size === 0);
     const failed = count('failed') + broken.length + errors.length;
     console.log(`${count('passed')} passed, ${failed} failed`);

@@ -16,7 +16,7 @@ export function filesIn(folder: string): MapRam {
 
 const held = new Set<ArrayBuffer>();
 
-/** Private anonymous memory of this process, as a VMM has that does not share its guest's RAM. It is never given back. */
+/** Private anonymous memory of this process, as in a VMM that does not share its guest's RAM. It is never freed. */
 export async function anonymous(_: string, length: bigint): Promise<Mapping> {
   const memory = new ArrayBuffer(Number(length + 2n * PAGE));
   held.add(memory);
@@ -43,7 +43,7 @@ async function addressOf(mark: Buffer, length: bigint): Promise<bigint> {
   throw new Error('the memory was not found in /proc/self/maps');
 }
 
-/** Pages of a mapping that hold something: of a file its blocks, of other memory what the page tables know. */
+/** Pages of a mapping that hold data: for a file its blocks, for other memory what the page tables have. */
 export async function touchedPages(mapping: Mapping): Promise<number> {
   const inode = mapping.kind === 'caller' ? undefined : await backing(mapping);
   if (inode !== undefined) return Number((await stat(inode)).blocks) / 8;
@@ -56,7 +56,7 @@ export async function touchedPages(mapping: Mapping): Promise<number> {
   return touched;
 }
 
-/** The file behind a mapping, as /proc can reach it. */
+/** The file of a mapping, reached through /proc. */
 async function backing(mapping: Mapping): Promise<string> {
   const range = `${mapping.address.toString(16)}-${(mapping.address + mapping.length).toString(16)}`;
   return `/proc/self/map_files/${range}`;

@@ -26,7 +26,7 @@ describe('the command line of npm run vm', () => {
     });
   });
 
-  it('leaves options behind the command to the command, with and without --', () => {
+  it('leaves options after the command to the command, with and without --', () => {
     expect(parseBenchArguments(['--device', 'rxe', 'ls', '--device', 'x']).command).toEqual([
       'ls',
       '--device',

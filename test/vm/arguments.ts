@@ -67,7 +67,7 @@ function program(): Command {
       collectForward,
     )
     .option('--unprivileged', 'run the command as nobody, with 8 MiB of lockable memory')
-    .option('--timeout <seconds>', 'end the VM after so long, with exit code 124', parseTimeout, 600_000)
+    .option('--timeout <seconds>', 'end the VM after this time, with exit code 124', parseTimeout, 600_000)
     .option('--verbose', "show the VM's console on stderr")
     .argument('<command...>', 'what to run; `sh -c "..."` for pipes and the like')
     .passThroughOptions()

@@ -1,6 +1,6 @@
 /** Ways in which the bench itself fails, as opposed to the command that runs in it. */
 
-/** As sysexits.h and timeout(1) have them, so that a caller can tell them from the command's own. */
+/** Those of sysexits.h and timeout(1), so that a caller can distinguish them from the command's own. */
 export const EXIT = {
   ok: 0,
   usage: 64,

@@ -41,7 +41,7 @@ async function exitCode([program = '', ...args]: readonly string[]): Promise<num
   return code ?? 1;
 }
 
-/** Each suite in a process of its own: what ends one, ends no other. */
+/** Each suite runs in its own process: what ends one does not end another. */
 async function runSuite(suite: Suite, settings: SuitesSettings): Promise<boolean> {
   console.log(`=== ${settings.device}: ${TITLES[suite]}`);
   await (suite === 'without' ? removeDevice(settings.device) : renewDevice(settings.device));

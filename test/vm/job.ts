@@ -1,7 +1,7 @@
 /** The two shell files that tell the VM what to do. */
 import type { Device } from './arguments.ts';
 
-/** Where the RDMA device is reached from within the VM, and the host's 127.0.0.1 (QEMU's user networking). */
+/** The RDMA device's address within the VM, and that of the host's 127.0.0.1 (QEMU's user networking). */
 export const GUEST_ADDRESS = '10.0.2.15';
 export const HOST_ADDRESS = '10.0.2.2';
 
@@ -15,7 +15,7 @@ export interface Job {
 
 const KERNEL_MODULE = { siw: 'siw', rxe: 'rdma_rxe', none: '' } as const;
 
-/** What a command needs to behave as outside: the rest of the environment speaks of another machine. */
+/** What a command needs to behave as on the host: the rest of the environment describes another machine. */
 const CARRIED =
   /^(PATH|LANG|LC_ALL|TZ|CI|NO_COLOR|FORCE_COLOR|(A|L|T|UB)SAN_OPTIONS|(RDMA_MIGRATE|CTEST|DOCTEST)_.*)$/;
 

@@ -1,4 +1,4 @@
-/** The kernel of the VM: Debian's own, unpacked beside the system and not installed. */
+/** The kernel of the VM: Debian's own, unpacked but not installed. */
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { unavailable } from './failures.ts';
@@ -17,7 +17,7 @@ export function dependencies(listing: string): string[] {
   return [...listing.matchAll(/^\s*\|?Depends: ([a-z0-9][a-z0-9+.-]*)$/gm)].map(([, name]) => name as string);
 }
 
-/** The version in the one image that Debian's linux-image-amd64 stands for now. */
+/** The version of the one image for which Debian's linux-image-amd64 stands now. */
 export function kernelVersion(listing: string): string | undefined {
   return dependencies(listing)
     .find((name) => /^linux-image-\d/.test(name))
@@ -28,7 +28,7 @@ async function askVersion(): Promise<string | undefined> {
   return kernelVersion(await tool('apt-cache', ['depends', 'linux-image-amd64']));
 }
 
-/** @throws BenchError (exit code 69) where apt knows no such kernel */
+/** @throws BenchError (exit code 69) if apt knows no such kernel */
 export async function newestKernel(): Promise<KernelPackages> {
   let version = await askVersion();
   if (version === undefined && process.getuid?.() === 0) {

@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { unavailable } from './failures.ts';
 
-/** Works while no other process does. The lock ends with its holder, however that one ends: the kernel releases it. */
+/** Works while no other process does. However the holder of the lock ends, the kernel releases it. */
 export async function withLock<T>(file: string, work: () => Promise<T>): Promise<T> {
   const release = await acquire(file);
   try {

@@ -1,7 +1,7 @@
 /** QEMU's command line for the bench's VM. */
 import type { Forward } from './arguments.ts';
 
-/** Descriptors at which QEMU finds the sockets that carry the job's output. */
+/** The descriptors of the sockets that carry the job's output, as QEMU gets them. */
 export const STDOUT_FD = 3;
 export const STDERR_FD = 4;
 
@@ -32,7 +32,7 @@ function port(name: string, fd: number): string[] {
   return ['-chardev', `socket,id=${name},fd=${fd}`, '-device', `virtserialport,chardev=${name},name=${name}`];
 }
 
-/** Software emulation: the bench runs where there is no KVM, and the same everywhere. */
+/** Software emulation: the bench runs without KVM, and the same everywhere. */
 export function machineArguments(layout: MachineLayout): string[] {
   const forwards = layout.forward.map(({ host, guest }) => `,hostfwd=tcp:127.0.0.1:${host}-:${guest}`);
   return [

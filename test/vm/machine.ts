@@ -1,4 +1,4 @@
-/** One run of the VM: boots, runs the job, gives its exit status. */
+/** One run of the VM: boots, runs the job, returns its exit status. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
@@ -17,11 +17,11 @@ export interface RunOptions extends BenchArguments {
   readonly stdout: Writable;
   readonly stderr: Writable;
   /**
-   * Give the VM what it loads again and again as files in its memory: a program of ours then starts in half the time. Costs
+   * Give the VM what it loads repeatedly as files in its memory: our programs then start in half the time. Costs
    * some seconds at the start.
    */
   readonly inMemory?: boolean;
-  /** Ends the VM at once, as pulling its plug would. */
+  /** Ends the VM at once, like pulling the plug. */
   readonly signal?: AbortSignal;
 }
 
@@ -35,7 +35,7 @@ async function writeRun(folder: string, options: RunOptions): Promise<void> {
   if (options.inMemory) await packMemory(join(folder, 'memory.tar'));
 }
 
-/** With setpriv, QEMU ends with this process, however this one ends. */
+/** With setpriv, QEMU ends with this process, however that ends. */
 function startQemu(args: readonly string[]): ChildProcess {
   const command = ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...args];
   return spawn('setpriv', command, { stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe'] });

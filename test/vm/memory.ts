@@ -1,6 +1,6 @@
 /**
- * What the VM has in its memory instead of on a share of this machine: everything that our programs load. Each look at a file of a
- * share is a message to this machine and back, and under emulation that is most of the time in which a program starts.
+ * What the VM has in its memory instead of on a share of this machine: everything that our programs load. Each access to a file on a
+ * share is a message to this machine and back, and under emulation that is most of a program's start-up time.
  */
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -11,7 +11,7 @@ import { tool } from './tool.ts';
 /** Folders that guest/start.sh covers. */
 const FOLDERS = ['dist', 'build/node', 'build/Release'];
 
-/** The packages of a lock file as npm leaves it in node_modules that a user has as well. */
+/** The packages in npm's lock file in node_modules that users have too. */
 export function runtimePackages(lockFile: string): string[] {
   const { packages } = JSON.parse(lockFile) as { packages: Record<string, { dev?: boolean }> };
   return Object.keys(packages).filter((path) => path.startsWith('node_modules/') && !packages[path]?.dev);

@@ -34,7 +34,7 @@ async function installedListing(): Promise<string> {
   const query = ['-W', '-f', '${Package} ${db:Status-Status}\n', ...PACKAGES];
   return promisify(execFile)('dpkg-query', query).then(
     ({ stdout }) => stdout,
-    // It fails when it does not know one of the names, and still lists the others.
+    // It fails if it does not know one of the names, but still lists the others.
     (cause: NodeJS.ErrnoException & { stdout?: string }) => {
       if (cause.code === 'ENOENT')
         throw unavailable('it needs Debian 12 and its packages, and there is no dpkg here', cause);
@@ -44,7 +44,7 @@ async function installedListing(): Promise<string> {
 }
 
 /**
- * Sees to it that all packages are installed: root installs them, others are told how.
+ * Makes sure that all packages are installed: root installs them, others are told how.
  *
  * @throws BenchError (exit code 69)
  */

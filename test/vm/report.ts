@@ -1,9 +1,9 @@
-/** Cases that run in the VM, one after the other, with a line each for the log. */
+/** Cases that run in the VM, one after the other, with one line each in the log. */
 
 export interface NamedCase<Context> {
   /** Such as `siw: QEMU → QEMU, pin-all on`. */
   readonly name: string;
-  /** Runs to its end and gives a line of figures; a failure is thrown. */
+  /** Runs to its end and returns a line of figures; a failure is thrown. */
   readonly run: (context: Context) => Promise<string>;
 }
 

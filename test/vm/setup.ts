@@ -16,7 +16,7 @@ export interface Bench {
   readonly modules: string;
 }
 
-/** Changes when a cache that an older bench made must be made again. */
+/** Changes when a cache made by an older bench must be rebuilt. */
 const RECIPE = 1;
 
 export function cacheFolder(env: NodeJS.ProcessEnv = process.env): string {
@@ -36,7 +36,7 @@ const benchIn = (folder: string): Bench => ({
   modules: join(folder, 'lib/modules'),
 });
 
-/** The newest complete one. `recipe` is written last, and folders get their name when they are complete. */
+/** The newest complete one. `recipe` is written last, and a folder gets its name when it is complete. */
 async function findReady(cache: string): Promise<Bench | undefined> {
   const wanted = await recipe();
   const names = await readdir(cache).catch(() => []);
@@ -49,7 +49,7 @@ async function findReady(cache: string): Promise<Bench | undefined> {
   return undefined;
 }
 
-/** A set-up that was killed may have left a tool that still writes: hence the retries. */
+/** A killed set-up may have left a tool that still writes: hence the retries. */
 async function removePartials(cache: string): Promise<void> {
   for (const name of await readdir(cache)) {
     if (name.startsWith('vm-') && name.includes('.partial'))
@@ -89,7 +89,7 @@ async function make(cache: string, say: (text: string) => void): Promise<Bench> 
 }
 
 /**
- * The bench's kernel, made when the cache has none. Two runs wait for one set-up; one that was interrupted starts afresh.
+ * The bench's kernel, built if the cache has none. Two runs share one set-up; an interrupted one starts over.
  *
  * @throws BenchError (exit code 69) with what is missing on this machine
  */

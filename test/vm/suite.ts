@@ -1,5 +1,5 @@
 /**
- * `npm run test:vm`: everything that needs RDMA devices, on siw and on rxe, in one VM each, side by side. Ends with 1 when something
+ * `npm run test:vm`: everything that needs RDMA devices, on siw and on rxe, in one VM each, in parallel. Ends with 1 if anything
  * fails.
  */
 import { execFileSync } from 'node:child_process';
@@ -80,7 +80,7 @@ async function outcomeOf(run: Run): Promise<Outcome> {
   return { device: run.device, exitCode, seconds: (performance.now() - started) / 1000 };
 }
 
-/** What needs the verbs provider cannot run where it was not built. */
+/** What needs the verbs provider cannot run if it was not built. */
 function runnable(suites: readonly Suite[]): readonly Suite[] {
   if (existsSync(VERBS)) return suites;
   say(
@@ -90,7 +90,7 @@ function runnable(suites: readonly Suite[]): readonly Suite[] {
   return suites.filter((suite) => suite === 'interop');
 }
 
-/** `without` has no device: once will do, in the last VM, since rxe has fewer cases with QEMU. */
+/** `without` has no device: it runs once, in the last VM, since rxe has fewer cases with QEMU. */
 const suitesOf = (wanted: readonly Suite[], last: boolean) =>
   wanted.filter((suite) => last || suite !== 'without');
 

@@ -1,7 +1,7 @@
 /** The suites of test:vm. */
 import type { InsideSettings } from './interop/inside.ts';
 
-/** In the order in which they run. `without` takes rdma-core away: last. */
+/** In the order in which they run. `without` removes rdma-core, so it is last. */
 export const SUITES = ['fabric', 'limits', 'device', 'interop', 'without'] as const;
 export type Suite = (typeof SUITES)[number];
 

@@ -11,7 +11,7 @@ interface ToolFailure extends Error {
 }
 
 /**
- * Runs a program to its end and gives its stdout.
+ * Runs a program to its end and returns its stdout.
  *
  * @throws BenchError (exit code 69) with the program's own words
  */

@@ -1,7 +1,7 @@
 /**
- * The guest: a thread that rewrites its RAM for ever, page after page, in parallel with everything else. It reaches the memory through
- * the kernel, as JavaScript must; for a dirty tracker that is a write like any other, except for write-protection before Linux 6.7, which
- * the kernel answers with EIO there (a store would wait).
+ * The guest: a thread that keeps rewriting its RAM, page after page, in parallel with everything else. It reaches the memory through
+ * the kernel, as JavaScript must; for a dirty tracker that is a write like any other, except for write-protection before Linux 6.7, where
+ * the kernel fails such a write with EIO (a store would wait).
  */
 import { openSync, writeSync } from 'node:fs';
 import { workerData } from 'node:worker_threads';
@@ -10,12 +10,12 @@ import { CONTROL, contentOf, type GuestMemory, PAGE, STATE } from './memory.ts';
 const { address, pages, control, state } = workerData as GuestMemory;
 const command = new Int32Array(control);
 const progress = new BigInt64Array(state);
-/** Writes between two looks at the throttle. */
+/** Writes between two checks of the throttle. */
 const BATCH = 256;
 
 const memory = openSync('/proc/self/mem', 'r+');
 
-/** Says that it stands, and stands until it may run. */
+/** Reports that it is paused, and stays paused until it may run. */
 function obey(): void {
   while (Atomics.load(command, CONTROL.wanted) === CONTROL.pause) {
     Atomics.store(command, CONTROL.standing, 1);
@@ -38,7 +38,7 @@ function writeNext(): void {
   progress[STATE.lastWrite] = process.hrtime.bigint();
 }
 
-/** The share of its time that it is denied it sleeps. */
+/** The throttle: sleeps for the time that the guest is denied. */
 function sleepFor(ms: number): void {
   if (ms > 0) Atomics.wait(command, CONTROL.wanted, CONTROL.run, ms);
 }

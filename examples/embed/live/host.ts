@@ -1,4 +1,4 @@
-/** One host, as a process of its own: starts a guest or waits for one, runs it, moves it on. Obeys its parent's messages. */
+/** One host, in its own process: starts a guest or waits for one, runs it, moves it on. Obeys its parent's messages. */
 import {
   MigrationDestination,
   MigrationError,
@@ -26,7 +26,7 @@ export type Command =
   | { readonly do: 'check' }
   | { readonly do: 'resume' };
 
-/** What a host says of a guest. `lastWrite`: milliseconds of the monotonic clock. */
+/** What a host reports about a guest. `lastWrite`: milliseconds of the monotonic clock. */
 export interface Seen {
   readonly pass: number;
   readonly lastWrite: number;
@@ -111,7 +111,7 @@ class Host {
     });
   }
 
-  /** Stops the guest, looks at every page, and lets it go on. It must have run meanwhile. */
+  /** Stops the guest, checks every page, and lets it go on. It must have run meanwhile. */
   async #check(): Promise<void> {
     const vm = this.#vm as ExampleVm;
     await vm.pause();

@@ -1,12 +1,12 @@
 /**
- * Moves a running guest from host to host to host, all of them processes of this machine, and looks at every page after each move:
+ * Moves a running guest from host to host, all of them processes of this machine, and checks every page after each move:
  *
  *     npm run demo:embed -- --moves 10
  *     npm run demo:embed -- --moves 50 --chaos --seed 7 --tracker write-protect
  *     npm run demo:embed -- --provider verbs --address ADDRESS_OF_AN_RDMA_DEVICE
  *
  * With `--chaos` some migrations are cancelled and some destinations killed, at random moments; the guest must then run on where it
- * was, with right memory. It goes on after the last of `--moves` until both have broken a migration. Ends with 1 when a page is wrong, the
+ * was, with correct memory. It goes on after the last of `--moves` until each has broken a migration. Exits with 1 if a page is wrong, the
  * guest does not run, or nothing could be broken.
  */
 import { type ChildProcess, fork } from 'node:child_process';
@@ -80,7 +80,7 @@ interface Options {
   readonly move: Omit<MoveOptions, 'uri'>;
 }
 
-/** A small generator whose run can be repeated (mulberry32). */
+/** A small random number generator whose sequence can be repeated (mulberry32). */
 function randomFrom(seed: number): () => number {
   let state = seed;
   return () => {
@@ -93,7 +93,7 @@ function randomFrom(seed: number): () => number {
 
 /** What breaks an attempt. */
 type Break = 'cancel' | 'kill';
-/** Most disturbances come in time: of so many for each move one of each kind does. */
+/** Most disturbances come in time: of this many for each move, at least one of each kind does. */
 const MAX_EXTRA_ATTEMPTS = 30;
 
 class Journey {
@@ -173,10 +173,10 @@ class Journey {
 
   async #arrived(moved: Moved, here: HostProcess, there: HostProcess): Promise<boolean> {
     const report = await there.next();
-    // Killed right behind its COMMITTED: the VM was its, and is gone with it; nothing is wrong here, and nothing goes on.
+    // Killed right after its COMMITTED: it had the VM, which is gone with it; nothing is wrong here, and nothing goes on.
     if (report.said === 'failed' && report.code === 'DEAD' && this.#options.chaos) {
       console.log(
-        '  the destination died with the guest it had confirmed: the guest goes on at the source, from where it stood',
+        '  the destination died with the guest it had confirmed: the guest goes on at the source, from where it was',
       );
       return this.#resume(here);
     }

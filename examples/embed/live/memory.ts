@@ -1,5 +1,5 @@
 /**
- * What the guest's RAM must hold at any moment at which it stands: pages below `nextPage` are of pass `pass`, the rest of the pass
+ * What the guest's RAM must hold whenever it is paused: pages below `nextPage` are of pass `pass`, the others of the pass
  * before. Every word of a page is the same, so that a torn page shows; every eighth pass writes zeros.
  */
 import { closeSync, openSync, readSync } from 'node:fs';

@@ -1,4 +1,4 @@
-/** A VMM in small: it owns its guest's RAM, runs it, pauses it, and moves it live. */
+/** A small VMM: it owns its guest's RAM, runs it, pauses it, and moves it live. */
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import {
@@ -22,7 +22,7 @@ const DEVICE = 'guest';
 const MAX_DEVICE_STATE = 4096;
 const PAUSE_MS = 10_000;
 
-/** A guest in memory of this process, from its first start or as it arrived. */
+/** A guest in this process's memory, newly started or as it arrived. */
 export class ExampleVm implements AsyncDisposable {
   readonly #mapping: Mapping;
   readonly #control = new SharedArrayBuffer(12);
@@ -45,7 +45,7 @@ export class ExampleVm implements AsyncDisposable {
     });
   }
 
-  /** A guest that stands, its vCPU ready to run. Untouched RAM is what pass 0 leaves. */
+  /** A paused guest, its vCPU ready to run. Untouched RAM is what pass 0 leaves. */
   static async create(bytes: bigint): Promise<ExampleVm> {
     const vm = new ExampleVm(await mapMemfd({ name: 'ram', length: bytes }));
     vm.state = { nextPage: 0, pass: 1 };
@@ -65,13 +65,13 @@ export class ExampleVm implements AsyncDisposable {
     return { nextPage: Number(this.#progress[STATE.nextPage]), pass: Number(this.#progress[STATE.pass]) };
   }
 
-  /** Set while it stands. */
+  /** Set while it is paused. */
   set state({ nextPage, pass }: GuestState) {
     this.#progress[STATE.nextPage] = BigInt(nextPage);
     this.#progress[STATE.pass] = BigInt(pass);
   }
 
-  /** When the guest wrote last, milliseconds of the monotonic clock. */
+  /** When the guest last wrote, milliseconds of the monotonic clock. */
   get lastWrite(): number {
     return Number(this.#progress[STATE.lastWrite]) / 1e6;
   }
@@ -81,18 +81,18 @@ export class ExampleVm implements AsyncDisposable {
     Atomics.notify(this.#command, CONTROL.wanted);
   }
 
-  /** Resolves when the guest stands. */
+  /** Resolves when the guest is paused. */
   async pause(): Promise<void> {
     Atomics.store(this.#command, CONTROL.wanted, CONTROL.pause);
     Atomics.notify(this.#command, CONTROL.wanted);
     const late = performance.now() + PAUSE_MS;
     while (Atomics.load(this.#command, CONTROL.standing) === 0) {
-      if (performance.now() > late) throw new Error('the guest does not stand');
+      if (performance.now() > late) throw new Error('the guest does not pause');
       await new Promise((resolve) => setTimeout(resolve, 1));
     }
   }
 
-  /** Every page, while the guest stands. @throws Error for a wrong page */
+  /** Checks every page, while the guest is paused. @throws Error for a wrong page */
   verify(): void {
     verify(this.#mapping.address, this.pages, this.state);
   }
@@ -125,7 +125,7 @@ export class ExampleVm implements AsyncDisposable {
   }
 }
 
-/** Where the VM lands, a machine that stands ready; it owns that until `take`. */
+/** Where the VM lands: a machine that is ready for it, which this owns until `take`. */
 export class ExampleTarget implements DestinationTarget, AsyncDisposable {
   #vm: ExampleVm | undefined;
   #deviceState = Buffer.alloc(0);
@@ -152,7 +152,7 @@ export class ExampleTarget implements DestinationTarget, AsyncDisposable {
     this.#vm = undefined;
   }
 
-  /** The VM that has arrived; it stands. */
+  /** The VM that has arrived, paused. */
   take(): ExampleVm {
     const vm = this.#vm;
     if (vm === undefined) throw new Error('nothing has arrived');

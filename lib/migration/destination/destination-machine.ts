@@ -16,6 +16,7 @@
 import { MigrationError } from '../../errors.ts';
 import type { Commit } from '../../protocol/commit.ts';
 import type { CompressCommand, ControlMessage, RegisterCommand } from '../../protocol/control.ts';
+import type { ProgressAccount } from '../../protocol/progress.ts';
 
 export type DestinationState =
   | { readonly name: 'stream' }
@@ -32,6 +33,7 @@ export type DestinationAction =
   | { readonly do: 'unregister'; readonly commands: readonly RegisterCommand[] }
   | { readonly do: 'resume-stream' }
   | { readonly do: 'wait-on' }
+  | { readonly do: 'note-progress'; readonly account: ProgressAccount }
   | { readonly do: 'commit'; readonly commit: Commit };
 
 export interface Step {
@@ -46,6 +48,8 @@ export interface Step {
 export function step(state: DestinationState, message: ControlMessage): Step {
   // It says that the source is there, and nothing of the VM.
   if (message.type === 'ALIVE' && state.name !== 'done') return { state, action: { do: 'wait-on' } };
+  if (message.type === 'PROGRESS' && state.name !== 'done')
+    return { state, action: { do: 'note-progress', account: message } };
   switch (state.name) {
     case 'stream':
       if (message.type === 'QEMU_FILE') return { state, action: { do: 'feed-stream', bytes: message.bytes } };

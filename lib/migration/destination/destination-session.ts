@@ -1,29 +1,23 @@
 import { MigrationError, type Phase, toMigrationError } from '../../errors.ts';
 import type { Agreed } from '../../protocol/capabilities.ts';
-import { type Commit, type CommitStatus, compareCommits, SentDigest } from '../../protocol/commit.ts';
-import type {
-  CompressCommand,
-  ControlMessage,
-  DestinationBlock,
-  RegisterCommand,
-} from '../../protocol/control.ts';
+import { type Commit, SentDigest } from '../../protocol/commit.ts';
+import type { ControlMessage } from '../../protocol/control.ts';
 import { type StreamEvent, StreamParser } from '../../protocol/stream.ts';
 import { DeviceStateCheck } from '../../protocol/tail.ts';
 import { type Coverage, WHOLE } from '../../ram/coverage.ts';
-import { digestRam } from '../../ram/digest.ts';
-import { cut, ZERO_STEP_BYTES } from '../../ram/spans.ts';
-import type { Arrival, DestinationTarget, RamBlock, VmLayout } from '../../ram/vm.ts';
+import type { DestinationTarget, RamBlock, VmLayout } from '../../ram/vm.ts';
 import type { Connection, Received } from '../../transport/connection.ts';
 import { DestinationTurns, type TurnLimits } from '../../transport/turns.ts';
-import { throwIfAborted, unlessAborted } from '../../transport/wait.ts';
+import { unlessAborted } from '../../transport/wait.ts';
 import { call } from '../embedder.ts';
+import type { Journal } from '../journal.ts';
 import { Registrations } from '../pins/registrations.ts';
-import { WRITTEN_THROUGHOUT } from '../pins/source-pins.ts';
-import type { Statistics } from '../statistics.ts';
 import { checkAllocated } from '../vm-schema.ts';
-import { type AnnouncedBlock, checkRange, checkRegister, checkUnregister, layOut } from './bounds.ts';
-import { commitTarget } from './commit-target.ts';
+import { Arrivals, tellsWrites } from './arrivals.ts';
 import { type DestinationAction, type DestinationState, step } from './destination-machine.ts';
+import { answerCommit, type Handover, keep } from './handover.ts';
+import { Passes } from './passes.ts';
+import { RamRequests } from './ram-requests.ts';
 import { ToldPages } from './told-pages.ts';
 
 /** What a session reports when the VM is whole. */
@@ -44,7 +38,7 @@ interface Context {
   readonly agreed: Agreed;
   /** The source's first message, which has been asked for already. */
   readonly first: Received;
-  readonly statistics: Statistics;
+  readonly journal: Journal;
   readonly limits: TurnLimits;
   /** The longest wait for COMMIT, and for the target to make the VM durable. */
   readonly commitTimeoutMs: number;
@@ -53,8 +47,6 @@ interface Context {
   readonly pinBudget: bigint | undefined;
   /** Room for RAM that is pinned, if there is a limit; asked for when the RAM's size is known. */
   readonly checkRam: (ramBytes: bigint) => void;
-  readonly enter: (phase: Phase) => void;
-  readonly notice: (message: string) => void;
 }
 
 /** The destination's half of one migration, over an established connection. One `run`. */
@@ -72,8 +64,10 @@ export class DestinationSession {
   #pageSize = 0;
   #layout: VmLayout | undefined;
   #blocks: readonly RamBlock[] = [];
-  #announced: readonly AnnouncedBlock[] = [];
   #registrations: Registrations | undefined;
+  #ram: RamRequests | undefined;
+  readonly #arrivals: Arrivals;
+  readonly #passes: Passes;
   /** Of a source that confirms nothing. The commit handshake says itself what was sent. */
   #told: ToldPages | undefined;
   #coverage = WHOLE;
@@ -90,6 +84,13 @@ export class DestinationSession {
       this.#account,
       context.first,
     );
+    const { connection, agreed } = context;
+    this.#arrivals = new Arrivals({
+      placed: tellsWrites(connection) ? () => connection.stats().writeBytesPlaced : undefined,
+      sparse: agreed.sparse,
+      pins: () => this.#registrations,
+    });
+    this.#passes = new Passes(context.journal, this.#arrivals, agreed.extended);
   }
 
   /**
@@ -98,19 +99,20 @@ export class DestinationSession {
    *   nobody knows which it will be: the source must not hear of a failure
    */
   async run(): Promise<ReceivedSummary> {
-    const { connection, statistics } = this.#context;
     this.#enter('setup');
-    statistics.normalBytes = () => connection.stats().writeBytesPlaced;
-    statistics.channels = connection.channels;
+    this.#context.journal.watch(this.#arrivals);
+    this.#tellChannels();
     const commit = await this.#serve();
     await this.#registrations?.settled();
     // Every one of them has answered the source's barrier by now.
-    statistics.channels = connection.channels;
+    this.#tellChannels();
     this.#enter('commit');
     // Before anything is counted, compared or kept: what has landed by now is the VM, and nothing can change it any more.
     await this.#context.connection.revokeRemoteAccess(this.#context.limits);
-    const committed = commit !== undefined && (await this.#answerCommit(commit));
-    if (!commit) await this.#keep('vmdescription');
+    this.#requireWholeStream();
+    const handover = this.#handover();
+    const committed = commit !== undefined && (await answerCommit(handover, commit));
+    if (!commit) await keep(handover, 'vmdescription');
     return {
       layout: this.#layout as VmLayout,
       deviceStateBytes: this.#deviceStateBytes,
@@ -118,6 +120,11 @@ export class DestinationSession {
       coverage: this.#coverage,
       ...this.#pinFacts(),
     };
+  }
+
+  #tellChannels(): void {
+    const { journal, connection } = this.#context;
+    journal.tell({ type: 'link', state: 'channels', channels: connection.channels });
   }
 
   #pinFacts(): { pinBudget?: bigint; registeredPeak: bigint } {
@@ -161,30 +168,34 @@ export class DestinationSession {
   async #perform(action: Exclude<DestinationAction, { do: 'commit' }>): Promise<void> {
     switch (action.do) {
       case 'feed-stream':
-        this.#context.statistics.controlBytes += BigInt(action.bytes.length);
+        this.#arrivals.stream(action.bytes.length);
         this.#parser.push(action.bytes);
         return this.#parse();
       case 'resume-stream':
+        this.#passes.ends();
         return this.#parse();
       case 'wait-on':
-        return this.#requireAlive();
+        return this.#require('ALIVE', this.#context.agreed.alive);
+      case 'note-progress':
+        this.#require('PROGRESS', this.#context.agreed.progress);
+        return this.#passes.note(action.account);
       case 'append-device-state':
         return this.#appendDeviceState(action.bytes);
       case 'announce-blocks':
-        return this.#announceBlocks();
+        return this.#requests().announce();
       case 'zero':
-        return this.#zero(action.command);
+        return this.#requests().zero(action.command);
       case 'register':
-        return this.#register(action.commands);
+        return this.#requests().register(action.commands);
       case 'unregister':
-        return this.#unregister(action.commands);
+        return this.#requests().unregister(action.commands);
     }
   }
 
-  #requireAlive(): void {
-    if (this.#context.agreed.alive) return;
-    const message = 'the source sent ALIVE, which has not been agreed on';
-    throw new MigrationError('PROTOCOL_ERROR', 'ram', message, { details: { received: 'ALIVE' } });
+  #require(received: 'ALIVE' | 'PROGRESS', agreed: boolean): void {
+    if (agreed) return;
+    const message = `the source sent ${received}, which has not been agreed on`;
+    throw new MigrationError('PROTOCOL_ERROR', 'ram', message, { details: { received } });
   }
 
   /** Takes the stream as far as it goes: to a hook, to the device state, or to where bytes are missing. */
@@ -204,11 +215,11 @@ export class DestinationSession {
       case 'ram-start':
         return this.#allocate(event);
       case 'hook':
-        if (event.section !== 'start') this.#ramBegins();
+        if (event.section !== 'start') this.#passBegins();
         this.#state = { name: 'hook', section: event.section, blocksAnnounced: false };
         return;
       case 'ram-end':
-        this.#context.statistics.ramEnds();
+        this.#passes.ramEnds();
         this.#enter('device-state');
         this.#state = { name: 'device', commit: this.#context.agreed.commit };
         return this.#appendDeviceState(this.#parser.takeBuffered());
@@ -221,26 +232,24 @@ export class DestinationSession {
     }
   }
 
-  #ramBegins(): void {
-    const { statistics } = this.#context;
-    if (statistics.phase !== 'ram') this.#enter('ram');
-    statistics.ramBegins();
-    statistics.passes += 1;
+  #passBegins(): void {
+    if (this.#passes.count === 0) this.#enter('ram');
+    this.#passes.begins(Number(sizeOf(this.#blocks)));
   }
 
   async #allocate(event: Extract<StreamEvent, { type: 'ram-start' }>): Promise<void> {
-    const { statistics, target, connection, agreed, limits } = this.#context;
+    const { journal, target, connection, agreed, limits } = this.#context;
     const { blocks, section } = event;
     this.#layout = { machine: this.#machine, pageSize: this.#pageSize, blocks };
-    statistics.total = blocks.reduce((sum, { length }) => sum + length, 0n);
-    statistics.pageSize = this.#layout.pageSize;
-    this.#context.checkRam(statistics.total);
+    const total = sizeOf(blocks);
+    journal.tell({ type: 'link', state: 'ram', total: Number(total), 'page-size': this.#pageSize });
+    this.#arrivals.blocks(blocks.map(({ length }) => length));
+    this.#context.checkRam(total);
     const { before } = this.#parser;
     const vm = { layout: this.#layout, ramSection: section, before };
     const allocated = call(() => target.allocate(vm));
     this.#blocks = checkAllocated(this.#layout, await unlessAborted(allocated, this.#alive, 'setup'));
     if (!agreed.commit) this.#told = new ToldPages(connection, this.#blocks, agreed, this.#pageSize);
-    this.#announced = layOut(blocks);
     this.#registrations = new Registrations(connection, this.#blocks, {
       populate: this.#context.populate,
       budget: this.#budget(),
@@ -248,70 +257,30 @@ export class DestinationSession {
       onFailure: (error) => this.#failure.abort(toMigrationError(error, 'ram')),
       signal: limits.signal as AbortSignal,
     });
+    this.#ram = new RamRequests({
+      ...this.#context,
+      turns: this.#turns,
+      blocks: this.#blocks,
+      registrations: this.#registrations,
+      arrivals: this.#arrivals,
+      told: this.#told,
+      alive: this.#alive,
+    });
   }
 
-  async #announceBlocks(): Promise<void> {
-    const { agreed } = this.#context;
-    const regions = agreed.pinAll ? await this.#registered().registerAll() : [];
-    const blocks: DestinationBlock[] = this.#blocks.map(({ mapping, length }, index) => ({
-      hostAddress: mapping.address,
-      offset: (this.#announced[index] as AnnouncedBlock).offset,
-      length,
-      rkey: regions[index]?.rkey ?? 0,
-    }));
-    await this.#turns.answer({ type: 'RAM_BLOCKS_RESULT', blocks });
+  /** The state machine lets nothing of RAM come before its blocks. */
+  #requests(): RamRequests {
+    return this.#ram as RamRequests;
   }
 
   #registered(): Registrations {
     return this.#registrations as Registrations;
   }
 
-  async #zero(command: CompressCommand): Promise<void> {
-    if (command.value !== 0) {
-      throw new MigrationError(
-        'PROTOCOL_ERROR',
-        'ram',
-        `COMPRESS with the value ${command.value}: only 0 is defined`,
-      );
-    }
-    const { index, span } = checkRange(this.#announced, command, 'COMPRESS');
-    const { mapping } = this.#blocks[index] as RamBlock;
-    const { connection } = this.#context;
-    // A version 1 source may ask for all of RAM in one: whoever gives up meanwhile need not wait for it.
-    for (const { offset, length } of cut(span, ZERO_STEP_BYTES)) {
-      await unlessAborted(mapping.zero(offset, length, !connection.info.pinsMemory), this.#alive, 'ram');
-    }
-    this.#told?.zeros(index, span);
-    this.#context.statistics.zeroBytes += span.length;
-  }
-
-  async #register(commands: readonly RegisterCommand[]): Promise<void> {
-    // All are checked before the first is carried out.
-    const spans = commands.map((command) => ({
-      ...checkRegister(this.#announced, command),
-      // Sparse RAM stays untouched where nothing will be written.
-      populate: !this.#context.agreed.sparse || command.padding === WRITTEN_THROUGHOUT,
-    }));
-    for (const { index, span } of spans) this.#told?.registered(index, span);
-    const results = await allOf(
-      spans.map(async ({ index, span, populate }) => ({
-        rkey: await this.#registered().register(index, span, populate),
-        hostAddress: (this.#blocks[index] as RamBlock).mapping.address,
-      })),
-    );
-    await this.#turns.answer({ type: 'REGISTER_RESULT', results });
-  }
-
-  async #unregister(commands: readonly RegisterCommand[]): Promise<void> {
-    const ranges = commands.map((command) => checkUnregister(this.#announced, command));
-    await allOf(ranges.map(({ index, firstChunk }) => this.#registered().unregister(index, firstChunk)));
-    await this.#turns.answer({ type: 'UNREGISTER_FINISHED' });
-  }
-
   async #appendDeviceState(bytes: Uint8Array): Promise<void> {
     if (bytes.length === 0) return;
     this.#deviceStateBytes += bytes.length;
-    this.#context.statistics.controlBytes += BigInt(bytes.length);
+    this.#arrivals.stream(bytes.length);
     this.#deviceState.push(bytes);
     const { target, limits } = this.#context;
     await unlessAborted(
@@ -329,41 +298,14 @@ export class DestinationSession {
     return undefined;
   }
 
-  /** True: the source has been told. */
-  async #answerCommit(sent: Commit): Promise<boolean> {
-    const { notice } = this.#context;
-    this.#requireWholeStream();
-    const status = await this.#compare(sent);
-    if (status !== 'OK') {
-      await this.#turns.answer({ type: 'COMMITTED', status });
-      throw commitMismatch(status);
-    }
-    // Also for a source that has died meanwhile: this may be all that is left of the VM.
-    await this.#keep('commit');
-    // From here on the VM is ours, whether the source hears of it or not.
-    try {
-      await this.#turns.answerAnyway({ type: 'COMMITTED', status });
-      return true;
-    } catch (error) {
-      const why = toMigrationError(error, 'commit').message;
-      notice(`the VM is complete here, but the source could not be told: ${why}`);
-      return false;
-    }
-  }
-
-  async #keep(completeness: Arrival['completeness']): Promise<void> {
-    const { connection, target, migrationId, limits, commitTimeoutMs } = this.#context;
-    const { peerAddress: peer, provider } = connection.info;
-    throwIfAborted(limits.signal, 'commit');
-    const { state } = this.#coverage;
-    const arrival = {
-      migrationId,
-      peer,
-      provider,
-      completeness,
-      ...(state !== 'whole' && { coverage: state }),
+  #handover(): Handover {
+    return {
+      ...this.#context,
+      turns: this.#turns,
+      account: this.#account,
+      blocks: this.#blocks,
+      coverage: this.#coverage,
     };
-    await commitTarget(target, arrival, commitTimeoutMs, limits.signal);
   }
 
   #requireWholeStream(): void {
@@ -372,33 +314,11 @@ export class DestinationSession {
       throw new MigrationError('STREAM_TRUNCATED', 'commit', `the device state is not whole: ${reason}`);
   }
 
-  async #compare(sent: Commit): Promise<CommitStatus> {
-    const { connection, statistics, limits } = this.#context;
-    // A NIC places WRITEs without telling; there the source's own count has to do.
-    const placed = connection.info.provider === 'iwarp' ? statistics.normalBytes() : sent.ramBytes;
-    const ramDigest = sent.ramDigest
-      ? await unlessAborted(digestRam(this.#blocks), limits.signal, 'commit')
-      : undefined;
-    return compareCommits(sent, this.#account.commit(placed, ramDigest));
-  }
-
   #enter(phase: Phase): void {
     this.#context.connection.phase = phase;
-    this.#context.enter(phase);
+    this.#context.journal.enter(phase);
   }
 }
 
-/** All results, or the first failure once nothing is under way any more. */
-async function allOf<T>(work: readonly Promise<T>[]): Promise<T[]> {
-  await Promise.allSettled(work);
-  return Promise.all(work);
-}
-
-function commitMismatch(status: CommitStatus): MigrationError {
-  return new MigrationError(
-    'COMMIT_MISMATCH',
-    'commit',
-    `what arrived is not what the source says it sent (${status}): nothing is kept here, and the source's VM may go on`,
-    { details: { status } },
-  );
-}
+const sizeOf = (blocks: readonly { readonly length: bigint }[]): bigint =>
+  blocks.reduce((sum, { length }) => sum + length, 0n);

@@ -8,6 +8,7 @@ import type { Connection } from '../../transport/connection.ts';
 import { type ChosenProvider, chooseProvider } from '../../transport/provider.ts';
 import { within } from '../../transport/wait.ts';
 import { call } from '../embedder.ts';
+import { connected, type Ending, failed } from '../journal.ts';
 import { Migration } from '../migration.ts';
 import { checkDestinationOptions, checkRunOptions } from '../option-schema.ts';
 import {
@@ -52,7 +53,7 @@ export class MigrationDestination extends Migration {
   readonly #provider: ChosenProvider;
   readonly #policy: PinPolicy;
   readonly #host: string;
-  readonly #strangers = new Strangers((message) => this.emit('notice', message));
+  readonly #strangers = new Strangers((message) => this.journal.notice('STRANGER', message));
   #listener: Listener | undefined;
   /** For a source that has no id of its own. */
   readonly #ownId = randomUUID() as string;
@@ -71,7 +72,7 @@ export class MigrationDestination extends Migration {
     provider: ChosenProvider,
     options: DestinationOptions,
   ) {
-    super();
+    super('destination', 'listen', options.logger);
     this.#host = host;
     this.#target = target;
     this.#provider = provider;
@@ -81,7 +82,7 @@ export class MigrationDestination extends Migration {
       answer: (privateData) => this.#answer(privateData),
       atOnce: provider.name === 'verbs' ? connectionsThatFit(lockable()?.room) : MOST_AT_ONCE,
       timeoutMs: connectionOptions(options).stallTimeoutMs,
-      notice: (message) => this.emit('notice', message),
+      notice: (message, peer) => this.journal.notice('PEER_REFUSED', message, { peer }),
     });
   }
 
@@ -99,7 +100,6 @@ export class MigrationDestination extends Migration {
     const endpoint = parseRdmaUri(uri);
     const provider = await chooseProvider(options.provider ?? 'auto', endpoint, 'listen');
     const destination = new MigrationDestination(endpoint.host, target, provider, options);
-    destination.statistics.phase = 'listen';
     destination.#listener = await Listener.open(
       provider.name,
       endpoint,
@@ -137,31 +137,33 @@ export class MigrationDestination extends Migration {
     const { signal } = options;
     const signals = signal ? [signal, this.#abort.signal] : [this.#abort.signal];
     const run = this.#run(AbortSignal.any(signals));
-    this.#running = run.catch(() => {});
-    return run;
+    const ended = run.then((ending) => this.end(ending));
+    this.#running = ended.catch(() => {});
+    return ended;
   }
 
-  async #run(signal: AbortSignal): Promise<MigrationResult> {
+  /** Never throws. */
+  async #run(signal: AbortSignal): Promise<Ending> {
     try {
-      const plan = this.#planPins();
-      this.#plan = plan;
-      this.enter('listen');
-      const source = await this.#gate.admit(AbortSignal.any([signal, this.#deaf.signal]));
-      await this.#listener?.close();
-      using limit = new TotalLimit(this.#options.totalTimeoutMs, () => this.statistics.phase);
-      const result = await this.#serve(source, plan, AbortSignal.any([signal, limit.signal]));
-      this.statistics.status = 'completed';
-      return { ...result, ...this.current, status: 'completed' };
+      return { facts: await this.#receive(signal) };
     } catch (error) {
-      const failure = toMigrationError(error, this.statistics.phase);
-      this.statistics.status = failure.code === 'CANCELLED' ? 'cancelled' : 'failed';
+      const ending = failed(error, this.journal.phase);
       await this.#abortTarget();
-      throw failure;
+      return ending;
     } finally {
       this.#gate.shut();
-      await this.#listener?.close();
-      this.end();
+      await this.#listener?.close().catch(() => {}); // what has become of the VM is known
     }
+  }
+
+  async #receive(signal: AbortSignal): Promise<MigrationFacts> {
+    const plan = this.#planPins();
+    this.#plan = plan;
+    this.journal.enter('listen');
+    const source = await this.#gate.admit(AbortSignal.any([signal, this.#deaf.signal]));
+    await this.#listener?.close();
+    using limit = new TotalLimit(this.#options.totalTimeoutMs, () => this.journal.phase);
+    return await this.#serve(source, plan, AbortSignal.any([signal, limit.signal]));
   }
 
   /** Not for ever: what hangs in the target would keep the failure from its caller. */
@@ -169,21 +171,22 @@ export class MigrationDestination extends Migration {
     await within(
       call(() => this.#target.abort()),
       {
-        phase: this.statistics.phase,
+        phase: this.journal.phase,
         timeoutMs: ABORT_TIMEOUT_MS,
         what: 'the target to abort',
         waitingFor: 'target',
       },
-    ).catch((error: unknown) =>
-      this.emit('notice', `what was begun may be there still: ${toMigrationError(error, 'close').message}`),
-    );
+    ).catch((error: unknown) => {
+      const why = toMigrationError(error, 'close').message;
+      this.journal.notice('ABORT_FAILED', `what was begun may be there still: ${why}`);
+    });
   }
 
   /** Before a source is let in: only a device pins. */
   #planPins(): DestinationPinPlan {
     const limit = this.#provider.name === 'verbs' ? lockable() : undefined;
     const plan = planDestinationPins(this.#policy, { lockable: limit, reserve: CONTROL_BUFFER_BYTES });
-    if (plan.notice !== undefined) this.emit('notice', plan.notice);
+    if (plan.notice !== undefined) this.journal.notice('PIN_LIMIT', plan.notice);
     return plan;
   }
 
@@ -195,6 +198,7 @@ export class MigrationDestination extends Migration {
       commit: this.#options.commit !== 'off',
       sparse: this.#target.ramIsFresh === true,
       alive: true,
+      progress: true,
       channels: channelsOf(this.#options),
       ...(pinAllLimit !== undefined && { pinAllLimit }),
       ...(offered !== undefined && { pinBudget: offered }),
@@ -211,12 +215,13 @@ export class MigrationDestination extends Migration {
   }
 
   async #serve(
-    { connection, agreed, first, migrationId = this.#ownId }: AdmittedSource,
+    { connection, agreed, first, since, migrationId = this.#ownId }: AdmittedSource,
     plan: DestinationPinPlan,
     signal: AbortSignal,
   ): Promise<MigrationFacts> {
     this.#migrationId = migrationId;
-    this.enter('negotiate');
+    this.journal.enter('negotiate');
+    this.journal.tell(connected(connection, agreed, { since: this.journal.at(since), migrationId }));
     try {
       const session = new DestinationSession({
         connection,
@@ -224,21 +229,19 @@ export class MigrationDestination extends Migration {
         first,
         migrationId,
         target: this.#target,
-        statistics: this.statistics,
+        journal: this.journal,
         limits: { timeoutMs: connectionOptions(this.#options).stallTimeoutMs, signal },
         commitTimeoutMs: commitTimeoutMs(this.#options),
         populate: populatesAhead(this.#options),
         pinBudget: this.#enforcedBudget(connection, plan),
         checkRam: (ramBytes) => this.#checkRam(connection, agreed, ramBytes),
-        enter: (phase) => this.enter(phase),
-        notice: (message) => this.emit('notice', message),
       });
       const summary = await session.run();
       await connection.disconnect(2_000);
       const { machine } = summary.layout;
       return describe(connection, agreed, this.#provider, machine, { ...summary, migrationId });
     } catch (error) {
-      const known = inPhase(toMigrationError(error, this.statistics.phase), this.statistics.phase);
+      const known = inPhase(toMigrationError(error, this.journal.phase), this.journal.phase);
       const failure = namingMigration(known, migrationId);
       // Told of a failure, the source would let its VM go on.
       await (failure.code === 'COMMIT_UNKNOWN' ? connection.close() : connection.fail(failure));
@@ -262,7 +265,7 @@ export class MigrationDestination extends Migration {
   async close(): Promise<void> {
     if (!this.#closed) {
       this.#closed = true;
-      this.#abort.abort(new MigrationError('CANCELLED', this.statistics.phase, 'the destination was closed'));
+      this.#abort.abort(new MigrationError('CANCELLED', this.journal.phase, 'the destination was closed'));
     }
     await this.#running;
     await this.#listener?.close();

@@ -20,6 +20,8 @@ export interface AdmittedSource {
   readonly migrationId?: string;
   /** READY has been said for it. */
   readonly first: Received;
+  /** When the connection was made, of `performance.now()`. */
+  readonly since: number;
 }
 
 /** What is said to a peer. */
@@ -45,7 +47,8 @@ interface GateSettings {
   readonly atOnce: number;
   /** The longest wait for the first message of a peer that is connected, milliseconds. */
   readonly timeoutMs: number;
-  readonly notice: (message: string) => void;
+  /** Somebody was refused. */
+  readonly notice: (message: string, peer: string) => void;
 }
 
 /**
@@ -178,10 +181,17 @@ export class SourceGate {
       if (agreed.token !== undefined) owner = this.#rails.open(agreed.token, agreed.channels);
       connection = await incoming.accept(reply, signal);
       owner?.established(connection);
+      const since = performance.now();
       connection.tellsReasons = agreed.reasons;
       const first = await this.#firstMessage(connection, agreed, silent, signal);
       throwIfAborted(this.#shut.signal, 'negotiate');
-      this.#admitted = { connection, agreed, first, ...(migrationId !== undefined && { migrationId }) };
+      this.#admitted = {
+        connection,
+        agreed,
+        first,
+        since,
+        ...(migrationId !== undefined && { migrationId }),
+      };
       this.#admit?.(this.#admitted);
       this.shut(new MigrationError('REJECTED', 'listen', 'another source came first'));
     } catch (error) {
@@ -213,7 +223,8 @@ export class SourceGate {
   }
 
   #say(incoming: IncomingConnection, error: unknown): void {
-    this.#settings.notice(`refused ${incoming.peerAddress}: ${toMigrationError(error, 'negotiate').message}`);
+    const { message } = toMigrationError(error, 'negotiate');
+    this.#settings.notice(`refused ${incoming.peerAddress}: ${message}`, incoming.peerAddress);
   }
 
   /** Nobody waits for a peer to take its refusal, or it would keep the next source out for that time. */

@@ -26,11 +26,12 @@ export interface ConvergenceLimits {
 export interface RoundFacts {
   /** To be sent now. */
   readonly pendingBytes: number;
-  /** Written by the guest while the last round ran. */
+  /** Written by the guest since its writes were last collected. */
   readonly dirtiedBytes: number;
   /** Moved by the last round, zero ranges included. */
   readonly movedBytes: number;
-  readonly roundMs: number;
+  /** The time since then, whatever it was spent on: the guest writes through pauses between rounds too. */
+  readonly sinceSyncMs: number;
   /** How long collecting took: once more of it belongs to the downtime. */
   readonly collectMs: number;
   /** How long the control messages of a round take, beside its data. The last pass with device state and commit has twice as many. */
@@ -63,7 +64,7 @@ export interface Decision {
   readonly fixedMs: number;
   /** Bytes per second that it reckons with. */
   readonly bandwidth: number;
-  /** Bytes per second that the guest wrote during the last round. */
+  /** Bytes per second that the guest wrote since its writes were last collected. */
   readonly dirtyRate: number;
   readonly throttle: ThrottleState;
 }
@@ -77,7 +78,7 @@ export function decide(limits: ConvergenceLimits, facts: RoundFacts, throttle: T
   const fixedMs = limits.switchoverMs + facts.collectMs + HANDOVER_ROUNDS * facts.controlMs;
   const bandwidth = limits.availSwitchoverBandwidth > 0 ? limits.availSwitchoverBandwidth : facts.bandwidth;
   const expectedDowntimeMs = fixedMs + overheadMs(facts) + sendingMs(facts.pendingBytes, bandwidth);
-  const dirtyRate = facts.roundMs > 0 ? (facts.dirtiedBytes * 1000) / facts.roundMs : 0;
+  const dirtyRate = facts.sinceSyncMs > 0 ? (facts.dirtiedBytes * 1000) / facts.sinceSyncMs : 0;
   const decision = { expectedDowntimeMs, fixedMs, bandwidth, dirtyRate };
   if (expectedDowntimeMs <= limits.downtimeLimitMs) return { ...decision, verdict: 'converged', throttle };
   if (fixedMs >= limits.downtimeLimitMs) return { ...decision, verdict: 'fixed-costs', throttle };

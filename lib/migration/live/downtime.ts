@@ -9,41 +9,29 @@
  */
 export type DowntimePart = 'pause' | 'collect' | 'ram' | 'device-state' | 'commit';
 
+/** Milliseconds. */
 export type DowntimeParts = Readonly<Record<DowntimePart, number>>;
 
-/** A stopwatch for the time in which the guest stands still, milliseconds. */
-export class Downtime {
-  readonly #parts: Record<DowntimePart, number> = {
-    pause: 0,
-    collect: 0,
-    ram: 0,
-    'device-state': 0,
-    commit: 0,
-  };
-  #began: number | undefined;
-  #marked = 0;
+export interface Downtime {
+  readonly parts: DowntimeParts;
+  /** When it began, and when the last of its parts ended. */
+  readonly began: number;
+  readonly marked: number;
+}
 
-  /** The VMM is about to be asked to pause its guest. */
-  begin(): void {
-    if (this.#began !== undefined) return;
-    this.#began = performance.now();
-    this.#marked = this.#began;
-  }
+const NO_PARTS: DowntimeParts = { pause: 0, collect: 0, ram: 0, 'device-state': 0, commit: 0 };
 
-  /** The time since the last mark belongs to this part. Nothing before `begin`. */
-  mark(part: DowntimePart): void {
-    if (this.#began === undefined) return;
-    const now = performance.now();
-    this.#parts[part] += now - this.#marked;
-    this.#marked = now;
-  }
+/** The VMM is about to be asked to pause its guest. It begins once. */
+export const beginDowntime = (before: Downtime | undefined, at: number): Downtime =>
+  before ?? { parts: NO_PARTS, began: at, marked: at };
 
-  get parts(): DowntimeParts {
-    return { ...this.#parts };
-  }
-
-  /** From `begin` to the last mark; undefined for a guest that was never stopped by the migration. */
-  get total(): number | undefined {
-    return this.#began === undefined ? undefined : this.#marked - this.#began;
-  }
+/** The time since the last mark belongs to this part. Nothing for a guest that was never asked to stop. */
+export function markDowntime(
+  before: Downtime | undefined,
+  part: DowntimePart,
+  at: number,
+): Downtime | undefined {
+  if (before === undefined) return undefined;
+  const parts = { ...before.parts, [part]: before.parts[part] + at - before.marked };
+  return { ...before, parts, marked: at };
 }

@@ -5,10 +5,10 @@
 import type { MigrationError } from '../../errors.ts';
 import type { NativeBitmap } from '../../native/memory.ts';
 import { throwIfAborted } from '../../transport/wait.ts';
+import type { Journal } from '../journal.ts';
 import type { LiveParameters } from '../options.ts';
 import type { RamPassResult, SourceBlock } from '../source/ram-pass.ts';
 import type { PassCosts } from '../source/wire-time.ts';
-import type { Statistics } from '../statistics.ts';
 import {
   bandwidthOf,
   type ConvergenceLimits,
@@ -49,9 +49,8 @@ export interface PreCopyOptions {
   readonly pass: (kind: 'part' | 'end') => Promise<RamRound>;
   /** Lifts max-bandwidth for good: a guest that stands still is not kept waiting. */
   readonly unlimit: () => void;
-  readonly statistics: Statistics;
+  readonly journal: Journal;
   readonly signal: AbortSignal;
-  readonly notice: (message: string) => void;
 }
 
 /**
@@ -70,6 +69,9 @@ class PreCopy {
   moved: RamPassResult = { pages: 0n, bytes: 0n, zeroBytes: 0n };
   #link: LinkSeen = NOTHING_SEEN;
   #lastMs = 0;
+  #rounds = 0;
+  /** When the guest's writes were last collected, or the tracker began. */
+  #syncedAt = 0;
   #lastMoved = 0n;
   #controlMs = 0;
   #overheadMs = 0;
@@ -85,12 +87,13 @@ class PreCopy {
   async run(): Promise<void> {
     const { guest } = this.#options;
     await guest.track();
-    await this.#rounds();
+    this.#syncedAt = performance.now();
+    await this.#preCopy();
     await this.#stopGuest();
     await this.#lastPass();
   }
 
-  async #rounds(): Promise<void> {
+  async #preCopy(): Promise<void> {
     await this.#round();
     while (!this.#options.guest.isPaused) {
       const decision = await this.#collectAndDecide();
@@ -105,14 +108,13 @@ class PreCopy {
 
   /** One pass while the guest runs; the time limit and an operator's word end its running, not the pass. */
   async #round(): Promise<void> {
-    const { statistics } = this.#options;
-    statistics.roundBegins(this.#pendingBytes());
+    this.#tellBegins(this.#pendingBytes());
     const began = performance.now();
     const passed = this.#options.pass('part');
     const limit = this.#watchLimit();
     try {
       this.#account(await Promise.race([passed, limit.reached]), performance.now() - began);
-      statistics.roundEnds();
+      this.#tellEnds();
     } catch (error) {
       passed.catch(() => {}); // it ends with the connection
       throw error;
@@ -148,18 +150,20 @@ class PreCopy {
 
   async #pause(guest: GuestControl): Promise<void> {
     if (!guest.isPaused) {
-      this.#options.statistics.downtime.begin();
+      this.#options.journal.tell({ type: 'downtime' });
       this.#options.unlimit();
     }
     await guest.pause();
   }
 
   async #collectAndDecide(): Promise<Decision> {
-    const { guest, live, statistics, signal } = this.#options;
+    const { guest, live, signal } = this.#options;
     throwIfAborted(signal, 'ram');
     const began = performance.now();
     await guest.collect(this.#bitmaps);
-    const collectMs = performance.now() - began;
+    const now = performance.now();
+    const [collectMs, sinceSyncMs] = [now - began, now - this.#syncedAt];
+    this.#syncedAt = now;
     const limits = { ...live.parameters(), switchoverMs: guest.switchoverMs };
     const pendingBytes = this.#pendingBytes();
     const facts = {
@@ -167,7 +171,7 @@ class PreCopy {
       // A pass leaves nothing behind.
       dirtiedBytes: pendingBytes,
       movedBytes: Number(this.#lastMoved),
-      roundMs: this.#lastMs + collectMs,
+      sinceSyncMs,
       collectMs,
       controlMs: this.#controlMs,
       overheadMs: this.#overheadMs,
@@ -176,7 +180,7 @@ class PreCopy {
     const decision = decide(limits, facts, this.#throttle);
     this.#tellHopeless(decision, limits, facts);
     this.#decision = decision;
-    statistics.decided(decision, collectMs);
+    this.#tellSynced(decision, pendingBytes, collectMs);
     this.#checkTimeLimit();
     return decision;
   }
@@ -187,7 +191,8 @@ class PreCopy {
     const again = this.#decision?.verdict === 'fixed-costs';
     if (decision.verdict !== 'fixed-costs' || !again || this.#hopelessMs === downtimeLimitMs) return;
     this.#hopelessMs = downtimeLimitMs;
-    this.#options.notice(fixedCostsNotice(decision, limits, facts.collectMs));
+    const message = fixedCostsNotice(decision, limits, facts.collectMs);
+    this.#options.journal.notice('DOWNTIME_UNREACHABLE', message, { downtimeLimitMs });
   }
 
   /** Between passes nobody watches the clock. */
@@ -200,15 +205,17 @@ class PreCopy {
   }
 
   async #applyThrottle({ throttle, verdict }: Decision): Promise<void> {
-    const { guest, notice, statistics } = this.#options;
+    const { guest, journal } = this.#options;
     const before = this.#throttle.percentage;
     this.#throttle = throttle;
     if (throttle.percentage === before) return;
     if (await guest.throttle(throttle.percentage)) {
-      statistics.throttle = throttle.percentage;
-      notice(`the guest writes too fast (${verdict}): it is denied ${throttle.percentage} % of its CPU time`);
+      const { percentage } = throttle;
+      journal.tell({ type: 'throttle', percentage });
+      const message = `the guest writes too fast (${verdict}): it is denied ${percentage} % of its CPU time`;
+      journal.notice('THROTTLED', message, { percentage });
     } else if (before === 0) {
-      notice('auto-converge: this VMM offers no way to throttle its guest');
+      journal.notice('NO_THROTTLE', 'auto-converge: this VMM offers no way to throttle its guest');
     }
   }
 
@@ -219,23 +226,46 @@ class PreCopy {
   }
 
   async #stopGuest(): Promise<void> {
-    const { guest, statistics } = this.#options;
+    const { guest, journal } = this.#options;
     // Paused already: by the time limit or an operator, while a pass was under way.
     const during = guest.isPaused;
     await this.#pause(guest);
-    statistics.downtime.mark(during ? 'ram' : 'pause');
+    journal.tell({ type: 'downtime', ended: during ? 'ram' : 'pause' });
   }
 
   async #lastPass(): Promise<void> {
-    const { guest, statistics, tracked, settling } = this.#options;
+    const { guest, journal, tracked, settling } = this.#options;
     await guest.collect(this.#bitmaps);
     for (const { bitmap } of settling) bitmap.setRange(0, bitmap.pages);
-    statistics.downtime.mark('collect');
-    statistics.roundBegins(bytesIn([...tracked, ...settling]));
+    journal.tell({ type: 'downtime', ended: 'collect' });
+    this.#tellBegins(bytesIn([...tracked, ...settling]));
     const began = performance.now();
     this.#account(await this.#options.pass('end'), performance.now() - began);
-    statistics.roundEnds();
-    statistics.downtime.mark('ram');
+    this.#tellEnds();
+    journal.tell({ type: 'downtime', ended: 'ram' });
+  }
+
+  #tellBegins(pending: number): void {
+    this.#rounds += 1;
+    const { journal } = this.#options;
+    journal.tell({ type: 'round', state: 'begins', round: this.#rounds, pending, live: true });
+  }
+
+  #tellEnds(): void {
+    this.#options.journal.tell({ type: 'round', state: 'ends', round: this.#rounds });
+  }
+
+  #tellSynced(decision: Decision, pending: number, collectMs: number): void {
+    this.#options.journal.tell({
+      type: 'round',
+      state: 'synced',
+      pending,
+      'dirty-bytes-rate': decision.dirtyRate,
+      'collect-time': collectMs,
+      'expected-downtime': decision.expectedDowntimeMs,
+      'switchover-bandwidth': decision.bandwidth,
+      verdict: decision.verdict,
+    });
   }
 
   #account(passed: RamRound, ms: number): void {

@@ -63,7 +63,12 @@ export class Registrations {
     return regions;
   }
 
-  /** The most bytes that were registered at one time. */
+  /** Bytes that are registered. */
+  get bytes(): bigint {
+    return this.#bytes;
+  }
+
+  /** The most that were at one time. */
   get peak(): bigint {
     return this.#peak;
   }

@@ -45,7 +45,8 @@ export interface SourcePins {
    * every page of the runs will be written. Not for concurrent callers: it sends messages.
    */
   ready(block: PinnedBlock, data: readonly Span[], dense: boolean): AsyncIterable<ReadySpan>;
-  /** The most bytes of RAM that were registered at one time, at the end where they were more. */
+  /** Bytes of RAM that are registered, at the end where they are more, and the most that were at one time. */
+  readonly bytes: bigint;
   readonly peak: bigint;
   /** Deregisters what is left at this side. Idempotent. */
   close(): Promise<void>;
@@ -56,6 +57,7 @@ export class WholeBlocks implements SourcePins {
   readonly #connection: Connection;
   /** By index of the block. */
   readonly #regions: ReadonlyMap<number, NativeMemoryRegion>;
+  readonly bytes: bigint;
   readonly peak: bigint;
 
   private constructor(
@@ -66,6 +68,7 @@ export class WholeBlocks implements SourcePins {
     this.#connection = connection;
     this.#regions = regions;
     this.peak = blocks.reduce((sum, { block }) => sum + block.length, 0n);
+    this.bytes = this.peak;
   }
 
   /** @throws MigrationError REGISTER_FAILED, LOCKED_MEMORY_LIMIT */
@@ -120,6 +123,10 @@ export class SpanPins implements SourcePins {
   constructor(options: SpanPinsOptions) {
     this.#options = options;
     this.#window = options.window;
+  }
+
+  get bytes(): bigint {
+    return this.#window.bytes;
   }
 
   get peak(): bigint {

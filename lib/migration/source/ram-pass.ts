@@ -10,7 +10,7 @@ import type { Connection } from '../../transport/connection.ts';
 import type { SourceTurns } from '../../transport/turns.ts';
 import { throwIfAborted, unlessAborted } from '../../transport/wait.ts';
 import type { PinnedBlock, ReadySpan, SourcePins } from '../pins/source-pins.ts';
-import type { Statistics } from '../statistics.ts';
+import type { SentMeter } from './sent-meter.ts';
 
 /**
  * RAM is sorted into zero and data this much ahead of the writes, and no registration is longer. Scanning costs 0.1 s at worst; QEMU's
@@ -44,7 +44,7 @@ export interface RamPassOptions {
   /** Outlives the pass; the session closes it. */
   readonly pins: SourcePins;
   readonly hints?: HintBook;
-  readonly statistics: Statistics;
+  readonly meter: SentMeter;
   readonly signal: AbortSignal;
   /** No pass comes behind it, and nobody writes RAM any more: it ends only when nothing is left to be sent. */
   readonly last: boolean;
@@ -119,8 +119,10 @@ class RamPass {
     const { hints, blocks, turns } = this.#options;
     let told = false;
     for (const block of hints ? blocks : []) {
-      for (const span of hints?.takeFreed(block.block.name) ?? [])
+      for (const span of hints?.takeFreed(block.block.name) ?? []) {
+        this.#look(block, 0n, span.length);
         told = (await this.#zero(block, span)) || told;
+      }
     }
     if (told) await turns.ready();
   }
@@ -133,6 +135,8 @@ class RamPass {
       const next: Span | undefined = windows[at + 1];
       ahead = next && this.#classify(block, next);
       throwIfAborted(this.#options.signal, 'ram');
+      const pageSize = BigInt(block.block.mapping.pageSize);
+      this.#look(block, classified.dataPages * pageSize, classified.zeroPages * pageSize);
       await this.#sendData(block, classified);
       // Zero ranges go while the writer is busy with the data.
       for (const run of runs(classified.zeroRuns)) {
@@ -196,11 +200,17 @@ class RamPass {
 
   /** True: the destination was told. It has the zeros of fresh RAM without a word. */
   async #zero(block: SourceBlock, span: Span): Promise<boolean> {
-    if (block.fresh) this.#options.statistics.skippedBytes += span.length;
-    else await this.#sendZero(block, span);
     this.#zeroBytes += span.length;
-    this.#options.statistics.zeroBytes += span.length;
-    return !block.fresh;
+    if (block.fresh) return false;
+    await this.#sendZero(block, span);
+    this.#options.meter.zeros(span.length, false);
+    return true;
+  }
+
+  /** RAM has been looked at. Zeros that need no word are dealt with by that. */
+  #look({ fresh }: SourceBlock, content: bigint, zero: bigint): void {
+    this.#options.meter.found(content, zero);
+    if (fresh) this.#options.meter.zeros(zero, true);
   }
 
   async #sendZero(block: SourceBlock, span: Span): Promise<void> {

@@ -1,29 +1,31 @@
-import { MigrationError, type Phase } from '../../errors.ts';
-import { native } from '../../native/index.ts';
+import type { Phase } from '../../errors.ts';
 import { COUNTER } from '../../native/transport.ts';
 import type { Agreed } from '../../protocol/capabilities.ts';
 import { SentDigest } from '../../protocol/commit.ts';
 import {
   CONTROL_HEADER_BYTES,
   CONTROL_MAX_BYTES,
-  type DestinationBlock,
+  type ControlMessage,
   QEMU_FILE_BYTES,
 } from '../../protocol/control.ts';
 import { encodeEos, encodeFooter, encodeRamRound, encodeRamStart } from '../../protocol/stream-encode.ts';
 import { digestRam } from '../../ram/digest.ts';
 import type { HintBook } from '../../ram/hint-book.ts';
-import { type SourceVm, sentOf } from '../../ram/vm.ts';
+import type { SourceVm } from '../../ram/vm.ts';
 import type { Connection } from '../../transport/connection.ts';
 import { SourceTurns, type TurnLimits } from '../../transport/turns.ts';
 import { throwIfAborted, unlessAborted } from '../../transport/wait.ts';
 import { checkDeviceState, deviceStateOf } from '../device-state.ts';
 import { Heartbeat } from '../heartbeat.ts';
+import type { Journal } from '../journal.ts';
+import type { DowntimePart } from '../live/downtime.ts';
 import type { GuestControl } from '../live/guest-control.ts';
 import { type LiveControls, preCopy, type RamRound } from '../live/pre-copy.ts';
-import { PinWindow, pinGranule, spanBytesFor } from '../pins/pin-window.ts';
-import { type SourcePins, type SpanKeys, SpanPins, WholeBlocks } from '../pins/source-pins.ts';
-import type { Statistics } from '../statistics.ts';
-import { type RamPassResult, type SourceBlock, sendRam, WINDOW_BYTES } from './ram-pass.ts';
+import type { SourcePins } from '../pins/source-pins.ts';
+import { isRefusal, pastCancel, refused, unknownOutcome } from './outcome.ts';
+import { prepareBlocks, preparePins } from './prepare.ts';
+import { type RamPassResult, type SourceBlock, sendRam } from './ram-pass.ts';
+import { SentMeter } from './sent-meter.ts';
 import { awaitOrderlyEnd, unconfirmedEnd } from './version-1-end.ts';
 import { passCosts, wireTimeOf } from './wire-time.ts';
 
@@ -34,7 +36,7 @@ interface Context {
   readonly vm: SourceVm;
   readonly connection: Connection;
   readonly agreed: Agreed;
-  readonly statistics: Statistics;
+  readonly journal: Journal;
   readonly limits: TurnLimits;
   readonly verify: boolean;
   /** The longest wait for the destination's word that the VM is durable there. */
@@ -42,8 +44,6 @@ interface Context {
   /** Of both ends; absent: none. */
   readonly pinBudget: bigint | undefined;
   readonly hints: HintBook | undefined;
-  readonly enter: (phase: Phase) => void;
-  readonly notice: (message: string) => void;
   /** Present: the guest runs. */
   readonly live?: { readonly guest: GuestControl; readonly controls: LiveControls };
 }
@@ -72,6 +72,7 @@ export class SourceSession {
   readonly #turns: SourceTurns;
   readonly #account = new SentDigest();
   readonly #cancel: AbortSignal | undefined;
+  readonly #meter: SentMeter;
   #blocks: SourceBlock[] = [];
   #pins: SourcePins | undefined;
 
@@ -82,28 +83,49 @@ export class SourceSession {
     this.#context = { ...context, limits: { ...limits, signal } };
     this.#turns = new SourceTurns(connection, limits, this.#account);
     this.#cancel = limits.signal;
+    const { counters } = connection;
+    this.#meter = new SentMeter(
+      () => counters[COUNTER.bytesCompleted] as bigint,
+      () => this.#pins,
+    );
   }
 
   /** @throws MigrationError; COMMIT_UNKNOWN when the destination may have the VM and could not say so */
   async run(): Promise<SentSummary> {
-    const { statistics, agreed, limits } = this.#context;
-    using _ = agreed.alive ? new Heartbeat(this.#turns, limits.timeoutMs) : undefined;
+    const { agreed, limits } = this.#context;
+    using _ = new Heartbeat(this.#turns, {
+      aliveWithinMs: agreed.alive ? limits.timeoutMs : undefined,
+      progress: agreed.progress ? () => this.#progress() : undefined,
+    });
     await this.#setup();
     await this.#checkDeviceState();
     this.#enter('ram');
-    statistics.ramBegins();
     const sent = await this.#moveRam();
-    statistics.ramEnds();
     this.#enter('device-state');
     const deviceStateBytes = await this.#sendDeviceState();
     if (agreed.commit) {
       await this.#commit(sent);
-      statistics.downtime.mark('commit');
+      this.#stoodStill('commit');
     }
     await this.#disconnect();
     // A version 1 destination's only word.
-    if (!agreed.commit) statistics.downtime.mark('commit');
+    if (!agreed.commit) this.#stoodStill('commit');
     return { deviceStateBytes, committed: agreed.commit, ...this.#pinFacts() };
+  }
+
+  /** Not to keep a guest waiting that stands still. */
+  #progress(): ControlMessage | undefined {
+    const { journal, live } = this.#context;
+    const pass = live?.guest.isPaused ? undefined : journal.pass;
+    if (pass?.pending === undefined) return undefined;
+    const { round, pending } = pass;
+    return { type: 'PROGRESS', round, pending, ...this.#meter.account };
+  }
+
+  /** For what the guest has waited, if there is one that ran. */
+  #stoodStill(ended: DowntimePart): void {
+    const { journal, live } = this.#context;
+    if (live) journal.tell({ type: 'downtime', ended });
   }
 
   /** Before RAM moves. A running guest's is known when it stands still, and a QEMU needs no proof. */
@@ -125,8 +147,8 @@ export class SourceSession {
   }
 
   #moveRam(): Promise<RamPassResult> {
-    const { live, vm, connection, statistics, limits, notice } = this.#context;
-    if (live === undefined) return this.#pass('end');
+    const { live, vm, connection, journal, limits } = this.#context;
+    if (live === undefined) return this.#onlyPass();
     const settling = new Set(vm.guest?.settling);
     const blocks = (settles: boolean): SourceBlock[] =>
       this.#blocks.filter(({ block }) => settling.has(block.name) === settles);
@@ -137,86 +159,38 @@ export class SourceSession {
       settling: blocks(true),
       pass: (kind) => this.#pass(kind),
       unlimit: () => connection.setMaxBandwidth(0n),
-      statistics,
+      journal,
       signal: limits.signal as AbortSignal,
-      notice,
     });
+  }
+
+  /** A VM that stands still is moved in one. */
+  async #onlyPass(): Promise<RamPassResult> {
+    const { journal, vm } = this.#context;
+    journal.tell({ type: 'round', state: 'begins', round: 1, pending: ramBytes(vm), live: false });
+    const sent = await this.#pass('end');
+    journal.tell({ type: 'round', state: 'ends', round: 1 });
+    return sent;
   }
 
   async #setup(): Promise<void> {
     this.#enter('setup');
-    const { vm, statistics } = this.#context;
-    statistics.total = vm.blocks.reduce((sum, { length }) => sum + length, 0n);
-    statistics.pageSize = vm.layout.pageSize;
+    const { vm, journal } = this.#context;
+    journal.watch(this.#meter);
+    journal.tell({ type: 'link', state: 'ram', total: ramBytes(vm), 'page-size': vm.layout.pageSize });
     await this.#sendStream(
       Buffer.concat([vm.before, encodeRamStart(vm.ramSection, vm.layout.blocks, 'rdma')]),
     );
     const { blocks } = await this.#turns.request({ type: 'RAM_BLOCKS_REQUEST' }, 'RAM_BLOCKS_RESULT');
-    this.#requireSameBlocks(blocks);
-    this.#blocks = this.#prepareBlocks(blocks);
-    this.#pins = await this.#preparePins();
+    this.#blocks = prepareBlocks(vm, blocks, this.#context.agreed.sparse);
+    this.#pins = await preparePins(this.#blocks, { ...this.#context, turns: this.#turns });
     this.#context.hints?.attach(this.#blocks, this.#context.verify);
     await this.#turns.send({ type: 'REGISTER_FINISHED' });
     await this.#sendStream(encodeEos());
   }
 
-  #requireSameBlocks(remote: readonly DestinationBlock[]): void {
-    const { blocks } = this.#context.vm;
-    if (remote.length !== blocks.length) {
-      throw mismatch(`it has ${remote.length} RAM blocks, the source ${blocks.length}`);
-    }
-    blocks.forEach(({ name, length }, index) => {
-      const other = (remote[index] as DestinationBlock).length;
-      if (other !== length) throw mismatch(`its block '${name}' has ${other} bytes, the source's ${length}`);
-    });
-  }
-
-  #prepareBlocks(remote: readonly DestinationBlock[]): SourceBlock[] {
-    const { vm, agreed } = this.#context;
-    const prepared: SourceBlock[] = [];
-    const settling = new Set(vm.guest?.settling);
-    const sent = sentOf(vm);
-    for (const [index, block] of vm.blocks.entries()) {
-      const pages = Number(block.length / BigInt(block.mapping.pageSize));
-      const bitmap = native.createBitmap(pages);
-      const settles = settling.has(block.name);
-      if (!settles) bitmap.setRange(0, pages);
-      const counterpart = remote[index] as DestinationBlock;
-      const digests = sent.get(block.name);
-      prepared.push({
-        index,
-        block,
-        remote: counterpart,
-        bitmap,
-        fresh: agreed.sparse,
-        ...(digests && { digests }),
-      });
-    }
-    return prepared;
-  }
-
-  async #preparePins(): Promise<SourcePins> {
-    const { connection, agreed, pinBudget: budget, hints, limits } = this.#context;
-    if (agreed.pinAll) return WholeBlocks.register(connection, this.#blocks);
-    const granule = pinGranule(this.#blocks.map(({ block }) => block.mapping.pageSize));
-    const window = new PinWindow<SpanKeys>(
-      this.#blocks.map(({ block }) => block.length),
-      {
-        budget,
-        spanBytes: spanBytesFor(budget, granule, WINDOW_BYTES, agreed.extended ? 'batched' : 'single'),
-      },
-      (index, span) => hints?.temperature((this.#blocks[index] as SourceBlock).block.name, span) ?? 'normal',
-    );
-    const { extended, sparse } = agreed;
-    const waits = { timeoutMs: limits.timeoutMs, signal: limits.signal as AbortSignal };
-    return new SpanPins({ connection, turns: this.#turns, window, extended, sparse, ...waits });
-  }
-
   async #pass(kind: 'part' | 'end'): Promise<RamRound> {
-    const { vm, connection, hints, statistics, limits } = this.#context;
-    const { counters } = connection;
-    statistics.normalBytes = () => counters[COUNTER.bytesCompleted] as bigint;
-    statistics.passes += 1;
+    const { vm, connection, hints, limits } = this.#context;
     const began = performance.now();
     await this.#sendStream(Buffer.concat([encodeFooter(vm.ramSection), encodeRamRound(vm.ramSection, kind)]));
     const dataBegan = performance.now();
@@ -227,7 +201,7 @@ export class SourceSession {
       blocks: this.#blocks,
       pins: this.#pins as SourcePins,
       ...(hints && { hints }),
-      statistics,
+      meter: this.#meter,
       signal: limits.signal as AbortSignal,
       last: kind === 'end',
     });
@@ -255,7 +229,7 @@ export class SourceSession {
       }
     }
     await this.#sendLast(waiting);
-    this.#context.statistics.downtime.mark('device-state');
+    this.#stoodStill('device-state');
     return total;
   }
 
@@ -273,23 +247,8 @@ export class SourceSession {
     }
   }
 
-  /** What the destination has been asked cannot be taken back: a cancel is answered with a notice, and the outcome counts. */
-  async #pastCancel<T>(asked: Promise<T>, timeoutMs: number): Promise<T> {
-    const { notice } = this.#context;
-    const tooLate = (): void => {
-      const { reason } = this.#cancel as AbortSignal;
-      const isTime = reason instanceof MigrationError && reason.code === 'TIMEOUT';
-      const what = isTime ? 'the time for all of the migration is over, but' : 'too late to be cancelled:';
-      notice(
-        `${what} the destination has been asked to take the VM over. Its answer is waited for, ${timeoutMs / 1000} s at most`,
-      );
-    };
-    this.#cancel?.addEventListener('abort', tooLate, { once: true });
-    try {
-      return await asked;
-    } finally {
-      this.#cancel?.removeEventListener('abort', tooLate);
-    }
+  #pastCancel<T>(asked: Promise<T>, timeoutMs: number): Promise<T> {
+    return pastCancel(asked, { journal: this.#context.journal, cancel: this.#cancel, timeoutMs });
   }
 
   async #disconnect(): Promise<void> {
@@ -324,46 +283,15 @@ export class SourceSession {
   }
 
   async #sendStream(bytes: Uint8Array, limits?: TurnLimits): Promise<void> {
-    this.#context.statistics.controlBytes += BigInt(bytes.length);
+    this.#meter.stream(bytes.length);
     await this.#turns.send({ type: 'QEMU_FILE', bytes }, limits);
   }
 
   #enter(phase: Phase): void {
     this.#context.connection.phase = phase;
-    this.#context.enter(phase);
+    this.#context.journal.enter(phase);
   }
 }
 
-/** The destination said that it does not take the VM: it is still the source's. */
-function isRefusal(error: unknown): boolean {
-  return error instanceof MigrationError && (error.code === 'COMMIT_MISMATCH' || error.code === 'PEER_ERROR');
-}
-
-function refused(status: string): MigrationError {
-  return new MigrationError(
-    'COMMIT_MISMATCH',
-    'commit',
-    `the destination received something else than was sent (${status}) and keeps nothing: the VM may go on at the source. Migrate again; ` +
-      'if it happens again, check the memory and the network cards of both hosts (option crc detects damage on the wire)',
-    { details: { status } },
-  );
-}
-
-function unknownOutcome(cause: unknown): MigrationError {
-  const why = cause instanceof Error ? cause.message : String(cause);
-  return new MigrationError(
-    'COMMIT_UNKNOWN',
-    'commit',
-    `the destination was asked to take the VM over and its answer is missing (${why}). Look at the destination BEFORE the VM goes on at the ` +
-      'source: if it is complete there, it lives there',
-    { cause },
-  );
-}
-
-function mismatch(what: string): MigrationError {
-  return new MigrationError(
-    'BLOCK_MISMATCH',
-    'setup',
-    `the destination's RAM differs: ${what}. Start it with the same machine type and memory size`,
-  );
-}
+const ramBytes = ({ blocks }: SourceVm): number =>
+  Number(blocks.reduce((sum, { length }) => sum + length, 0n));

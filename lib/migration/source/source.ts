@@ -15,6 +15,7 @@ import type { Connection } from '../../transport/connection.ts';
 import { type ChosenProvider, chooseProvider } from '../../transport/provider.ts';
 import type { TurnLimits } from '../../transport/turns.ts';
 import { throwIfAborted } from '../../transport/wait.ts';
+import { connected, type Ending, failed } from '../journal.ts';
 import { GuestControl } from '../live/guest-control.ts';
 import { Migration } from '../migration.ts';
 import {
@@ -77,7 +78,7 @@ export class MigrationSource extends Migration {
    * @throws MigrationError INVALID_ARGUMENT; also for a `guest` that could never be stopped within `live.downtimeLimitMs`
    */
   constructor(vm: SourceVm, uri: string, options: SourceOptions = {}) {
-    super();
+    super('source', 'connect', options?.logger);
     checkSourceVm(vm);
     checkSourceOptions(options);
     this.#vm = vm;
@@ -130,28 +131,25 @@ export class MigrationSource extends Migration {
     this.begin('this migration has been started already');
     const { signal } = options;
     const run = this.#migrate(AbortSignal.any([this.#abort.signal, ...(signal ? [signal] : [])]));
-    this.#running = run.catch(() => {});
-    return run;
+    const ended = run.then((ending) => this.end(ending));
+    this.#running = ended.catch(() => {});
+    return ended;
   }
 
-  async #migrate(signal: AbortSignal): Promise<MigrationResult> {
+  /** Never throws. */
+  async #migrate(signal: AbortSignal): Promise<Ending> {
     try {
-      using limit = new TotalLimit(this.#options.totalTimeoutMs, () => this.statistics.phase);
-      const result = await this.#run(AbortSignal.any([signal, limit.signal]));
-      this.statistics.status = 'completed';
-      return { ...result, ...this.current, status: 'completed' };
+      using limit = new TotalLimit(this.#options.totalTimeoutMs, () => this.journal.phase);
+      return { facts: await this.#run(AbortSignal.any([signal, limit.signal])) };
     } catch (error) {
-      const failure = namingMigration(toMigrationError(error, this.statistics.phase), this.migrationId);
-      this.statistics.status = failure.code === 'CANCELLED' ? 'cancelled' : 'failed';
-      throw failure;
-    } finally {
-      this.end();
+      const failure = toMigrationError(error, this.journal.phase);
+      return failed(namingMigration(failure, this.migrationId), failure.phase);
     }
   }
 
   /** Gives up a migration that has not begun; one that is under way fails with CANCELLED, as with its signal. Idempotent. */
   async close(): Promise<void> {
-    this.#abort.abort(new MigrationError('CANCELLED', this.statistics.phase, 'the source was closed'));
+    this.#abort.abort(new MigrationError('CANCELLED', this.journal.phase, 'the source was closed'));
     await this.#running;
     this.abandon();
   }
@@ -167,23 +165,26 @@ export class MigrationSource extends Migration {
     throwIfAborted(signal, 'configure');
     const plan = this.#planPins(provider);
     const offer = this.#offer(plan);
-    this.enter('connect');
+    this.journal.enter('connect');
+    this.journal.tell({ type: 'link', state: 'connecting', provider: provider.name });
     const options = connectionOptions(this.#options);
     const connection = await connect(provider.name, endpoint, requestCapabilities(offer), options, signal);
     this.#connection = connection;
     try {
+      const since = this.journal.at();
       const agreed = this.#negotiate(connection, offer);
+      this.journal.tell(connected(connection, agreed, { since, migrationId: this.migrationId }));
       const { connectTimeoutMs } = options;
-      const notice = (message: string): void => void this.emit('notice', message);
+      const notice = (message: string): void => this.journal.notice('FEWER_CHANNELS', message);
       await dialRails(connection, { endpoint, agreed, connectTimeoutMs, signal, notice });
-      this.statistics.channels = connection.channels;
+      this.journal.tell({ type: 'link', state: 'channels', channels: connection.channels });
       connection.setMaxBandwidth(this.#maxBandwidth);
       const limits = { timeoutMs: options.stallTimeoutMs, signal };
       const summary = await this.#send(connection, agreed, plan, limits);
       const { migrationId } = this;
       return describe(connection, agreed, provider, this.#vm.layout.machine, { ...summary, migrationId });
     } catch (error) {
-      const failure = toMigrationError(error, this.statistics.phase);
+      const failure = toMigrationError(error, this.journal.phase);
       await connection.fail(failure);
       throw failure;
     } finally {
@@ -209,19 +210,17 @@ export class MigrationSource extends Migration {
       pinBudget: agreedBudget(plan.budget, agreed.pinBudget, this.#granule),
       connection,
       agreed,
-      statistics: this.statistics,
+      journal: this.journal,
       limits,
       verify: this.#options.verify ?? false,
       commitTimeoutMs: commitTimeoutMs(this.#options),
-      enter: (phase) => this.enter(phase),
-      notice: (message) => this.emit('notice', message),
       ...(guest ? { live: { guest, controls } } : {}),
     });
     let summary: SentSummary;
     try {
       summary = await session.run();
     } catch (error) {
-      const failure = toMigrationError(error, this.statistics.phase);
+      const failure = toMigrationError(error, this.journal.phase);
       // The guest first: the peer may be told a moment later.
       const outcome = await this.#giveBack(guest, failure);
       await connection.fail(failure);
@@ -271,7 +270,7 @@ export class MigrationSource extends Migration {
       lockable: provider.name === 'verbs' ? lockable() : undefined,
       reserve: CONTROL_BUFFER_BYTES + (copied.size > 0 ? STAGING_BYTES : 0n),
     });
-    if (plan.notice !== undefined) this.emit('notice', plan.notice);
+    if (plan.notice !== undefined) this.journal.notice('PIN_LIMIT', plan.notice);
     return plan;
   }
 
@@ -281,6 +280,7 @@ export class MigrationSource extends Migration {
       commit: this.#options.commit !== 'off',
       sparse: true,
       alive: true,
+      progress: true,
       migrationId: this.migrationId,
       channels: channelsOf(this.#options),
       ramBytes: totalBytes(this.#vm.blocks),
@@ -288,12 +288,13 @@ export class MigrationSource extends Migration {
   }
 
   #negotiate(connection: Connection, offer: SourceOffer): Agreed {
-    this.enter('negotiate');
+    this.journal.enter('negotiate');
     const agreed = acceptCapabilities(connection.privateData, offer);
     connection.tellsReasons = agreed.reasons;
     requireCommit(this.#options, agreed);
     if (offer.pinAll && !agreed.pinAll) {
-      this.emit('notice', 'the destination declined pin-all: registering dynamically');
+      const message = 'the destination declined pin-all: registering dynamically';
+      this.journal.notice('PIN_ALL_DECLINED', message);
     }
     return agreed;
   }

@@ -9,12 +9,12 @@ export interface ChosenKind {
 
 const HOW = {
   async: 'asynchronous write-protection (userfaultfd and PAGEMAP_SCAN)',
-  'fault-thread': 'userfaultfd write-protection with a fault thread; Linux 6.7 would do without',
+  'fault-thread': 'userfaultfd write-protection with a fault thread; Linux 6.7 needs none',
 } as const;
 
 /**
- * What `auto` takes: the VMM's own log where there is one, since it costs next to nothing and the VMM knows; soft-dirty bits of the process that was named;
- * write-protection where the guest writes through this process's mappings; content otherwise, which sees every writer and costs most.
+ * What `auto` takes: the VMM's own log if there is one, since it costs next to nothing and the VMM knows; soft-dirty bits if a process was named;
+ * write-protection if the guest writes through this process's mappings; otherwise content, which sees every writer and costs most.
  */
 export function chooseTracker(options: TrackOptions, support: TrackerSupport): ChosenKind {
   if (options.logs) return { kind: 'bitmap', reason: "the VMM's dirty logs were given" };
@@ -24,7 +24,7 @@ export function chooseTracker(options: TrackOptions, support: TrackerSupport): C
       : { kind: 'hash', reason: 'the kernel keeps no soft-dirty bits (CONFIG_MEM_SOFT_DIRTY)' };
   }
   if (!options.guestWritesHere) {
-    return { kind: 'hash', reason: 'the guest was not said to write through these mappings only' };
+    return { kind: 'hash', reason: 'guestWritesHere is not set: the guest may write through other mappings' };
   }
   return support.writeProtect === null
     ? { kind: 'hash', reason: support.writeProtectProblem }

@@ -20,7 +20,7 @@ export class RamTracker implements DirtyTracker {
     if (native.sent.length > 0) this.sent = native.sent;
   }
 
-  /** How long the last collect held the guest up, in milliseconds; 0 but for soft-dirty. */
+  /** How long the last collect stopped the guest, in milliseconds; 0 except for soft-dirty. */
   get lastPauseMs(): number {
     return this.#native.lastPauseMs;
   }
@@ -34,7 +34,7 @@ export class RamTracker implements DirtyTracker {
   }
 
   async stop(): Promise<void> {
-    await this.#native.stop().catch(() => {}); // only an environment that is being torn down refuses
+    await this.#native.stop().catch(() => {}); // fails only while the environment is being torn down
   }
 
   [Symbol.asyncDispose](): Promise<void> {

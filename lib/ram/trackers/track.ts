@@ -9,7 +9,7 @@ import type { TrackerProbe, TrackerSupport, TrackOptions } from './options.ts';
 
 const KINDS: readonly TrackerKind[] = ['write-protect', 'soft-dirty', 'bitmap', 'hash'];
 
-/** What this kernel has for these blocks and what this process may use of it; for no blocks, in general. Leaves nothing behind. */
+/** What this kernel offers for these blocks and this process may use; for no blocks, in general. Leaves no trace. */
 export function probeTrackers(blocks: readonly RamBlock[]): Promise<TrackerSupport> {
   return native.probeTrackers(blocks.map(({ mapping }) => mapping));
 }

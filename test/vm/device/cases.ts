@@ -1,4 +1,4 @@
-/** Our command on a device that works, and on one that goes away. */
+/** Our command on a device that works, and on one that disappears. */
 import { join } from 'node:path';
 import type { Device } from '../arguments.ts';
 import { RdmaMigrate } from '../interop/command.ts';
@@ -13,7 +13,7 @@ import { expectSame, MIB, Pair, run, type Stage, sourceImage } from './pair.ts';
 type Case = NamedCase<Stage>['run'];
 
 const BYTES = 32n * MIB;
-/** A migration of {@link BYTES} that takes longer than anything here that ends it. */
+/** Makes a migration of {@link BYTES} outlast everything here that ends it. */
 const SLOW = ['--max-bandwidth', '256K'];
 const BROKEN = ['CONNECTION_LOST', 'CONNECTION_CLOSED', 'TIMEOUT', 'PEER_ERROR', 'STREAM_TRUNCATED'];
 
@@ -49,13 +49,13 @@ const broken =
     const outcomes = await pair.outcomes();
     const seconds = (performance.now() - started) / 1000;
     await happening;
-    await mend(); // before the judgement: the next case needs the device whatever came of this one
+    await mend(); // before the checks: the next case needs the device whatever this one's result
     const [sent, received] = outcomes.map((outcome) => expectTypedError(outcome, BROKEN));
     await pair.expectNothingKept();
     return `send: ${sent}, receive: ${received}, ${seconds.toFixed(1)} s later`;
   };
 
-/** A `receive` that waits does not wait for ever, and does not keep the device from going. */
+/** A waiting `receive` does not wait for ever, and does not keep the device from being removed. */
 async function deserted(device: Device, { folder }: Stage): Promise<string> {
   const target = join(folder, 'target');
   const way = ['--image', target, '--provider', 'verbs'];

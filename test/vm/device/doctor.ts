@@ -23,7 +23,7 @@ export interface Report {
 
 export async function doctor(): Promise<Report> {
   const args = [join(CHECKOUT, 'dist/cli/main.js'), 'doctor', '--json'];
-  // It ends with 7 where something essential is missing, and says so in the report.
+  // It exits with 7 if something essential is missing, and says so in the report.
   const stdout = await new Promise<string>((resolve) =>
     execFile(process.execPath, args, (_error, text) => resolve(text)),
   );
@@ -47,7 +47,7 @@ export function expectText(text: string | undefined, ...wanted: readonly (string
   return text as string;
 }
 
-/** What it says of the device, which must have proved itself. */
+/** What it says about the device, which must have proved itself. */
 export function expectProven({ ready, check: find }: Report): string {
   const { status, found, notes = [] } = find('rdma-device');
   if (!ready || find('provider-verbs').status !== 'ok' || status !== 'ok')

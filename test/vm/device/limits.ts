@@ -7,7 +7,7 @@ import { doctor, expectProven, expectText } from './doctor.ts';
 import { expectSame, MIB, Pair, type Stage, sourceImage } from './pair.ts';
 
 const LARGE = 16n * MIB;
-/** With the buffers for control messages it stays below the limit. */
+/** Even with the buffers for control messages it stays below the limit. */
 const SMALL = 1n * MIB;
 const LIMIT =
   /needs \d+ bytes of pinned memory, .* RLIMIT_MEMLOCK allows 8388608 in all: raise it \(ulimit -l unlimited/;
@@ -24,7 +24,7 @@ async function advised(): Promise<string> {
 
 const pinAllOption = (pinAll: boolean) => (pinAll ? ['--pin-all'] : []);
 
-/** Asked to fail rather than to pin less, `send` says what is needed and what is there, before it connects. */
+/** Asked to fail rather than to pin less, `send` says what is needed and what the limit is, before it connects. */
 const refused =
   (pinAll: boolean): NamedCase<Stage>['run'] =>
   async (stage) => {
@@ -36,7 +36,7 @@ const refused =
     return `send: LOCKED_MEMORY_LIMIT: ${expectText(String(sent.last?.message), LIMIT)}`;
   };
 
-/** Left to itself, the migration keeps to what can be pinned. */
+/** By default the migration keeps to what can be pinned. */
 const lowered =
   (pinAll: boolean): NamedCase<Stage>['run'] =>
   async (stage) => {

@@ -1,4 +1,4 @@
-/** The VM's RDMA device, which tests take away and make again. */
+/** The VM's RDMA device, which tests remove and recreate. */
 import { setTimeout } from 'node:timers/promises';
 import type { Device } from '../arguments.ts';
 import { GUEST_ADDRESS } from '../job.ts';
@@ -23,8 +23,8 @@ export async function addDevice(device: Device): Promise<void> {
 }
 
 /**
- * A fresh device on a port that is up, whatever was done to the one before. rxe of Linux 6.1 needs it after its port was down: it stops
- * the queue pair of the connection manager when a message of its finds no route, and makes no connection from then on.
+ * A new device on a port that is up, whatever happened to the previous one. rxe of Linux 6.1 needs it after its port was down: it stops
+ * the connection manager's queue pair if one of its messages finds no route, and makes no connection from then on.
  */
 export async function renewDevice(device: Device): Promise<void> {
   await removeDevice(device);
@@ -34,7 +34,7 @@ export async function renewDevice(device: Device): Promise<void> {
   await addDevice(device);
 }
 
-/** It may be gone already, or about to go. */
+/** It may already be gone, or about to go. */
 export async function removeDevice(device: Device): Promise<void> {
   await run('rdma', 'link', 'delete', `${device}0`).catch(() => undefined);
   await untilLinks('gone', (links) => !links.includes(`${device}0/`));

@@ -7,7 +7,7 @@ import { run } from './pair.ts';
 const MAIN = fileURLToPath(new URL('../../../examples/embed/live/main.js', import.meta.url));
 const MOVES = 3;
 
-/** By `hash`, which pins its copies only: the VM's kernel does not let this guest's writes wait for `write-protect`. */
+/** By `hash`, which pins only its copies: the VM's kernel does not let this guest's writes wait for `write-protect`. */
 export async function liveMoves(): Promise<string> {
   const where = ['--provider', 'verbs', '--address', GUEST_ADDRESS];
   const how = ['--moves', String(MOVES), '--mebibytes', '16', '--tracker', 'hash'];

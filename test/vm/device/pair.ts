@@ -13,7 +13,7 @@ export interface Stage {
   readonly folder: string;
 }
 
-/** A VM that never ran, full of data, as an image. Made at its first use. */
+/** A VM that never ran, full of data, as an image. Made on first use. */
 export async function sourceImage({ folder }: Stage, bytes: bigint): Promise<string> {
   const path = join(folder, `source-${bytes / MIB}`);
   const block: SyntheticBlock = { name: 'pc.ram', length: bytes, fill: 'random' };
@@ -35,7 +35,7 @@ export interface PairOptions {
   readonly send?: readonly string[];
 }
 
-/** A `receive` and a `send` that is on its way to it; both are gone when the scope ends. */
+/** A `receive` and a `send` to it; both are gone when the scope ends. */
 export class Pair implements AsyncDisposable {
   readonly target: string;
   readonly receiver: RdmaMigrate;
@@ -56,7 +56,7 @@ export class Pair implements AsyncDisposable {
     return new Pair(target, receiver, new RdmaMigrate(['send', image, String(uri), ...way, ...send]));
   }
 
-  /** Waits until RAM is under way: not what is said before it, while pages are still being pinned. */
+  /** Waits until RAM is under way, not just progress from before, while pages are still being pinned. */
   async underWay(): Promise<void> {
     for (;;) {
       const { ram } = await this.sender.event('progress');
@@ -69,7 +69,7 @@ export class Pair implements AsyncDisposable {
     return Promise.all([this.sender.outcome(), this.receiver.outcome()]);
   }
 
-  /** @throws when a part of the image is there */
+  /** @throws if any part of the image is there */
   async expectNothingKept(): Promise<void> {
     const name = basename(this.target);
     const left = (await readdir(dirname(this.target))).filter((file) => file.includes(name));

@@ -1,4 +1,4 @@
-/** A machine without rdma-core: its libraries are removed, in the VM's memory only. */
+/** A machine without rdma-core: its libraries are removed, only in the VM's memory. */
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CHECKOUT } from '../checkout.ts';

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Process 1 of the bench's VM, out of the initramfs: makes the host's file system the root, with all changes kept in
-# memory, and hands over to start.sh, which comes fresh with each run.
+# Process 1 of the bench's VM, from the initramfs: makes the host's file system the root, with all changes kept in
+# memory, and hands over to start.sh, which is new with each run.
 export PATH=/bin
 /bin/busybox mkdir -p /proc /sys /dev /lower /rw /newroot
 /bin/busybox --install -s /bin

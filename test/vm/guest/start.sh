@@ -1,5 +1,5 @@
-# In the bench's VM, after init.sh: mounts the checkout and the kernel's modules, makes the RDMA device, runs the job and
-# leaves its exit status. Everything about this run is in settings.sh, beside this file.
+# In the bench's VM, after init.sh: mounts the checkout and the kernel's modules, creates the RDMA device, runs the job and
+# writes its exit status. Everything about this run is in settings.sh, next to this file.
 . /run/bench/settings.sh
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 
@@ -29,7 +29,7 @@ mount_checkout() {
     -o lowerdir=/run/checkout/lower,upperdir=/run/checkout/upper,workdir=/run/checkout/work || give_up 'cannot mount the checkout'
 }
 
-# What memory.ts has packed lies over the shares, in memory.
+# What memory.ts has packed covers the shares, in memory.
 load_memory() {
   [ -f /run/bench/memory.tar ] || return
   for folder in dist node_modules build/node build/Release; do
@@ -84,7 +84,7 @@ out=$!
 carry stderr
 err=$!
 
-# The share is for root alone.
+# Only root may use the share.
 cp /run/bench/job.sh /run/job.sh
 chmod 644 /run/job.sh
 if [ "$UNPRIVILEGED" = 1 ]; then

@@ -1,12 +1,12 @@
 /**
- * Linux' siw gives up a connection whose first message arrives together with the MPA reply, and a QEMU that listens speaks at once. Whoever
- * connects to it from a siw device fails from time to time, another QEMU included; nothing of ours can help that. (Where ours
- * listens it waits, and no case with ours as the listener is tried again.)
+ * Linux's siw gives up a connection whose first message arrives together with the MPA reply, and a QEMU that listens speaks at once. Any peer
+ * that connects to it from a siw device, even another QEMU, sometimes fails; we cannot prevent that. (Where our end
+ * listens, it waits, and no such case is tried again.)
  */
 const GIVEN_UP = /RDMA ERROR: connecting to destination|CONNECT_FAILED/;
 const ATTEMPTS = 4;
 
-/** For what connects from a siw device to a QEMU that listens: begins anew, with QEMUs of its own, when siw gave the connection up. */
+/** For connections from a siw device to a QEMU that listens: starts again, with new QEMUs, if siw gave up the connection. */
 export async function evenOnSiw<T>(work: () => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     try {

@@ -1,4 +1,4 @@
-/** What is tried between a stock QEMU and one of ours, or between two stock QEMUs. */
+/** The cases between a stock QEMU and one of ours, or between two stock QEMUs. */
 
 import type { Qemu } from '../../../examples/qemu/qemu.ts';
 import type { OurEnd } from './our-end.ts';
@@ -49,7 +49,7 @@ export const qemuToQemu =
       }),
     );
 
-/** A running guest from QEMU into an image of ours; the image feeds a fresh QEMU in which the guest goes on. */
+/** A running guest from QEMU into an image of ours; the image feeds a new QEMU in which the guest goes on. */
 export const qemuToOurs =
   (ours: OurEnd, image: string, pinAll: boolean): Case =>
   (scene) =>
@@ -80,7 +80,7 @@ export const oursToQemu =
       return `${time}; all of ${regionText(pages)} as of pass ${pass}, goes on with ${firstPrinted}`;
     });
 
-/** A waiting QEMU that has more RAM: neither takes the VM. */
+/** A waiting QEMU that has more RAM: the VM is not taken over. */
 export const mismatch =
   (ours: OurEnd, image: string): Case =>
   (scene) =>

@@ -1,4 +1,4 @@
-/** `rdma-migrate` as a process of its own, watched through the events of `--json`. */
+/** `rdma-migrate` in its own process, observed through the events of `--json`. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
@@ -13,7 +13,7 @@ export type CommandEvent = Readonly<Record<string, unknown>> & { readonly event:
 export interface Outcome {
   /** null: it was killed. */
   readonly exitCode: number | null;
-  /** `completed` or `error` and its fields; undefined when it ended without a word. */
+  /** `completed` or `error` and its fields; undefined if it ended without either. */
   readonly last: CommandEvent | undefined;
   readonly stderr: string;
   readonly seconds: number;
@@ -39,7 +39,7 @@ export class RdmaMigrate implements AsyncDisposable {
   }
 
   /**
-   * The first event of a kind that comes from now on, and whose message has `says` in it.
+   * The first event of a kind that comes from now on and whose message contains `says`.
    *
    * @throws when the command ends without it
    */

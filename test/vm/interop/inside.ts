@@ -11,12 +11,12 @@ import { RemoteEnd } from './remote-end.ts';
 
 export interface InsideSettings {
   readonly device: Device;
-  /** Port of our end outside on 10.0.2.2; absent where the device does not reach outside. */
+  /** Port of our end outside on 10.0.2.2; absent if the device does not reach outside. */
   readonly control?: number;
   readonly forward: readonly Forward[];
   /** Whether our end also runs in the VM, on the device. */
   readonly verbs: boolean;
-  /** Run only cases whose name has this text. */
+  /** Run only cases whose name contains this text. */
   readonly only: string;
   /** The bench in place of the cases. */
   readonly times: boolean;

@@ -1,4 +1,4 @@
-/** `npm run vm:interop -- [--device siw|rxe] [--only TEXT] [--verbs] [--times]`: the interop matrix alone, a part of it, or its bench. */
+/** `npm run vm:interop -- [--device siw|rxe] [--only TEXT] [--verbs] [--times]`: the interop matrix alone, part of it, or its bench. */
 import { parseArgs } from 'node:util';
 import { BenchError } from '../failures.ts';
 import { interruptSignal } from '../interrupt.ts';

@@ -1,4 +1,4 @@
-/** The cases of a device, in the order in which they run: images that earlier cases make are sent by later ones. */
+/** The cases of a device, in the order in which they run: later cases send images that earlier ones made. */
 import type { Device } from '../arguments.ts';
 import type { NamedCase } from '../report.ts';
 import { evenOnSiw } from './again.ts';
@@ -15,7 +15,7 @@ import type { OurEnd } from './our-end.ts';
 import type { Case, Scene } from './scene.ts';
 import { spanTimes } from './spans.ts';
 
-/** Where our end runs: a process in the VM on the device, or one outside on no device. */
+/** Where our end runs: in the VM on the device, or outside without a device. */
 export interface Place {
   readonly name: string;
   readonly end: OurEnd;

@@ -10,26 +10,26 @@ import { type GuestProof, proveGuest, startVm } from './qemu.ts';
 
 export type Provider = 'iwarp' | 'verbs';
 
-/** What a case may ask of our end. All of it is plain data: it may travel as JSON. Images are called by name. */
+/** What a case may ask of our end. All of it is plain data, so that it can travel as JSON. Images are given by name. */
 export interface OurEnd {
   readonly provider: Provider;
-  /** Starts `receive`; gives the URI at which the peer finds it. */
+  /** Starts `receive`; returns the URI at which the peer reaches it. */
   receive(image: string): Promise<string>;
   /** Waits until `receive` has ended. */
   received(image: string): Promise<Outcome>;
-  /** Waits until `receive` has refused a peer, or failed, and gives what it says of that. Call it before the peer comes. */
+  /** Waits until `receive` has refused a peer, or failed, and returns what it says about that. Call it before the peer comes. */
   refused(image: string): Promise<string>;
   /** Kills a `receive` or `send`. */
   kill(image: string): Promise<void>;
-  /** Starts `send`. `bandwidth`: at most so many bytes a second, such as `4M`. */
+  /** Starts `send`. `bandwidth`: at most that many bytes a second, such as `4M`. */
   send(image: string, uri: string, pinAll: boolean, bandwidth?: string): Promise<null>;
   /** Waits until `send` has ended. */
   sent(image: string): Promise<Outcome>;
-  /** Checks every page of the guest in an image; gives the pass in which it stood. */
+  /** Checks every page of the guest in an image; returns the pass that it was in. */
   verify(image: string): Promise<number>;
-  /** Feeds the image to a fresh QEMU by way of `image to-qemu` and lets the guest go on there. */
+  /** Feeds the image to a new QEMU through `image to-qemu` and lets the guest go on there. */
   resume(image: string): Promise<GuestProof>;
-  /** Whether anything of the image is there, a part that a failure left behind included. */
+  /** Whether anything of the image is there, including what a failure left. */
   exists(image: string): Promise<boolean>;
 }
 

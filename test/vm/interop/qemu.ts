@@ -10,11 +10,11 @@ import { parsePasses, Qemu } from '../../../examples/qemu/qemu.ts';
 
 export const MIB = 2 ** 20;
 export const RAM_BYTES = 64 * MIB;
-/** What the guest rewrites for ever; the rest of its RAM stays zero. */
+/** What the guest keeps rewriting; the rest of its RAM stays zero. */
 const REGION_BYTES = 8 * MIB;
-/** guest.S prints a line after so many pages at least. */
+/** guest.S prints a line after at least this many pages. */
 const PAGES_A_LINE = 16_384;
-/** Too little for a guest that dirties all of its region for ever; with a minute it converges at once. Zero would end the first round. */
+/** Too little for a guest that keeps dirtying all of its region; with a minute it converges at once. Zero would end the first round. */
 const LITTLE_DOWNTIME_MS = 20;
 const ANY_DOWNTIME_MS = 60_000;
 const LIVE_ROUNDS = 3;
@@ -34,13 +34,13 @@ export type MigrateInfo = z.infer<typeof migrateInfo>;
 export interface StartOptions {
   readonly name: string;
   readonly ramBytes?: number;
-  /** What the guest rewrites for ever, in bytes. */
+  /** What the guest keeps rewriting, in bytes. */
   readonly regionBytes?: number;
   readonly incoming?: string;
   readonly paused?: boolean;
 }
 
-/** Starts a VM; its files lie in `folder`, where the guest is built at its first use. */
+/** Starts a VM; its files are in `folder`, where the guest is built on first use. */
 export async function startVm(
   folder: string,
   { name, ramBytes = RAM_BYTES, regionBytes = REGION_BYTES, ...rest }: StartOptions,
@@ -70,7 +70,7 @@ export function waitForOutcome(vm: Qemu): Promise<MigrateInfo> {
   return vm.waitUntil('the end of the migration', outcome, MIGRATION_TIMEOUT_MS);
 }
 
-/** Starts the migration of a running guest with limits under which it cannot come to an end. */
+/** Starts the migration of a running guest with limits under which it cannot end. */
 export async function startLiveMigration(vm: Qemu, uri: string, pinAll: boolean): Promise<void> {
   await setPinAll(vm, pinAll);
   await vm.execute('migrate-set-parameters', {
@@ -90,7 +90,7 @@ export async function waitForRounds(vm: Qemu): Promise<void> {
   await vm.waitUntil(`${LIVE_ROUNDS} rounds`, enough, MIGRATION_TIMEOUT_MS);
 }
 
-/** QEMU's own live pre-copy of a guest that runs, some rounds long. */
+/** QEMU's own live pre-copy of a running guest, some rounds long. */
 export async function migrateLive(vm: Qemu, uri: string, pinAll: boolean): Promise<MigrateInfo> {
   await startLiveMigration(vm, uri, pinAll);
   await waitForRounds(vm);
@@ -98,7 +98,7 @@ export async function migrateLive(vm: Qemu, uri: string, pinAll: boolean): Promi
   return waitForOutcome(vm);
 }
 
-/** Where a guest stood when it was looked at, and what it printed first when it went on. */
+/** Where a guest was when it was checked, and what it printed first when it went on. */
 export interface GuestProof {
   readonly pass: number;
   readonly pages: number;

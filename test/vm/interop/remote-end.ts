@@ -1,4 +1,4 @@
-/** Our end outside the VM, asked from within over one TCP connection: one JSON object a line each way. */
+/** Our end outside the VM, called from within over one TCP connection: one JSON object per line each way. */
 import { once } from 'node:events';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
@@ -54,7 +54,7 @@ export async function serveEnd(end: OurEnd): Promise<Server & { readonly port: n
   return Object.assign(server, { port: (server.address() as { port: number }).port });
 }
 
-/** The end behind {@link serveEnd}, with addresses as the VM sees them. */
+/** The end served by {@link serveEnd}, with addresses as the VM sees them. */
 export class RemoteEnd implements OurEnd, AsyncDisposable {
   readonly provider = 'iwarp';
   readonly #socket: Socket;

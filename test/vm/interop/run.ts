@@ -16,13 +16,13 @@ import { serveEnd } from './remote-end.ts';
 export interface InteropOptions {
   readonly device: Exclude<Device, 'none'>;
   readonly verbs: boolean;
-  /** Run only cases whose name has this text. */
+  /** Run only cases whose name contains this text. */
   readonly only?: string;
   /** Measure, with the bench of spans.ts, instead of running the cases. */
   readonly times?: boolean;
 }
 
-/** One for each migration into QEMU, so that no case meets a port that the one before has just left. */
+/** One for each migration into QEMU, so that no case meets a port that the previous one has just released. */
 const GUEST_PORTS = Array.from({ length: 24 }, (_, index) => 4440 + index);
 const TIMEOUT_MS = 45 * 60_000;
 export const MEMORY_MIB = 6144;
@@ -49,7 +49,7 @@ export async function withInteropSettings<T>(
   const folder = await mkdtemp(join(tmpdir(), 'rdma-migrate-interop-'));
   await using ours = await localEnd({ folder, provider: 'iwarp', address: '127.0.0.1' });
   const server = await serveEnd(ours);
-  // iWARP is plain TCP and passes QEMU's user networking; RoCE is not.
+  // iWARP is plain TCP, which passes QEMU's user networking; RoCE is not.
   const control = device === 'siw' ? { control: server.port } : {};
   try {
     return await work({ device, verbs, only, times, forward: await forwards(), ...control });

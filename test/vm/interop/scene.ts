@@ -1,4 +1,4 @@
-/** What the cases have in common: VMs that end with them, and judgements. */
+/** What the cases have in common: VMs that end with them, and checks. */
 import { rm } from 'node:fs/promises';
 import type { Qemu } from '../../../examples/qemu/qemu.ts';
 import { GUEST_ADDRESS } from '../job.ts';
@@ -8,11 +8,11 @@ import { type StartOptions, setPinAll, startVm, type waitForOutcome, waitUntilDi
 /** What a case works with. */
 export interface Scene {
   readonly folder: string;
-  /** A free TCP port of the VM that our end can reach, another at each call. */
+  /** A free TCP port of the VM that our end can reach, a different one at each call. */
   nextPort(): number;
 }
 
-/** Runs to its end and gives a line of figures; a failure is thrown. */
+/** Runs to its end and returns a line of figures; a failure is thrown. */
 export type Case = (scene: Scene) => Promise<string>;
 
 let count = 0;
@@ -41,7 +41,7 @@ export const withSource = <T>(scene: Scene, work: (vm: Qemu) => Promise<T>) =>
     return work(vm);
   });
 
-/** Lets a QEMU wait for a migration; gives the URI. */
+/** Lets a QEMU wait for a migration; returns the URI. */
 export async function listen(scene: Scene, vm: Qemu, pinAll: boolean): Promise<string> {
   const uri = `rdma:${GUEST_ADDRESS}:${scene.nextPort()}`;
   await setPinAll(vm, pinAll);

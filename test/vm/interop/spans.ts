@@ -1,6 +1,6 @@
 /**
- * A bench: what pin-all off costs. Registration in long spans has to make up for it; that spans are long is a test of its own,
- * which counts requests (test/migration/span-requests.test.ts).
+ * A bench: what pin-all off costs. Registration in long spans has to make up for it; a separate test checks that spans are long,
+ * by counting requests (test/migration/span-requests.test.ts).
  */
 
 import type { Qemu } from '../../../examples/qemu/qemu.ts';
@@ -9,13 +9,13 @@ import type { OurEnd } from './our-end.ts';
 import { MIB, setPinAll, waitForOutcome, waitUntilDirtying } from './qemu.ts';
 import { type Case, expectCompleted, expectOk, listen, type Scene, unique, withVm } from './scene.ts';
 
-/** Nearly all of RAM is data: zero pages would be left out without pin-all, and the two would not move the same. */
+/** Nearly all of RAM is data: without pin-all, zero pages would be left out, and the two would not move the same amount. */
 const SIZE = { ramBytes: 128 * MIB, regionBytes: 112 * MIB };
 const ROUNDS = 3;
 const QEMU_ROUNDS = 1;
 const MODES = [false, true] as const;
 
-/** What else the machine does makes a migration longer, and nothing makes it shorter than it takes. */
+/** Other work on the machine makes a migration longer, but nothing makes it shorter. */
 const shortest = (values: readonly number[]) => Math.min(...values);
 
 const withTarget = <T>(scene: Scene, pinAll: boolean, work: (target: Qemu, uri: string) => Promise<T>) =>
@@ -45,7 +45,7 @@ function sendTime(scene: Scene, ours: OurEnd, image: string, pinAll: boolean): P
   );
 }
 
-/** In turn, so that what else the machine does falls on both modes alike. */
+/** In turn, so that other work on the machine affects both modes alike. */
 async function inTurn(rounds: number, time: (pinAll: boolean) => Promise<number>): Promise<[number, number]> {
   const times: [number[], number[]] = [[], []];
   for (let round = 0; round < rounds; round++)
@@ -61,7 +61,7 @@ async function withStoppedVm<T>(scene: Scene, work: (source: Qemu) => Promise<T>
   });
 }
 
-/** The same image to a fresh QEMU with pin-all off and on, and between two QEMUs for comparison. */
+/** The same image to a new QEMU with pin-all off and on, and between two QEMUs for comparison. */
 export const spanTimes =
   (ours: OurEnd): Case =>
   (scene) =>

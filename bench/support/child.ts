@@ -1,0 +1,50 @@
+/** Processes of a benchmark that talk to their parent by messages. */
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+
+export class Child implements AsyncDisposable {
+  readonly #process: ChildProcess;
+  readonly #messages: unknown[] = [];
+  #wake: (() => void) | undefined;
+  #gone: Error | undefined;
+
+  /** module: the compiled file, as a URL. */
+  constructor(module: URL, args: readonly string[] = []) {
+    this.#process = fork(fileURLToPath(module), args);
+    this.#process.on('message', (message) => {
+      this.#messages.push(message);
+      this.#wake?.();
+    });
+    this.#process.once('exit', (code, signal) => {
+      this.#gone = new Error(`a process of the benchmark has ended (${signal ?? code})`);
+      this.#wake?.();
+    });
+  }
+
+  get pid(): number {
+    return this.#process.pid as number;
+  }
+
+  say(message: object): void {
+    this.#process.send(message);
+  }
+
+  /** The next message; one at a time is waited for. */
+  async hear<T>(): Promise<T> {
+    while (this.#messages.length === 0) {
+      if (this.#gone) throw this.#gone;
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+    return this.#messages.shift() as T;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#gone) return;
+    const exited = once(this.#process, 'exit');
+    this.#process.kill('SIGKILL');
+    await exited;
+  }
+}

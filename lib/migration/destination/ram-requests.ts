@@ -1,0 +1,106 @@
+import { MigrationError } from '../../errors.ts';
+import type { Agreed } from '../../protocol/capabilities.ts';
+import type { CompressCommand, DestinationBlock, RegisterCommand } from '../../protocol/control.ts';
+import { cut, ZERO_STEP_BYTES } from '../../ram/spans.ts';
+import type { RamBlock } from '../../ram/vm.ts';
+import type { Connection } from '../../transport/connection.ts';
+import type { DestinationTurns } from '../../transport/turns.ts';
+import { unlessAborted } from '../../transport/wait.ts';
+import type { Registrations } from '../pins/registrations.ts';
+import { WRITTEN_THROUGHOUT } from '../pins/source-pins.ts';
+import type { Arrivals } from './arrivals.ts';
+import { type AnnouncedBlock, checkRange, checkRegister, checkUnregister, layOut } from './bounds.ts';
+import type { ToldPages } from './told-pages.ts';
+
+export interface RamRequestsOptions {
+  readonly connection: Connection;
+  readonly turns: DestinationTurns;
+  readonly agreed: Agreed;
+  readonly blocks: readonly RamBlock[];
+  readonly registrations: Registrations;
+  readonly arrivals: Arrivals;
+  /** Of a source that confirms nothing. */
+  readonly told: ToldPages | undefined;
+  /** Aborts when the migration is given up or the connection has ended. */
+  readonly alive: AbortSignal;
+}
+
+/** What a source asks of the destination's RAM. Every request is checked before anything of it is done. */
+export class RamRequests {
+  readonly #options: RamRequestsOptions;
+  readonly #announced: readonly AnnouncedBlock[];
+
+  constructor(options: RamRequestsOptions) {
+    this.#options = options;
+    this.#announced = layOut(options.blocks);
+  }
+
+  async announce(): Promise<void> {
+    const { agreed, registrations, turns } = this.#options;
+    const regions = agreed.pinAll ? await registrations.registerAll() : [];
+    const blocks: DestinationBlock[] = this.#options.blocks.map(({ mapping, length }, index) => ({
+      hostAddress: mapping.address,
+      offset: (this.#announced[index] as AnnouncedBlock).offset,
+      length,
+      rkey: regions[index]?.rkey ?? 0,
+    }));
+    await turns.answer({ type: 'RAM_BLOCKS_RESULT', blocks });
+  }
+
+  /** @throws MigrationError PROTOCOL_ERROR out of bounds, or no zeros */
+  async zero(command: CompressCommand): Promise<void> {
+    if (command.value !== 0) {
+      throw new MigrationError(
+        'PROTOCOL_ERROR',
+        'ram',
+        `COMPRESS with the value ${command.value}: only 0 is defined`,
+      );
+    }
+    const { connection, told, arrivals, alive } = this.#options;
+    const { index, span } = checkRange(this.#announced, command, 'COMPRESS');
+    const { mapping } = this.#block(index);
+    // A version 1 source may ask for all of RAM in one: whoever gives up meanwhile need not wait for it.
+    for (const { offset, length } of cut(span, ZERO_STEP_BYTES)) {
+      await unlessAborted(mapping.zero(offset, length, !connection.info.pinsMemory), alive, 'ram');
+    }
+    told?.zeros(index, span);
+    arrivals.zeros(span.length);
+  }
+
+  /** @throws MigrationError PROTOCOL_ERROR out of bounds, REGISTER_FAILED, LOCKED_MEMORY_LIMIT */
+  async register(commands: readonly RegisterCommand[]): Promise<void> {
+    const { agreed, registrations, turns, told, arrivals } = this.#options;
+    // All are checked before the first is carried out.
+    const spans = commands.map((command) => ({
+      ...checkRegister(this.#announced, command),
+      // Sparse RAM stays untouched where nothing will be written.
+      populate: !agreed.sparse || command.padding === WRITTEN_THROUGHOUT,
+    }));
+    for (const { index, span } of spans) told?.registered(index, span);
+    arrivals.registered(spans);
+    const results = await allOf(
+      spans.map(async ({ index, span, populate }) => ({
+        rkey: await registrations.register(index, span, populate),
+        hostAddress: this.#block(index).mapping.address,
+      })),
+    );
+    await turns.answer({ type: 'REGISTER_RESULT', results });
+  }
+
+  async unregister(commands: readonly RegisterCommand[]): Promise<void> {
+    const { registrations, turns } = this.#options;
+    const ranges = commands.map((command) => checkUnregister(this.#announced, command));
+    await allOf(ranges.map(({ index, firstChunk }) => registrations.unregister(index, firstChunk)));
+    await turns.answer({ type: 'UNREGISTER_FINISHED' });
+  }
+
+  #block(index: number): RamBlock {
+    return this.#options.blocks[index] as RamBlock;
+  }
+}
+
+/** All results, or the first failure once nothing is under way any more. */
+async function allOf<T>(work: readonly Promise<T>[]): Promise<T[]> {
+  await Promise.allSettled(work);
+  return Promise.all(work);
+}

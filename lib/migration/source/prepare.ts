@@ -1,0 +1,91 @@
+/** What a source has in hand before its first pass: its blocks beside the destination's, and who registers them. */
+import { MigrationError } from '../../errors.ts';
+import { native } from '../../native/index.ts';
+import type { Agreed } from '../../protocol/capabilities.ts';
+import type { DestinationBlock } from '../../protocol/control.ts';
+import type { HintBook } from '../../ram/hint-book.ts';
+import { type SourceVm, sentOf } from '../../ram/vm.ts';
+import type { Connection } from '../../transport/connection.ts';
+import type { SourceTurns, TurnLimits } from '../../transport/turns.ts';
+import { PinWindow, pinGranule, spanBytesFor } from '../pins/pin-window.ts';
+import { type SourcePins, type SpanKeys, SpanPins, WholeBlocks } from '../pins/source-pins.ts';
+import { type SourceBlock, WINDOW_BYTES } from './ram-pass.ts';
+
+/**
+ * The blocks, with every page that is to be sent first. `fresh`: the destination's RAM is zero.
+ * @throws MigrationError BLOCK_MISMATCH: the destination has others
+ */
+export function prepareBlocks(
+  vm: SourceVm,
+  remote: readonly DestinationBlock[],
+  fresh: boolean,
+): SourceBlock[] {
+  requireSameBlocks(vm, remote);
+  const prepared: SourceBlock[] = [];
+  const settling = new Set(vm.guest?.settling);
+  const sent = sentOf(vm);
+  for (const [index, block] of vm.blocks.entries()) {
+    const pages = Number(block.length / BigInt(block.mapping.pageSize));
+    const bitmap = native.createBitmap(pages);
+    const settles = settling.has(block.name);
+    if (!settles) bitmap.setRange(0, pages);
+    const counterpart = remote[index] as DestinationBlock;
+    const digests = sent.get(block.name);
+    prepared.push({
+      index,
+      block,
+      remote: counterpart,
+      bitmap,
+      fresh,
+      ...(digests && { digests }),
+    });
+  }
+  return prepared;
+}
+
+interface PinContext {
+  readonly connection: Connection;
+  readonly turns: SourceTurns;
+  readonly agreed: Agreed;
+  readonly pinBudget: bigint | undefined;
+  readonly hints: HintBook | undefined;
+  readonly limits: TurnLimits;
+}
+
+/** @throws MigrationError REGISTER_FAILED, LOCKED_MEMORY_LIMIT */
+export async function preparePins(
+  blocks: readonly SourceBlock[],
+  { connection, turns, agreed, pinBudget: budget, hints, limits }: PinContext,
+): Promise<SourcePins> {
+  if (agreed.pinAll) return WholeBlocks.register(connection, blocks);
+  const granule = pinGranule(blocks.map(({ block }) => block.mapping.pageSize));
+  const window = new PinWindow<SpanKeys>(
+    blocks.map(({ block }) => block.length),
+    {
+      budget,
+      spanBytes: spanBytesFor(budget, granule, WINDOW_BYTES, agreed.extended ? 'batched' : 'single'),
+    },
+    (index, span) => hints?.temperature((blocks[index] as SourceBlock).block.name, span) ?? 'normal',
+  );
+  const { extended, sparse } = agreed;
+  const waits = { timeoutMs: limits.timeoutMs, signal: limits.signal as AbortSignal };
+  return new SpanPins({ connection, turns, window, extended, sparse, ...waits });
+}
+
+function requireSameBlocks({ blocks }: SourceVm, remote: readonly DestinationBlock[]): void {
+  if (remote.length !== blocks.length) {
+    throw mismatch(`it has ${remote.length} RAM blocks, the source ${blocks.length}`);
+  }
+  blocks.forEach(({ name, length }, index) => {
+    const other = (remote[index] as DestinationBlock).length;
+    if (other !== length) throw mismatch(`its block '${name}' has ${other} bytes, the source's ${length}`);
+  });
+}
+
+function mismatch(what: string): MigrationError {
+  return new MigrationError(
+    'BLOCK_MISMATCH',
+    'setup',
+    `the destination's RAM differs: ${what}. Start it with the same machine type and memory size`,
+  );
+}

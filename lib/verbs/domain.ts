@@ -1,0 +1,155 @@
+import { native } from '../native/index.ts';
+import type { NativeVerbsDomain, NativeVerbsRegion } from '../native/verbs.ts';
+import { type ChosenProvider, chooseProvider, type ProviderChoice } from '../transport/provider.ts';
+import { calling, closedError } from './failure.ts';
+import { MemoryRegion } from './memory-region.ts';
+import { checkAccess, checkDomain, checkQueuePair } from './option-schema.ts';
+import type { Access, DomainOptions, Endpoint, QueuePairOptions } from './options.ts';
+import { QueuePair } from './queue-pair.ts';
+import { pinBuffer, unpinBuffer } from './registered-buffer.ts';
+import { bytesOf, type Registrable } from './registrable.ts';
+
+/** Bits of native/fabric/types.h. */
+const LOCAL_WRITE = 1;
+const REMOTE_WRITE = 2;
+const REMOTE_READ = 4;
+
+const EVERYWHERE: Endpoint = { host: '0.0.0.0', port: 0 };
+
+/**
+ * Opens a protection domain.
+ * @throws MigrationError PROVIDER_UNAVAILABLE, INVALID_ARGUMENT
+ */
+export async function openDomain(options: DomainOptions = {}): Promise<Domain> {
+  checkDomain(options);
+  const { provider = 'auto', peer, local } = options;
+  const chosen = await choose(provider, peer ?? local ?? EVERYWHERE, peer ? 'connect' : 'listen');
+  return calling('configure', () => new Domain(native.openVerbsDomain(chosen.name), chosen));
+}
+
+/** As for a migration, but for the words. */
+export async function choose(
+  choice: ProviderChoice,
+  endpoint: Endpoint,
+  direction: 'connect' | 'listen',
+): Promise<ChosenProvider> {
+  const { name, reason } = await chooseProvider(choice, endpoint, direction);
+  return { name, reason: reason.replace('the software RNIC carries the migration: ', 'no device: ') };
+}
+
+/** A protection domain: memory regions, and the queue pairs whose peers may use them by key. `openDomain()`. */
+export class Domain implements AsyncDisposable {
+  /** The provider in use and why. */
+  readonly provider: ChosenProvider;
+  /** True: registering holds the physical pages (RLIMIT_MEMLOCK counts), and takes time. */
+  readonly pinsMemory: boolean;
+  readonly #native: NativeVerbsDomain;
+  readonly #regions = new Set<MemoryRegion>();
+  readonly #registering = new Set<Promise<unknown>>();
+  readonly #queuePairs = new Set<QueuePair>();
+  #closing: Promise<void> | undefined;
+
+  constructor(native: NativeVerbsDomain, provider: ChosenProvider) {
+    this.#native = native;
+    this.provider = provider;
+    this.pinsMemory = native.pinsMemory;
+  }
+
+  /**
+   * Registers the bytes of an ArrayBuffer or a SharedArrayBuffer, or of a view of one. An ArrayBuffer can no longer be transferred
+   * (postMessage copies it), for good; memory that threads share is better a SharedArrayBuffer. The memory of a WebAssembly module moves when
+   * it grows: do not register it unless it is shared.
+   *
+   * `access`: default `{ localWrite: true }`.
+   * @throws MigrationError INVALID_ARGUMENT, REGISTER_FAILED, LOCKED_MEMORY_LIMIT, CLOSED
+   */
+  async registerMemory(memory: Registrable, access: Access = { localWrite: true }): Promise<MemoryRegion> {
+    checkAccess(access);
+    const bytes = bytesOf(memory);
+    this.#checkOpen();
+    const { localWrite = false, remoteWrite = false, remoteRead = false } = access;
+    const flags =
+      (localWrite ? LOCAL_WRITE : 0) | (remoteWrite ? REMOTE_WRITE : 0) | (remoteRead ? REMOTE_READ : 0);
+    const registered = await this.#register(bytes, flags);
+    const region = new MemoryRegion(registered, bytes, { localWrite, remoteWrite, remoteRead }, (closed) =>
+      this.#regions.delete(closed),
+    );
+    this.#regions.add(region);
+    return region;
+  }
+
+  async #register(bytes: Uint8Array, flags: number): Promise<NativeVerbsRegion> {
+    pinBuffer(bytes.buffer);
+    try {
+      const registering = calling('verbs', () => this.#native.registerMemory(bytes, flags));
+      if (!(registering instanceof Promise)) return registering;
+      return await this.#untilRegistered(registering);
+    } catch (error) {
+      unpinBuffer(bytes.buffer);
+      return calling('verbs', () => {
+        throw error;
+      });
+    }
+  }
+
+  /** close() waits for it, and closes what has come of it. */
+  async #untilRegistered(registering: Promise<NativeVerbsRegion>): Promise<NativeVerbsRegion> {
+    this.#registering.add(registering);
+    try {
+      const region = await registering;
+      if (this.#closing === undefined) return region;
+      await region.close();
+      throw closedError('the domain');
+    } finally {
+      this.#registering.delete(registering);
+    }
+  }
+
+  /**
+   * A queue pair in the state INIT, which belongs to this thread. It keeps the process running until it has ended.
+   * @throws MigrationError INVALID_ARGUMENT, RESOURCE_LIMIT, CLOSED
+   */
+  createQueuePair(options: QueuePairOptions = {}): QueuePair {
+    checkQueuePair(options);
+    this.#checkOpen();
+    return calling('configure', () => {
+      const queuePair = new QueuePair(
+        (all, onWake) => this.#native.createQueuePair(all, onWake),
+        options,
+        (ended) => this.#queuePairs.delete(ended),
+      );
+      this.#queuePairs.add(queuePair);
+      return queuePair;
+    });
+  }
+
+  /**
+   * Takes every remote right from every region, for good. When it has resolved, nothing of a peer's is placed any more but its SENDs, and a
+   * peer that uses a key ends its queue pair. No region with remote rights can be registered after it.
+   */
+  async revokeRemoteAccess(): Promise<void> {
+    this.#checkOpen();
+    await this.#native.revokeRemoteAccess();
+  }
+
+  /** Closes its queue pairs, then its regions. Idempotent. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    await Promise.allSettled(this.#registering);
+    await Promise.all([...this.#queuePairs].map((queuePair) => queuePair.close()));
+    await Promise.all([...this.#regions].map((region) => region.close()));
+    this.#native.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #checkOpen(): void {
+    if (this.#closing !== undefined) throw closedError('the domain');
+  }
+}

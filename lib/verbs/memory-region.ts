@@ -1,0 +1,67 @@
+import type { NativeVerbsRegion } from '../native/verbs.ts';
+import { integer } from './checks.ts';
+import { closedError } from './failure.ts';
+import type { Access } from './options.ts';
+import { unpinBuffer } from './registered-buffer.ts';
+import type { LocalBuffer } from './work-request.ts';
+
+/** Registered memory of a {@link Domain}: `domain.registerMemory()`. The bytes are kept alive and where they are until `close()`. */
+export class MemoryRegion implements AsyncDisposable {
+  /** The bytes. Copy what a peer may still write before you judge it: it may change between two looks. */
+  readonly memory: Uint8Array;
+  /** Of the first byte, as work requests of both sides name it. */
+  readonly addr: bigint;
+  /** Bytes. */
+  readonly length: number;
+  /** For the `lkey` of work requests of this side. */
+  readonly lkey: number;
+  /** For the peer, if it has rights. Whoever knows it may use all of the region. */
+  readonly rkey: number;
+  readonly access: Readonly<Required<Access>>;
+  readonly #native: NativeVerbsRegion;
+  readonly #onClosed: (region: MemoryRegion) => void;
+  #closing: Promise<void> | undefined;
+
+  constructor(
+    native: NativeVerbsRegion,
+    memory: Uint8Array,
+    access: Readonly<Required<Access>>,
+    onClosed: (region: MemoryRegion) => void,
+  ) {
+    this.#native = native;
+    this.#onClosed = onClosed;
+    this.memory = memory;
+    this.access = access;
+    this.addr = native.addr;
+    this.length = memory.byteLength;
+    this.lkey = native.lkey;
+    this.rkey = native.rkey;
+  }
+
+  /**
+   * A piece of it for a work request: `{ opcode: 'SEND', ...region.range(0, 64) }`. Default: all, or all from `offset` on.
+   * @throws MigrationError INVALID_ARGUMENT, CLOSED
+   */
+  range(offset = 0, length: number = this.length - offset): LocalBuffer {
+    if (this.#closing !== undefined) throw closedError('the memory region');
+    integer(offset, 0, this.length, 'offset');
+    integer(length, 0, this.length - offset, 'length');
+    return { addr: this.addr + BigInt(offset), length, lkey: this.lkey };
+  }
+
+  /**
+   * Deregisters. When it has resolved, provider and peers touch the bytes no more; a peer that still uses the rkey, and a work request that
+   * is still outstanding, end their queue pair. Idempotent.
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#native.close().finally(() => {
+      unpinBuffer(this.memory.buffer);
+      this.#onClosed(this);
+    });
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

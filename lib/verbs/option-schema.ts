@@ -1,0 +1,92 @@
+/** Every option, as it is checked before anything is opened. What they mean is in options.ts. */
+import { check, type Rule } from '../options/check.ts';
+import {
+  boolean,
+  byteArray,
+  field,
+  fn,
+  integer,
+  milliseconds,
+  objectWith,
+  oneOf,
+  optionsOf,
+  type ShapeOf,
+  signal,
+  text,
+} from '../options/fields.ts';
+import { CompletionBatch } from './completion-batch.ts';
+import type {
+  AcceptOptions,
+  Access,
+  CompletionOptions,
+  ConnectOptions,
+  DomainOptions,
+  Endpoint,
+  ListenOptions,
+  QueuePairOptions,
+} from './options.ts';
+
+const provider = oneOf('auto', 'iwarp', 'verbs');
+const workRequests = integer(1, 65_536);
+const endpoint = objectWith({ host: text, port: integer(0, 65_535) } satisfies ShapeOf<Endpoint>);
+
+const CONNECT = { privateData: byteArray, signal } satisfies ShapeOf<ConnectOptions>;
+
+const oneAddress: Rule<DomainOptions> = ({ peer, local }, name) =>
+  peer !== undefined && local !== undefined
+    ? `${name('peer')} is for who connects and ${name('local')} for who listens: give one of them`
+    : undefined;
+
+const writesLocallyToo: Rule<Access> = ({ remoteWrite, localWrite }, name) =>
+  remoteWrite && !localWrite ? `${name('remoteWrite')} needs ${name('localWrite')}` : undefined;
+
+const ENDPOINT = { schema: endpoint, prefix: 'endpoint' };
+const DOMAIN = {
+  schema: optionsOf({ provider, peer: endpoint, local: endpoint } satisfies ShapeOf<DomainOptions>),
+  rules: [oneAddress],
+};
+const ACCESS = {
+  schema: optionsOf({
+    localWrite: boolean,
+    remoteWrite: boolean,
+    remoteRead: boolean,
+  } satisfies ShapeOf<Access>),
+  rules: [writesLocallyToo],
+};
+const QUEUE_PAIR = {
+  schema: optionsOf({
+    maxSendWr: workRequests,
+    maxRecvWr: workRequests,
+    crc: boolean,
+    connectTimeoutMs: milliseconds,
+    stallTimeoutMs: milliseconds,
+  } satisfies ShapeOf<QueuePairOptions>),
+};
+const ACCEPT = {
+  schema: optionsOf({ ...CONNECT, maySendAtOnce: boolean } satisfies ShapeOf<AcceptOptions>),
+};
+const LISTEN = {
+  schema: optionsOf({
+    provider,
+    backlog: workRequests,
+    connectTimeoutMs: milliseconds,
+    signal,
+    onStranger: fn,
+  } satisfies ShapeOf<ListenOptions>),
+};
+const COMPLETIONS = {
+  schema: optionsOf({
+    batch: field('a CompletionBatch', (value) => value instanceof CompletionBatch),
+    signal,
+  } satisfies ShapeOf<CompletionOptions>),
+};
+
+/** Each @throws MigrationError INVALID_ARGUMENT that names every option which is wrong. */
+export const checkEndpoint = (given: Endpoint): void => check(ENDPOINT, given);
+export const checkDomain = (given: DomainOptions): void => check(DOMAIN, given);
+export const checkAccess = (given: Access): void => check(ACCESS, given);
+export const checkQueuePair = (given: QueuePairOptions): void => check(QUEUE_PAIR, given);
+export const checkConnect = (given: ConnectOptions): void => check({ schema: optionsOf(CONNECT) }, given);
+export const checkAccept = (given: AcceptOptions): void => check(ACCEPT, given);
+export const checkListen = (given: ListenOptions): void => check(LISTEN, given);
+export const checkCompletions = (given: CompletionOptions): void => check(COMPLETIONS, given);

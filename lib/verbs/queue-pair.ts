@@ -1,0 +1,193 @@
+import { raceAbort } from '../abort.ts';
+import { type MigrationError, toMigrationError } from '../errors.ts';
+import type {
+  NativeQueuePairCounters,
+  NativeQueuePairInfo,
+  NativeQueuePairOptions,
+  NativeVerbsQueuePair,
+} from '../native/verbs.ts';
+import { integer } from './checks.ts';
+import { CompletionBatch } from './completion-batch.ts';
+import { CompletionReader } from './completion-reader.ts';
+import { type ConnectionRequest, takeRequest } from './connection-request.ts';
+import { cancelled, posting } from './failure.ts';
+import { checkAccept, checkCompletions, checkConnect, checkEndpoint } from './option-schema.ts';
+import type {
+  AcceptOptions,
+  CompletionOptions,
+  ConnectOptions,
+  Endpoint,
+  QueuePairOptions,
+} from './options.ts';
+import type { RecvWorkRequest, SendWorkRequest, WorkRequest } from './work-request.ts';
+import { WorkRequestBatch } from './work-request-batch.ts';
+
+/**
+ * `INIT`: requests can be posted, and sends wait. `RTS` (ready to send): connected. `SQD` (send queue drained): disconnect() was called, what
+ * was posted is still sent. `SUSPENDED`: without a way to the peer, and waiting for another one. `TERMINATE`: the peer broke the rules and is
+ * being told. `ERROR`: it has ended.
+ */
+export type QueuePairState = 'INIT' | 'RTS' | 'SQD' | 'SUSPENDED' | 'TERMINATE' | 'ERROR';
+
+/** Of a connection, for logs. */
+export type QueuePairInfo = NativeQueuePairInfo;
+/** Bytes so far. A device does not tell of the peer's WRITEs. */
+export type QueuePairCounters = NativeQueuePairCounters;
+
+const DEFAULTS: NativeQueuePairOptions = {
+  maxSendWr: 256,
+  maxRecvWr: 256,
+  crc: false,
+  connectTimeoutMs: 10_000,
+  stallTimeoutMs: 30_000,
+};
+const NO_DATA = new Uint8Array();
+
+/** Send queue, receive queue and completions of one connection: `domain.createQueuePair()`. */
+export class QueuePair implements AsyncDisposable {
+  /** Resolves when it has ended, with the reason unless the end was orderly. Never rejects. Its completions can still be taken. */
+  readonly closed: Promise<MigrationError | null>;
+  readonly #native: NativeVerbsQueuePair;
+  readonly #reader: CompletionReader;
+  readonly #scratch = { send: new WorkRequestBatch(16), recv: new WorkRequestBatch(16) };
+  #closing: Promise<void> | undefined;
+
+  constructor(
+    create: (options: NativeQueuePairOptions, onWake: () => void) => NativeVerbsQueuePair,
+    options: QueuePairOptions,
+    onEnded: (queuePair: QueuePair) => void,
+  ) {
+    this.#native = create({ ...DEFAULTS, ...options }, () => this.#reader.wake());
+    this.closed = this.#native.closed.then((reason) => {
+      onEnded(this);
+      void this.close(); // what has ended holds nothing
+      return reason === null ? null : toMigrationError(reason, 'verbs');
+    });
+    this.#reader = new CompletionReader(this.#native, this.closed);
+  }
+
+  get state(): QueuePairState {
+    return this.#native.state as QueuePairState;
+  }
+
+  get info(): QueuePairInfo {
+    return this.#native.info;
+  }
+
+  get counters(): QueuePairCounters {
+    return this.#native.counters();
+  }
+
+  /**
+   * Connects, within `connectTimeoutMs`, and resolves with what the peer has sent along with its reply. After a failure the queue pair is closed.
+   * @throws MigrationError CONNECTION_REFUSED, CONNECT_FAILED, ADDRESS_NOT_FOUND, REJECTED, TIMEOUT, MPA_ERROR, CANCELLED, INVALID_ARGUMENT
+   */
+  async connect(endpoint: Endpoint, options: ConnectOptions = {}): Promise<Uint8Array> {
+    checkEndpoint(endpoint);
+    checkConnect(options);
+    const { privateData = NO_DATA, signal } = options;
+    return this.#handshake(() => this.#native.connect(endpoint, privateData), signal);
+  }
+
+  /**
+   * Answers a peer, and resolves with what it has sent along when it is connected. The request is this call's, whatever comes of it.
+   * @throws MigrationError CONNECTION_LOST, TIMEOUT, CANCELLED, INVALID_ARGUMENT
+   */
+  async accept(request: ConnectionRequest, options: AcceptOptions = {}): Promise<Uint8Array> {
+    checkAccept(options);
+    const { privateData = NO_DATA, maySendAtOnce = false, signal } = options;
+    return this.#handshake(
+      () => this.#native.accept(takeRequest(request), privateData, maySendAtOnce),
+      signal,
+    );
+  }
+
+  async #handshake(start: () => Promise<Uint8Array>, signal: AbortSignal | undefined): Promise<Uint8Array> {
+    const what = () => cancelled(signal, 'connect', 'the handshake');
+    if (signal?.aborted) throw what();
+    try {
+      return await raceAbort(start(), signal, what);
+    } catch (cause) {
+      const error = toMigrationError(cause, 'connect');
+      if (error.code !== 'INVALID_ARGUMENT') await this.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Posts SENDs, WRITEs and READs, in order, as many as there is room for, and gives their number. Of a batch, those from `first` on, `count`
+   * at most.
+   * @throws MigrationError INVALID_ARGUMENT (a key, a range or a field is wrong; `details.posted` requests before it were posted),
+   * CONNECTION_CLOSED
+   */
+  postSend(requests: WorkRequestBatch | readonly SendWorkRequest[], first = 0, count?: number): number {
+    const batch = this.#batch(requests, 'send');
+    return posting(() => this.#native.postSend(batch.bytes, first, span(batch, first, count)));
+  }
+
+  /** The same for RECVs. */
+  postRecv(requests: WorkRequestBatch | readonly RecvWorkRequest[], first = 0, count?: number): number {
+    const batch = this.#batch(requests, 'recv');
+    return posting(() => this.#native.postRecv(batch.bytes, first, span(batch, first, count)));
+  }
+
+  #batch(
+    requests: WorkRequestBatch | readonly (SendWorkRequest | RecvWorkRequest)[],
+    queue: 'send' | 'recv',
+  ): WorkRequestBatch {
+    if (requests instanceof WorkRequestBatch) return requests;
+    if (requests.length > this.#scratch[queue].capacity)
+      this.#scratch[queue] = new WorkRequestBatch(requests.length);
+    const batch = this.#scratch[queue].clear();
+    for (const request of requests)
+      batch.push((queue === 'recv' ? { ...request, opcode: 'RECV' } : request) as WorkRequest);
+    return batch;
+  }
+
+  /** Takes the completions that are there, without waiting (ibv_poll_cq). How many; they are in the batch. */
+  pollCompletions(batch: CompletionBatch): number {
+    return this.#reader.poll(batch);
+  }
+
+  /**
+   * Completions of both queues, as they come, in batches that are never empty. It ends when the queue pair has ended in order and every
+   * completion has been taken, and throws what ended it otherwise. Every round has the same batch object. One consumer at a time.
+   * @throws MigrationError what ended the queue pair; CANCELLED; INVALID_ARGUMENT (a second consumer)
+   */
+  completions(options: CompletionOptions = {}): AsyncGenerator<CompletionBatch, void, undefined> {
+    checkCompletions(options);
+    return this.#reader.read(options.batch ?? new CompletionBatch(), options.signal);
+  }
+
+  /**
+   * The same as a callback, on this thread's event loop; `closed` tells of the end. Gives a function that stops it. What the callback throws is an
+   * uncaught exception of the process.
+   * @throws MigrationError INVALID_ARGUMENT (a second consumer)
+   */
+  onCompletions(callback: (batch: CompletionBatch) => void, options: CompletionOptions = {}): () => void {
+    checkCompletions(options);
+    return this.#reader.listen(callback, options.batch ?? new CompletionBatch(), options.signal);
+  }
+
+  /** Sends what has been posted, then ends the connection. Resolves when it has ended, within `stallTimeoutMs` whatever the peer does. */
+  async disconnect(): Promise<void> {
+    if (this.state === 'INIT') await this.close();
+    this.#native.disconnect();
+    await this.closed;
+  }
+
+  /** Ends it now. What was outstanding completes with WR_FLUSH_ERR, and can still be taken. Idempotent. */
+  close(): Promise<void> {
+    this.#closing ??= this.#native.close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+function span(batch: WorkRequestBatch, first: number, count = batch.length - first): number {
+  integer(first, 0, batch.length, 'first');
+  return integer(count, 0, batch.length - first, 'count');
+}
