@@ -225,7 +225,7 @@ export function acceptRail(reply: Uint8Array, { token, index }: Rail): void {
   throw new MigrationError(
     'PROTOCOL_ERROR',
     'connect',
-    `channel ${index} was answered by something else than the destination`,
+    `channel ${index + 1} was answered by something else than the destination`,
   );
 }
 

@@ -155,7 +155,7 @@ const isLength = (length: number): boolean =>
   length === FLAGS_END || length === BYTES_END || length >= CHECK_END;
 
 function verify(bytes: Uint8Array, check: number): void {
-  const copy = bytes.slice();
+  const copy = Uint8Array.from(bytes); // slice() of a Buffer is no copy
   new DataView(copy.buffer).setUint32(V1_BYTES + BYTES_END, 0);
   if (crc32c(copy) !== check) throw damaged('a check value that does not fit');
 }

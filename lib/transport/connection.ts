@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { type ErrorCode, MigrationError, type Phase, toMigrationError } from '../errors.ts';
 import type { NativeCoverage, NativeMapping } from '../native/memory.ts';
 import type {
@@ -23,6 +24,8 @@ const ERROR_NOTICE_LOOKS = 10;
 /** A provider that refuses a peer's message lingers for a second before it reports the end. */
 const END_REASON_MS = 2_000;
 
+/** Waits that a connection's end may cut short at one time: a rail's each, and some more. Above it Node warns of a leak. */
+const MOST_WAITERS = 32;
 /** The native side has deadlines of its own; this much later JavaScript stops to wait for them. */
 export const GRACE_MS = 2_000;
 
@@ -79,6 +82,7 @@ export class Connection {
     this.#native = native;
     this.#peer = peer;
     this.info = native.info;
+    setMaxListeners(MOST_WAITERS, this.#ended.signal);
     this.privateData = privateData;
     void this.#pump();
   }

@@ -113,7 +113,12 @@ void BulkWriter::on_notify(WriteLane& lane) {
 // Whose turn it is after the limit has held several back: the one that has waited longest.
 bool BulkWriter::my_turn(WriteLane& lane) {
   std::lock_guard lock(mutex_);
-  if (held_.empty() || pace_.must_wait(Pace::Clock::now())) return !lane.held;
+  if (held_.empty()) return !lane.held;
+  if (pace_.must_wait(Pace::Clock::now())) {
+    // Another lane has posted since the alarm was set: those that are held need another one.
+    if (alarm_) alarm_->ring_by(pace_.next());
+    return !lane.held;
+  }
   WriteLane* const next = held_.front();
   held_.pop_front();
   next->held = false;

@@ -21,7 +21,7 @@ QueuePair::QueuePair(std::shared_ptr<DomainCore> core, const fabric::QueuePairOp
       processor_(core_->processor()),
       options_(options),
       events_(events),
-      queues_(options, core_->regions(), [this] { processor_.kick(*this); }) {
+      queues_(options, core_->regions(), [this] { kick(); }) {
   info_.provider = "verbs";
 }
 
@@ -109,13 +109,19 @@ void QueuePair::change(fabric::QueuePairChange change) {
 }
 
 void QueuePair::notify() {
-  if (!notified_.exchange(true)) processor_.kick(*this);
+  if (!notified_.exchange(true)) kick();
 }
 
 void QueuePair::disconnect() {
   queues_.close_sends();
   draining_.store(true);
-  processor_.kick(*this);
+  kick();
+}
+
+// Never once close() has begun, whose last act is that the processor forgets this.
+void QueuePair::kick() {
+  std::lock_guard lock(mutex_);
+  if (!closed_) processor_.kick(*this);
 }
 
 void QueuePair::close() {

@@ -42,6 +42,7 @@ class QueuePair final : public fabric::QueuePair, private CarrierUser, private f
     std::string peer;
   };
 
+  void kick();
   void check_startable() const;
   void start(Opening opening);
   Next serve(unsigned reasons) noexcept override;

@@ -102,6 +102,34 @@ TEST_CASE("what lies across two registrations of a large range arrives whole") {
   CHECK_THROWS_AS(rig.pair.active->post_send(write), Error);
 }
 
+TEST_CASE(
+    "requests that nobody answers are bounded: more are refused at once, and taken again after one went") {
+  if (unavailable()) return;
+  constexpr size_t kMost = 64;
+  const auto provider = device_provider();
+  const DomainPointer domain = open_domain(*provider);
+  Acceptor acceptor(*provider);
+  std::vector<Recorder> events(kMost + 2);
+  std::vector<std::unique_ptr<fabric::QueuePair>> queue_pairs;
+  const auto connect = [&] {
+    queue_pairs.push_back(domain->create_queue_pair({}, events[queue_pairs.size()]));
+    queue_pairs.back()->connect(acceptor.endpoint(), {});
+  };
+  std::vector<std::unique_ptr<fabric::ConnectionRequest>> unanswered;
+  while (unanswered.size() < kMost) {
+    connect();
+    unanswered.push_back(acceptor.next());
+  }
+  connect();
+  events[kMost].wait_closed();
+  CHECK(events[kMost].reason_code() == "REJECTED");
+  unanswered.pop_back();
+  events[kMost - 1].wait_closed();
+  connect();
+  CHECK(acceptor.next()->peer_address() != "");
+  for (auto& queue_pair : queue_pairs) queue_pair->close();
+}
+
 TEST_CASE("a port that goes down ends its connections with a typed error") {
   if (unavailable()) return;
   const auto provider = device_provider();

@@ -70,8 +70,10 @@ export class RailGate {
     const owner = this.#owners.get(token);
     if (owner === undefined) throw refusal('its token is that of no migration that is about to begin');
     if (index < 1 || index >= owner.channels)
-      throw refusal(`it asks to be channel ${index} of ${owner.channels}, the first of which is 0`);
-    if (owner.taken.has(index)) throw refusal(`channel ${index} is there already`);
+      throw refusal(
+        `it asks to be channel ${index + 1}, and ${owner.channels} were granted, of which the first is there`,
+      );
+    if (owner.taken.has(index)) throw refusal(`channel ${index + 1} is there already`);
     owner.taken.add(index);
     return owner;
   }

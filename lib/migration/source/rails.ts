@@ -1,4 +1,5 @@
 /** The further queue pairs of a migration, as its source makes them: once it is connected, and before it says anything. */
+import { setMaxListeners } from 'node:events';
 import { type MigrationError, toMigrationError } from '../../errors.ts';
 import { type Agreed, acceptRail, requestRail } from '../../protocol/capabilities.ts';
 import type { Endpoint } from '../../transport/connect.ts';
@@ -24,6 +25,7 @@ export async function dialRails(connection: Connection, settings: Settings): Pro
   const { channels, token } = agreed;
   if (token === undefined) return;
   const signal = AbortSignal.any([settings.signal, connection.ended]);
+  setMaxListeners(10 + channels, signal);
   const dial = async (index: number): Promise<void> => {
     const rail = { token, index };
     acceptRail(await connection.connectRail(endpoint, requestRail(rail), { connectTimeoutMs, signal }), rail);
