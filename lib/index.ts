@@ -16,7 +16,6 @@ export type {
   EndEvent,
   LinkEvent,
   MigrationEvent,
-  MigrationEventType,
   NoticeCode,
   NoticeDetails,
   NoticeEvent,

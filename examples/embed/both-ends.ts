@@ -111,9 +111,10 @@ class ExampleTarget implements DestinationTarget, AsyncDisposable {
 
 /** Prints where the migration stands until it has ended. */
 async function showProgress(source: MigrationSource): Promise<void> {
-  for await (const { status, phase, ram } of source.progress(50)) {
-    const done = ram.total - ram.remaining;
-    console.log(`${status}, phase ${phase}: ${done} of ${ram.total} bytes, ${Math.round(ram.mbps)} Mbit/s`);
+  for await (const { status, phase, percentage, eta, ram } of source.progress(50)) {
+    const left = eta === undefined ? '' : `, ${(eta / 1000).toFixed(1)} s left`;
+    const rate = `${Math.round(ram.mbps)} Mbit/s`;
+    console.log(`${status}, phase ${phase}: ${percentage} % of ${ram.total} bytes, ${rate}${left}`);
   }
 }
 

@@ -23,11 +23,11 @@ export async function send(
   const placement = options.ramFile === undefined ? {} : { ramFiles: options.ramFile };
   await using vm = await openImage(image, { signal, ...placement });
   const total = vm.blocks.reduce((sum, { length }) => sum + length, 0n);
+  const source = new MigrationSource(vm, uri, wanted);
   reporter.started(
-    `sending ${image} (${vm.layout.machine}, ${formatBytes(total)} of RAM in ${vm.blocks.length} ${vm.blocks.length === 1 ? 'block' : 'blocks'}) to ${uri}`,
+    `sending ${image} (${vm.layout.machine}, ${formatBytes(total)} of RAM in ${vm.blocks.length} ${vm.blocks.length === 1 ? 'block' : 'blocks'}) to ${uri}, migration ${source.migrationId}`,
   );
   context.onFailure(`the image ${image} is as it was: it can be sent again`);
-  const source = new MigrationSource(vm, uri, wanted);
   const result = await follow(source, reporter, () => source.migrate({ signal }));
   reporter.completed({ ...result, image: vm.path }, migrationSummary('sent', image, result));
 }

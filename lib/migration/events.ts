@@ -157,8 +157,8 @@ export type EndEvent =
   | { readonly type: 'end'; readonly status: 'completed'; readonly result: MigrationResult }
   | { readonly type: 'end'; readonly status: 'failed' | 'cancelled'; readonly error: MigrationError };
 
-/** An event as a session says it. */
-export type Said =
+/** An event, and when it was: milliseconds since the migration began. */
+export type MigrationEvent = { readonly at: number } & (
   | PhaseEvent
   | LinkEvent
   | RoundEvent
@@ -168,14 +168,16 @@ export type Said =
   | DowntimeEvent
   | ThrottleEvent
   | NoticeEvent
-  | EndEvent;
+  | EndEvent
+);
 
-export interface Timed {
-  /** Milliseconds since the migration began. */
-  readonly at: number;
-}
+/** The time of an event, {@link MigrationEvent}. */
+export type Timed = Pick<MigrationEvent, 'at'>;
 
-export type MigrationEvent = Said & Timed;
+type Untimed<E> = E extends Timed ? Omit<E, 'at'> : never;
+/** An event as a session says it. */
+export type Said = Untimed<MigrationEvent>;
+
 export type MigrationEventType = MigrationEvent['type'];
 
 /** A notice. */

@@ -8,7 +8,7 @@ const PROGRESS_MS = 500;
 
 /**
  * Lets a source be heard from while it sends nothing but WRITEs, or waits for its VMM: an RDMA device places WRITEs without telling, and the
- * other things are not seen by anybody. Ordered behind the WRITEs before it, an ALIVE also shows that those have been carried out. More often than
+ * other things are not seen by anybody. Ordered after the WRITEs before it, an ALIVE also shows that those have been carried out. More often than
  * that it says how far it is, where that has been agreed on.
  */
 export class Heartbeat implements Disposable {

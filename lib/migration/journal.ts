@@ -101,7 +101,8 @@ export class Journal {
   }
 
   tell(said: Exclude<Said, { type: 'end' }>): void {
-    if (said.type === 'phase' || said.type === 'round') this.sample();
+    // Between the end of a round and the next one nothing moves.
+    if (said.type === 'phase' || (said.type === 'round' && said.state === 'ends')) this.sample();
     this.#record({ ...said, at: this.at() });
     if (said.type === 'phase') this.#sampleIn(said.phase);
   }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { collectIgnored, collectPath, parseSeconds, parseSize } from '../../lib/cli/arguments.ts';
+import { collectIgnored, collectPath, parseCount, parseSeconds, parseSize } from '../../lib/cli/arguments.ts';
 
 describe('parseSize', () => {
   it.each([
@@ -41,6 +41,16 @@ describe('parseSize', () => {
     '9'.repeat(1000),
   ])('refuses %j', (text) => {
     expect(() => parseSize(text)).toThrow(/./);
+  });
+});
+
+describe('parseCount', () => {
+  it('takes whole numbers', () => {
+    expect([parseCount('0'), parseCount('16')]).toEqual([0, 16]);
+  });
+
+  it.each(['', '-1', '1.5', '0x10', '1e3', '1234567890'])('refuses %j', (text) => {
+    expect(() => parseCount(text)).toThrow(/whole number/);
   });
 });
 

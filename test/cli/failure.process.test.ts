@@ -77,6 +77,10 @@ describe('what cannot begin', () => {
         'expected at least 2097152 bytes for --pin-budget but received 1024',
       ],
       [
+        ['send', join(at, 'none'), 'rdma:127.0.0.1:1', '--channels', '17'],
+        'expected an integer from 1 to 16 for --channels but received 17',
+      ],
+      [
         ['receive', 'rdma:127.0.0.1:0', '--image', join(at, 'none', 'vm'), '--pin-budget', '1K'],
         'expected at least 2097152 bytes for --pin-budget but received 1024',
       ],

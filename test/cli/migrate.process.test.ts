@@ -24,11 +24,19 @@ const folder = (): Promise<string> => mkdtemp(join(command.work, 'case-'));
 describe('receive and send', () => {
   it.each(['0.0.0.0', '[::]'])('move an image, at %s, and say it in lines of JSON', async (host) => {
     const target = join(await folder(), 'vm');
-    const receiver = command.start('receive', `rdma:${host}:0`, '--image', target, '--json');
+    const receiver = command.start(
+      'receive',
+      `rdma:${host}:0`,
+      '--image',
+      target,
+      '--json',
+      '--channels',
+      '4',
+    );
     const { uri } = await receiver.waitForEvent('listening');
     expect(uri).toMatch(/^rdma:.*:[1-9]\d*$/);
     const peer = String(uri).replace('0.0.0.0', '127.0.0.1').replace('[::]', '[::1]');
-    const sent = await command.run('send', image, peer, '--json', '--verify', '--crc');
+    const sent = await command.run('send', image, peer, '--json', '--verify', '--crc', '--channels', '2');
     const received = await receiver.ended;
     expect([sent.code, sent.stderr, received.code, received.stderr]).toEqual([0, '', 0, '']);
     expect(await differingFiles(image, target)).toEqual([]);
@@ -44,6 +52,7 @@ describe('receive and send', () => {
         provider: 'iwarp',
         outcome: 'committed',
         crc: true,
+        channels: 2,
         machine: 'synthetic',
         percentage: 100,
         eta: 0,

@@ -7,13 +7,12 @@ import { describe, expect, it } from 'vitest';
 import {
   MigrationDestination,
   type MigrationEvent,
-  type MigrationEventType,
   type MigrationLogger,
   MigrationSource,
   type NoticeEvent,
 } from '../../lib/index.ts';
 import type { MigrationMessage } from '../../lib/migration/diagnostics.ts';
-import { NOTICE_CODES } from '../../lib/migration/events.ts';
+import { type MigrationEventType, NOTICE_CODES } from '../../lib/migration/events.ts';
 import { codes, migrate } from '../support/endings.ts';
 import { failure } from '../support/live-attempt.ts';
 import { MemoryTarget, MemoryVm } from '../support/memory-vm.ts';

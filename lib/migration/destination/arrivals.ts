@@ -86,8 +86,8 @@ export class Arrivals implements Gauge {
   /** Everything of this pass has come. */
   passEnds(): void {
     if (!this.#account) this.#implied = this.#registered;
+    if (this.#firstPass && this.#options.sparse) this.#settle();
     this.#account = undefined;
-    if (this.#firstPass && this.#options.sparse) this.#passed = this.#restOfAll();
     this.#firstPass = false;
   }
 
@@ -130,9 +130,12 @@ export class Arrivals implements Gauge {
     }
   }
 
-  /** What a pass over all RAM has neither written nor told. */
-  #restOfAll(): bigint {
-    const come = (this.#options.placed?.() ?? this.#implied) + this.#told;
-    return come < this.#total ? this.#total - come : 0n;
+  /** All of RAM has been gone over: what was neither seen nor told was passed over. */
+  #settle(): void {
+    const { placed } = this.#options;
+    const rest = (known: bigint): bigint => (known < this.#total ? this.#total - known : 0n);
+    // The source looks at zeros ahead of what it writes: its last word of them holds, and the rest was written since.
+    if (!placed && this.#account) this.#implied = rest(this.#told + this.#passed);
+    else this.#passed = rest(this.#told + (placed?.() ?? this.#implied));
   }
 }
