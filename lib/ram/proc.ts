@@ -44,3 +44,9 @@ export function lockedMemory(read: ReadText): LockedMemory {
     ipcLock: (capabilities & CAP_IPC_LOCK) !== 0n,
   };
 }
+
+/** Files that this process may have open at one time (RLIMIT_NOFILE, soft); undefined: not known. */
+export function openFilesLimit(read: ReadText): number | undefined {
+  const [, soft] = /^Max open files\s+(\d+)/m.exec(read('/proc/self/limits') ?? '') ?? [];
+  return soft === undefined ? undefined : Number(soft);
+}

@@ -96,6 +96,9 @@ describe('a destination drops a connected peer, says so, and takes the next sour
   });
 });
 
+/** Peers that the software RNIC lets in side by side, where the process may have 2048 files open or more. */
+const AT_ONCE = 256;
+
 describe('a source is served while strangers are let in:', () => {
   it('three that do not go on with peer-to-peer setup', async () => {
     await using received = await receiving({ connectTimeoutMs: 60_000 });
@@ -119,27 +122,29 @@ describe('a source is served while strangers are let in:', () => {
 
   it('as many as are let in at once, connected and silent: they give way', async () => {
     await using received = await receiving({ responseTimeoutMs: 60_000 });
-    const strangers = await Promise.all(Array.from({ length: 8 }, () => stranger(received.port)));
+    const strangers = await Promise.all(Array.from({ length: AT_ONCE }, () => stranger(received.port)));
     await honestMigration(received);
-    expect(received.notices).toEqual([expect.stringContaining('others wait')]);
+    expect(received.notices).toContainEqual(expect.stringContaining('others wait'));
     for (const peer of strangers) await peer[Symbol.asyncDispose]();
   });
 
   it('as many as are let in at once, in the middle of a handshake that does not go on: they give way', async () => {
     await using received = await receiving({ responseTimeoutMs: 60_000, connectTimeoutMs: 60_000 });
-    const strangers = await Promise.all(Array.from({ length: 8 }, () => RawPeer.tcp(received.port)));
+    const strangers = await Promise.all(Array.from({ length: AT_ONCE }, () => RawPeer.tcp(received.port)));
     for (const peer of strangers) {
       peer.raw(peerToPeerRequest());
       await peer.mpa('reply');
     }
     await honestMigration(received);
-    expect(received.notices).toEqual([expect.stringContaining('others wait')]);
+    expect(received.notices).toContainEqual(expect.stringContaining('others wait'));
     for (const peer of strangers) await peer[Symbol.asyncDispose]();
   });
 
   it('more than are let in at once: it waits for its turn and is not refused', async () => {
     await using received = await receiving({ responseTimeoutMs: 1_500 });
-    const strangers = await Promise.all(Array.from({ length: 12 }, () => RawPeer.tcp(received.port)));
+    const strangers = await Promise.all(
+      Array.from({ length: AT_ONCE + 4 }, () => RawPeer.tcp(received.port)),
+    );
     for (const peer of strangers) peer.request(privateData({ commit: true })).catch(() => {});
     await honestMigration(received);
     for (const peer of strangers) await peer[Symbol.asyncDispose]();

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { MigrationError, type Phase, toMigrationError } from '../../errors.ts';
 import { type Agreed, answerCapabilities, type DestinationOffer } from '../../protocol/capabilities.ts';
 import { formatRdmaUri, parseRdmaUri } from '../../protocol/uri.ts';
+import { openFilesLimit, readText } from '../../ram/proc.ts';
 import type { DestinationTarget } from '../../ram/vm.ts';
 import { Listener } from '../../transport/connect.ts';
 import type { Connection } from '../../transport/connection.ts';
@@ -35,8 +36,9 @@ import { DestinationSession } from './destination-session.ts';
 import { type AdmittedSource, type Answer, SourceGate } from './source-gate.ts';
 import { Strangers } from './strangers.ts';
 
-/** Peers that are let in side by side until a source is among them. */
-const MOST_AT_ONCE = 8;
+/** Peers that are let in side by side until a source is among them: on a device, and on the software RNIC, where one costs a descriptor. */
+const MOST_ON_DEVICE = 8;
+const MOST_IN_SOFTWARE = 256;
 /** Files of many gigabytes are removed in that time. */
 const ABORT_TIMEOUT_MS = 60_000;
 
@@ -80,7 +82,7 @@ export class MigrationDestination extends Migration {
     this.#options = options;
     this.#gate = new SourceGate({
       answer: (privateData) => this.#answer(privateData),
-      atOnce: provider.name === 'verbs' ? connectionsThatFit(lockable()?.room) : MOST_AT_ONCE,
+      atOnce: provider.name === 'verbs' ? connectionsThatFit(lockable()?.room) : connectionsInSoftware(),
       timeoutMs: connectionOptions(options).stallTimeoutMs,
       notice: (message, peer) => this.journal.notice('PEER_REFUSED', message, { peer }),
     });
@@ -280,8 +282,14 @@ export class MigrationDestination extends Migration {
 
 /** A device pins the buffers of every connection; three quarters of the room stay for RAM. */
 function connectionsThatFit(room: bigint | undefined): number {
-  if (room === undefined) return MOST_AT_ONCE;
-  return Math.max(1, Math.min(MOST_AT_ONCE, Number(room / (4n * CONTROL_BUFFER_BYTES))));
+  if (room === undefined) return MOST_ON_DEVICE;
+  return Math.max(1, Math.min(MOST_ON_DEVICE, Number(room / (4n * CONTROL_BUFFER_BYTES))));
+}
+
+/** Most of the descriptors stay for the VM's files. */
+function connectionsInSoftware(): number {
+  const files = openFilesLimit(readText) ?? 1024;
+  return Math.max(1, Math.min(MOST_IN_SOFTWARE, Math.floor(files / 8)));
 }
 
 /** Checks that know no phase (bounds, order) label their errors `ram`; what the target says of its files stays as it is. */

@@ -7,10 +7,18 @@ import { throwIfAborted, unlessAborted } from '../../transport/wait.ts';
 import { step } from './destination-machine.ts';
 import { RailGate, type RailOwner } from './rail-gate.ts';
 
-/** Peers that may wait for their turn. An honest one gives up after its own connect timeout, ten seconds. */
-const MOST_WAITING = 32;
+/**
+ * Peers that may wait for their turn: more than a listener has unanswered, so that the others wait in the kernel and none that is honest is
+ * refused. An honest one gives up after its own connect timeout, ten seconds.
+ */
+const MOST_WAITING = 128;
 /** What a peer has to say its first message when others wait for its place. A QEMU with much RAM prepares for a moment before it speaks. */
 const GIVE_WAY_MS = 3_000;
+/** The same when a crowd waits: one of ours speaks at once. */
+const CROWD = 8;
+/** So many refusals are said one by one, then each time when there are twice as many: a storm must not fill a log. */
+const SAID_EACH = 16;
+const GIVE_WAY_TO_CROWD_MS = 250;
 
 /** A source that has shown that it is one. */
 export interface AdmittedSource {
@@ -67,6 +75,9 @@ export class SourceGate {
   readonly #silent = new Map<AbortController, Silent>();
   #giveWay: NodeJS.Timeout | undefined;
   #letIn = 0;
+  /** Refused so far, and how many there were when it was last said. */
+  #refused = 0;
+  #said = 0;
   #admit: ((source: AdmittedSource) => void) | undefined;
   #admitted: AdmittedSource | undefined;
 
@@ -158,13 +169,14 @@ export class SourceGate {
     const [oldest] = this.#silent;
     if (this.#waiting.length === 0 || oldest === undefined) return;
     const [peer, { since }] = oldest;
-    const left = since + GIVE_WAY_MS - performance.now();
+    const patience = this.#waiting.length < CROWD ? GIVE_WAY_MS : GIVE_WAY_TO_CROWD_MS;
+    const left = since + patience - performance.now();
     if (left > 0) {
       this.#giveWay = setTimeout(() => this.#makeRoom(), left);
       return;
     }
     this.#silent.delete(peer);
-    const why = `it has said nothing for ${GIVE_WAY_MS / 1000} s, and others wait`;
+    const why = `it has said nothing for ${patience / 1000} s, and others wait`;
     peer.abort(new MigrationError('TIMEOUT', 'negotiate', why));
   }
 
@@ -223,8 +235,12 @@ export class SourceGate {
   }
 
   #say(incoming: IncomingConnection, error: unknown): void {
+    this.#refused += 1;
+    if (this.#refused > SAID_EACH && this.#refused < 2 * this.#said) return;
+    this.#said = this.#refused;
     const { message } = toMigrationError(error, 'negotiate');
-    this.#settings.notice(`refused ${incoming.peerAddress}: ${message}`, incoming.peerAddress);
+    const others = this.#refused > SAID_EACH ? ` (the last of ${this.#refused} that were refused)` : '';
+    this.#settings.notice(`refused ${incoming.peerAddress}: ${message}${others}`, incoming.peerAddress);
   }
 
   /** Nobody waits for a peer to take its refusal, or it would keep the next source out for that time. */
