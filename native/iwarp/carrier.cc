@@ -8,7 +8,6 @@
 #include <cerrno>
 
 #include "fabric/work_request.h"
-#include "iwarp/tcp.h"
 
 namespace rdma_migrate::iwarp {
 namespace {
@@ -35,23 +34,6 @@ Carrier::~Carrier() {
   unwatch(watched_);
   dialling_.reset();
   processor_.forget(*this);
-}
-
-void Carrier::dial(const fabric::Endpoint& endpoint, fabric::Bytes private_data) {
-  handshake_by_ = Clock::now() + std::chrono::milliseconds(messages_.options.connect_timeout_ms);
-  dialling_ = std::make_unique<Dialling>(
-      endpoint, messages_.options, std::move(private_data), handshake_by_, [this] { processor_.kick(*this); },
-      [this](int socket) { unwatch(socket); });
-  phase_ = Phase::kDialling;
-}
-
-void Carrier::answer(Answer answer) {
-  handshake_by_ = Clock::now() + std::chrono::milliseconds(messages_.options.connect_timeout_ms);
-  unsent_ = encode(answer.reply);
-  answer_ = std::move(answer);
-  set_socket_options(answer_->socket.get(), messages_.stall_timeout());
-  watch(answer_->socket.get());
-  phase_ = Phase::kAnswering;
 }
 
 void Carrier::watch(int fd) {
@@ -108,57 +90,6 @@ Served::Next Carrier::work() {
   return Next::kWait;
 }
 
-Served::Next Carrier::dial_on() {
-  const bool done = dialling_->step(Clock::now());
-  watch(dialling_->fd());
-  if (!done) {
-    processor_.wake_by(*this, dialling_->deadline());
-    return Next::kWait;
-  }
-  open(dialling_->take_socket(), dialling_->negotiated());
-  dialling_.reset();
-  become_up();
-  return move_messages();
-}
-
-Served::Next Carrier::answer_on() {
-  while (!unsent_.empty()) {
-    const ssize_t sent =
-        send(answer_->socket.get(), unsent_.data(), unsent_.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (sent < 0 && errno != EAGAIN && errno != EINTR)
-      throw Error("CONNECTION_LOST", "the connection to " + peer_ + " broke during the handshake", errno);
-    if (sent < 0 && Clock::now() >= handshake_by_)
-      throw Error("TIMEOUT", peer_ + " did not take the answer to its request in time");
-    if (sent < 0) {
-      processor_.wake_by(*this, handshake_by_);
-      return Next::kWait;
-    }
-    unsent_.erase(unsent_.begin(), unsent_.begin() + sent);
-  }
-  if (!answer_->may_send_at_once) first_send_ = Clock::now() + fabric::kFirstSendPause;
-  open(std::move(answer_->socket), negotiated_by_responder(answer_->request, answer_->reply));
-  answer_.reset();
-  if (!awaits_ready_) become_up();
-  return move_messages();
-}
-
-void Carrier::open(UniqueFd socket, Negotiated negotiated) {
-  socket_ = std::move(socket);
-  negotiated_ = std::move(negotiated);
-  messages_.ord = negotiated_.ord;
-  messages_.ird = negotiated_.ird;
-  awaits_ready_ = negotiated_.awaits_ready;
-  receiver_.open(socket_.get(), negotiated_.crc, awaits_ready_);
-  transmitter_.open(socket_.get(), negotiated_.crc);
-  phase_ = Phase::kOpen;
-}
-
-void Carrier::become_up() {
-  awaits_ready_ = false;
-  is_up_ = true;
-  user_.carrier_up(negotiated_, socket_.get());
-}
-
 Served::Next Carrier::move_messages() {
   bool more = receive_on();
   if (phase_ != Phase::kOpen) return Next::kWait;
@@ -180,7 +111,7 @@ bool Carrier::receive_on() {
     case Receiver::Went::kOn:
       return true;
     case Receiver::Went::kReady:
-      become_up();
+      notice_ready();
       return true;
     case Receiver::Went::kEnded:
       // The kernel reports a reset once: when sending has met it, receiving sees an ordinary end. EPIPE is
@@ -232,6 +163,7 @@ void Carrier::end_stream() {
 
 // The peer is told what it did wrong, and what it still sends is thrown away until it has taken that.
 void Carrier::begin_terminate(const WireFault& fault) {
+  notice_ready();
   fault_ = fault.error();
   phase_ = Phase::kTerminating;
   linger_until_ = Clock::now() + kLinger;
@@ -253,6 +185,7 @@ Served::Next Carrier::terminate_on() {
 // A reset would only tell the peer that we are gone, not that our disk is full. It may have much on its way,
 // which is thrown away.
 void Carrier::begin_last_word(const Error& error) {
+  notice_ready();
   fault_ = error;
   phase_ = Phase::kLastWord;
   linger_until_ = Clock::now() + std::min<Clock::duration>(kLastWord, messages_.stall_timeout());

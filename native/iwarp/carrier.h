@@ -64,6 +64,7 @@ class Carrier final : public Served {
   bool transmit_on(Clock::time_point now);
   void open(UniqueFd socket, Negotiated negotiated);
   void become_up();
+  void notice_ready();
   void end_stream();
   void begin_terminate(const WireFault& fault);
   void begin_last_word(const Error& error);

@@ -6,6 +6,9 @@
 
 namespace rdma_migrate::iwarp {
 
+// Its memory needs no MADV_DONTFORK, as a device's does: this process itself writes it, so that after a
+// fork() of the embedder's the kernel copies a page before either side changes it, and keys stay with the
+// parent.
 class Domain final : public fabric::Domain {
  public:
   explicit Domain(std::shared_ptr<Engine> engine);

@@ -44,6 +44,9 @@ class Receiver {
   // (IO_ERROR, DISK_FULL), and Error CONNECTION_LOST, TERMINATE_RECEIVED, INVALID_ARGUMENT.
   Went receive(size_t budget);
 
+  // No ready-to-receive message is owed (any more).
+  bool is_ready() const { return !awaits_ready_; }
+
   // What the peer owes makes no progress: throws Error TIMEOUT.
   void check_stall(Clock::time_point now);
   // When to look again; nothing is owed: never.

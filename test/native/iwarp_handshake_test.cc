@@ -411,6 +411,23 @@ TEST_CASE("a peer-to-peer initiator's ready-to-receive message comes first, in e
   }
 }
 
+TEST_CASE(
+    "a peer-to-peer initiator whose first message breaks the rules is connected first, and then refused") {
+  Responder responder;
+  RawPeer peer(responder.acceptor.endpoint());
+  MpaFrame request = request_frame(2, {});
+  request.peer_to_peer = request.rtr_write = true;
+  peer.send(iwarp::encode(request));
+  responder.accept();
+  peer.receive_mpa(MpaKind::kReply);
+  peer.send(fpdu(write_header(1, 1), pattern(16, 1)));
+  CHECK(peer.receive_terminate() == iwarp::TerminateCode::kTaggedInvalidStag);
+  peer.close();
+  responder.events.wait_closed();
+  CHECK(responder.events.established());
+  CHECK(responder.events.reason_code() == "REMOTE_ACCESS_ERROR");
+}
+
 TEST_CASE("a peer-to-peer initiator that sends no ready-to-receive message runs into the deadline") {
   fabric::QueuePairOptions options;
   options.connect_timeout_ms = 150;
