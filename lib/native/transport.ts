@@ -134,7 +134,7 @@ export interface NativeConnection {
   write(job: NativeWriteJob): Promise<NativeWriteResult>;
   /** Fails every write job that is queued, and the running one at its next WRITE. Final. */
   cancelWrites(): void;
-  /** The peer is one of ours: it takes segments that are longer than a packet of the path, which costs less. */
+  /** The peer takes segments that are longer than a packet of the path, which costs less; its rails too. Once established. */
   allowLargeSegments(): void;
   /** Bytes per second over all rails; 0n: unlimited. Throws RESOURCE_LIMIT when there is no thread that could pace. */
   setMaxBandwidth(bytesPerSecond: bigint): void;

@@ -61,6 +61,8 @@ export interface Offer {
   readonly progress?: boolean;
   /** The most queue pairs of this migration. Default 1: nothing is said of them. */
   readonly channels?: number;
+  /** This end is our software RNIC. Default false. */
+  readonly softwareRnic?: boolean;
 }
 
 export interface SourceOffer extends Offer {
@@ -112,12 +114,13 @@ export function decodeCapabilities(privateData: Uint8Array): Capabilities {
 }
 
 /**
- * Whether an end of ours sent this request or reply: it takes a message right after the handshake (Linux' siw driver under a QEMU may not), and
- * FPDUs of any size. Damage is found elsewhere.
+ * Whether our software RNIC sent this request or reply: it takes a message right after the handshake, and FPDUs of any size. Of ours on a device,
+ * and of others, neither is known: Linux' siw gives up a connection whose first message comes together with the MPA reply. Damage is found
+ * elsewhere.
  */
-export function isOneOfOurs(privateData: Uint8Array): boolean {
+export function isSoftwareRnic(privateData: Uint8Array): boolean {
   try {
-    return readExtension(privateData) !== undefined;
+    return hasFlag(decodeCapabilities(privateData), FLAG.SOFTWARE_RNIC);
   } catch {
     return false;
   }
@@ -137,7 +140,7 @@ export function requestCapabilities(offer: SourceOffer): Uint8Array {
 }
 
 /**
- * Destination: answers a request. Flags that were not asked for, or are unknown, are off in the reply; a v1 source gets 8
+ * Destination: answers a request. Features that were not asked for, or are unknown, are off in the reply; a v1 source gets 8
  * bytes. Throws VERSION_MISMATCH (answer with {@link rejectionCapabilities}) and what {@link decodeCapabilities} throws.
  */
 export function answerCapabilities(
@@ -161,7 +164,11 @@ export function answerCapabilities(
     // An older source gets the tail that it knows.
     ...(asked.extension && {
       extension: {
-        ...extensionOf(agreed, pinBudget, asked.extension.checked),
+        ...extensionOf(
+          { ...agreed, softwareRnic: offer.softwareRnic === true },
+          pinBudget,
+          asked.extension.checked,
+        ),
         ...(agreed.token !== undefined && { channels, rail: { token: agreed.token, index: 0 } }),
       },
     }),
@@ -244,7 +251,7 @@ const bytesOf = (peer: Capabilities): bigint | undefined =>
   hasFlag(peer, FLAG.PIN_BUDGET) ? peer.extension?.bytes : undefined;
 
 function extensionOf(
-  uses: { commit: boolean; sparse?: boolean; alive?: boolean; progress?: boolean; reasons: boolean },
+  uses: Pick<Offer, 'commit' | 'sparse' | 'alive' | 'progress' | 'softwareRnic'> & { reasons: boolean },
   bytes: bigint | undefined,
   checked: boolean,
 ): Extension {
@@ -254,6 +261,7 @@ function extensionOf(
     uses.reasons ? FLAG.REASON : 0,
     uses.alive ? FLAG.ALIVE : 0,
     uses.progress ? FLAG.PROGRESS : 0,
+    uses.softwareRnic ? FLAG.SOFTWARE_RNIC : 0,
     bytes === undefined ? 0 : FLAG.PIN_BUDGET,
   ].reduce((all, flag) => all | flag, 0);
   return { version: EXTENSION_VERSION, flags, ...(bytes !== undefined && { bytes }), checked };

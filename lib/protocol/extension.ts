@@ -48,6 +48,8 @@ export const FLAG = {
   CHANNELS: 0x40,
   RAIL: 0x80,
   PROGRESS: 0x100,
+  /** Not a wish but a fact: this end is our software RNIC. */
+  SOFTWARE_RNIC: 0x200,
 } as const;
 
 /** Which queue pair of a migration a connection is. */

@@ -7,7 +7,7 @@ import type {
   NativeListener,
   NativeStranger,
 } from '../native/transport.ts';
-import { isOneOfOurs } from '../protocol/capabilities.ts';
+import { isSoftwareRnic } from '../protocol/capabilities.ts';
 import { Connection, GRACE_MS, type PeerRole } from './connection.ts';
 import type { ProviderName } from './provider.ts';
 import { throwIfAborted, within } from './wait.ts';
@@ -49,7 +49,7 @@ async function handshake(
       signal,
       what: 'the connection to be established',
     });
-    if (data && isOneOfOurs(data)) connection.allowLargeSegments();
+    if (data && isSoftwareRnic(data)) connection.allowLargeSegments();
     return new Connection(connection, data ?? new Uint8Array(), peer);
   } catch (error) {
     await connection.close().catch(() => {});
@@ -83,7 +83,7 @@ export class IncomingConnection {
     const { privateData: theirs } = this;
     return handshake(
       connection,
-      connection.accept(this.#request, privateData, isOneOfOurs(theirs)).then(() => theirs),
+      connection.accept(this.#request, privateData, isSoftwareRnic(theirs)).then(() => theirs),
       'source',
       this.#options,
       signal,

@@ -221,7 +221,7 @@ void ConnectionBinding::cancel_writes(const Napi::CallbackInfo&) {
 }
 
 void ConnectionBinding::allow_large_segments(const Napi::CallbackInfo&) {
-  if (endpoint_) endpoint_->queue_pair().allow_large_segments();
+  if (endpoint_) endpoint_->allow_large_segments();
 }
 
 void ConnectionBinding::set_max_bandwidth(const Napi::CallbackInfo& info) {

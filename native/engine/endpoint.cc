@@ -116,7 +116,7 @@ Rail& Endpoint::add_rail(uint64_t token) {
 void Endpoint::connect_rail(const fabric::Endpoint& to, std::span<const uint8_t> private_data,
                             uint64_t token) {
   fabric::QueuePair& queue_pair = add_rail(token).queue_pair();
-  queue_pair.allow_large_segments();  // only two of ours have rails
+  if (large_segments_.load()) queue_pair.allow_large_segments();
   queue_pair.connect(to, private_data);
 }
 
@@ -124,6 +124,11 @@ void Endpoint::connect_rail(const fabric::Endpoint& to, std::span<const uint8_t>
 void Endpoint::accept_rail(std::unique_ptr<fabric::ConnectionRequest> request,
                            std::span<const uint8_t> private_data, uint64_t token) {
   add_rail(token).queue_pair().accept(std::move(request), private_data, true);
+}
+
+void Endpoint::allow_large_segments() {
+  large_segments_.store(true);
+  queue_pair_->allow_large_segments();
 }
 
 size_t Endpoint::rails() const {

@@ -7,6 +7,7 @@
 // channel 2.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <deque>
@@ -85,6 +86,8 @@ class Endpoint final : public fabric::QueuePairEvents, private RailOwner {
   void connect_rail(const fabric::Endpoint& to, std::span<const uint8_t> private_data, uint64_t token);
   void accept_rail(std::unique_ptr<fabric::ConnectionRequest> request, std::span<const uint8_t> private_data,
                    uint64_t token);
+  // See fabric::QueuePair; of this queue pair and of rails that are connected from now on.
+  void allow_large_segments();
   // Established queue pairs, the first included.
   size_t rails() const;
   // barrier_passed(token) comes when every WRITE that was posted on a rail before this call has been placed
@@ -136,6 +139,7 @@ class Endpoint final : public fabric::QueuePairEvents, private RailOwner {
   std::mutex telling_;  // while the observer is told: its calls come one at a time
   bool ready_ = false;  // before that the observer is told nothing
   bool ended_ = false;
+  std::atomic<bool> large_segments_{false};
 
   mutable std::mutex mutex_;  // guards what follows
   std::deque<Arrived> arrived_;

@@ -28,6 +28,13 @@ async function stranger(port: number): Promise<RawPeer> {
   return peer;
 }
 
+/** A listener has room for fewer that have not sent their request. */
+async function oneByOne<T>(count: number, make: () => Promise<T>): Promise<T[]> {
+  const made: T[] = [];
+  while (made.length < count) made.push(await make());
+  return made;
+}
+
 const LEAVING: readonly { name: string; does: (peer: RawPeer) => void }[] = [
   { name: 'goes away in good order', does: (peer) => peer.finish() },
   { name: 'is killed', does: (peer) => peer.kill() },
@@ -122,7 +129,7 @@ describe('a source is served while strangers are let in:', () => {
 
   it('as many as are let in at once, connected and silent: they give way', async () => {
     await using received = await receiving({ responseTimeoutMs: 60_000 });
-    const strangers = await Promise.all(Array.from({ length: AT_ONCE }, () => stranger(received.port)));
+    const strangers = await oneByOne(AT_ONCE, () => stranger(received.port));
     await honestMigration(received);
     expect(received.notices).toContainEqual(expect.stringContaining('others wait'));
     for (const peer of strangers) await peer[Symbol.asyncDispose]();
@@ -130,11 +137,12 @@ describe('a source is served while strangers are let in:', () => {
 
   it('as many as are let in at once, in the middle of a handshake that does not go on: they give way', async () => {
     await using received = await receiving({ responseTimeoutMs: 60_000, connectTimeoutMs: 60_000 });
-    const strangers = await Promise.all(Array.from({ length: AT_ONCE }, () => RawPeer.tcp(received.port)));
-    for (const peer of strangers) {
+    const strangers = await oneByOne(AT_ONCE, async () => {
+      const peer = await RawPeer.tcp(received.port);
       peer.raw(peerToPeerRequest());
       await peer.mpa('reply');
-    }
+      return peer;
+    });
     await honestMigration(received);
     expect(received.notices).toContainEqual(expect.stringContaining('others wait'));
     for (const peer of strangers) await peer[Symbol.asyncDispose]();

@@ -5,6 +5,7 @@ import {
   answerCapabilities,
   decodeCapabilities,
   encodeCapabilities,
+  isSoftwareRnic,
   rejectionCapabilities,
   requestCapabilities,
 } from '../../lib/protocol/capabilities.ts';
@@ -31,6 +32,28 @@ function checked(pinAll: boolean, flags: number, bytes = 0n): Uint8Array {
       .bytes();
   return all(crc32c(all(0)));
 }
+
+describe('a software RNIC', () => {
+  const on = { ...ALL, softwareRnic: true };
+  it('is known by its request and by its reply, whatever the other end is', () => {
+    expect(isSoftwareRnic(requestCapabilities(on))).toBe(true);
+    expect(isSoftwareRnic(answerCapabilities(requestCapabilities(ALL), on).reply)).toBe(true);
+  });
+
+  it('is not taken for granted: of ours on a device, of QEMU, of garbage and of damage', () => {
+    expect(isSoftwareRnic(requestCapabilities(ALL))).toBe(false);
+    expect(isSoftwareRnic(answerCapabilities(requestCapabilities(on), ALL).reply)).toBe(false);
+    for (const name of TRACES) {
+      expect(isSoftwareRnic(privateData(name).request)).toBe(false);
+      // A version 1 peer gets no tail, and cannot ask.
+      expect(isSoftwareRnic(answerCapabilities(privateData(name).request, on).reply)).toBe(false);
+    }
+    expect(isSoftwareRnic(new Uint8Array(3))).toBe(false);
+    const damaged = requestCapabilities(on);
+    damaged[30] = (damaged[30] ?? 0) ^ 1;
+    expect(isSoftwareRnic(damaged)).toBe(false);
+  });
+});
 
 describe('captured private data', () => {
   it.each(TRACES)('of %s is read, and answered as QEMU answers', (name) => {

@@ -201,6 +201,7 @@ export class MigrationDestination extends Migration {
       sparse: this.#target.ramIsFresh === true,
       alive: true,
       progress: true,
+      softwareRnic: this.#provider.name === 'iwarp',
       channels: channelsOf(this.#options),
       ...(pinAllLimit !== undefined && { pinAllLimit }),
       ...(offered !== undefined && { pinBudget: offered }),

@@ -164,7 +164,7 @@ export class MigrationSource extends Migration {
     const provider = await chooseProvider(this.#options.provider ?? 'auto', endpoint, 'connect');
     throwIfAborted(signal, 'configure');
     const plan = this.#planPins(provider);
-    const offer = this.#offer(plan);
+    const offer = this.#offer(plan, provider);
     this.journal.enter('connect');
     this.journal.tell({ type: 'link', state: 'connecting', provider: provider.name });
     const options = connectionOptions(this.#options);
@@ -274,13 +274,14 @@ export class MigrationSource extends Migration {
     return plan;
   }
 
-  #offer({ pinAll }: PinPlan): SourceOffer {
+  #offer({ pinAll }: PinPlan, provider: ChosenProvider): SourceOffer {
     return {
       pinAll,
       commit: this.#options.commit !== 'off',
       sparse: true,
       alive: true,
       progress: true,
+      softwareRnic: provider.name === 'iwarp',
       migrationId: this.migrationId,
       channels: channelsOf(this.#options),
       ramBytes: totalBytes(this.#vm.blocks),
