@@ -2,6 +2,7 @@ import { MigrationError } from '../errors.ts';
 import type { NativeConnectionRequest } from '../native/transport.ts';
 import { calling } from './failure.ts';
 
+let make: (native: NativeConnectionRequest) => ConnectionRequest;
 let take: (request: ConnectionRequest) => NativeConnectionRequest;
 
 /**
@@ -16,10 +17,11 @@ export class ConnectionRequest {
   #native: NativeConnectionRequest | undefined;
 
   static {
+    make = (native) => new ConnectionRequest(native);
     take = (request) => request.#take();
   }
 
-  constructor(native: NativeConnectionRequest) {
+  private constructor(native: NativeConnectionRequest) {
     this.#native = native;
     this.privateData = native.privateData;
     this.peerAddress = native.peerAddress;
@@ -52,6 +54,8 @@ export class ConnectionRequest {
     return native;
   }
 }
+
+export const makeRequest = (native: NativeConnectionRequest): ConnectionRequest => make(native);
 
 /** For {@link QueuePair.accept}. @throws MigrationError INVALID_ARGUMENT (answered already) */
 export const takeRequest = (request: ConnectionRequest): NativeConnectionRequest => take(request);

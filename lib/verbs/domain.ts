@@ -2,10 +2,10 @@ import { native } from '../native/index.ts';
 import type { NativeVerbsDomain, NativeVerbsRegion } from '../native/verbs.ts';
 import { type ChosenProvider, chooseProvider, type ProviderChoice } from '../transport/provider.ts';
 import { calling, closedError } from './failure.ts';
-import { MemoryRegion } from './memory-region.ts';
+import { type MemoryRegion, makeRegion } from './memory-region.ts';
 import { checkAccess, checkDomain, checkQueuePair } from './option-schema.ts';
 import type { Access, DomainOptions, Endpoint, QueuePairOptions } from './options.ts';
-import { QueuePair } from './queue-pair.ts';
+import { makeQueuePair, type QueuePair } from './queue-pair.ts';
 import { pinBuffer, unpinBuffer } from './registered-buffer.ts';
 import { bytesOf, type Registrable } from './registrable.ts';
 
@@ -16,6 +16,8 @@ const REMOTE_READ = 4;
 
 const EVERYWHERE: Endpoint = { host: '0.0.0.0', port: 0 };
 
+let make: (native: NativeVerbsDomain, provider: ChosenProvider) => Domain;
+
 /**
  * Opens a protection domain.
  * @throws MigrationError PROVIDER_UNAVAILABLE, INVALID_ARGUMENT
@@ -24,7 +26,7 @@ export async function openDomain(options: DomainOptions = {}): Promise<Domain> {
   checkDomain(options);
   const { provider = 'auto', peer, local } = options;
   const chosen = await choose(provider, peer ?? local ?? EVERYWHERE, peer ? 'connect' : 'listen');
-  return calling('configure', () => new Domain(native.openVerbsDomain(chosen.name), chosen));
+  return calling('configure', () => make(native.openVerbsDomain(chosen.name), chosen));
 }
 
 /** As for a migration, but for the words. */
@@ -49,7 +51,11 @@ export class Domain implements AsyncDisposable {
   readonly #queuePairs = new Set<QueuePair>();
   #closing: Promise<void> | undefined;
 
-  constructor(native: NativeVerbsDomain, provider: ChosenProvider) {
+  static {
+    make = (native, provider) => new Domain(native, provider);
+  }
+
+  private constructor(native: NativeVerbsDomain, provider: ChosenProvider) {
     this.#native = native;
     this.provider = provider;
     this.pinsMemory = native.pinsMemory;
@@ -71,7 +77,7 @@ export class Domain implements AsyncDisposable {
     const flags =
       (localWrite ? LOCAL_WRITE : 0) | (remoteWrite ? REMOTE_WRITE : 0) | (remoteRead ? REMOTE_READ : 0);
     const registered = await this.#register(bytes, flags);
-    const region = new MemoryRegion(registered, bytes, { localWrite, remoteWrite, remoteRead }, (closed) =>
+    const region = makeRegion(registered, bytes, { localWrite, remoteWrite, remoteRead }, (closed) =>
       this.#regions.delete(closed),
     );
     this.#regions.add(region);
@@ -113,7 +119,7 @@ export class Domain implements AsyncDisposable {
     checkQueuePair(options);
     this.#checkOpen();
     return calling('configure', () => {
-      const queuePair = new QueuePair(
+      const queuePair = makeQueuePair(
         (all, onWake) => this.#native.createQueuePair(all, onWake),
         options,
         (ended) => this.#queuePairs.delete(ended),

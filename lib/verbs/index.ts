@@ -2,7 +2,7 @@
  * RDMA for programs that want it as such, in the terms of libibverbs: protection domains, memory regions, queue pairs, completions, over an RDMA
  * device or the software RNIC that comes with this package. See docs/verbs.md.
  */
-export { ERROR_CODES, type ErrorCode, type ErrorDetails, MigrationError } from '../errors.ts';
+export { ERROR_CODES, type ErrorCode, type ErrorDetails, MigrationError, type Phase } from '../errors.ts';
 export type { ChosenProvider, ProviderChoice, ProviderName } from '../transport/provider.ts';
 export { CompletionBatch } from './completion-batch.ts';
 export type { ConnectionRequest } from './connection-request.ts';

@@ -2,7 +2,7 @@ import { MigrationError, toMigrationError } from '../errors.ts';
 import { native } from '../native/index.ts';
 import type { NativeConnectionRequest, NativeListener } from '../native/transport.ts';
 import type { ChosenProvider } from '../transport/provider.ts';
-import { ConnectionRequest } from './connection-request.ts';
+import { type ConnectionRequest, makeRequest } from './connection-request.ts';
 import { choose } from './domain.ts';
 import { cancelled } from './failure.ts';
 import { checkEndpoint, checkListen } from './option-schema.ts';
@@ -14,6 +14,13 @@ const STALL_TIMEOUT_MS = 30_000;
 
 /** Answers or keeps the request. What it throws rejects the request, if it has not been answered, and is an uncaught exception. */
 export type OnRequest = (request: ConnectionRequest) => void;
+
+let open: (
+  endpoint: Endpoint,
+  provider: ChosenProvider,
+  options: ListenOptions,
+  onRequest: OnRequest | undefined,
+) => Promise<Listener>;
 
 /**
  * Waits for peers. With `onRequest`, each request is given to it; without, requests wait for `for await (const request of listener)`.
@@ -29,9 +36,7 @@ export async function listen(
   const { provider = 'auto', signal } = options;
   if (signal?.aborted) throw cancelled(signal, 'listen', 'listening');
   const chosen = await choose(provider, endpoint, 'listen');
-  const listener = new Listener(chosen, options, onRequest);
-  await listener.open(endpoint);
-  return listener;
+  return open(endpoint, chosen, options, onRequest);
 }
 
 /** An address that peers connect to: `listen()`. It keeps the process running until it is closed. */
@@ -46,14 +51,21 @@ export class Listener implements AsyncDisposable {
   #wake: (() => void) | undefined;
   #closing: Promise<void> | undefined;
 
-  constructor(provider: ChosenProvider, options: ListenOptions, onRequest: OnRequest | undefined) {
+  static {
+    open = async (endpoint, provider, options, onRequest) => {
+      const listener = new Listener(provider, options, onRequest);
+      await listener.#open(endpoint);
+      return listener;
+    };
+  }
+
+  private constructor(provider: ChosenProvider, options: ListenOptions, onRequest: OnRequest | undefined) {
     this.provider = provider;
     this.#options = options;
     this.#onRequest = onRequest ?? ((request) => this.#keep(request));
   }
 
-  /** Called by {@link listen}. */
-  async open(endpoint: Endpoint): Promise<void> {
+  async #open(endpoint: Endpoint): Promise<void> {
     const { connectTimeoutMs = CONNECT_TIMEOUT_MS, signal } = this.#options;
     const limits = { crc: false, connectTimeoutMs, stallTimeoutMs: STALL_TIMEOUT_MS };
     try {
@@ -112,7 +124,7 @@ export class Listener implements AsyncDisposable {
   }
 
   #come(from: NativeConnectionRequest): void {
-    const request = new ConnectionRequest(from);
+    const request = makeRequest(from);
     try {
       if (this.#end === undefined) this.#onRequest(request);
       else drop(request);

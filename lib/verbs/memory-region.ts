@@ -5,6 +5,15 @@ import type { Access } from './options.ts';
 import { unpinBuffer } from './registered-buffer.ts';
 import type { LocalBuffer } from './work-request.ts';
 
+type OnClosed = (region: MemoryRegion) => void;
+
+let make: (
+  native: NativeVerbsRegion,
+  memory: Uint8Array,
+  access: Readonly<Required<Access>>,
+  onClosed: OnClosed,
+) => MemoryRegion;
+
 /** Registered memory of a {@link Domain}: `domain.registerMemory()`. The bytes are kept alive and where they are until `close()`. */
 export class MemoryRegion implements AsyncDisposable {
   /** The bytes. Copy what a peer may still write before you judge it: it may change between two looks. */
@@ -19,14 +28,18 @@ export class MemoryRegion implements AsyncDisposable {
   readonly rkey: number;
   readonly access: Readonly<Required<Access>>;
   readonly #native: NativeVerbsRegion;
-  readonly #onClosed: (region: MemoryRegion) => void;
+  readonly #onClosed: OnClosed;
   #closing: Promise<void> | undefined;
 
-  constructor(
+  static {
+    make = (native, memory, access, onClosed) => new MemoryRegion(native, memory, access, onClosed);
+  }
+
+  private constructor(
     native: NativeVerbsRegion,
     memory: Uint8Array,
     access: Readonly<Required<Access>>,
-    onClosed: (region: MemoryRegion) => void,
+    onClosed: OnClosed,
   ) {
     this.#native = native;
     this.#onClosed = onClosed;
@@ -65,3 +78,6 @@ export class MemoryRegion implements AsyncDisposable {
     return this.close();
   }
 }
+
+/** For {@link Domain.registerMemory}. */
+export const makeRegion: typeof make = (...given) => make(...given);

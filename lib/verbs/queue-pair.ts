@@ -1,11 +1,6 @@
 import { raceAbort } from '../abort.ts';
 import { type MigrationError, toMigrationError } from '../errors.ts';
-import type {
-  NativeQueuePairCounters,
-  NativeQueuePairInfo,
-  NativeQueuePairOptions,
-  NativeVerbsQueuePair,
-} from '../native/verbs.ts';
+import type { NativeQueuePairOptions, NativeVerbsQueuePair } from '../native/verbs.ts';
 import { integer } from './checks.ts';
 import { CompletionBatch } from './completion-batch.ts';
 import { CompletionReader } from './completion-reader.ts';
@@ -30,9 +25,27 @@ import { WorkRequestBatch } from './work-request-batch.ts';
 export type QueuePairState = 'INIT' | 'RTS' | 'SQD' | 'SUSPENDED' | 'TERMINATE' | 'ERROR';
 
 /** Of a connection, for logs. */
-export type QueuePairInfo = NativeQueuePairInfo;
-/** Bytes so far. A device does not tell of the peer's WRITEs. */
-export type QueuePairCounters = NativeQueuePairCounters;
+export interface QueuePairInfo {
+  /** `iwarp` or `verbs`. */
+  readonly provider: string;
+  /** `127.0.0.1:4444`, `[::1]:4444` */
+  readonly localAddress: string;
+  readonly peerAddress: string;
+  /** One line, such as `MPA revision 2, CRC32C off`. */
+  readonly detail: string;
+  readonly crc: boolean;
+}
+
+/** Bytes so far. */
+export interface QueuePairCounters {
+  /** On the wire, headers included; a device counts those of messages only. */
+  readonly bytesSent: bigint;
+  readonly bytesReceived: bigint;
+  /** What the peer's WRITEs have put here. A device does not tell. */
+  readonly writeBytesPlaced: bigint;
+  /** Of the peer's messages, without headers. Of its WRITEs a device does not tell. */
+  readonly payloadReceived: bigint;
+}
 
 const DEFAULTS: NativeQueuePairOptions = {
   maxSendWr: 256,
@@ -43,6 +56,11 @@ const DEFAULTS: NativeQueuePairOptions = {
 };
 const NO_DATA = new Uint8Array();
 
+type Create = (options: NativeQueuePairOptions, onWake: () => void) => NativeVerbsQueuePair;
+type OnEnded = (queuePair: QueuePair) => void;
+
+let make: (create: Create, options: QueuePairOptions, onEnded: OnEnded) => QueuePair;
+
 /** Send queue, receive queue and completions of one connection: `domain.createQueuePair()`. */
 export class QueuePair implements AsyncDisposable {
   /** Resolves when it has ended, with the reason unless the end was orderly. Never rejects. Its completions can still be taken. */
@@ -52,11 +70,11 @@ export class QueuePair implements AsyncDisposable {
   readonly #scratch = { send: new WorkRequestBatch(16), recv: new WorkRequestBatch(16) };
   #closing: Promise<void> | undefined;
 
-  constructor(
-    create: (options: NativeQueuePairOptions, onWake: () => void) => NativeVerbsQueuePair,
-    options: QueuePairOptions,
-    onEnded: (queuePair: QueuePair) => void,
-  ) {
+  static {
+    make = (create, options, onEnded) => new QueuePair(create, options, onEnded);
+  }
+
+  private constructor(create: Create, options: QueuePairOptions, onEnded: OnEnded) {
     this.#native = create({ ...DEFAULTS, ...options }, () => this.#reader.wake());
     this.closed = this.#native.closed.then((reason) => {
       onEnded(this);
@@ -186,6 +204,9 @@ export class QueuePair implements AsyncDisposable {
     return this.close();
   }
 }
+
+/** For {@link Domain.createQueuePair}. */
+export const makeQueuePair: typeof make = (...given) => make(...given);
 
 function span(batch: WorkRequestBatch, first: number, count = batch.length - first): number {
   integer(first, 0, batch.length, 'first');

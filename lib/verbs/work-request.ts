@@ -11,23 +11,25 @@ export interface LocalBuffer {
   readonly lkey: number;
 }
 
-interface Common extends LocalBuffer {
+/** Of every work request. */
+export interface WorkRequestFields extends LocalBuffer {
   /** Comes back in the completion. 0 to 2^64 - 1; default 0. */
   readonly wrId?: bigint | number;
 }
 
-interface ToSend extends Common {
+/** Of every work request of the send queue. */
+export interface SendRequestFields extends WorkRequestFields {
   /** Default true. An unsignaled request has a completion only if it fails; a later signaled one frees its place in the queue. */
   readonly signaled?: boolean;
 }
 
 /** A message for the oldest RECV of the peer. */
-export interface SendRequest extends ToSend {
+export interface SendRequest extends SendRequestFields {
   readonly opcode: 'SEND';
 }
 
 /** Bytes into the peer's memory (RDMA_WRITE), or out of it into ours (RDMA_READ). */
-export interface RdmaRequest extends ToSend {
+export interface RdmaRequest extends SendRequestFields {
   readonly opcode: 'RDMA_WRITE' | 'RDMA_READ';
   /** In the peer's region, as the peer counts. */
   readonly remoteAddr: bigint;
@@ -39,7 +41,7 @@ export interface RdmaRequest extends ToSend {
 export type SendWorkRequest = SendRequest | RdmaRequest;
 
 /** Room for one message, for {@link QueuePair.postRecv}. The region needs `localWrite`. */
-export interface RecvWorkRequest extends Common {
+export interface RecvWorkRequest extends WorkRequestFields {
   readonly opcode?: 'RECV';
 }
 

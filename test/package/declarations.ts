@@ -17,7 +17,7 @@ const CONSUMER = {
     noEmit: true,
     types: ['node'],
   },
-  files: ['index.d.ts'],
+  files: ['index.d.ts', 'verbs/index.d.ts'],
 };
 
 /** Writes the declarations that the package is published with into an empty folder. */
@@ -38,13 +38,13 @@ export interface PublicTypes {
   readonly exported: readonly string[];
 }
 
-/** Reads declarations of {@link emitDeclarations}. */
-export function publicTypes(folder: string): PublicTypes {
+/** Reads declarations of {@link emitDeclarations}: `entry` is one of the package's exports. */
+export function publicTypes(folder: string, entry = 'index.d.ts'): PublicTypes {
   const config = join(folder, 'tsconfig.json');
   const api = new API({ cwd: folder });
   try {
     using snapshot = api.updateSnapshot({ openProjects: [config] });
-    return new Walk(snapshot.getProject(config) as Project, folder).run();
+    return new Walk(snapshot.getProject(config) as Project, folder).run(entry);
   } finally {
     api.close();
   }
@@ -75,8 +75,8 @@ class Walk {
     this.#folder = folder;
   }
 
-  run(): PublicTypes {
-    const index = this.#project.program.getSourceFile(join(this.#folder, 'index.d.ts')) as SourceFile;
+  run(entry: string): PublicTypes {
+    const index = this.#project.program.getSourceFile(join(this.#folder, entry)) as SourceFile;
     const module = this.#checker.getSymbolAtLocation(index) as TypeSymbol;
     const exported = new Map(
       this.#checker.getExportsOfModule(module).map((symbol) => [this.#real(symbol), symbol.name]),

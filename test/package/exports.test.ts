@@ -12,3 +12,13 @@ it('exports every type that its functions and classes name, and none that they d
   expect(exported.filter((name) => name.startsWith('Native'))).toEqual([]);
   expect(exported).toEqual(expect.arrayContaining(['MigrationSource', 'streamHeader', 'PageBitmap', 'Span']));
 });
+
+it('exports every type that rdma-migrate/verbs names, and none that it does not', async () => {
+  await using folder = await temporaryFolder();
+  await emitDeclarations(folder.path);
+  const { missing, superfluous, exported } = publicTypes(folder.path, 'verbs/index.d.ts');
+  expect(missing).toEqual([]);
+  expect(superfluous).toEqual([]);
+  expect(exported.filter((name) => name.startsWith('Native'))).toEqual([]);
+  expect(exported).toEqual(expect.arrayContaining(['Domain', 'QueuePair', 'MemoryRegion', 'Completion']));
+});
