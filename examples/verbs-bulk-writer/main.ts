@@ -49,9 +49,9 @@ function encode({ addr, bytes, rkey }: Place): Buffer {
   return data;
 }
 
-/** Whoever is at the other end may have sent anything. */
+/** Whoever is at the other end may have sent anything. InfiniBand and RoCE fill private data up with zeros. */
 function decode(data: Uint8Array): Place | undefined {
-  if (data.length !== PLACE_BYTES) return undefined;
+  if (data.length < PLACE_BYTES) return undefined;
   const buffer = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
   const bytes = buffer.readBigUInt64LE(8);
   if (bytes === 0n || bytes > BigInt(Number.MAX_SAFE_INTEGER)) return undefined;

@@ -50,7 +50,10 @@ export interface QueuePairOptions {
 
 /** Of {@link QueuePair.connect}. */
 export interface ConnectOptions {
-  /** For the peer, with the request or the reply: at most 508 bytes (iWARP) or 56 (InfiniBand, RoCE). */
+  /**
+   * For the peer, with the request or the reply: at most 508 bytes (iWARP), or 56 (InfiniBand, RoCE), where it arrives filled up with zeros to a
+   * fixed length.
+   */
   readonly privateData?: Uint8Array;
   /** Ends the attempt: CANCELLED, and the queue pair is closed. */
   readonly signal?: AbortSignal;
