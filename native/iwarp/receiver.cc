@@ -75,7 +75,9 @@ size_t Receiver::note_received(ssize_t got, size_t wanted) {
   const auto received = static_cast<size_t>(got);
   messages_.counters.bytes_received.fetch_add(received, std::memory_order_relaxed);
   budget_ -= std::min(budget_, received);
-  dry_ = received < wanted && !end_is_near_;
+  // In the middle of bulk payload more has often come meanwhile, and asking costs less than to sleep and be
+  // woken.
+  dry_ = received < wanted && !end_is_near_ && phase_ != Phase::kPayload;
   return received;
 }
 

@@ -48,7 +48,7 @@ TEST_CASE("the first message to a peer that takes it at once comes without a pau
   CHECK(best < std::chrono::milliseconds(200));
 }
 
-TEST_CASE("small FPDUs that have come together are received together, and a small message with one call") {
+TEST_CASE("small FPDUs that have come together are received together") {
   constexpr size_t kWrites = 100;
   constexpr size_t kSize = 1400;
   Victim victim;
@@ -69,6 +69,26 @@ TEST_CASE("small FPDUs that have come together are received together, and a smal
     const auto begin = victim.region->bytes.begin() + static_cast<ptrdiff_t>(at * kSize);
     CHECK(Bytes(begin, begin + kSize) == pattern(kSize, at));
   }
+}
+
+TEST_CASE("a small message is received with one call, header and all") {
+  constexpr int kMessages = 20;
+  Victim victim(
+      {},
+      [] {
+        fabric::QueuePairOptions options;
+        options.max_recv_wr = kMessages;
+        return options;
+      }(),
+      kMessages);
+  const int before = receives;
+  for (int message = 1; message <= kMessages; ++message) {
+    victim.peer.send(fpdu(send_header(static_cast<uint32_t>(message)), pattern(100, 1)));
+    victim.events.wait_recvs(static_cast<size_t>(message));
+  }
+  const int needed = receives - before;
+  CAPTURE(needed);
+  CHECK(needed <= kMessages + 2);
 }
 
 TEST_CASE("an FPDU fits into a TCP segment, unless the peer is known to take larger ones") {
