@@ -34,7 +34,13 @@ Carrier::Carrier(DomainCore& core, WorkQueues& queues, const fabric::QueuePairOp
   handshake_by_ = Clock::now() + std::chrono::milliseconds(options_.connect_timeout_ms);
 }
 
-Carrier::~Carrier() { processor_.forget(*this); }
+Carrier::~Carrier() {
+  // What may kick goes first.
+  dialling_.reset();
+  connect_call_.reset();
+  device_events_.reset();
+  processor_.forget(*this);
+}
 
 void Carrier::dial(const fabric::Endpoint& endpoint, fabric::Bytes private_data) {
   own_data_ = std::move(private_data);

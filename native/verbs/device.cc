@@ -14,8 +14,11 @@ void bind_beside(const CmId& anchor, const CmId& first) {
   } else {
     reinterpret_cast<sockaddr_in*>(generic)->sin_port = 0;
   }
-  if (rdma_bind_addr(anchor.get(), generic) != 0 || anchor.get()->verbs != first.get()->verbs)
-    throw Error("CONNECT_FAILED", "cannot hold the RDMA device " + first.device_name(), errno);
+  const int error_number = rdma_bind_addr(anchor.get(), generic) == 0 ? 0 : errno;
+  if (error_number == 0 && anchor.get()->verbs == first.get()->verbs) return;
+  throw Error("CONNECT_FAILED",
+              "cannot bind a second rdma_cm id to " + first.local_host() + " of " + first.device_name(),
+              error_number);
 }
 
 }  // namespace

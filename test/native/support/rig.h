@@ -18,7 +18,9 @@ inline PairOptions pair_options(const fabric::QueuePairOptions& options) {
 struct Rig {
   Rig(fabric::Provider& provider, const fabric::QueuePairOptions& options, size_t size,
       unsigned access = kRemoteAll)
-      : software(is_software(provider)), pair(provider, with_memory(options, size, access)) {}
+      : software(is_software(provider)), pair(provider, with_memory(options, size, access)) {
+    silent = is_siw(*pair.passive);  // known once it has a peer
+  }
   PairOptions with_memory(const fabric::QueuePairOptions& options, size_t size, unsigned access) {
     PairOptions result = pair_options(options);
     result.prepare = [this, size, access](Pair& made) {
@@ -26,7 +28,6 @@ struct Rig {
       remote = std::make_unique<Buffer>(made.passive_domain, size, access, 0xee);
       inbox = std::make_unique<Buffer>(made.passive_domain, 64);
       made.passive->post_recv(recv_of(*inbox, 77));
-      silent = is_siw(*made.passive);
     };
     return result;
   }
