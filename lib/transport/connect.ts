@@ -34,25 +34,26 @@ export async function connect(
 ): Promise<Connection> {
   throwIfAborted(signal, 'connect');
   const connection = native.createConnection(provider, options);
-  return handshake(connection, connection.connect(endpoint, privateData), 'destination', options, signal);
+  const connected = () => connection.connect(endpoint, privateData);
+  return handshake(connection, connected, 'destination', options, signal);
 }
 
 async function handshake(
   connection: NativeConnection,
-  established: Promise<Uint8Array | undefined>,
+  establish: () => Promise<Uint8Array>,
   peer: PeerRole,
   options: NativeConnectionOptions,
   signal?: AbortSignal,
 ): Promise<Connection> {
   try {
     const timeoutMs = options.connectTimeoutMs + GRACE_MS;
-    const data = await within(established, {
+    const data = await within(establish(), {
       phase: 'connect',
       timeoutMs,
       signal,
       what: 'the connection to be established',
     });
-    return new Connection(connection, data ?? new Uint8Array(), peer);
+    return new Connection(connection, data, peer);
   } catch (error) {
     await connection.close().catch(() => {});
     throw toMigrationError(error, 'connect');
@@ -82,14 +83,21 @@ export class IncomingConnection {
   /** @throws MigrationError CONNECTION_LOST, TIMEOUT, CANCELLED */
   async accept(privateData: Uint8Array, signal?: AbortSignal): Promise<Connection> {
     const connection = native.createConnection(this.#provider, this.#options);
-    const { privateData: theirs } = this;
-    return handshake(
-      connection,
-      connection.accept(this.#request, privateData, takesMessagesAtOnce(theirs)).then(() => theirs),
-      'source',
-      this.#options,
-      signal,
-    );
+    const theirs = this.privateData;
+    const accepted = async (): Promise<Uint8Array> => {
+      await connection.accept(this.#request, privateData, takesMessagesAtOnce(theirs));
+      return theirs;
+    };
+    return handshake(connection, accepted, 'source', this.#options, signal);
+  }
+
+  /**
+   * Accepts it as one more rail of a connection that is established. One that cannot be established ends nothing else.
+   * @throws MigrationError CONNECTION_LOST, RESOURCE_LIMIT, TIMEOUT, CANCELLED
+   */
+  acceptAsRail(connection: Connection, privateData: Uint8Array, signal?: AbortSignal): Promise<void> {
+    const timeoutMs = this.#options.connectTimeoutMs + GRACE_MS;
+    return connection.acceptRail(this.#request, privateData, { timeoutMs, signal });
   }
 
   /** Refuses, and tells the peer with private data; nobody waits for it to take that. Never throws. */

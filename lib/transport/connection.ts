@@ -3,7 +3,9 @@ import type { NativeCoverage, NativeMapping } from '../native/memory.ts';
 import type {
   NativeConnection,
   NativeConnectionInfo,
+  NativeConnectionRequest,
   NativeConnectionStats,
+  NativeEndpoint,
   NativeMemoryRegion,
   NativeWriteJob,
   NativeWriteResult,
@@ -30,6 +32,11 @@ export interface Received {
 
 /** Which end of the migration the peer is. */
 export type PeerRole = 'source' | 'destination';
+
+interface RailLimits {
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal | undefined;
+}
 
 /** Codes of a call that failed because the connection ends, which may have a better reason. */
 const ENDS: ReadonlySet<string> = new Set<ErrorCode>(['CONNECTION_CLOSED', 'CONNECTION_LOST']);
@@ -285,6 +292,52 @@ export class Connection {
   async revokeRemoteAccess(limits: { timeoutMs: number; signal?: AbortSignal | undefined }): Promise<void> {
     const what = 'the peer’s rights to memory to end';
     await within(this.#native.revokeRemoteAccess(), { ...limits, phase: this.phase, what });
+  }
+
+  /** Queue pairs that carry WRITEs, the first included. */
+  get rails(): number {
+    return this.#native.rails;
+  }
+
+  /**
+   * One more queue pair for WRITEs, to where the first one leads. Resolves with the peer's private data. One that cannot be established ends
+   * nothing else; one that is lost later ends the connection.
+   * @throws MigrationError as the first connection's, TIMEOUT, CANCELLED
+   */
+  connectRail(endpoint: NativeEndpoint, privateData: Uint8Array, limits: RailLimits): Promise<Uint8Array> {
+    return this.#rail(() => this.#native.connectRail(endpoint, privateData), limits);
+  }
+
+  /** The other side of {@link connectRail}; see IncomingConnection. */
+  async acceptRail(
+    request: NativeConnectionRequest,
+    privateData: Uint8Array,
+    limits: RailLimits,
+  ): Promise<void> {
+    await this.#rail(() => this.#native.acceptRail(request, privateData), limits);
+  }
+
+  async #rail<T>(establish: () => Promise<T>, limits: RailLimits): Promise<T> {
+    try {
+      const what = 'one more channel to be established';
+      return await within(establish(), { ...limits, phase: this.phase, what });
+    } catch (error) {
+      throw this.#end?.error ?? this.#labelled(error);
+    }
+  }
+
+  /**
+   * Resolves when every WRITE that has completed has been placed at the peer, on every rail but the first, whose WRITEs are placed before
+   * a later message arrives.
+   * @throws MigrationError the reason of the connection's end, TIMEOUT, CANCELLED
+   */
+  async barrier(limits: RailLimits): Promise<void> {
+    try {
+      const what = 'the peer to have all that was written';
+      await within(this.#native.barrier(), { ...limits, phase: this.phase, what });
+    } catch (error) {
+      throw limits.signal?.aborted ? this.#labelled(error) : await this.#endError(error);
+    }
   }
 
   /** Resolves when every WRITE of the job has completed locally. */
