@@ -239,10 +239,12 @@ TEST_CASE("a queue pair that is busy without end holds up no other on its thread
     peers.back()->receive_mpa(iwarp::MpaKind::kReply);
   }
   std::atomic<bool> stopping{false};
-  const Bytes write = fpdu(write_header(target.region->rkey(), target.address()), pattern(60'000, 1));
   std::vector<std::thread> floods;
   for (auto& peer : peers) {
-    floods.emplace_back([&, raw = peer.get()] {
+    // Each to a place of its own.
+    const uint64_t place = target.address(floods.size() * 65'536);
+    floods.emplace_back([&, raw = peer.get(), place] {
+      const Bytes write = fpdu(write_header(target.region->rkey(), place), pattern(60'000, 1));
       while (!stopping.load()) raw->send(write);
     });
   }
