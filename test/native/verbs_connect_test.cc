@@ -1,4 +1,5 @@
-// A process that gets no further thread, on an RDMA device. Runs in the test VM.
+// Connecting over an RDMA device in a process that gets no further thread. Runs in the test VM, before
+// verbs_device_test.cc takes the link away.
 #include <dlfcn.h>
 #include <doctest/doctest.h>
 #include <pthread.h>
