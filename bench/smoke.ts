@@ -11,6 +11,7 @@ const BENCHES = {
   many: ['--count', '8', '--mib', '8'],
   strangers: ['--each', '8', '--refused', '64', '--mib', '8'],
   'queue-pairs': ['--count', '64'],
+  verbs: ['--rounds', '1'],
 } as const;
 /** A bench that hangs fails. Each takes seconds. */
 const TIMEOUT_MS = 180_000;

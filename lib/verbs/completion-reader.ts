@@ -4,7 +4,7 @@ import type { MigrationError } from '../errors.ts';
 import type { NativeVerbsQueuePair } from '../native/verbs.ts';
 import { invalid } from '../options/check.ts';
 import type { CompletionBatch } from './completion-batch.ts';
-import { cancelled } from './failure.ts';
+import { calling, cancelled } from './failure.ts';
 
 /** Batches in a row, without a wait, after which the event loop has its turn: completions must not starve timers and sockets. */
 const BATCHES_IN_A_TURN = 64;
@@ -27,9 +27,14 @@ export class CompletionReader {
   }
 
   poll(batch: CompletionBatch): number {
-    const count = Math.max(0, this.#native.poll(batch.bytes, false));
+    const count = Math.max(0, this.#poll(batch, false));
     batch.length = count;
     return count;
+  }
+
+  /** @throws MigrationError INVALID_ARGUMENT (a batch whose buffer has been detached) */
+  #poll(batch: CompletionBatch, arm: boolean): number {
+    return calling('verbs', () => this.#native.poll(batch.bytes, arm));
   }
 
   async *read(
@@ -41,7 +46,7 @@ export class CompletionReader {
       for (let inTurn = 1; ; inTurn += 1) {
         if (signal?.aborted) throw this.#cancelled(signal);
         const woken = this.#nextWake();
-        const count = this.#native.poll(batch.bytes, true);
+        const count = this.#poll(batch, true);
         if (count < 0) return await this.#end();
         if (count === 0) {
           await raceAbort(woken, signal, () => this.#cancelled(signal));
@@ -68,7 +73,7 @@ export class CompletionReader {
     const drain = (): void => {
       waiting = undefined;
       for (let inTurn = 0; inTurn < BATCHES_IN_A_TURN && !stopped; inTurn += 1) {
-        const count = this.#native.poll(batch.bytes, true);
+        const count = this.#poll(batch, true);
         if (count < 0) stop();
         if (count <= 0) return;
         batch.length = count;
@@ -84,7 +89,7 @@ export class CompletionReader {
       this.#release();
     };
     this.#wake = () => {
-      waiting ??= setImmediate(drain);
+      if (waiting === undefined) drain();
     };
     waiting = setImmediate(drain);
     if (signal?.aborted) stop();

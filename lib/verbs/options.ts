@@ -1,5 +1,6 @@
 /** What can be asked for, and what holds when it is not. */
 import type { ProviderChoice } from '../transport/provider.ts';
+import type { CompletionBatch } from './completion-batch.ts';
 
 /** An address and a port. */
 export interface Endpoint {
@@ -90,7 +91,7 @@ export interface Stranger {
 /** Of {@link QueuePair.completions} and {@link QueuePair.onCompletions}. */
 export interface CompletionOptions {
   /** The batch to use; default one of 256. */
-  readonly batch?: import('./completion-batch.ts').CompletionBatch;
+  readonly batch?: CompletionBatch;
   /** Ends waiting: CANCELLED. */
   readonly signal?: AbortSignal;
 }

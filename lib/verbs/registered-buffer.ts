@@ -21,7 +21,7 @@ export function pinBuffer(buffer: ArrayBufferLike): void {
   markAsUntransferable(buffer);
   for (const name of DETACHING) {
     if (name in ArrayBuffer.prototype)
-      Object.defineProperty(buffer, name, { value: refuse, configurable: true });
+      Reflect.defineProperty(buffer, name, { value: refuse, configurable: true });
   }
 }
 

@@ -1,4 +1,5 @@
 /** Work requests as objects. A batch of many is cheaper: see work-request-batch.ts and docs/verbs.md. */
+import type { CompletionStatus, Opcode } from './records.ts';
 
 /** A piece of a memory region, as `region.range()` gives it. */
 export interface LocalBuffer {
@@ -47,8 +48,8 @@ export type WorkRequest = SendWorkRequest | (RecvWorkRequest & { readonly opcode
 /** A completion as an object. */
 export interface Completion {
   readonly wrId: bigint;
-  readonly opcode: import('./records.ts').Opcode;
-  readonly status: import('./records.ts').CompletionStatus;
+  readonly opcode: Opcode;
+  readonly status: CompletionStatus;
   /** Bytes received, of a RECV and an RDMA_READ; else 0. */
   readonly byteLen: number;
 }

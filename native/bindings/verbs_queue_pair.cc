@@ -214,6 +214,8 @@ Napi::Value VerbsQueuePairBinding::post_recv(const Napi::CallbackInfo& info) {
 
 Napi::Value VerbsQueuePairBinding::poll(const Napi::CallbackInfo& info) {
   const auto bytes = bytes_argument(info, 0, "records");
+  if (bytes.size() < sizeof(CompletionRecord))
+    throw bad_argument(info.Env(), "records", "room for a completion, not detached");
   const size_t count =
       completions_->poll({const_cast<uint8_t*>(bytes.data()), bytes.size()}, info[1].ToBoolean());
   if (count == 0 && completions_->exhausted()) return Napi::Number::New(info.Env(), -1);
@@ -254,6 +256,7 @@ void VerbsQueuePairBinding::let_go() {
   last_info_ = held_->queue_pair->info();
   last_counts_ = counts_of(*held_->queue_pair);
   held_.reset();
+  wake_.Reset();  // it holds the object that holds this one
 }
 
 Napi::Value VerbsQueuePairBinding::counters(const Napi::CallbackInfo& info) {

@@ -155,6 +155,7 @@ void Receiver::place_buffered() {
 }
 
 // The payload of the FPDU in hand, and in the same call its trailer and the next header of the same kind.
+// False: dry, or the end of the stream.
 bool Receiver::receive_payload() {
   if (dry_ || eof_) return false;
   buffer_.clear();
@@ -177,7 +178,7 @@ bool Receiver::receive_payload() {
   if (crc_on_ && !memory::guarded([&] { add_crc(at, placed); }))
     throw PlacementFault{memory::fault_error(memory::fault_address(), "read")};
   note_payload(placed);
-  return left_ == 0;
+  return true;  // short or not: only the next call knows whether more is there, or the end
 }
 
 bool Receiver::take_inline() {

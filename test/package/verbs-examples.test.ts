@@ -31,7 +31,7 @@ const STRICT = {
     rootDir: '.',
     outDir: 'out',
   },
-  include: EXAMPLES,
+  include: [...EXAMPLES, 'docs-*.ts'],
 };
 
 const run = promisify(execFile);
@@ -64,6 +64,9 @@ beforeAll(async () => {
   await writeFile(join(folder.path, 'tsconfig.json'), JSON.stringify(STRICT));
   for (const name of EXAMPLES)
     await cp(join(installed, 'examples', name), join(folder.path, name), { recursive: true });
+  const text = await readFile(join(installed, 'docs/verbs.md'), 'utf8');
+  for (const [index, block] of [...text.matchAll(/^```ts\n(.*?)^```$/gms)].entries())
+    await writeFile(join(folder.path, `docs-${index}.ts`), block[1] as string);
   const compiler = join(CHECKOUT, 'node_modules/typescript/bin/tsc');
   await run(process.execPath, [compiler, '-p', folder.path]).catch((error: { stdout: string }) => {
     throw new Error(error.stdout);
@@ -103,6 +106,11 @@ async function listening(example: string): Promise<{ address: string; interrupt:
     },
   };
 }
+
+it('the first example of docs/verbs.md does what it says', async () => {
+  const { stdout } = await run(process.execPath, [join(folder.path, 'out/docs-0.js')]);
+  expect(stdout).toMatch(/^1n RDMA_WRITE SUCCESS\n(2n SEND SUCCESS\n)?hello\n$/);
+});
 
 describe.each([
   { example: 'verbs-pingpong', args: ['--count', '500'], result: { count: 500, size: 64 } },

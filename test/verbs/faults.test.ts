@@ -1,7 +1,8 @@
 /** What is refused, by this side when it is posted and by the peer when it arrives, and how both queue pairs end. */
 
-import type { MigrationError } from 'rdma-migrate/verbs';
+import { type MigrationError, WorkRequestBatch } from 'rdma-migrate/verbs';
 import { describe, expect, it } from 'vitest';
+import { seededRandom } from '../support/seed.ts';
 import { complete, connectedPair, drain, type Pair, region } from '../support/verbs-pair.ts';
 
 const U64_MAX = (1n << 64n) - 1n;
@@ -174,4 +175,38 @@ it('a region that is closed under a RECV ends the queue pair when a message come
   expect(left).not.toBeNull();
   expect(right?.code).toBe('INVALID_ARGUMENT');
   expect(room.memory.every((byte) => byte === 0xee)).toBe(true);
+});
+
+it('records of random bytes are posted or refused, and harm nothing', async () => {
+  const random = seededRandom('random records');
+  const any = (below: number): number => Math.floor(random() * below);
+  for (let round = 0; round < 30; round += 1) {
+    await using pair = await connectedPair({ stallTimeoutMs: 2_000 });
+    const { queuePair } = pair.left;
+    const mine = await region(pair.left.domain, 4096);
+    const theirs = await region(pair.right.domain, 4096, 0xee, {});
+    const batch = new WorkRequestBatch(64);
+    for (let at = 0; at < batch.u32.length; at += 1) batch.u32[at] = any(2 ** 32);
+    for (let at = 0; at < 64; at += 1) {
+      if (any(3) > 0) batch.u32[at * 10 + 9] = any(4) | (any(2) << 8);
+      if (any(2) === 0) batch.u32[at * 10 + 7] = mine.lkey;
+      if (any(2) === 0) batch.u64[at * 5 + 1] = mine.addr + BigInt(any(5000));
+      if (any(2) === 0) batch.u32[at * 10 + 6] = any(5000);
+      if (any(2) === 0) batch.u32[at * 10 + 8] = theirs.rkey;
+      if (any(2) === 0) batch.u64[at * 5 + 2] = theirs.addr + BigInt(any(5000));
+    }
+    batch.length = 64;
+    for (let at = 0; at < 64; at += 1) {
+      for (const post of [queuePair.postSend, queuePair.postRecv]) {
+        try {
+          post.call(queuePair, batch, at, 1);
+        } catch (error) {
+          expect((error as MigrationError).code).toMatch(/^(INVALID_ARGUMENT|CONNECTION_CLOSED)$/);
+        }
+      }
+    }
+    await queuePair.close();
+    await pair.right.queuePair.closed;
+    expect(theirs.memory.every((byte) => byte === 0xee)).toBe(true);
+  }
 });

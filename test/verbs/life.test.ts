@@ -134,6 +134,20 @@ describe('an end', () => {
     await pair.right.queuePair.closed;
   });
 
+  it('of the peer, in the middle of a message, is noticed before the peer is taken for stalled', async () => {
+    for (let round = 0; round < 60; round += 1) {
+      await using pair = await connectedPair({ stallTimeoutMs: 5_000 });
+      const local = await region(pair.left.domain, 1 << 20);
+      const remote = await region(pair.right.domain, 1 << 20);
+      const { addr, rkey } = remote;
+      const write = { opcode: 'RDMA_WRITE', ...local.range(), remoteAddr: addr, rkey } as const;
+      pair.left.queuePair.postSend(Array(100).fill(write));
+      await new Promise((resolve) => setTimeout(resolve, round % 20));
+      await pair.left.queuePair.close();
+      expect([undefined, 'CONNECTION_LOST']).toContain((await pair.right.queuePair.closed)?.code);
+    }
+  });
+
   it('by a peer that is no longer there', async () => {
     await using pair = await connectedPair();
     const room = await region(pair.left.domain, 64);
@@ -234,6 +248,7 @@ describe('a listener', () => {
     stop.abort();
     await expect(waiting).rejects.toMatchObject({ code: 'CANCELLED', phase: 'listen' });
     await expect(listen(LOOPBACK, { signal: stop.signal })).rejects.toMatchObject({ code: 'CANCELLED' });
+    await other.close();
     const again = await listen({ host: '127.0.0.1', port: other.port }, iwarp);
     await again.close();
   });

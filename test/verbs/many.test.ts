@@ -1,7 +1,7 @@
 /** Many queue pairs of one domain, and random traffic on one. */
 import { listen, openDomain, type QueuePair, WorkRequestBatch } from 'rdma-migrate/verbs';
 import { expect, it } from 'vitest';
-import { held, settled } from '../support/leaks.ts';
+import { collectGarbage, held, settled } from '../support/leaks.ts';
 import { seededRandom } from '../support/seed.ts';
 import { ALL, complete, connectedPair, drain, LOOPBACK, nextRequest } from '../support/verbs-pair.ts';
 
@@ -125,4 +125,21 @@ it('queue pairs that come and go leave nothing', async () => {
   const before = await held();
   for (let round = 0; round < 40; round += 1) await once();
   expect(await settled(before)).toEqual({ excess: {} });
+});
+
+it('a queue pair that has ended is collected with all that it holds', async () => {
+  const connectAndEnd = async () => {
+    await using pair = await connectedPair();
+    const room = await pair.right.domain.registerMemory(new ArrayBuffer(64));
+    pair.right.queuePair.onCompletions(() => {});
+    return [pair.left.queuePair, pair.right.queuePair, pair.left.domain, room.memory].map(
+      (object) => new WeakRef<object>(object),
+    );
+  };
+  const objects = await connectAndEnd();
+  for (let round = 0; round < 20 && objects.some((object) => object.deref() !== undefined); round += 1) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    collectGarbage();
+  }
+  expect(objects.map((object) => object.deref())).toEqual(objects.map(() => undefined));
 });

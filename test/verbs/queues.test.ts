@@ -215,3 +215,14 @@ it('records that were written by hand are checked when they are posted', async (
   expect(() => pair.left.queuePair.postSend(batch)).toThrow(refused);
   expect(pair.left.queuePair.state).toBe('RTS');
 });
+
+it('a batch whose buffer has been detached is refused, and no completion is lost', async () => {
+  await using pair = await connectedPair();
+  const { queuePair } = pair.left;
+  const batch = new CompletionBatch(4);
+  queuePair.postSend([{ opcode: 'SEND', wrId: 6, addr: 0n, length: 0, lkey: 0 }]);
+  structuredClone(batch.bytes.buffer, { transfer: [batch.bytes.buffer as ArrayBuffer] });
+  expect(() => queuePair.pollCompletions(batch)).toThrow(refused);
+  await expect(queuePair.completions({ batch }).next()).rejects.toEqual(refused);
+  expect((await complete(queuePair, 1)).map(({ wrId }) => wrId)).toEqual([6n]);
+});

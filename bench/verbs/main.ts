@@ -1,0 +1,160 @@
+/**
+ * What calls of `rdma-migrate/verbs` cost: a post, a request in a batch of 1, 32 and 256, a completion, in processor time; and a small WRITE from end to
+ * end over loopback, in time. Medians; the first round warms up.
+ *
+ *   npm run bench:verbs -- [--rounds N] [--json]
+ *
+ * Posts are measured on a queue pair that is not connected: there they wait in its queue, and no thread of the software RNIC works beside the
+ * one that is measured. Its completions are those of the end, all there at once.
+ */
+import { parseArgs } from 'node:util';
+import {
+  CompletionBatch,
+  type Domain,
+  listen,
+  type MemoryRegion,
+  openDomain,
+  type SendRequest,
+  WorkRequestBatch,
+} from 'rdma-migrate/verbs';
+
+const QUEUE = 65_536;
+const SIZES = [1, 32, 256] as const;
+const LOOPBACK_REQUESTS = 50_000;
+const LOOPBACK_BYTES = 8;
+
+type Row = Readonly<Record<string, number>>;
+
+const now = (): number => performance.now() * 1e6;
+
+/** Processor time, nanoseconds, for each of `count` things that `body` does: other programs' work does not count. */
+function each(count: number, body: () => void): number {
+  const began = process.cpuUsage();
+  body();
+  const { user, system } = process.cpuUsage(began);
+  return ((user + system) * 1_000) / count;
+}
+
+const median = (values: readonly number[]): number =>
+  [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] as number;
+
+function sends(memory: MemoryRegion, count: number): WorkRequestBatch {
+  const batch = new WorkRequestBatch(count);
+  for (let index = 0; index < count; index += 1) batch.pushSend(index, memory.addr, 64, memory.lkey);
+  return batch;
+}
+
+/** One fresh queue pair: filled with sends by batches of `size`, then ended, and its completions taken by batches of `size`. */
+async function postAndPoll(domain: Domain, memory: MemoryRegion, size: number): Promise<Row> {
+  const queuePair = domain.createQueuePair({ maxSendWr: QUEUE, maxRecvWr: QUEUE });
+  const calls = QUEUE / size;
+  const batch = sends(memory, size);
+  const post = each(calls, () => {
+    for (let call = 0; call < calls; call += 1) queuePair.postSend(batch);
+  });
+  const recvs = new WorkRequestBatch(size);
+  for (let index = 0; index < size; index += 1) recvs.pushRecv(index, memory.addr, 64, memory.lkey);
+  const recv = each(calls, () => {
+    for (let call = 0; call < calls; call += 1) queuePair.postRecv(recvs);
+  });
+  await queuePair.close();
+  const done = new CompletionBatch(size);
+  let sum = 0;
+  const poll = each(2 * calls, () => {
+    while (queuePair.pollCompletions(done) > 0)
+      for (let at = 0; at < done.length; at += 1) sum += done.wrIdNumber(at);
+  });
+  if (sum === 0 && size > 1) throw new Error('no completion was read');
+  return { 'post-send-call': post, 'post-recv-call': recv, 'poll-call': poll };
+}
+
+async function objects(domain: Domain, memory: MemoryRegion, size: number): Promise<Row> {
+  const queuePair = domain.createQueuePair({ maxSendWr: QUEUE });
+  const requests: SendRequest[] = Array.from({ length: size }, (_, wrId) => ({
+    opcode: 'SEND',
+    wrId,
+    ...memory.range(0, 64),
+  }));
+  const calls = QUEUE / size;
+  const post = each(calls, () => {
+    for (let call = 0; call < calls; call += 1) queuePair.postSend(requests);
+  });
+  await queuePair.close();
+  const done = new CompletionBatch(size);
+  let sum = 0n;
+  const poll = each(calls, () => {
+    while (queuePair.pollCompletions(done) > 0) for (const { wrId } of done) sum += wrId;
+  });
+  if (sum === 0n && size > 1) throw new Error('no completion was read');
+  return { 'post-objects-call': post, 'poll-objects-call': poll };
+}
+
+function fill(memory: MemoryRegion, size: number): Row {
+  const batch = new WorkRequestBatch(size);
+  const rounds = 100_000 / size;
+  const put = each(rounds * size, () => {
+    for (let round = 0; round < rounds; round += 1) {
+      batch.clear();
+      for (let at = 0; at < size; at += 1)
+        batch.pushWrite(at, memory.addr, 64, memory.lkey, memory.addr, memory.rkey);
+    }
+  });
+  return { 'fill-request': put };
+}
+
+/** WRITEs of a few bytes between two queue pairs of this process, batches of `size` posted whenever there is room. */
+async function loopback(domain: Domain, memory: MemoryRegion, size: number): Promise<Row> {
+  await using listener = await listen({ host: '127.0.0.1', port: 0 }, { provider: 'iwarp' });
+  await using left = domain.createQueuePair({ maxSendWr: 1024 });
+  await using right = domain.createQueuePair();
+  const connecting = left.connect({ host: '127.0.0.1', port: listener.port });
+  for await (const request of listener) {
+    await right.accept(request);
+    break;
+  }
+  await connecting;
+  const batch = new WorkRequestBatch(size);
+  const { addr, lkey, rkey } = memory;
+  for (let at = 0; at < size; at += 1) batch.pushWrite(at, addr, LOOPBACK_BYTES, lkey, addr + 64n, rkey);
+  const began = now();
+  let posted = left.postSend(batch);
+  let done = 0;
+  for await (const completions of left.completions({ batch: new CompletionBatch(1024) })) {
+    done += completions.length;
+    if (done >= LOOPBACK_REQUESTS) break;
+    while (posted - done <= 1024 - size) posted += left.postSend(batch);
+  }
+  return { 'loopback-write': (now() - began) / done };
+}
+
+const { values } = parseArgs({
+  options: { rounds: { type: 'string', default: '9' }, json: { type: 'boolean', default: false } },
+});
+
+await using domain = await openDomain({ provider: 'iwarp' });
+const memory = await domain.registerMemory(new SharedArrayBuffer(4096), {
+  localWrite: true,
+  remoteWrite: true,
+});
+for (const size of SIZES) {
+  const rows: Row[] = [];
+  for (let round = 0; round <= Number(values.rounds); round += 1) {
+    const parts = [
+      await postAndPoll(domain, memory, size),
+      await objects(domain, memory, size),
+      fill(memory, size),
+      await loopback(domain, memory, size),
+    ];
+    if (round > 0) rows.push(Object.assign({}, ...parts) as Row);
+  }
+  const names = Object.keys(rows[0] as Row);
+  const ns = Object.fromEntries(names.map((name) => [name, median(rows.map((row) => row[name] as number))]));
+  if (values.json) console.log(JSON.stringify({ batch: size, ns }));
+  else {
+    console.log(`batches of ${size}`);
+    for (const [name, value] of Object.entries(ns)) {
+      const perRequest = name.endsWith('-call') ? `, ${(value / size).toFixed(0)} ns a request` : '';
+      console.log(`  ${name.padEnd(20)} ${value.toFixed(0).padStart(8)} ns${perRequest}`);
+    }
+  }
+}
