@@ -31,26 +31,27 @@ export async function connect(
 ): Promise<Connection> {
   throwIfAborted(signal, 'connect');
   const connection = native.createConnection(provider, options);
-  return handshake(connection, connection.connect(endpoint, privateData), 'destination', options, signal);
+  const connected = () => connection.connect(endpoint, privateData);
+  return handshake(connection, connected, 'destination', options, signal);
 }
 
 async function handshake(
   connection: NativeConnection,
-  established: Promise<Uint8Array | undefined>,
+  establish: () => Promise<Uint8Array>,
   peer: PeerRole,
   options: NativeConnectionOptions,
   signal?: AbortSignal,
 ): Promise<Connection> {
   try {
     const timeoutMs = options.connectTimeoutMs + GRACE_MS;
-    const data = await within(established, {
+    const data = await within(establish(), {
       phase: 'connect',
       timeoutMs,
       signal,
       what: 'the connection to be established',
     });
-    if (data && isSoftwareRnic(data)) connection.allowLargeSegments();
-    return new Connection(connection, data ?? new Uint8Array(), peer);
+    if (isSoftwareRnic(data)) connection.allowLargeSegments();
+    return new Connection(connection, data, peer);
   } catch (error) {
     await connection.close().catch(() => {});
     throw toMigrationError(error, 'connect');
@@ -80,14 +81,12 @@ export class IncomingConnection {
   /** @throws MigrationError CONNECTION_LOST, TIMEOUT, CANCELLED */
   async accept(privateData: Uint8Array, signal?: AbortSignal): Promise<Connection> {
     const connection = native.createConnection(this.#provider, this.#options);
-    const { privateData: theirs } = this;
-    return handshake(
-      connection,
-      connection.accept(this.#request, privateData, isSoftwareRnic(theirs)).then(() => theirs),
-      'source',
-      this.#options,
-      signal,
-    );
+    const theirs = this.privateData;
+    const accepted = async (): Promise<Uint8Array> => {
+      await connection.accept(this.#request, privateData, isSoftwareRnic(theirs));
+      return theirs;
+    };
+    return handshake(connection, accepted, 'source', this.#options, signal);
   }
 
   /**

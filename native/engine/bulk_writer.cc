@@ -23,6 +23,7 @@ BulkWriter::~BulkWriter() {
 
 WriteLane& BulkWriter::add(fabric::Domain& domain, fabric::QueuePair& queue_pair, uint32_t max_outstanding) {
   std::lock_guard lock(mutex_);
+  if (pace_.limited() && !alarm_) alarm_ = std::make_unique<Alarm>(queue_pair);
   lanes_.push_back(std::make_unique<WriteLane>(domain, queue_pair, std::max(max_outstanding, 1U)));
   if (!queue_.empty()) queue_pair.notify();
   return *lanes_.back();
@@ -110,13 +111,14 @@ void BulkWriter::on_notify(WriteLane& lane) {
   if (my_turn(lane)) pump(lane);
 }
 
-// Whose turn it is after the limit has held several back: the one that has waited longest.
+// After the limit has held several back, the one that has waited longest is next. The first lane, which the
+// alarm rings, gives the turns.
 bool BulkWriter::my_turn(WriteLane& lane) {
   std::lock_guard lock(mutex_);
-  if (held_.empty()) return !lane.held;
+  if (held_.empty() || &lane != lanes_.front().get()) return !lane.held;
   if (pace_.must_wait(Pace::Clock::now())) {
-    // Another lane has posted since the alarm was set: those that are held need another one.
-    if (alarm_) alarm_->ring_by(pace_.next());
+    // WRITEs have gone since the alarm was set.
+    alarm_->ring_by(pace_.next());
     return !lane.held;
   }
   WriteLane* const next = held_.front();
@@ -210,7 +212,6 @@ bool BulkWriter::may_post(WriteLane& lane, const RunningJob& job) {
   }
   if (!pace_.must_wait(Pace::Clock::now())) return true;
   if (!std::exchange(lane.held, true)) held_.push_back(&lane);
-  if (!alarm_) return false;
   alarm_->ring_by(pace_.next());
   return false;
 }

@@ -129,12 +129,17 @@ void Rail::take(const fabric::Completion& completion) {
   }
   if (kind != static_cast<uint32_t>(Kind::kPassed))
     return fault("a message of the unknown kind " + std::to_string(kind));
-  {
-    std::lock_guard lock(mutex_);
-    if (asked_ != token) return fault("the answer to a barrier that it was not asked for");
-    asked_.reset();
-  }
+  if (!answers(token)) return fault("the answer to a barrier that it was not asked for");
   owner_.rail_passed(*this, token);
+}
+
+// Whether it is the one that was asked for. The owner is told without the lock: it may hold its own when it
+// asks.
+bool Rail::answers(uint64_t token) {
+  std::lock_guard lock(mutex_);
+  if (asked_ != token) return false;
+  asked_.reset();
+  return true;
 }
 
 void Rail::fault(const std::string& what) {

@@ -73,6 +73,7 @@ class Rail final : public fabric::QueuePairEvents {
   void post_recv(uint32_t slot);
   bool say(Kind kind, uint64_t token);
   void take(const fabric::Completion& completion);
+  bool answers(uint64_t token);
   void fault(const std::string& what);
 
   BulkWriter& writer_;

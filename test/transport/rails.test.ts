@@ -5,6 +5,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { native } from '../../lib/native/index.ts';
 import { ACCESS, type NativeConnection } from '../../lib/native/transport.ts';
+import { type IncomingConnection, Listener, connect as openConnection } from '../../lib/transport/connect.ts';
+import type { Connection } from '../../lib/transport/connection.ts';
 import { failure } from '../memory/support.ts';
 import { RawPeer } from '../support/raw-iwarp.ts';
 import { NativePair, NOTHING, OPTIONS, Requests } from './native-pair.ts';
@@ -165,3 +167,44 @@ it('requests that nobody answers do not pile up: the others wait in the kernel',
     await delay(10);
   }
 });
+
+it('a connection takes further rails, and tells a barrier that it cannot have why', async () => {
+  const incoming: IncomingConnection[] = [];
+  let came = (): void => {};
+  const take = async (): Promise<IncomingConnection> => {
+    while (incoming.length === 0) await new Promise<void>((resolve) => (came = resolve));
+    return incoming.shift() as IncomingConnection;
+  };
+  const onIncoming = (request: IncomingConnection): void => {
+    incoming.push(request);
+    came();
+  };
+  const address = { host: '127.0.0.1', port: 0 };
+  await using listener = await Listener.open('iwarp', address, OPTIONS, onIncoming, () => {});
+  const endpoint = { host: '127.0.0.1', port: listener.port };
+  const connecting = openConnection('iwarp', endpoint, NOTHING, OPTIONS);
+  await using destination = await (await take()).accept(NOTHING);
+  await using source = await connecting;
+  const limits = { timeoutMs: 10_000 };
+
+  const dialing = { connectTimeoutMs: 10_000, signal: source.ended };
+  const rail = source.connectRail(endpoint, Buffer.from('second'), dialing);
+  const second = await take();
+  expect(Buffer.from(second.privateData).toString()).toBe('second');
+  await second.join(destination, Buffer.from('welcome'));
+  expect(Buffer.from(await rail).toString()).toBe('welcome');
+  expect([source.channels, destination.channels]).toEqual([2, 2]);
+  await source.barrier(limits);
+  await destination.barrier(limits);
+
+  await expect(second.join(destination, NOTHING)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+  expect(destination.ended.aborted).toBe(false);
+  await destination.close();
+  await expect(source.barrier(limits)).rejects.toBe(await endOf(source));
+});
+
+async function endOf(connection: Connection): Promise<unknown> {
+  if (!connection.ended.aborted)
+    await new Promise((resolve) => connection.ended.addEventListener('abort', resolve, { once: true }));
+  return connection.ended.reason;
+}
