@@ -12,6 +12,7 @@ import {
   type Endpoint,
   type Listener,
   type MemoryRegion,
+  type MigrationError,
   openDomain,
   type QueuePair,
   WorkRequestBatch,
@@ -77,11 +78,17 @@ async function writeAll(
   let posted = 0;
   let done = 0;
   const fill = (): void => {
-    posted += queuePair.postSend(chunks, posted, Math.min(window - (posted - done), chunks.length - posted));
+    const room = Math.min(window - (posted - done), chunks.length - posted);
+    try {
+      posted += queuePair.postSend(chunks, posted, room);
+    } catch (error) {
+      // The loop below throws why it has ended.
+      if ((error as MigrationError).code !== 'CONNECTION_CLOSED') throw error;
+    }
   };
   fill();
   for await (const batch of queuePair.completions({ signal })) {
-    done += batch.length;
+    for (let at = 0; at < batch.length; at += 1) if (batch.isSuccess(at)) done += 1;
     if (done === chunks.length) return;
     fill();
   }
