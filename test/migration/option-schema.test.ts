@@ -171,7 +171,7 @@ describe('the functions on images refuse', () => {
     ['writeQemuStream', (options) => writeQemuStream(vm, process.stdout, options)],
   ];
   it.each(WRONG)('an unknown option of %s', async (_name, call) => {
-    expect(await refusal(() => call({ native: {} }))).toMatch(/^unknown option native: there are /);
+    expect(await refusal(() => call({ native: {} }))).toMatch(/^unknown option native: known are /);
   });
 
   it('paths that are none', async () => {

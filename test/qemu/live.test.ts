@@ -243,6 +243,6 @@ it('reads the list of RAM blocks', () => {
     { name: 'pc.ram', length: 0x800_0000n },
     { name: '/rom@etc/acpi/tables', length: 0x2_0000n },
   ]);
-  expect(() => parseRamBlocks('unknown command')).toThrow(/not understood/);
-  expect(() => parseRamBlocks('Block Name\nsomething else')).toThrow(/not understood/);
+  expect(() => parseRamBlocks('unknown command')).toThrow(/cannot parse/);
+  expect(() => parseRamBlocks('Block Name\nsomething else')).toThrow(/cannot parse/);
 });
