@@ -24,8 +24,6 @@ export class MemoryRegion implements AsyncDisposable {
   readonly length: number;
   /** For the `lkey` of work requests of this side. */
   readonly lkey: number;
-  /** For the peer, if it has rights. Whoever knows it may use all of the region. */
-  readonly rkey: number;
   readonly access: Readonly<Required<Access>>;
   readonly #native: NativeVerbsRegion;
   readonly #onClosed: OnClosed;
@@ -48,7 +46,14 @@ export class MemoryRegion implements AsyncDisposable {
     this.addr = native.addr;
     this.length = memory.byteLength;
     this.lkey = native.lkey;
-    this.rkey = native.rkey;
+  }
+
+  /**
+   * For the peer, if it has rights. Whoever knows it may use all of the region. With the provider `verbs` it is right from the first
+   * established connection of the domain on: rdma_cm finds the device with it.
+   */
+  get rkey(): number {
+    return this.#native.rkey;
   }
 
   /**
