@@ -13,7 +13,7 @@ import { connected, type Ending, failed } from '../journal.ts';
 import { Migration } from '../migration.ts';
 import { checkDestinationOptions, checkRunOptions } from '../option-schema.ts';
 import {
-  channelsOf,
+  channelsGranted,
   commitTimeoutMs,
   connectionOptions,
   type DestinationOptions,
@@ -202,7 +202,7 @@ export class MigrationDestination extends Migration {
       alive: true,
       progress: true,
       softwareRnic: this.#provider.name === 'iwarp',
-      channels: channelsOf(this.#options),
+      channels: channelsGranted(this.#options),
       ...(pinAllLimit !== undefined && { pinAllLimit }),
       ...(offered !== undefined && { pinBudget: offered }),
     };

@@ -25,7 +25,7 @@ import {
   checkSourceOptions,
 } from '../option-schema.ts';
 import {
-  channelsOf,
+  channelsWanted,
   checkSwitchover,
   commitTimeoutMs,
   connectionOptions,
@@ -283,7 +283,7 @@ export class MigrationSource extends Migration {
       progress: true,
       softwareRnic: provider.name === 'iwarp',
       migrationId: this.migrationId,
-      channels: channelsOf(this.#options),
+      channels: channelsWanted(this.#options, provider.name),
       ramBytes: totalBytes(this.#vm.blocks),
     };
   }
