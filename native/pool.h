@@ -9,12 +9,14 @@
 namespace rdma_migrate {
 
 enum class WorkLane {
-  kQuick,   // what takes milliseconds: registering, closing, unmapping
-  kBulk,    // what takes as long as there is memory or a disk is slow: digest, classify, populate, sync,
-            // collect
+  kRegister,  // with a device, which pins memory
+  kClose,     // closes of connections, listeners and regions, and taking remote rights back: what a device
+              // unpins, and the second that it may take to give back what was posted
+  kBulk,    // what takes as long as there is memory or a disk is slow: opening files, populate, zero, digest,
+            // classify, sync, unmap, and trackers
   kLookUp,  // what waits for somebody else: name servers, ARP, devices
 };
-inline constexpr size_t kWorkLanes = 3;
+inline constexpr size_t kWorkLanes = 4;
 
 // Threads start when they are needed and end after some seconds without work; each lane has a bounded number.
 class Pool {

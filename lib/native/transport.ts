@@ -132,7 +132,7 @@ export interface NativeConnection {
   revokeRemoteAccess(): Promise<void>;
   /** Resolves when every WRITE of the job has completed locally. */
   write(job: NativeWriteJob): Promise<NativeWriteResult>;
-  /** Fails every write job that is queued, and the running one at its next WRITE. Final. */
+  /** Jobs of which something is still to be posted fail at once; what was posted completes. Final: later jobs fail too. */
   cancelWrites(): void;
   /** The peer takes segments that are longer than a packet of the path, which costs less; its rails too. Once established. */
   allowLargeSegments(): void;
@@ -146,7 +146,7 @@ export interface NativeConnection {
   readonly closed: Promise<Error | null>;
   /** Sends what is queued, then ends the connection. Resolves when it has ended. */
   disconnect(): Promise<void>;
-  /** Ends it now. Idempotent; resolves when no native thread is left. */
+  /** Ends it now. Idempotent; resolves when neither provider nor peer touches its memory any more. */
   close(): Promise<void>;
 }
 

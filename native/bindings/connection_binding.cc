@@ -201,7 +201,7 @@ Napi::Value ConnectionBinding::observe_placement(const Napi::CallbackInfo& info)
 // On a thread of the pool: a NIC unpins what it deregisters.
 Napi::Value ConnectionBinding::revoke_remote_access(const Napi::CallbackInfo& info) {
   const auto endpoint = endpoint_;
-  return run_async(info.Env(), WorkLane::kQuick, [endpoint] {
+  return run_async(info.Env(), WorkLane::kClose, [endpoint] {
     if (endpoint) endpoint->domain().revoke_remote_access();
   });
 }
@@ -241,7 +241,7 @@ Napi::Value ConnectionBinding::close(const Napi::CallbackInfo& info) {
   const auto endpoint = endpoint_;
   const auto queue = queue_;
   const Napi::Promise promise = run_anyway(
-      info.Env(), WorkLane::kQuick, [endpoint] { endpoint->close(); },
+      info.Env(), WorkLane::kClose, [endpoint] { endpoint->close(); },
       [this, queue](Napi::Env env) -> Napi::Value {
         queue->post([this, queue](Napi::Env) {
           let_go();

@@ -122,7 +122,7 @@ Napi::Value support_to_js(Napi::Env env, const Support& support) {
 
 Napi::Value probe(const Napi::CallbackInfo& info, const SharedClasses&) {
   return run_async(
-      info.Env(), WorkLane::kQuick,
+      info.Env(), WorkLane::kBulk,
       [blocks = blocks_argument(info)] {
         return Support{dirty::write_protect_support(blocks), dirty::SoftDirtyTracker::supported()};
       },

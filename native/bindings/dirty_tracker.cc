@@ -80,7 +80,7 @@ Napi::Value TrackerBinding::collect(const Napi::CallbackInfo& info) {
 
 Napi::Value TrackerBinding::stop(const Napi::CallbackInfo& info) {
   return guarded_promise(info.Env(), [&] {
-    return run_async(info.Env(), WorkLane::kQuick, [tracker = held()->tracker] { tracker->stop(); });
+    return run_async(info.Env(), WorkLane::kBulk, [tracker = held()->tracker] { tracker->stop(); });
   });
 }
 

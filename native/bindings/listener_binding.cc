@@ -156,7 +156,7 @@ ListenerBinding::~ListenerBinding() {
 Napi::Value ListenerBinding::close(const Napi::CallbackInfo& info) {
   auto held = std::move(held_);
   return run_anyway(
-      info.Env(), WorkLane::kQuick,
+      info.Env(), WorkLane::kClose,
       [held] {
         if (held) held->listener->close();
       },

@@ -26,7 +26,7 @@ using SharedClasses = std::shared_ptr<Classes>;
 
 template <typename Open>
 Napi::Value open_mapping(Napi::Env env, const SharedClasses& classes, Open open) {
-  return run_async(env, WorkLane::kQuick, std::move(open),
+  return run_async(env, WorkLane::kBulk, std::move(open),
                    [classes](Napi::Env, std::shared_ptr<memory::Mapping> mapping) -> Napi::Value {
                      return MappingBinding::create(classes->mapping.Value(), std::move(mapping));
                    });

@@ -39,7 +39,7 @@ void MappingOwner::lease_ended() {
 
 void MappingOwner::unmap() {
   run_anyway(
-      env_, WorkLane::kQuick, [mapping = std::move(mapping_)]() mutable { mapping.reset(); },
+      env_, WorkLane::kBulk, [mapping = std::move(mapping_)]() mutable { mapping.reset(); },
       [self = shared_from_this()](Napi::Env env) -> Napi::Value {
         self->unmapped_ = true;
         for (const auto& deferred : self->waiting_) deferred.Resolve(env.Undefined());

@@ -112,7 +112,7 @@ Napi::Value MappingBinding::zero(const Napi::CallbackInfo& info) {
     if (!info[2].IsBoolean()) throw bad_argument(info.Env(), "mayPunch", "a boolean");
     const bool may_punch = info[2].As<Napi::Boolean>().Value();
     return run_on_mapping(
-        info.Env(), WorkLane::kQuick, owner(),
+        info.Env(), WorkLane::kBulk, owner(),
         [=](const Mapping& mapping, const CancelFlag* cancel) {
           memory::zero_range(mapping, offset, length, may_punch, cancel);
         },

@@ -51,7 +51,7 @@ Napi::Value RegionBinding::register_memory(Napi::Env env, const SharedTransportC
     guarded(env, work);
     return wrap(env, classes, std::move(held));
   }
-  return run_async(env, WorkLane::kQuick, work,
+  return run_async(env, WorkLane::kRegister, work,
                    [held, classes](Napi::Env js) -> Napi::Value { return wrap(js, classes, held); });
 }
 
@@ -78,9 +78,9 @@ Napi::Value RegionBinding::close(const Napi::CallbackInfo& info) {
     deferred.Resolve(env.Undefined());
     return deferred.Promise();
   }
+  const WorkLane lane = held->mapping.use_count() > 1 ? WorkLane::kClose : WorkLane::kBulk;
   return run_anyway(
-      env, WorkLane::kQuick, [held] { held->let_go(); },
-      [](Napi::Env js) -> Napi::Value { return js.Undefined(); });
+      env, lane, [held] { held->let_go(); }, [](Napi::Env js) -> Napi::Value { return js.Undefined(); });
 }
 
 Napi::Value RegionBinding::get_address(const Napi::CallbackInfo& info) {

@@ -80,7 +80,7 @@ Napi::Value VerbsDomainBinding::create_queue_pair(const Napi::CallbackInfo& info
 // On a thread of the pool: a NIC unpins what it deregisters.
 Napi::Value VerbsDomainBinding::revoke_remote_access(const Napi::CallbackInfo& info) {
   const auto domain = open(info.Env());
-  return run_async(info.Env(), WorkLane::kQuick, [domain] { domain->domain->revoke_remote_access(); });
+  return run_async(info.Env(), WorkLane::kClose, [domain] { domain->domain->revoke_remote_access(); });
 }
 
 void VerbsDomainBinding::close(const Napi::CallbackInfo&) { domain_.reset(); }

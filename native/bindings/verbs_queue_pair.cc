@@ -231,7 +231,7 @@ Napi::Value VerbsQueuePairBinding::close(const Napi::CallbackInfo& info) {
   const auto held = held_;
   const auto queue = queue_;
   const Napi::Promise promise = run_anyway(
-      info.Env(), WorkLane::kQuick, [held] { held->queue_pair->close(); },
+      info.Env(), WorkLane::kClose, [held] { held->queue_pair->close(); },
       [this, queue](Napi::Env env) -> Napi::Value {
         // After the end, which is in the queue by now.
         queue->post([this, queue](Napi::Env) {

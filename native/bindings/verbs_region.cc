@@ -30,7 +30,7 @@ Napi::Value VerbsRegionBinding::create(Napi::Env env, SharedVerbsClasses classes
     std::shared_ptr<Held> handed = held;
     return classes->region.New({Napi::External<std::shared_ptr<Held>>::New(js, &handed)});
   };
-  if (held->domain->domain->pins_memory()) return run_async(env, WorkLane::kQuick, work, convert);
+  if (held->domain->domain->pins_memory()) return run_async(env, WorkLane::kRegister, work, convert);
   return guarded(env, [&] {
     work();
     return convert(env);
@@ -53,7 +53,7 @@ VerbsRegionBinding::VerbsRegionBinding(const Napi::CallbackInfo& info)
 Napi::Value VerbsRegionBinding::close(const Napi::CallbackInfo& info) {
   auto held = std::move(held_);
   return run_anyway(
-      info.Env(), WorkLane::kQuick,
+      info.Env(), WorkLane::kClose,
       [held] {
         if (held) held->region.reset();
       },

@@ -163,7 +163,8 @@ bool BulkWriter::prepare_staging(WriteLane& lane) {
     Jobs over;
     {
       std::lock_guard lock(mutex_);
-      job->result.error = std::move(failure);
+      // Another lane may have failed as well, or a cancel have come: what is being told stays as it is.
+      if (!job->over) job->result.error = std::move(failure);
       end_job(job, false, over);
     }
     tell(over);
@@ -285,19 +286,25 @@ bool BulkWriter::stage(WriteLane& lane, Batch& batch) {
 void BulkWriter::post(WriteLane& lane, Batch& batch) {
   uint64_t pages = 0;
   for (size_t at = 0; at < batch.count; ++at) pages += pages_ended(batch.job->work, batch.extents[at]);
+  size_t posted = 0;
+  std::shared_ptr<const Error> why;
   try {
-    if (lane.queue_pair.post_send(batch.posting()) == batch.count) {
+    posted = lane.queue_pair.post_send(batch.posting());
+    if (posted == batch.count) {
       counters_->pages_posted.fetch_add(pages, std::memory_order_relaxed);
       counters_->writes_posted.fetch_add(batch.count, std::memory_order_relaxed);
       return;
     }
-    take_back(lane, batch,
-              std::make_shared<const Error>("INTERNAL", "a send queue has less room than was agreed on"));
+    why = std::make_shared<const Error>("INTERNAL", "a send queue has less room than was agreed on");
+  } catch (const fabric::BadWorkRequest& error) {
+    posted = error.posted();
+    why = std::make_shared<const Error>(error);
   } catch (const Error& error) {
     // Of a queue pair that has ended, its end tells why.
-    const bool ended = error.code() == "CONNECTION_CLOSED";
-    take_back(lane, batch, ended ? nullptr : std::make_shared<const Error>(error));
+    if (error.code() != "CONNECTION_CLOSED") why = std::make_shared<const Error>(error);
   }
+  if (posted == 0) return take_back(lane, batch, std::move(why));
+  break_off(batch, std::move(why));
 }
 
 // The newest batch of this lane, which was not posted: its job fails, and others go on as if it had never
@@ -318,6 +325,19 @@ void BulkWriter::take_back(WriteLane& lane, const Batch& batch, std::shared_ptr<
     wire_time_.update(under_way_);
     if (!batch.job->over) batch.job->result.error = std::move(why);
     end_job(batch.job, false, over);
+  }
+  tell(over);
+}
+
+// Some WRITEs of the batch are under way and none of them is signaled: when they have left their memory, and
+// their places in the send queue, is not known before the queue pairs have ended.
+void BulkWriter::break_off(const Batch& batch, std::shared_ptr<const Error> why) {
+  Jobs over;
+  {
+    std::lock_guard lock(mutex_);
+    cancelled_ = true;
+    if (!batch.job->over) batch.job->result.error = std::move(why);
+    fail_all(true, over);
   }
   tell(over);
 }

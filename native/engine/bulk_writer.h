@@ -80,6 +80,7 @@ class BulkWriter {
   bool stage(WriteLane& lane, Batch& batch);
   void post(WriteLane& lane, Batch& batch);
   void take_back(WriteLane& lane, const Batch& batch, std::shared_ptr<const Error> why);
+  void break_off(const Batch& batch, std::shared_ptr<const Error> why);
   void retire(WriteLane& lane, const Flight& flight, Jobs& over);
   uint64_t share() const { return kMaxOutstandingBytes / std::max<size_t>(lanes_.size(), 1); }
   uint64_t longest_batch() const;

@@ -14,9 +14,6 @@ namespace rdma_migrate::engine {
 // the order of posting on one queue pair, and completions come in that order. Not thread-safe.
 class Staging {
  public:
-  // As much as may be under way: the ring never holds up the writer more than the wire does.
-  static constexpr uint64_t kBytes = 16 * 1024 * 1024;
-
   // bytes: at least four times the largest place. Registers. Throws Error: OUT_OF_MEMORY, REGISTER_FAILED,
   // LOCKED_MEMORY_LIMIT.
   Staging(fabric::Domain& domain, uint64_t bytes);

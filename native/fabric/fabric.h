@@ -141,7 +141,7 @@ class QueuePair {
   virtual void notify() = 0;
 
   // Orderly: what was posted is sent first, then the connection ends. Returns at once; on_closed follows,
-  // within stall_timeout_ms whatever the peer does.
+  // within stall_timeout_ms and 5 s (linger, and what a device gives back) whatever the peer does.
   virtual void disconnect() = 0;
   // Ends it now; after it no event comes (on_closed has been called). Idempotent. Never from inside an event.
   virtual void close() = 0;

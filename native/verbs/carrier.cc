@@ -180,6 +180,12 @@ void Carrier::establish(const fabric::Bytes& private_data) {
   if (!first_send_) queues_.open_sends();
 }
 
+// May come again, with each kick of the queue pair.
+void Carrier::drain() {
+  draining_ = true;
+  if (!drain_since_) drain_since_ = Clock::now();
+}
+
 void Carrier::end(const std::optional<Error>& reason) {
   if (phase_ == Phase::kFlushing || phase_ == Phase::kDown) return;
   reason_ = reason;

@@ -51,7 +51,7 @@ class Carrier final : public fabric::Served {
   void answer(Answer answer);
   Next serve(unsigned reasons) noexcept override;
   // What was posted is sent, then the peer is told of the end.
-  void drain() { draining_ = true; }
+  void drain();
   // Ends now; carrier_down follows within a second, maybe in this call.
   void end(const std::optional<Error>& reason);
 

@@ -152,7 +152,6 @@ void Carrier::tick(Clock::time_point now) {
 // What was posted before disconnect() has a stall timeout to leave, however the peer goes on.
 void Carrier::check_drain(Clock::time_point now) {
   if (!draining_ || disconnect_sent_) return;
-  if (!drain_since_) drain_since_ = now;
   if (now - *drain_since_ < std::chrono::milliseconds(options_.stall_timeout_ms) || failure_) return;
   failure_ = Error("TIMEOUT", peer_ + " has not taken the last messages within " +
                                   std::to_string(options_.stall_timeout_ms) + " ms of the disconnect");

@@ -24,11 +24,17 @@ std::shared_ptr<Device> DomainCore::device_for(const CmId& id) {
   if (device_ && device_->context() == id.get()->verbs) return device_;
   if (device_) throw other_device_error(id.device_name(), device_->name());
   auto device = std::make_shared<Device>(id);
-  regions_->bind(device);
+  events_.device = device->context();
+  const int events = events_.device->async_fd;
+  if (!processor_.watch(events, events_))
+    throw Error("RESOURCE_LIMIT", "cannot watch the events of " + device->name(), errno);
+  try {
+    regions_->bind(device);
+  } catch (...) {
+    processor_.unwatch(events);
+    throw;
+  }
   device_ = std::move(device);
-  events_.device = device_->context();
-  if (!processor_.watch(events_.device->async_fd, events_))
-    throw Error("RESOURCE_LIMIT", "cannot watch the events of " + device_->name(), errno);
   return device_;
 }
 

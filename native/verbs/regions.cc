@@ -161,8 +161,9 @@ uint32_t Regions::rkey(uint32_t handle) const {
 int Regions::View::buffers(uint32_t handle, uint64_t address, uint32_t length, Buffers& out) const {
   if (length == 0) return 0;
   const auto found = regions_.regions_.find(handle);
-  if (found == regions_.regions_.end() || found->second.mrs.empty()) return -1;
+  if (found == regions_.regions_.end() || found->second.mrs.empty()) return kGone;
   const Region& region = found->second;
+  if (length > region.piece) return kTooLong;
   const uint64_t offset = address - region.address;
   const uint64_t at = offset / region.piece;
   const uint64_t first = std::min<uint64_t>(length, (at + 1) * region.piece - offset);
@@ -180,11 +181,12 @@ void Regions::View::check(uint32_t handle, uint64_t address, uint32_t length, un
   const Region& region = found->second;
   const fabric::LocalRange range{region.address, region.length, region.access};
   fabric::check_local_buffer(&range, handle, address, length, rights);
-  if (region.mrs.empty() || length <= region.piece) return;
+  if (region.access != 0) return;
+  const uint64_t piece = region.mrs.empty() ? piece_size(region.length, UINT64_MAX) : region.piece;
+  if (length <= piece) return;
   throw Error("INVALID_ARGUMENT", "a request of " + std::to_string(length) +
                                       " bytes; memory to send from is registered in pieces of " +
-                                      std::to_string(region.piece) +
-                                      " bytes, and a request is at most as long");
+                                      std::to_string(piece) + " bytes, and a request is at most as long");
 }
 
 // Alone with the table's shape; who looks something up meanwhile finds regions that wait still.

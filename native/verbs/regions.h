@@ -35,10 +35,12 @@ class Regions : public std::enable_shared_from_this<Regions> {
   class View {
    public:
     explicit View(const Regions& regions) : regions_(regions), lock_(regions.mutex_) {}
-    // Throws Error INVALID_ARGUMENT unless handle covers the range with these rights.
+    // Throws Error INVALID_ARGUMENT unless handle covers the range with these rights, and it is no longer
+    // than a piece is, or will be on a device without a limit.
     void check(uint32_t handle, uint64_t address, uint32_t length, unsigned rights) const;
-    // A checked range as the device takes it: in how many buffers, 0 for an empty range; -1: the region has
-    // been deregistered, or there is no device yet.
+    static constexpr int kGone = -1;     // the region has been deregistered, or there is no device yet
+    static constexpr int kTooLong = -2;  // than the pieces of a device that was not known when it was checked
+    // A checked range as the device takes it: in how many buffers, 0 for an empty range; or one of the above.
     int buffers(uint32_t handle, uint64_t address, uint32_t length, Buffers& out) const;
 
    private:

@@ -18,7 +18,11 @@ Error closed(const char* what) {
                std::string("the connection has ended; nothing can be ") + what + " any more");
 }
 
-Error deregistered() {
+// Why the region of a posted request has no buffers for it.
+Error no_buffers(int why, uint32_t length) {
+  if (why == Regions::View::kTooLong)
+    return Error("INVALID_ARGUMENT", "a posted request of " + std::to_string(length) +
+                                         " bytes is longer than what the device registers in one piece");
   return Error("INVALID_ARGUMENT",
                "the memory region of a posted work request was deregistered before its bytes were sent");
 }
@@ -97,7 +101,7 @@ void WorkQueues::give_sends() {
     std::array<ibv_send_wr, kChain> works;
     std::array<Regions::Buffers, kChain> buffers;
     const size_t count = chain_sends(works, buffers);
-    if (count == 0) return refuse(deregistered());
+    if (count == 0) return refuse(why_not(send_ring_.to_give(0)));
     ibv_send_wr* bad = nullptr;
     const int error_number = send_carrier_->post_send(works.data(), &bad);
     send_ring_.mark_given(taken(error_number, bad, works.data(), count));
@@ -125,6 +129,12 @@ size_t WorkQueues::chain_sends(std::span<ibv_send_wr> works, std::span<Regions::
     if (count != 0) works[count - 1].next = &work;
   }
   return count;
+}
+
+Error WorkQueues::why_not(const fabric::SendWorkRequest& request) const {
+  Regions::Buffers unused{};
+  const Regions::View regions(*regions_);
+  return no_buffers(regions.buffers(request.lkey, request.address, request.length, unused), request.length);
 }
 
 // Under send_mutex_.
@@ -241,7 +251,8 @@ std::optional<Error> WorkQueues::failure_of(const ibv_wc& completion, const std:
   if (request != nullptr) {
     Regions::Buffers unused{};
     const Regions::View regions(*regions_);
-    if (regions.buffers(request->lkey, request->address, request->length, unused) < 0) return deregistered();
+    const int pieces = regions.buffers(request->lkey, request->address, request->length, unused);
+    if (pieces < 0) return no_buffers(pieces, request->length);
   }
   if (completion.status == IBV_WC_WR_FLUSH_ERR) return std::nullopt;
   return completion_error(completion, peer);

@@ -72,6 +72,7 @@ class WorkQueues {
   void give_sends();
   void give_recvs();
   void refuse(Error error);
+  Error why_not(const fabric::SendWorkRequest& request) const;
   size_t chain_sends(std::span<ibv_send_wr> works, std::span<Regions::Buffers> buffers);
   std::optional<Error> failure_of(const ibv_wc& completion, const std::string& peer);
 

@@ -1,7 +1,8 @@
-/** Bulk work has threads of its own: it keeps nothing waiting that is quick. */
+/** Bulk work has threads of its own: it keeps no connection waiting. */
 import { availableParallelism } from 'node:os';
 import { expect, it } from 'vitest';
 import { native } from '../../lib/native/index.ts';
+import type { NativeMapping } from '../../lib/native/memory.ts';
 import { ACCESS } from '../../lib/native/transport.ts';
 import { NativePair } from '../transport/native-pair.ts';
 import { MIB } from './support.ts';
@@ -10,40 +11,45 @@ import { MIB } from './support.ts';
 const BULK_THREADS = Math.min(16, Math.max(4, availableParallelism()));
 const WAITING = 3 * BULK_THREADS;
 
-it('registrations, messages, mappings and closes go on while every bulk thread digests and others wait', async () => {
-  const pair = await NativePair.connect();
-  const large = await native.mapMemfd({ name: 'pool-large', length: 512n * MIB });
-  await large.populate(0n, large.length);
-  let digested = 0;
-  const digests = Array.from({ length: BULK_THREADS + WAITING }, () =>
-    large.digest().then(
-      () => {
-        digested += 1;
-      },
-      () => {}, // cancelled, below
-    ),
-  );
+it.each<[string, (mapping: NativeMapping) => Promise<unknown>]>([
+  ['digests', (mapping) => mapping.digest()],
+  ['zeroes', (mapping) => mapping.zero(0n, mapping.length, false)],
+])(
+  'registrations, messages and closes go on while every bulk thread %s and others wait',
+  async (_, begin) => {
+    const pair = await NativePair.connect();
+    const small = await native.mapMemfd({ name: 'pool-small', length: MIB });
+    const large = await native.mapMemfd({ name: 'pool-large', length: 512n * MIB });
+    await large.populate(0n, large.length);
+    let done = 0;
+    const work = Array.from({ length: BULK_THREADS + WAITING }, () =>
+      begin(large).then(
+        () => {
+          done += 1;
+        },
+        () => {}, // cancelled, below
+      ),
+    );
 
-  const small = await native.mapMemfd({ name: 'pool-small', length: MIB });
-  await small.zero(0n, MIB, true);
-  const region = await pair.destination.registerMemory(
-    small,
-    0n,
-    MIB,
-    ACCESS.localWrite | ACCESS.remoteWrite,
-  );
-  await pair.destination.send(Buffer.from('REGISTER_RESULT'));
-  expect(Buffer.from((await pair.source.receive()) ?? []).toString()).toBe('REGISTER_RESULT');
-  await pair.destination.revokeRemoteAccess();
-  await region.close();
-  await small.close();
-  await pair[Symbol.asyncDispose]();
-  // In one queue with them it would have come after all that waited had begun.
-  expect(digested).toBeLessThan(WAITING);
+    const region = await pair.destination.registerMemory(
+      small,
+      0n,
+      MIB,
+      ACCESS.localWrite | ACCESS.remoteWrite,
+    );
+    await pair.destination.send(Buffer.from('REGISTER_RESULT'));
+    expect(Buffer.from((await pair.source.receive()) ?? []).toString()).toBe('REGISTER_RESULT');
+    await pair.destination.revokeRemoteAccess();
+    await region.close();
+    await pair[Symbol.asyncDispose]();
+    // In one queue with them it would have come after all that waited had begun.
+    expect(done).toBeLessThan(WAITING);
 
-  await large.close();
-  await Promise.all(digests);
-});
+    await large.close();
+    await Promise.all(work);
+    await small.close();
+  },
+);
 
 it('the software RNIC registers at once', async () => {
   await using pair = await NativePair.connect();

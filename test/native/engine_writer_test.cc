@@ -180,6 +180,44 @@ TEST_CASE("a WRITE that a living queue pair refuses fails its job with the reaso
   }
 }
 
+TEST_CASE(
+    "a batch of which some WRITEs were posted fails everything, and no memory is let go before the end") {
+  Bench bench;
+  auto bitmap = std::make_shared<memory::Bitmap>(64);
+  const auto job = [&](uint64_t first, std::weak_ptr<int>& watch) {
+    const auto owner = std::make_shared<int>(1);
+    watch = owner;
+    bitmap->set_range(first, 1);
+    bitmap->set_range(first + 2, 1);
+    WriteJob work = bench.job(bitmap, first, 16);
+    work.keep_alive = owner;
+    return work;
+  };
+  std::weak_ptr<int> first, second, third;
+  Outcome under_way, torn, late;
+  bench.writer.submit(job(0, first), under_way.done());
+  bench.lane(0).wait_posted(2);
+  bench.lane(0).settle();
+  bench.lane(0).refuse("INVALID_ARGUMENT", 1);
+  bench.writer.submit(job(16, second), torn.done());
+  const WriteResult result = torn.wait();
+  CHECK_FALSE(result.ok);
+  REQUIRE(result.error);
+  CHECK(result.error->code() == "INVALID_ARGUMENT");
+  CHECK_FALSE(under_way.wait().ok);
+  bench.lane(0).refuse(nullptr);
+  bench.writer.submit(job(32, third), late.done());
+  CHECK_FALSE(late.wait().ok);
+  bench.lane(0).settle();
+  CHECK(bench.lane(0).posted().size() == 3);
+  CHECK_FALSE(first.expired());
+  CHECK_FALSE(second.expired());
+  bench.end();
+  CHECK(first.expired());
+  CHECK(second.expired());
+  CHECK(torn.times() == 1);
+}
+
 TEST_CASE("a job writes the pages of its span and no others") {
   Bench bench;
   bench.complete_at_once();
@@ -506,10 +544,11 @@ TEST_CASE("ends at any moment: no job is lost or ended twice") {
 
 // Real memory for jobs with digests, which read it.
 struct StagedBench {
-  explicit StagedBench(uint64_t pages)
+  explicit StagedBench(uint64_t pages, size_t lanes = 1)
       : mapping(memory::Mapping::memfd("staged", pages * kPage)),
         bitmap(std::make_shared<memory::Bitmap>(pages)),
-        digests(std::make_shared<dirty::PageDigests>(pages, kPage)) {
+        digests(std::make_shared<dirty::PageDigests>(pages, kPage)),
+        bench(500, lanes) {
     for (uint64_t page = 0; page < pages; ++page)
       mapping->data()[page * kPage] = static_cast<uint8_t>(page % 251 + 1);
   }
@@ -616,6 +655,45 @@ TEST_CASE("a job that cannot have copies fails with the reason, and others go on
   CHECK(again.wait().pages == 32);
 }
 
+TEST_CASE("two queue pairs that have no copies for the same job: what is told of it stays as it is") {
+  StagedBench staged(64, 2);
+  staged.bitmap->set_range(0, 64);
+  std::mutex mutex;
+  std::condition_variable changed;
+  int attempts = 0;
+  bool telling = false;
+  const auto wait = [&](std::unique_lock<std::mutex>& lock, auto until) {
+    CHECK(changed.wait_for(lock, std::chrono::seconds(60), until));
+  };
+  staged.bench.domain.refuse_registration = true;
+  staged.bench.domain.registering = [&] {
+    std::unique_lock lock(mutex);
+    const bool first = ++attempts == 1;
+    changed.notify_all();
+    wait(lock, [&] { return first ? attempts == 2 : telling; });
+  };
+  Outcome outcome;
+  staged.bench.writer.submit(staged.job(), [&](const WriteResult& result) {
+    const auto before = result.error;
+    {
+      std::lock_guard lock(mutex);
+      telling = true;
+      changed.notify_all();
+    }
+    for (size_t i = 0; i < 2; ++i) {
+      if (!staged.bench.lane(i).is_here()) staged.bench.lane(i).settle();
+    }
+    CHECK(result.error == before);
+    outcome.done()(result);
+  });
+  const WriteResult result = outcome.wait();
+  CHECK(attempts == 2);
+  REQUIRE(result.error);
+  CHECK(result.error->code() == "LOCKED_MEMORY_LIMIT");
+  staged.bench.end();
+  CHECK(outcome.times() == 1);
+}
+
 TEST_CASE("a job whose pages cannot be copied fails with the reason, and others go on") {
   StagedBench staged(64);
   staged.bench.complete_at_once();
@@ -644,7 +722,7 @@ TEST_CASE("a cancel ends a job that waits for copies to be free") {
   staged.bitmap->set_range(0, 16384);
   Outcome outcome;
   staged.bench.writer.submit(staged.job(), outcome.done());
-  staged.bench.lane(0).wait_posted(Staging::kBytes / kMaxWriteBytes);
+  staged.bench.lane(0).wait_posted(kMaxOutstandingBytes / kMaxWriteBytes);
   staged.bench.writer.cancel();
   CHECK_FALSE(outcome.wait().ok);
 }

@@ -59,7 +59,7 @@ TEST_CASE("a lane whose threads are all held up delays no other") {
     });
   }
   REQUIRE(gate.wait_waiting(most));
-  for (const WorkLane lane : {WorkLane::kQuick, WorkLane::kLookUp}) {
+  for (const WorkLane lane : {WorkLane::kRegister, WorkLane::kClose, WorkLane::kLookUp}) {
     std::atomic<bool> done{false};
     pool.run(lane, [&] { done = true; });
     CHECK(comes_true([&] { return done.load(); }));
@@ -74,12 +74,12 @@ TEST_CASE("a lane has no more threads than it may, and runs all of its work") {
   Gate gate;
   std::atomic<size_t> done{0};
   for (size_t i = 0; i < 1000; ++i) {
-    pool.run(WorkLane::kQuick, [&] {
+    pool.run(WorkLane::kClose, [&] {
       gate.pass();
       ++done;
     });
   }
-  CHECK(pool.threads(WorkLane::kQuick) == Pool::most_threads(WorkLane::kQuick));
+  CHECK(pool.threads(WorkLane::kClose) == Pool::most_threads(WorkLane::kClose));
   gate.open();
   CHECK(comes_true([&] { return done == 1000; }));
 }
@@ -88,11 +88,11 @@ TEST_CASE("one thread is enough for work that comes one after the other") {
   Pool pool;
   for (int i = 0; i < 100; ++i) {
     std::atomic<bool> done{false};
-    pool.run(WorkLane::kQuick, [&] { done = true; });
+    pool.run(WorkLane::kClose, [&] { done = true; });
     REQUIRE(comes_true([&] { return done.load(); }));
     std::this_thread::sleep_for(std::chrono::microseconds(200));  // it waits for work again
   }
-  CHECK(pool.threads(WorkLane::kQuick) <= Pool::most_threads(WorkLane::kQuick));
+  CHECK(pool.threads(WorkLane::kClose) <= Pool::most_threads(WorkLane::kClose));
   CHECK(pool.threads(WorkLane::kBulk) == 0);
 }
 
@@ -111,7 +111,7 @@ TEST_CASE("a pool that goes waits for what runs, and drops what has not begun") 
   {
     Pool pool;
     for (size_t i = 0; i < 100; ++i) {
-      pool.run(WorkLane::kQuick, [&] {
+      pool.run(WorkLane::kClose, [&] {
         ++begun;
         std::this_thread::sleep_for(std::chrono::milliseconds(20));
         ++done;

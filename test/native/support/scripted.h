@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -42,12 +43,16 @@ class ScriptedQueuePair final : public fabric::QueuePair {
   ~ScriptedQueuePair() override { close(); }
 
   size_t post_send(std::span<const fabric::SendWorkRequest> requests) override {
+    const char* refusal;
     {
       std::lock_guard lock(mutex_);
-      if (refusal_ != nullptr) throw Error(refusal_, "scripted");
+      refusal = refusal_;
+      if (refusal != nullptr && taken_ == 0) throw Error(refusal, "scripted");
+      if (refusal != nullptr) requests = requests.first(std::min(taken_, requests.size()));
       posted_.insert(posted_.end(), requests.begin(), requests.end());
     }
     changed_.notify_all();
+    if (refusal != nullptr) throw fabric::BadWorkRequest(Error(refusal, "scripted"), requests.size());
     for (const auto& request : requests) {
       if (complete_at_once && request.signaled) complete(request, fabric::Status::kSuccess);
     }
@@ -118,11 +123,14 @@ class ScriptedQueuePair final : public fabric::QueuePair {
         },
         true);
   }
-  // With this code; nullptr: no more.
-  void refuse(const char* code) {
+  // With this code, after the first `taken` requests of a batch; nullptr: no more.
+  void refuse(const char* code, size_t taken = 0) {
     std::lock_guard lock(mutex_);
     refusal_ = code;
+    taken_ = taken;
   }
+  // Whether the caller is in one of its events.
+  bool is_here() const { return std::this_thread::get_id() == thread_.get_id(); }
   std::vector<fabric::SendWorkRequest> posted() {
     std::lock_guard lock(mutex_);
     return posted_;
@@ -174,6 +182,7 @@ class ScriptedQueuePair final : public fabric::QueuePair {
   std::vector<fabric::SendWorkRequest> posted_;
   std::deque<fabric::RecvWorkRequest> receives_;
   const char* refusal_ = nullptr;
+  size_t taken_ = 0;
   bool ended_ = false, busy_ = false;
   std::mutex close_mutex_;
   std::thread thread_;
@@ -186,6 +195,7 @@ class ScriptedDomain final : public fabric::Domain {
   std::unique_ptr<fabric::MemoryRegion> register_memory(uint64_t address, uint64_t length,
                                                         unsigned) override {
     ++registrations;
+    registering();
     if (refuse_registration) throw Error("LOCKED_MEMORY_LIMIT", "scripted");
     return std::make_unique<ScriptedRegion>(address, length, kKey);
   }
@@ -201,6 +211,7 @@ class ScriptedDomain final : public fabric::Domain {
 
   std::atomic<int> registrations{0};
   std::atomic<bool> refuse_registration{false};
+  std::function<void()> registering = [] {};
   const char* recv_refusal = nullptr;  // of the queue pairs to come
   std::vector<ScriptedQueuePair*> queue_pairs;
 };
