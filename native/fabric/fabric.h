@@ -88,8 +88,9 @@ struct QueuePairInfo {
   bool crc = false;
 };
 
-// Told of every range that a WRITE of a peer has filled, in the order of arrival and before the completion of
-// a message after it. On a processing thread; must not wait.
+// Told of every range that a WRITE of a peer has filled, in the order of arrival on its queue pair and before
+// the completion of a message after it. On processing threads: several calls may come at once, one for each
+// queue pair of the domain. Must not wait.
 class PlacementObserver {
  public:
   virtual ~PlacementObserver() = default;
