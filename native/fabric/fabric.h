@@ -34,6 +34,10 @@ class MemoryRegion {
   virtual uint64_t length() const = 0;
   virtual uint32_t lkey() const = 0;
   virtual uint32_t rkey() const = 0;
+  // Takes it out of use ahead of the destructor, without waiting: a peer that uses the rkey is refused from
+  // here on. True: nothing touches the range any more, and the destructor does not wait. False: it may, for
+  // the NIC, or for a page of the range that has to come from a disk first.
+  virtual bool withdraw() { return false; }
 };
 
 // Called on the provider's threads, one call at a time for each queue pair. An implementation must not wait:

@@ -46,8 +46,9 @@ void Engine::wait_until_left(const void* table) const {
 }
 
 bool Engine::is_open(const void* table) const {
-  return std::any_of(processors_.begin(), processors_.end(),
-                     [table](const auto& processor) { return processor->section.is_open(table); });
+  return std::any_of(processors_.begin(), processors_.end(), [table](const auto& processor) {
+    return !processor->is_here() && processor->section.is_open(table);
+  });
 }
 
 }  // namespace rdma_migrate::iwarp
