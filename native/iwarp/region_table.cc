@@ -43,11 +43,14 @@ bool RegionTable::remove(uint32_t stag) {
 }
 
 bool RegionTable::invalidate(uint32_t stag) {
-  std::lock_guard lock(mutex_);
-  const auto found = regions_.find(stag);
-  if (found == regions_.end() || (found->second.access & fabric::kRemoteAccess) == 0) return false;
-  found->second.access &= ~fabric::kRemoteAccess;
-  generation_.fetch_add(1, std::memory_order_seq_cst);
+  {
+    std::lock_guard lock(mutex_);
+    const auto found = regions_.find(stag);
+    if (found == regions_.end() || (found->second.access & fabric::kRemoteAccess) == 0) return false;
+    found->second.access &= ~fabric::kRemoteAccess;
+    generation_.fetch_add(1, std::memory_order_seq_cst);
+  }
+  wait_until_left();
   return true;
 }
 
