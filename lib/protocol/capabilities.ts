@@ -14,7 +14,8 @@
  * release) makes its own, which no other end knows.
  *
  * Channels. The source says how many queue pairs it wants, the destination how many it gets, with a token. Each further one, a rail, is a
- * connection of its own whose request has nothing but the token and its index.
+ * connection of its own whose request has nothing but the token and its index. Only a migration that ends with a COMMIT gets any: without one
+ * the destination follows the order of the WRITEs, which several queue pairs do not keep.
  *
  * Versions. There is one version of QEMU's protocol, 1, and ours always asks for it: what is new in ours depends on a flag of
  * the tail, and each flag works alone. So no source of ours ever has to fall back by connecting again. A destination refuses
@@ -151,9 +152,10 @@ export function answerCapabilities(
   checkVersion(asked.version, 'source asks for');
   const pinBudget = hasFlag(asked, FLAG.PIN_BUDGET) ? offer.pinBudget : undefined;
   const fits = (bytesOf(asked) ?? 0n) <= (offer.pinAllLimit ?? U64_MAX);
-  const channels = grantedChannels(asked.extension?.channels, offer.channels);
+  const both = agree(asked, { ...offer, pinAll: offer.pinAll && fits }, pinBudget);
+  const channels = both.commit ? grantedChannels(asked.extension?.channels, offer.channels) : 1;
   const agreed: Agreed = {
-    ...agree(asked, { ...offer, pinAll: offer.pinAll && fits }, pinBudget),
+    ...both,
     channels,
     ...(channels > 1 && { token: randomBytes(8).readBigUInt64BE() }),
   };

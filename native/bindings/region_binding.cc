@@ -66,12 +66,13 @@ RegionBinding::RegionBinding(const Napi::CallbackInfo& info) : Napi::ObjectWrap<
   rkey_ = held_->region->rkey();
 }
 
-// The last one to let go of a mapping or an endpoint unmaps and frees, which takes its time.
+// The last one to let go of a mapping or an endpoint unmaps and frees, which takes its time; and a processing
+// thread may be waiting for a page of the range.
 Napi::Value RegionBinding::close(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const auto held = std::move(held_);
-  const bool at_once = !held || (!held->endpoint->domain().pins_memory() && held->mapping.use_count() > 1 &&
-                                 held->endpoint.use_count() > 1);
+  const bool at_once =
+      !held || (held->region->withdraw() && held->mapping.use_count() > 1 && held->endpoint.use_count() > 1);
   if (at_once) {
     if (held) held->let_go();
     const auto deferred = Napi::Promise::Deferred::New(env);

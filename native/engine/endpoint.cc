@@ -104,12 +104,14 @@ std::optional<fabric::Bytes> Endpoint::take_message() {
   return message;
 }
 
+// Made without the lock, and destroyed without it when there is no use for it: a queue pair that goes waits
+// for its processing thread, which may be about to take the lock.
 Rail& Endpoint::add_rail(uint64_t token) {
+  auto rail = std::make_unique<Rail>(*domain_, options_, writer_, static_cast<RailOwner&>(*this), token);
   std::lock_guard lock(mutex_);
   if (closed_) throw Error("CONNECTION_CLOSED", "the connection has been closed");
   if (!alarm_) alarm_ = std::make_unique<Alarm>(*queue_pair_);
-  rails_.push_back(
-      std::make_unique<Rail>(*domain_, options_, writer_, static_cast<RailOwner&>(*this), token));
+  rails_.push_back(std::move(rail));
   return *rails_.back();
 }
 

@@ -84,7 +84,6 @@ bool Rail::say(Kind kind, uint64_t token) {
 
 void Rail::on_established(std::span<const uint8_t> private_data) {
   lane_ = &writer_.add(domain_, *queue_pair_, max_outstanding_);
-  up_.store(true);
   owner_.rail_up(*this, private_data);
 }
 
@@ -147,9 +146,6 @@ void Rail::fault(const std::string& what) {
   owner_.rail_fault(*this, Error("PROTOCOL_ERROR", "the peer sent " + what));
 }
 
-void Rail::on_closed(const Error* reason) {
-  owner_.rail_down(*this, reason);
-  up_.store(false);
-}
+void Rail::on_closed(const Error* reason) { owner_.rail_down(*this, reason); }
 
 }  // namespace rdma_migrate::engine

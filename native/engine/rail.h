@@ -13,7 +13,6 @@
 // of the peer.
 #pragma once
 
-#include <atomic>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -50,8 +49,6 @@ class Rail final : public fabric::QueuePairEvents {
 
   fabric::QueuePair& queue_pair() { return *queue_pair_; }
   uint64_t id() const { return id_; }
-  // Between rail_up and rail_down.
-  bool is_up() const { return up_.load(); }
   // Posts a BARRIER; rail_passed follows. Once its predecessor has passed. False: the rail has ended.
   bool ask(uint64_t token);
 
@@ -81,7 +78,6 @@ class Rail final : public fabric::QueuePairEvents {
   const uint64_t id_;
   const uint32_t max_outstanding_;  // WRITEs
   fabric::Domain& domain_;
-  std::atomic<bool> up_{false};
   bool faulty_ = false;        // processing thread only
   WriteLane* lane_ = nullptr;  // likewise
 

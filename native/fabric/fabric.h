@@ -34,6 +34,10 @@ class MemoryRegion {
   virtual uint64_t length() const = 0;
   virtual uint32_t lkey() const = 0;
   virtual uint32_t rkey() const = 0;
+  // Takes it out of use ahead of the destructor, without waiting: a peer that uses the rkey is refused from
+  // here on. True: nothing touches the range any more, and the destructor does not wait. False: it may, for
+  // the NIC, or for a page of the range that has to come from a disk first.
+  virtual bool withdraw() { return false; }
 };
 
 // Called on the provider's threads, one call at a time for each queue pair. An implementation must not wait:
@@ -88,8 +92,9 @@ struct QueuePairInfo {
   bool crc = false;
 };
 
-// Told of every range that a WRITE of a peer has filled, in the order of arrival and before the completion of
-// a message after it. On a processing thread; must not wait.
+// Told of every range that a WRITE of a peer has filled, in the order of arrival on its queue pair and before
+// the completion of a message after it. On processing threads: several calls may come at once, one for each
+// queue pair of the domain. Must not wait.
 class PlacementObserver {
  public:
   virtual ~PlacementObserver() = default;
@@ -141,7 +146,8 @@ class QueuePair {
   virtual void notify() = 0;
 
   // Orderly: what was posted is sent first, then the connection ends. Returns at once; on_closed follows,
-  // within stall_timeout_ms and 5 s (linger, and what a device gives back) whatever the peer does.
+  // within stall_timeout_ms and 5 s (linger, and what a device gives back) whatever the peer does. A handshake
+  // that is under way is finished first, within connect_timeout_ms; without one it ends at once.
   virtual void disconnect() = 0;
   // Ends it now; after it no event comes (on_closed has been called). Idempotent. Never from inside an event.
   virtual void close() = 0;

@@ -33,7 +33,7 @@ class Served {
     kReadable = 1,  // a descriptor has bytes, the end of the stream, or an error
     kWritable = 2,  // a descriptor takes bytes again
     kKicked = 4,    // somebody asked with Processor::kick
-    kDue = 8,       // the time of Processor::wake_at has come
+    kDue = 8,       // the time of Processor::wake_by has come
     kResumed = 16,  // the last serve() asked to go on
     kEnding = 32,   // after the bytes that are there the stream ends, or has an error
   };

@@ -212,7 +212,7 @@ void Carrier::check_times(Clock::time_point now) {
   }
   receiver_.check_stall(now);
   if (!send_error_) transmitter_.check_stall(now);
-  if (drain_by_ && now >= *drain_by_) check_drain();
+  if (is_up_ && drain_by_ && now >= *drain_by_) check_drain();
 }
 
 void Carrier::check_drain() {
@@ -231,7 +231,7 @@ void Carrier::set_alarm(Clock::time_point now) {
   };
   by(receiver_.next_look(now));
   by(transmitter_.next_look(now));
-  by(drain_by_);
+  if (is_up_) by(drain_by_);
   if (awaits_ready_) by(handshake_by_);
   if (is_up_ && now < first_send_) by(first_send_);
 }

@@ -74,6 +74,8 @@ void Carrier::open(UniqueFd socket, Negotiated negotiated) {
 void Carrier::become_up() {
   awaits_ready_ = false;
   is_up_ = true;
+  // What was posted has its time to leave from here on, not from a disconnect during the handshake.
+  if (std::exchange(drain_by_, std::nullopt)) drain();
   user_.carrier_up(negotiated_, socket_.get());
 }
 

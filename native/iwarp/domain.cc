@@ -9,17 +9,26 @@ class IwarpMemoryRegion final : public fabric::MemoryRegion {
  public:
   IwarpMemoryRegion(std::shared_ptr<RegionTable> table, uint32_t stag, uint64_t address, uint64_t length)
       : table_(std::move(table)), stag_(stag), address_(address), length_(length) {}
-  ~IwarpMemoryRegion() override { table_->remove(stag_); }
+  ~IwarpMemoryRegion() override {
+    if (!withdraw()) table_->wait_until_left();
+  }
   uint64_t address() const override { return address_; }
   uint64_t length() const override { return length_; }
   uint32_t lkey() const override { return stag_; }
   uint32_t rkey() const override { return stag_; }
+  bool withdraw() override {
+    if (!withdrawn_) left_ = table_->remove(stag_);
+    withdrawn_ = true;
+    return left_;
+  }
 
  private:
   const std::shared_ptr<RegionTable> table_;
   const uint32_t stag_;
   const uint64_t address_;
   const uint64_t length_;
+  bool withdrawn_ = false;
+  bool left_ = false;  // then nobody touched the range any more
 };
 
 }  // namespace

@@ -1,4 +1,5 @@
-// A processing thread's use of registered memory: open only around system calls and copies that do not wait.
+// A processing thread's use of registered memory: open only around system calls and copies, which wait for
+// nothing but a page that memory does not have yet (a mapped file's comes from its disk).
 // Who takes a region away changes its table's generation first and then waits for the sections that are open
 // on that table; who opens one looks at the generation inside. So no segment needs a lock.
 #pragma once
@@ -16,6 +17,9 @@ class IoSection {
     state_.fetch_add(1, std::memory_order_seq_cst);
   }
   void leave() { state_.fetch_add(1, std::memory_order_release); }
+  // Changes whenever one is entered or left.
+  uint64_t state() const { return state_.load(std::memory_order_relaxed); }
+  static bool is_open_in(uint64_t state) { return (state & 1) != 0; }
   // Open on that table, now.
   bool is_open(const void* table) const {
     return (state_.load(std::memory_order_seq_cst) & 1) != 0 &&

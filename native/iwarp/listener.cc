@@ -47,14 +47,12 @@ class Listener::HalfOpen final : public Served {
       : address(fabric::peer_address_of(socket.get())), socket_(std::move(socket)), listener_(listener) {}
 
   Next serve(unsigned reasons) noexcept override {
-    if ((reasons & kDue) != 0) {
-      listener_.turn_away(*this);
-      return Next::kWait;
-    }
     try {
+      // Read first: on a busy thread its time may have come together with its request.
       switch (reader_.read(socket_.get())) {
         case MpaReader::Went::kDry:
-          if (reader_.bytes().size() >= kLeastToName && !may_be_mpa_request(reader_.bytes()))
+          if ((reasons & kDue) != 0 ||
+              (reader_.bytes().size() >= kLeastToName && !may_be_mpa_request(reader_.bytes())))
             listener_.turn_away(*this);
           return Next::kWait;
         case MpaReader::Went::kDone:
@@ -88,7 +86,7 @@ Listener::Listener(const fabric::Endpoint& endpoint, const fabric::QueuePairOpti
     : options_(options),
       callbacks_(std::move(callbacks)),
       engine_(Engine::shared()),
-      processor_(engine_->least_loaded()),
+      processor_(engine_->of_listeners()),
       socket_(listen_on_any(fabric::resolve(endpoint, fabric::Lookup::kPassive))),
       address_(fabric::local_address_of(socket_.get())) {
   fabric::SocketAddress bound;

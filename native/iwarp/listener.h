@@ -1,5 +1,5 @@
-// Accepts peers and reads their MPA requests, on a processor of the engine: no peer waits for another, and
-// none costs more than a descriptor until it is answered.
+// Accepts peers and reads their MPA requests, on the engine's processor for that: no peer waits for another,
+// and none costs more than a descriptor until it is answered.
 #pragma once
 
 #include <list>
@@ -31,7 +31,6 @@ class Listener final : public fabric::Listener, private Served {
   Next serve(unsigned reasons) noexcept override;
   Next accept_some();
   void admit(UniqueFd socket);
-  void drop_oldest();
   // Both on the processor; the peer is forgotten.
   void hand_on(HalfOpen& peer);
   void turn_away(HalfOpen& peer);

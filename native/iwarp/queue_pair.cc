@@ -23,8 +23,6 @@ QueuePair::QueuePair(std::shared_ptr<RegionTable> regions, const fabric::QueuePa
 
 QueuePair::~QueuePair() {
   close();
-  // What was called after close() may have kicked once more.
-  processor_.call([this] { processor_.forget(*this); });
   --processor_.load;
 }
 
@@ -89,15 +87,17 @@ Served::Next QueuePair::serve(unsigned) noexcept {
 }
 
 void QueuePair::begin(Opening opening) {
-  carrier_ = std::make_unique<Carrier>(messages_, static_cast<CarrierUser&>(*this), processor_,
-                                       std::move(opening.peer));
+  // Out of memory, there may be no carrier either.
+  const auto fail = [this](const Error& error) { carrier_ ? carrier_->abandon(error) : carrier_down(error); };
   try {
+    carrier_ = std::make_unique<Carrier>(messages_, static_cast<CarrierUser&>(*this), processor_,
+                                         std::move(opening.peer));
     if (opening.answer) return carrier_->answer(std::move(*opening.answer));
     carrier_->dial(opening.endpoint, std::move(opening.private_data));
   } catch (const Error& error) {
-    carrier_->abandon(error);
+    fail(error);
   } catch (const std::exception& error) {
-    carrier_->abandon(Error("RESOURCE_LIMIT", std::string("cannot begin the handshake: ") + error.what()));
+    fail(Error("RESOURCE_LIMIT", std::string("cannot begin the handshake: ") + error.what()));
   }
 }
 
@@ -117,7 +117,7 @@ size_t QueuePair::post_send(std::span<const fabric::SendWorkRequest> requests) {
     throw Error("CONNECTION_CLOSED", "the connection has ended; nothing can be sent any more");
   const auto put = [this](std::span<const fabric::SendWorkRequest> good) {
     const SendQueue::Posted posted = messages_.send_queue.post(good);
-    if (posted.sender_is_idle) processor_.kick(*this);
+    if (posted.sender_is_idle) kick();
     return posted.count;
   };
   for (size_t at = 0; at < requests.size(); ++at) {
@@ -152,13 +152,19 @@ size_t QueuePair::post_recv(std::span<const fabric::RecvWorkRequest> requests) {
 }
 
 void QueuePair::notify() {
-  if (!notified_.exchange(true)) processor_.kick(*this);
+  if (!notified_.exchange(true)) kick();
+}
+
+// Not once it is closed: nobody forgets it again.
+void QueuePair::kick() {
+  std::lock_guard lock(mutex_);
+  if (!closed_) processor_.kick(*this);
 }
 
 void QueuePair::disconnect() {
   messages_.send_queue.close();
   draining_.store(true);
-  processor_.kick(*this);
+  kick();
 }
 
 void QueuePair::close() {
@@ -210,6 +216,7 @@ void QueuePair::carrier_up(const Negotiated& negotiated, int socket) {
   }
   ord_.store(negotiated.ord);
   change(fabric::QueuePairChange::kConnected);
+  if (draining_.load()) change(fabric::QueuePairChange::kDrain);
   messages_.events.on_established(negotiated.private_data);
 }
 

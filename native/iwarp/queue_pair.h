@@ -40,6 +40,7 @@ class QueuePair final : public fabric::QueuePair, private CarrierUser, private S
   };
 
   void start(Opening opening);
+  void kick();
   Next serve(unsigned reasons) noexcept override;
   void begin(Opening opening);
   void end();

@@ -17,6 +17,10 @@ namespace {
 // Below it a system call costs more than copying its bytes. FPDUs of one Ethernet frame are below it.
 constexpr size_t kSmallFpdu = 2048;
 
+// What an FPDU counts for at least: taking one apart costs as much as that many bytes of payload, and others
+// have their turn.
+constexpr size_t kLeastCharge = 512;
+
 uint8_t* pointer_to(uint64_t address) { return reinterpret_cast<uint8_t*>(static_cast<uintptr_t>(address)); }
 
 }  // namespace
@@ -202,6 +206,8 @@ bool Receiver::take_trailer() {
                                                  peer_);
   }
   phase_ = Phase::kHeader;
+  const size_t size = fpdu_size(ulpdu_);
+  if (size < kLeastCharge) budget_ -= std::min(budget_, kLeastCharge - size);
   end_message();
   if (!owes()) watch_.end();
   return true;

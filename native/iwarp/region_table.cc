@@ -33,21 +33,24 @@ uint32_t RegionTable::add(uint64_t address, uint64_t length, unsigned access, ui
   }
 }
 
-void RegionTable::remove(uint32_t stag) {
+bool RegionTable::remove(uint32_t stag) {
   {
     std::lock_guard lock(mutex_);
-    if (regions_.erase(stag) == 0) return;
+    if (regions_.erase(stag) == 0) return true;
     generation_.fetch_add(1, std::memory_order_seq_cst);
   }
-  engine_->wait_until_left(this);
+  return !engine_->is_open(this);
 }
 
 bool RegionTable::invalidate(uint32_t stag) {
-  std::lock_guard lock(mutex_);
-  const auto found = regions_.find(stag);
-  if (found == regions_.end() || (found->second.access & fabric::kRemoteAccess) == 0) return false;
-  found->second.access &= ~fabric::kRemoteAccess;
-  generation_.fetch_add(1, std::memory_order_seq_cst);
+  {
+    std::lock_guard lock(mutex_);
+    const auto found = regions_.find(stag);
+    if (found == regions_.end() || (found->second.access & fabric::kRemoteAccess) == 0) return false;
+    found->second.access &= ~fabric::kRemoteAccess;
+    generation_.fetch_add(1, std::memory_order_seq_cst);
+  }
+  wait_until_left();
   return true;
 }
 
@@ -58,7 +61,7 @@ void RegionTable::revoke_remote() {
     for (auto& [stag, region] : regions_) region.access &= ~fabric::kRemoteAccess;
     generation_.fetch_add(1, std::memory_order_seq_cst);
   }
-  engine_->wait_until_left(this);
+  wait_until_left();
 }
 
 void RegionTable::observe_placement(std::shared_ptr<fabric::PlacementObserver> observer) {

@@ -44,10 +44,13 @@ class RegionTable {
 
   // Throws Error: REGISTER_FAILED; also for remote rights after revoke_remote().
   uint32_t add(uint64_t address, uint64_t length, unsigned access, uint64_t wire_base);
-  // When it has returned, no processor touches the range.
-  void remove(uint32_t stag);
-  // Takes the remote rights of one away (SEND with invalidate). False: there is no such region, or it has
-  // none.
+  // Nobody finds it any more. True: no processor touches the range. False: one may, until wait_until_left()
+  // has returned.
+  bool remove(uint32_t stag);
+  // When it has returned, no processor touches a range under rights that were taken away before the call.
+  void wait_until_left() const { engine_->wait_until_left(this); }
+  // Takes the remote rights of one away (SEND with invalidate), of WRITEs that are under way on other queue
+  // pairs too. False: there is no such region, or it has none.
   bool invalidate(uint32_t stag);
   // Takes the remote rights of every region away, and lets none be added. When it has returned, no byte of a
   // peer's WRITEs is placed any more, of one that is under way neither.

@@ -28,9 +28,9 @@ class SendQueue {
   // Moves the next requests to out, oldest first, at most limit; out is cleared first. With none there, the
   // sender counts as idle from now on.
   void take(std::vector<fabric::SendWorkRequest>& out, size_t limit);
-  // The oldest taken requests, count of them, have left (a READ: its request has). reads: READs answered, in
-  // order.
+  // The oldest taken requests, count of them, have left (a READ: its request has).
   void mark_sent(size_t count);
+  // The oldest READ that was not has been answered.
   void mark_read_done();
   // Appends the completions that are due, and frees their slots.
   void reap(std::vector<fabric::Completion>& out);

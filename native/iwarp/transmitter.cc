@@ -78,7 +78,18 @@ bool Transmitter::fill() {
     terminate_payload_.clear();
     return true;
   }
-  while (batch_->fits(most_payload_) && (job_ || next_job())) append_segment();
+  if (failure_) {
+    messages_.oldest_failed = true;
+    throw *failure_;
+  }
+  try {
+    while (batch_->fits(most_payload_) && (job_ || next_job())) append_segment();
+  } catch (const Error& error) {
+    // Those before it leave first: then it is the oldest that is not done.
+    if (batch_->empty()) throw;
+    messages_.oldest_failed = false;
+    failure_ = error;
+  }
   return !batch_->empty();
 }
 
@@ -118,8 +129,12 @@ bool Transmitter::start_request(const fabric::SendWorkRequest& request) {
 
 void Transmitter::start_message(const fabric::SendWorkRequest& request) {
   Job job;
-  // Checked when it was posted; generation 0 makes the batch check it again.
-  job.source = {.address = request.address, .stag = request.length == 0 ? 0 : request.lkey};
+  job.source.address = request.address;
+  if (request.length != 0) {
+    if (!region_of(request.lkey).covers_local(request.address, request.length)) fail_deregistered();
+    job.source.stag = request.lkey;
+    job.source.generation = region_generation_;
+  }
   job.left = request.length;
   if (request.opcode == fabric::Opcode::kRdmaWrite) {
     job.header.tagged = true;
@@ -134,13 +149,25 @@ void Transmitter::start_message(const fabric::SendWorkRequest& request) {
   job_ = job;
 }
 
+// As of region_generation_: batches check it again, and take the table's lock only when it has changed.
+const Region& Transmitter::region_of(uint32_t stag) {
+  const uint64_t generation = messages_.regions->generation();
+  if (region_.stag != stag || region_generation_ != generation) {
+    region_ = messages_.regions->find(stag).value_or(Region{});
+    region_generation_ = generation;
+  }
+  return region_;
+}
+
 bool Transmitter::start_read(const fabric::SendWorkRequest& request) {
+  // Posted before the handshake told so.
+  if (messages_.ord == 0) fail_request("a READ, but the peer takes none (its IRD is 0)");
   if (messages_.pending_reads.size() >= messages_.ord) return false;
   uint64_t sink = request.address;
   if (request.length != 0) {
-    const std::optional<Region> region = messages_.regions->find(request.lkey);
-    if (!region || !region->covers_local(request.address, request.length)) fail_deregistered();
-    sink = region->wire_of(request.address);
+    const Region& region = region_of(request.lkey);
+    if (!region.covers_local(request.address, request.length)) fail_deregistered();
+    sink = region.wire_of(request.address);
   }
   messages_.pending_reads.push_back({request.lkey, sink, request.length});
   encode_read_request({.sink_stag = request.lkey,
@@ -166,11 +193,14 @@ void Transmitter::start_response(const ReadJob& read) {
   job.header.stag = read.sink_stag;
   job.header.target_offset = read.sink_offset;
   if (read.length != 0) {
-    const std::optional<Region> region = messages_.regions->find(read.source_stag);
-    if (!region || !region->covers_wire(read.source_offset, read.length)) fail_deregistered();
-    job.source = {.address = region->local_of(read.source_offset),
+    const Region& region = region_of(read.source_stag);
+    if ((region.access & fabric::kAccessRemoteRead) == 0 ||
+        !region.covers_wire(read.source_offset, read.length))
+      fail_deregistered();
+    job.source = {.address = region.local_of(read.source_offset),
                   .stag = read.source_stag,
-                  .right = fabric::kAccessRemoteRead};
+                  .right = fabric::kAccessRemoteRead,
+                  .generation = region_generation_};
   }
   job.left = read.length;
   job.is_response = true;
@@ -251,9 +281,12 @@ uint64_t Transmitter::taken_by_peer() const {
 }
 
 void Transmitter::fail_deregistered() {
+  fail_request("the memory region of a posted work request was deregistered before its bytes were sent");
+}
+
+void Transmitter::fail_request(const char* why) {
   messages_.oldest_failed = true;
-  throw Error("INVALID_ARGUMENT",
-              "the memory region of a posted work request was deregistered before its bytes were sent");
+  throw Error("INVALID_ARGUMENT", why);
 }
 
 void Transmitter::fail_unreadable(uint64_t address) {

@@ -57,7 +57,9 @@ class Transmitter {
   bool send_batch();
   void report();
   uint64_t taken_by_peer() const;
+  const Region& region_of(uint32_t stag);
   [[noreturn]] void fail_deregistered();
+  [[noreturn]] void fail_request(const char* why);
   [[noreturn]] void fail_unreadable(uint64_t address);
   [[noreturn]] void fail_send();
 
@@ -76,6 +78,9 @@ class Transmitter {
   std::vector<fabric::SendWorkRequest> taken_;  // from the send queue, not all started
   size_t next_taken_ = 0;
   std::optional<Job> job_;
+  std::optional<Error> failure_;  // of the request after those in the batch
+  Region region_;                 // of the last message
+  uint64_t region_generation_ = 0;
   size_t finished_ = 0;  // requests whose last byte is in the batch
   std::vector<fabric::Completion> completions_;
   uint8_t read_request_[kReadRequestSize] = {};  // of job_

@@ -257,6 +257,26 @@ TEST_CASE("a peer that closes its rails before its control queue pair ends in go
   CHECK(scripted.end().empty());
 }
 
+TEST_CASE("a rail whose queue pair cannot be made, or comes too late, is refused at the call") {
+  Scripted scripted(1);
+  const auto refusal = [&] {
+    try {
+      scripted.endpoint->connect_rail({"host", 1}, {}, 7);
+      return std::string("none");
+    } catch (const Error& error) {
+      return error.code();
+    }
+  };
+  // Its last event comes while it is being destroyed, and asks the endpoint for its channel's name.
+  scripted.domain->recv_refusal = "RESOURCE_LIMIT";
+  CHECK(refusal() == "RESOURCE_LIMIT");
+  CHECK(scripted.endpoint->rails() == 2);
+  CHECK(scripted.observer.ends() == 0);
+  scripted.domain->recv_refusal = nullptr;
+  scripted.endpoint->close();
+  CHECK(refusal() == "CONNECTION_CLOSED");
+}
+
 TEST_CASE("a rail that could not be established says so, and nothing else ends") {
   Scripted scripted(1);
   scripted.endpoint->connect_rail({"host", 1}, {}, 42);

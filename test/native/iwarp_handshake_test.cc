@@ -440,3 +440,53 @@ TEST_CASE("a peer-to-peer initiator that sends no ready-to-receive message runs 
   responder.events.wait_closed();
   CHECK(responder.events.reason_code() == "TIMEOUT");
 }
+
+TEST_CASE("what was posted before a disconnect during the handshake has its time after it") {
+  constexpr size_t kSize = 32 << 20;  // more than sockets hold
+  fabric::QueuePairOptions options;
+  options.stall_timeout_ms = 1000;
+  Initiator initiator(options);
+  Buffer large(initiator.domain, kSize);
+  REQUIRE(initiator.queue_pair->post_send(send_of(large, kSize)));
+  initiator.connect();
+  RawPeer peer = initiator.listener.accept();
+  peer.receive_mpa(MpaKind::kRequest);
+  initiator.queue_pair->disconnect();
+  std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+  CHECK(initiator.queue_pair->state() == fabric::QueuePairState::kInit);
+  peer.send(iwarp::encode(reply_frame(2, {})));
+  initiator.events.wait_established();
+  CHECK(initiator.queue_pair->state() == fabric::QueuePairState::kSqd);
+  while (peer.receive(1 << 20).size() == 1 << 20) continue;
+  peer.close();
+  initiator.events.wait_closed();
+  CHECK(initiator.events.reason_text() == "an orderly end");
+  CHECK(initiator.events.sends().at(0).status == fabric::Status::kSuccess);
+  initiator.queue_pair->close();
+}
+
+TEST_CASE(
+    "a READ that was posted before the peer said that it takes none fails, and what was before it is sent") {
+  Initiator initiator;
+  Buffer buffer(initiator.domain, 64);
+  const auto read = rdma_of(fabric::Opcode::kRdmaRead, buffer, 0, 4096, 1, 64, 2);
+  REQUIRE(initiator.queue_pair->post_send(send_of(buffer, 64, 1)));
+  REQUIRE(initiator.queue_pair->post_send(read));
+  REQUIRE(initiator.queue_pair->post_send(send_of(buffer, 64, 3)));
+  initiator.connect();
+  RawPeer peer = initiator.listener.accept();
+  peer.receive_mpa(MpaKind::kRequest);
+  MpaFrame reply = reply_frame(2, {});
+  reply.ird = 0;
+  peer.send(iwarp::encode(reply));
+  CHECK(peer.receive_fpdu().payload.size() == 64);
+  initiator.events.wait_closed();
+  CHECK(initiator.events.reason_code() == "INVALID_ARGUMENT");
+  const auto sends = initiator.events.sends();
+  REQUIRE(sends.size() == 3);
+  CHECK(sends[0].status == fabric::Status::kSuccess);
+  CHECK(sends[1].status == fabric::Status::kError);
+  CHECK(sends[1].wr_id == 2);
+  CHECK(sends[2].status == fabric::Status::kFlushed);
+  initiator.queue_pair->close();
+}

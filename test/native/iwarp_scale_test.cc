@@ -8,6 +8,7 @@
 #include <atomic>
 
 #include "iwarp/engine.h"
+#include "iwarp/receiver.h"
 #include "support/victim.h"
 
 using namespace rdma_migrate;
@@ -261,4 +262,28 @@ TEST_CASE("a queue pair that is busy without end holds up no other on its thread
   stopping = true;
   for (const auto& end : ends) end->queue_pair->close();
   for (std::thread& flood : floods) flood.join();
+}
+
+TEST_CASE("a flood of empty FPDUs takes no longer turn than bulk data") {
+  constexpr size_t kTurn = 64 * 1024;
+  constexpr size_t kFpdus = 1000;  // 20 bytes each, fewer than one turn's bytes in all
+  int ends[2];
+  REQUIRE(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
+  RawPeer peer(ends[0]);
+  const UniqueFd ours(ends[1]);
+  Recorder events;
+  iwarp::MessageState messages({}, events,
+                               std::make_shared<iwarp::RegionTable>(std::make_shared<iwarp::Engine>(1)));
+  iwarp::IoSection section;
+  const std::string name = "the peer";
+  iwarp::Receiver receiver(messages, section, name);
+  receiver.open(ours.get(), false, false);
+  Bytes flood;
+  for (size_t count = 0; count < kFpdus; ++count) flood = flood + fpdu(write_header(0, 0), {});
+  REQUIRE(flood.size() < kTurn);
+  peer.send(flood);
+  size_t turns = 1;
+  while (receiver.receive(kTurn) == iwarp::Receiver::Went::kOn) ++turns;
+  CHECK(turns >= kFpdus * 512 / kTurn);
+  CHECK(messages.counters.bytes_received == flood.size());
 }

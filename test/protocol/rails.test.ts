@@ -98,6 +98,22 @@ describe('channels', () => {
     expect(granted(wanted, most).token === undefined).toBe(result === 1);
   });
 
+  it.each([
+    [true, false],
+    [false, true],
+    [false, false],
+  ])('are one without a commit (asked for: %s, offered: %s)', (asked, offered) => {
+    const offer = { ...OFFER, commit: asked, channels: 4 };
+    const answer = answerCapabilities(requestCapabilities(offer), {
+      ...OFFER,
+      commit: offered,
+      channels: 4,
+    });
+    expect(answer.agreed.channels).toBe(1);
+    expect(answer.agreed.token).toBeUndefined();
+    expect(acceptCapabilities(answer.reply, offer)).toEqual(answer.agreed);
+  });
+
   it('have another token each time', () => {
     const tokens = Array.from({ length: 100 }, () => granted(2, 2).token);
     expect(new Set(tokens).size).toBe(100);
