@@ -47,7 +47,7 @@ export interface NativeWriteJob {
   readonly rkey: number;
   /**
    * Of the mapping: where it is noted what is sent. The pages are copied on their way then. Rejects with OUT_OF_MEMORY, REGISTER_FAILED or
-   * LOCKED_MEMORY_LIMIT when there is no room for 16 MiB of registered copies.
+   * LOCKED_MEMORY_LIMIT when there is no room for the registered copies: 8 MiB a rail, at least 16 MiB.
    */
   readonly digests?: NativePageDigests;
 }
