@@ -368,8 +368,13 @@ export class Connection {
     }
   }
 
+  /** @throws MigrationError RESOURCE_LIMIT when there is no thread that could pace */
   setMaxBandwidth(bytesPerSecond: bigint): void {
-    this.#native.setMaxBandwidth(bytesPerSecond);
+    try {
+      this.#native.setMaxBandwidth(bytesPerSecond);
+    } catch (error) {
+      throw toMigrationError(error, this.phase);
+    }
   }
 
   /** Stops writing, tells the peer that the migration failed and why, as far as it still can be told, and disconnects. Never throws. */

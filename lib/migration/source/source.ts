@@ -93,7 +93,7 @@ export class MigrationSource extends Migration {
   /**
    * QEMU's `max-bandwidth`, bytes per second, 0 for no limit; at any time. It does not limit a live migration any more that has
    * stopped its guest.
-   * @throws MigrationError INVALID_ARGUMENT
+   * @throws MigrationError INVALID_ARGUMENT; RESOURCE_LIMIT when the system gives no thread that could pace
    */
   setMaxBandwidth(bytesPerSecond: bigint): void {
     checkMaxBandwidth(bytesPerSecond);
