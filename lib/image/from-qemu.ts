@@ -2,27 +2,11 @@ import { imageError, throwIfAborted } from './errors.ts';
 import type { LibvirtSave } from './libvirt-save.ts';
 import { loadNative } from './load-native.ts';
 import { checkImageOptions } from './option-schema.ts';
-import type { OnProgress } from './progress.ts';
+import type { FromQemuOptions } from './options.ts';
 import { type QemuStreamFacts, QemuStreamImport } from './qemu-stream-import.ts';
-import type { RamPaths } from './ram-store.ts';
 import { unwrapped } from './stream-container.ts';
 import { StreamInput } from './stream-input.ts';
 import { ImageWriter } from './writer.ts';
-
-export interface FromQemuOptions {
-  readonly signal?: AbortSignal;
-  readonly onProgress?: OnProgress;
-  /** Blocks whose file is created at this absolute path instead of inside the image. */
-  readonly ramFiles?: RamPaths;
-  /** For a stream made with x-ignore-shared: the existing files of the blocks whose pages are not in it. Mapped in place. */
-  readonly sharedRam?: RamPaths;
-  /** The length of the stream, if known: a stream that does not fit is refused before any page is read. */
-  readonly streamBytes?: bigint;
-  /** Accepts a stream that nothing proves to be whole: without the VMDESCRIPTION at its end. Default false. */
-  readonly acceptUnproven?: boolean;
-  /** Records a digest of each RAM block. Default false. */
-  readonly digests?: boolean;
-}
 
 export interface FromQemuResult extends QemuStreamFacts {
   /** Absolute path of the image. */

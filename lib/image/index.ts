@@ -1,20 +1,27 @@
 /** A VM on disk: a directory with a manifest, one sparse file per RAM block, and the QEMU stream before and after RAM. */
-export { type FromQemuOptions, type FromQemuResult, fromQemu } from './from-qemu.ts';
+export { type FromQemuResult, fromQemu } from './from-qemu.ts';
 export { type BlockInspection, type ImageInspection, inspect, inspectionToJson } from './inspect.ts';
 export { findLeftovers, type Leftover, removeLeftover } from './leftovers.ts';
 export type { Completeness, Manifest, Provenance } from './manifest.ts';
+export type {
+  FromQemuOptions,
+  ImageWriterOptions,
+  OpenImageOptions,
+  ReadQemuStreamOptions,
+  ToQemuOptions,
+  WriteQemuStreamOptions,
+} from './options.ts';
 export type { OwnerState } from './owner.ts';
 export { findPartials, type PartialImage, removeDeadPartials } from './partial.ts';
 export type { ImageProgress, OnProgress } from './progress.ts';
 export type { QemuStreamFacts, QemuStreamTarget } from './qemu-stream-import.ts';
 export type { RamPaths, RamPlacement } from './ram-store.ts';
-export { type ReadQemuStreamOptions, readQemuStream } from './read-qemu-stream.ts';
-export { type ImageReader, type OpenImageOptions, openImage } from './reader.ts';
-export { type ToQemuOptions, type ToQemuResult, toQemu } from './to-qemu.ts';
+export { readQemuStream } from './read-qemu-stream.ts';
+export { type ImageReader, openImage } from './reader.ts';
+export { type ToQemuResult, toQemu } from './to-qemu.ts';
 export {
   type QemuStreamVm,
-  type WriteQemuStreamOptions,
   type WriteQemuStreamResult,
   writeQemuStream,
 } from './write-qemu-stream.ts';
-export { ImageWriter, type ImageWriterOptions } from './writer.ts';
+export { ImageWriter } from './writer.ts';

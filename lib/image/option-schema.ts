@@ -13,12 +13,14 @@ import {
   signal,
   text,
 } from '../options/fields.ts';
-import type { FromQemuOptions } from './from-qemu.ts';
-import type { ReadQemuStreamOptions } from './read-qemu-stream.ts';
-import type { OpenImageOptions } from './reader.ts';
-import type { ToQemuOptions } from './to-qemu.ts';
-import type { WriteQemuStreamOptions } from './write-qemu-stream.ts';
-import type { ImageWriterOptions } from './writer.ts';
+import type {
+  FromQemuOptions,
+  ImageWriterOptions,
+  OpenImageOptions,
+  ReadQemuStreamOptions,
+  ToQemuOptions,
+  WriteQemuStreamOptions,
+} from './options.ts';
 
 const addresses = field(
   'an object of addresses as bigint by the names of RAM blocks',

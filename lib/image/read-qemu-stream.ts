@@ -3,15 +3,10 @@ import { DeviceStateCheck } from '../protocol/tail.ts';
 import { imageError } from './errors.ts';
 import { loadNative } from './load-native.ts';
 import { checkImageOptions } from './option-schema.ts';
+import type { ReadQemuStreamOptions } from './options.ts';
 import { type QemuStreamFacts, QemuStreamImport, type QemuStreamTarget } from './qemu-stream-import.ts';
 import { unwrapped } from './stream-container.ts';
 import { StreamInput } from './stream-input.ts';
-
-export interface ReadQemuStreamOptions {
-  readonly signal?: AbortSignal;
-  /** For a stream made with x-ignore-shared: the blocks whose pages are not in it. Default: none. */
-  readonly shared?: readonly string[];
-}
 
 /**
  * Reads a plain QEMU stream (QMP `migrate`) into the caller's memory: `allocate` gives the blocks, `append` gets the device

@@ -9,16 +9,11 @@ import { descriptorPath, readBounded } from './files.ts';
 import { loadNative } from './load-native.ts';
 import { MAX_BEFORE_BYTES, type Manifest, type ManifestBlock } from './manifest.ts';
 import { checkImageOptions } from './option-schema.ts';
+import type { OpenImageOptions } from './options.ts';
 import type { RamPaths } from './ram-store.ts';
 import { type ImageDirectory, openImageDirectory, openMember, openRamFile } from './store.ts';
 
 const AFTER_CHUNK = 256 << 10;
-
-export interface OpenImageOptions {
-  /** Where blocks outside the image are now, if not where the manifest says. Absolute paths. */
-  readonly ramFiles?: RamPaths;
-  readonly signal?: AbortSignal;
-}
 
 /** A VM on disk, to be sent: its RAM files are mapped read-only. */
 export class ImageReader implements SourceVm, AsyncDisposable {

@@ -1,18 +1,9 @@
 import type { Writable } from 'node:stream';
 import { imageError, throwIfAborted } from './errors.ts';
 import { checkImageOptions } from './option-schema.ts';
-import type { RamPaths } from './ram-store.ts';
+import type { ToQemuOptions } from './options.ts';
 import { openImage } from './reader.ts';
-import {
-  type WriteQemuStreamOptions,
-  type WriteQemuStreamResult,
-  writeQemuStream,
-} from './write-qemu-stream.ts';
-
-export interface ToQemuOptions extends WriteQemuStreamOptions {
-  /** Where blocks outside the image are now, if not where the manifest says. */
-  readonly ramFiles?: RamPaths;
-}
+import { type WriteQemuStreamResult, writeQemuStream } from './write-qemu-stream.ts';
 
 export type ToQemuResult = WriteQemuStreamResult;
 

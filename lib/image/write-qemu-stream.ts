@@ -12,24 +12,13 @@ import type { RamBlockLayout, SourceVm } from '../ram/vm.ts';
 import { imageError, throwIfAborted } from './errors.ts';
 import { loadNative } from './load-native.ts';
 import { checkImageOptions } from './option-schema.ts';
+import type { WriteQemuStreamOptions } from './options.ts';
 import { STREAM_PAGE_SIZE } from './page-size.ts';
-import { type ImageProgress, type OnProgress, ProgressMeter } from './progress.ts';
+import { type ImageProgress, ProgressMeter } from './progress.ts';
 import { StreamOutput } from './stream-output.ts';
 
 /** Bytes of page records per piece: large enough that system calls cost nothing, small enough to be written while the next is filled. */
 const BUFFER_BYTES = 1 << 20;
-
-export interface WriteQemuStreamOptions {
-  readonly signal?: AbortSignal;
-  readonly onProgress?: OnProgress;
-  /**
-   * Blocks whose pages are left out because the QEMU that loads the stream maps their file itself (migration capability
-   * x-ignore-shared, which must then be on there).
-   */
-  readonly ignoreShared?: readonly string[];
-  /** Guest-physical addresses of ignored blocks for which the VM gives none; QEMU's `pc.ram` has 0. */
-  readonly guestAddresses?: Readonly<Record<string, bigint>>;
-}
 
 export interface WriteQemuStreamResult {
   readonly streamBytes: bigint;

@@ -24,17 +24,11 @@ import {
   serializeManifest,
 } from './manifest.ts';
 import { checkImageOptions } from './option-schema.ts';
+import type { ImageWriterOptions } from './options.ts';
 import { OUTSIDE_FILE } from './outside-files.ts';
 import { createPartial, OWNER_FILE, removeDeadPartials, removePartial } from './partial.ts';
-import { type RamPlacement, RamStore } from './ram-store.ts';
+import { RamStore } from './ram-store.ts';
 import { toolVersion } from './tool.ts';
-
-export interface ImageWriterOptions extends RamPlacement {
-  /** What is known of how the VM came here; {@link ImageWriter.setProvenance} adds to it. Default: origin `migration`. */
-  readonly provenance?: Partial<Provenance>;
-  /** Records a digest of each RAM block, which means reading all of it once more at commit. Default false. */
-  readonly digests?: boolean;
-}
 
 /**
  * Receives a VM as an image: a directory that appears under its name only when it is complete and durable.
