@@ -12,8 +12,9 @@ export class JsonReporter implements Reporter {
     this.#log = log;
   }
 
-  started(text: string): void {
+  started(text: string, fields?: object): void {
     this.#log.debug(text);
+    if (fields) this.#event('started', fields);
   }
 
   listening(uri: string): void {

@@ -20,8 +20,8 @@ export interface Failure {
 
 /** Where a command says what it does: text for people or lines of JSON for programs. */
 export interface Reporter {
-  /** The work begins; `text` is a line for people. */
-  started(text: string): void;
+  /** The work begins; `text` is a line for people, `fields` is for programs. */
+  started(text: string, fields?: object): void;
   /** The address at which peers may connect from now on. */
   listening(uri: string): void;
   phase(phase: Phase | string): void;

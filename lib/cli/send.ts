@@ -26,6 +26,7 @@ export async function send(
   const source = new MigrationSource(vm, uri, wanted);
   reporter.started(
     `sending ${image} (${vm.layout.machine}, ${formatBytes(total)} of RAM in ${vm.blocks.length} ${vm.blocks.length === 1 ? 'block' : 'blocks'}) to ${uri}, migration ${source.migrationId}`,
+    { uri, migrationId: source.migrationId },
   );
   context.onFailure(`the image ${image} is as it was: it can be sent again`);
   const result = await follow(source, reporter, () => source.migrate({ signal }));

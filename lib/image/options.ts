@@ -1,21 +1,50 @@
-/** What the image functions take. */
+/** Options of the image functions. */
 import type { Provenance } from './manifest.ts';
 import type { OnProgress } from './progress.ts';
 import type { RamPaths, RamPlacement } from './ram-store.ts';
 
+/** Of `openImage()`. */
 export interface OpenImageOptions {
   /** Where blocks outside the image are now, if not where the manifest says. Absolute paths. */
   readonly ramFiles?: RamPaths;
   readonly signal?: AbortSignal;
 }
 
+/** Of `ImageWriter.open()`. */
 export interface ImageWriterOptions extends RamPlacement {
-  /** What is known of how the VM came here; `ImageWriter.setProvenance` adds to it. Default: origin `migration`. */
+  /** What is known of how the VM came here; `ImageWriter.setProvenance()` adds to it. Default: origin `migration`. */
   readonly provenance?: Partial<Provenance>;
   /** Records a digest of each RAM block, which means reading all of it once more at commit. Default false. */
   readonly digests?: boolean;
 }
 
+/** Of `writeQemuStream()`. */
+export interface WriteQemuStreamOptions {
+  readonly signal?: AbortSignal;
+  readonly onProgress?: OnProgress;
+  /**
+   * Blocks whose pages are left out because the QEMU that loads the stream maps their file itself (migration capability
+   * x-ignore-shared, which must then be on there).
+   */
+  readonly ignoreShared?: readonly string[];
+  /** Guest-physical addresses of ignored blocks for which the VM gives none; QEMU's `pc.ram` has 0. */
+  readonly guestAddresses?: Readonly<Record<string, bigint>>;
+}
+
+/** Of `toQemu()`. */
+export interface ToQemuOptions extends WriteQemuStreamOptions {
+  /** Where blocks outside the image are now, if not where the manifest says. */
+  readonly ramFiles?: RamPaths;
+}
+
+/** Of `readQemuStream()`. */
+export interface ReadQemuStreamOptions {
+  readonly signal?: AbortSignal;
+  /** For a stream made with x-ignore-shared: the blocks whose pages are not in it. Default: none. */
+  readonly shared?: readonly string[];
+}
+
+/** Of `fromQemu()`. */
 export interface FromQemuOptions {
   readonly signal?: AbortSignal;
   readonly onProgress?: OnProgress;
@@ -29,27 +58,4 @@ export interface FromQemuOptions {
   readonly acceptUnproven?: boolean;
   /** Records a digest of each RAM block. Default false. */
   readonly digests?: boolean;
-}
-
-export interface ReadQemuStreamOptions {
-  readonly signal?: AbortSignal;
-  /** For a stream made with x-ignore-shared: the blocks whose pages are not in it. Default: none. */
-  readonly shared?: readonly string[];
-}
-
-export interface WriteQemuStreamOptions {
-  readonly signal?: AbortSignal;
-  readonly onProgress?: OnProgress;
-  /**
-   * Blocks whose pages are left out because the QEMU that loads the stream maps their file itself (migration capability
-   * x-ignore-shared, which must then be on there).
-   */
-  readonly ignoreShared?: readonly string[];
-  /** Guest-physical addresses of ignored blocks for which the VM gives none; QEMU's `pc.ram` has 0. */
-  readonly guestAddresses?: Readonly<Record<string, bigint>>;
-}
-
-export interface ToQemuOptions extends WriteQemuStreamOptions {
-  /** Where blocks outside the image are now, if not where the manifest says. */
-  readonly ramFiles?: RamPaths;
 }

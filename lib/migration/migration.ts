@@ -107,7 +107,7 @@ export abstract class Migration extends EventEmitter<MigrationEvents> {
 
   /**
    * Every event from here on, up to the end; see docs/events.md. A reader who is slow holds up nothing: of what waits for it, samples of counters
-   * are left out first, and never a phase or the end.
+   * are left out first, then rounds and notices, and nothing else.
    */
   events(): AsyncGenerator<MigrationEvent, void, undefined> {
     const queue = new EventQueue();

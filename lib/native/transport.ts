@@ -47,7 +47,7 @@ export interface NativeWriteJob {
   readonly rkey: number;
   /**
    * Of the mapping: where it is noted what is sent. The pages are copied on their way then. Rejects with OUT_OF_MEMORY, REGISTER_FAILED or
-   * LOCKED_MEMORY_LIMIT when there is no room for 16 MiB of registered copies.
+   * LOCKED_MEMORY_LIMIT when there is no room for the registered copies: 8 MiB a rail, at least 16 MiB.
    */
   readonly digests?: NativePageDigests;
 }
@@ -96,8 +96,8 @@ export interface NativeConnection {
   accept(request: NativeConnectionRequest, privateData: Uint8Array, maySendAtOnce: boolean): Promise<void>;
   /**
    * Active side: one more queue pair, once the first is established; resolves with the peer's private data. A rail that cannot be
-   * established rejects and ends nothing else; one that dies later ends the whole connection with CONNECTION_LOST and a message that names it
-   * ("channel 2 of 4").
+   * established rejects and ends nothing else; one that dies later ends the whole connection with its reason (CONNECTION_LOST where the peer
+   * closed it) and a message that names it ("channel 2 of 4").
    */
   connectRail(endpoint: NativeEndpoint, privateData: Uint8Array): Promise<Uint8Array>;
   /** Passive side of {@link connectRail}: takes the request over. */

@@ -13,51 +13,21 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { MigrationError } from '../errors.ts';
 import { Cursor } from './cursor.ts';
-import type { ControlMessage } from './messages.ts';
+import {
+  COMMIT_STATUS,
+  type Commit,
+  type CommitStatus,
+  type Committed,
+  type ControlMessage,
+} from './messages.ts';
 import { Writer } from './writer.ts';
+
+export type { Commit, CommitStatus, Committed };
 
 /** SHA-256. */
 export const DIGEST_BYTES = 32;
 
 const FLAG_RAM_DIGEST = 0x1;
-
-/**
- * What the source says that it has sent. Data of COMMIT: `stream_bytes u64, ram_bytes u64, zero_bytes u64, rounds u32,
- * flags u32, sent_digest [32]`, and with flag 0x1 `ram_digest [32]`.
- */
-export interface Commit {
-  /** Bytes in all QEMU_FILE messages. */
-  readonly streamBytes: bigint;
-  /** Bytes of RDMA WRITEs, including pages that were sent again. */
-  readonly ramBytes: bigint;
-  /** Sum of the lengths of all COMPRESS messages. */
-  readonly zeroBytes: bigint;
-  /** Number of REGISTER_FINISHED messages. */
-  readonly rounds: number;
-  /** {@link SentDigest}, 32 bytes. */
-  readonly sentDigest: Uint8Array;
-  /** A digest over all of RAM, 32 bytes, if both ends were asked to make one: it costs a read of every page. */
-  readonly ramDigest?: Uint8Array;
-}
-
-/** Values of `status` on the wire. */
-export const COMMIT_STATUS = {
-  /** Everything matches and the VM is durable at the destination. */
-  OK: 0,
-  /** The numbers of bytes or rounds that arrived differ from those sent. */
-  COUNT_MISMATCH: 1,
-  /** The same numbers, but different bytes in the stream or the commands. */
-  SENT_DIGEST_MISMATCH: 2,
-  /** RAM does not hold what the source has. */
-  RAM_DIGEST_MISMATCH: 3,
-} as const;
-
-export type CommitStatus = keyof typeof COMMIT_STATUS;
-
-/** The destination's answer. Data of COMMITTED: `status u32`. */
-export interface Committed {
-  readonly status: CommitStatus;
-}
 
 /** The data portion of COMMIT. Throws INVALID_ARGUMENT for a digest that is not 32 bytes long. */
 export function encodeCommit(commit: Commit): Uint8Array {

@@ -6,7 +6,6 @@
  * COMMIT and COMMITTED (commit.ts) are an extension of ours, sent only after both ends have agreed on it (capabilities.ts). So is ALIVE: the
  * source says it in its turn when it has had nothing else to say for some seconds. So is PROGRESS (progress.ts).
  */
-import type { Commit, Committed } from './commit.ts';
 import type { ProgressAccount } from './progress.ts';
 
 /** Bytes of the header. */
@@ -83,6 +82,44 @@ export interface CompressCommand {
   readonly blockIndex: number;
   readonly offset: bigint;
   readonly length: bigint;
+}
+
+/**
+ * What the source says that it has sent. Data of COMMIT: `stream_bytes u64, ram_bytes u64, zero_bytes u64, rounds u32,
+ * flags u32, sent_digest [32]`, and with flag 0x1 `ram_digest [32]`.
+ */
+export interface Commit {
+  /** Bytes in all QEMU_FILE messages. */
+  readonly streamBytes: bigint;
+  /** Bytes of RDMA WRITEs, including pages that were sent again. */
+  readonly ramBytes: bigint;
+  /** Sum of the lengths of all COMPRESS messages. */
+  readonly zeroBytes: bigint;
+  /** Number of REGISTER_FINISHED messages. */
+  readonly rounds: number;
+  /** Of everything that was sent (`SentDigest`), 32 bytes. */
+  readonly sentDigest: Uint8Array;
+  /** A digest over all of RAM, 32 bytes, if both ends were asked to make one: it costs a read of every page. */
+  readonly ramDigest?: Uint8Array;
+}
+
+/** Values of `status` on the wire. */
+export const COMMIT_STATUS = {
+  /** Everything matches and the VM is durable at the destination. */
+  OK: 0,
+  /** The numbers of bytes or rounds that arrived differ from those sent. */
+  COUNT_MISMATCH: 1,
+  /** The same numbers, but different bytes in the stream or the commands. */
+  SENT_DIGEST_MISMATCH: 2,
+  /** RAM does not hold what the source has. */
+  RAM_DIGEST_MISMATCH: 3,
+} as const;
+
+export type CommitStatus = keyof typeof COMMIT_STATUS;
+
+/** The destination's answer. Data of COMMITTED: `status u32`. */
+export interface Committed {
+  readonly status: CommitStatus;
 }
 
 /**

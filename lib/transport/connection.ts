@@ -160,9 +160,18 @@ export class Connection {
   async #endError(error: unknown): Promise<MigrationError> {
     const failure = this.#labelled(error);
     if (!this.#end && ENDS.has(failure.code)) {
-      await this.waitForEnd({ timeoutMs: END_REASON_MS }).catch(() => {});
+      const limits = { timeoutMs: END_REASON_MS, phase: this.phase, what: 'the reason of the end' };
+      await within(this.#hasEnded(), limits).catch(() => {});
     }
     return this.#end?.error ?? failure;
+  }
+
+  /** Resolves when it is known here why, which may be before the provider has ended it. */
+  #hasEnded(): Promise<void> {
+    return new Promise((resolve) => {
+      if (this.ended.aborted) resolve();
+      else this.ended.addEventListener('abort', () => resolve(), { once: true });
+    });
   }
 
   #finish(orderly: boolean, error: MigrationError): void {
@@ -259,10 +268,7 @@ export class Connection {
   async waitForEnd(limits: { timeoutMs: number; signal?: AbortSignal | undefined }): Promise<ConnectionEnd> {
     await within(this.#native.closed, { ...limits, phase: this.phase, what: 'the peer to disconnect' });
     // The pump has seen every message that came before the end.
-    if (!this.#end)
-      await new Promise<void>((resolve) =>
-        this.ended.addEventListener('abort', () => resolve(), { once: true }),
-      );
+    await this.#hasEnded();
     return this.#end as unknown as ConnectionEnd;
   }
 
@@ -362,8 +368,13 @@ export class Connection {
     }
   }
 
+  /** @throws MigrationError RESOURCE_LIMIT when there is no thread that could pace */
   setMaxBandwidth(bytesPerSecond: bigint): void {
-    this.#native.setMaxBandwidth(bytesPerSecond);
+    try {
+      this.#native.setMaxBandwidth(bytesPerSecond);
+    } catch (error) {
+      throw toMigrationError(error, this.phase);
+    }
   }
 
   /** Stops writing, tells the peer that the migration failed and why, as far as it still can be told, and disconnects. Never throws. */
@@ -413,11 +424,7 @@ export class Connection {
     signal?: AbortSignal | undefined;
   }): Promise<ConnectionEnd> {
     this.#native.disconnect().catch(() => {});
-    const ended = new Promise<void>((resolve) => {
-      if (this.ended.aborted) resolve();
-      else this.ended.addEventListener('abort', () => resolve(), { once: true });
-    });
-    await within(ended, { ...limits, phase: this.phase, what: 'the peer to end the connection' });
+    await within(this.#hasEnded(), { ...limits, phase: this.phase, what: 'the peer to end the connection' });
     return this.#end as ConnectionEnd;
   }
 

@@ -1,14 +1,14 @@
 import { MigrationError, toMigrationError } from '../errors.ts';
 import { native } from '../native/index.ts';
 import type { NativeConnectionRequest, NativeListener } from '../native/transport.ts';
+import { invalid } from '../options/check.ts';
 import type { ChosenProvider } from '../transport/provider.ts';
 import { type ConnectionRequest, makeRequest } from './connection-request.ts';
 import { choose } from './domain.ts';
 import { cancelled } from './failure.ts';
-import { checkEndpoint, checkListen } from './option-schema.ts';
+import { checkEndpoint, checkListen, MOST_UNANSWERED } from './option-schema.ts';
 import type { Endpoint, ListenOptions, Stranger } from './options.ts';
 
-const BACKLOG = 128;
 const CONNECT_TIMEOUT_MS = 10_000;
 const STALL_TIMEOUT_MS = 30_000;
 
@@ -49,6 +49,7 @@ export class Listener implements AsyncDisposable {
   #native: NativeListener | undefined;
   #end: MigrationError | 'closed' | undefined;
   #wake: (() => void) | undefined;
+  #iterated = false;
   #closing: Promise<void> | undefined;
 
   static {
@@ -97,16 +98,22 @@ export class Listener implements AsyncDisposable {
   }
 
   /**
-   * Requests as they come. It ends when the listener is closed.
-   * @throws MigrationError LISTEN_FAILED (its device is gone), CANCELLED
+   * Requests as they come. It ends when the listener is closed. One consumer at a time.
+   * @throws MigrationError LISTEN_FAILED (its device is gone), CANCELLED, INVALID_ARGUMENT (a second consumer)
    */
   async *[Symbol.asyncIterator](): AsyncGenerator<ConnectionRequest, void, undefined> {
-    for (;;) {
-      const request = this.#waiting.shift();
-      if (request !== undefined) yield request;
-      else if (this.#end instanceof MigrationError) throw this.#end;
-      else if (this.#end !== undefined) return;
-      else await this.#nextWake();
+    if (this.#iterated) throw invalid('somebody takes the requests of this listener already');
+    this.#iterated = true;
+    try {
+      for (;;) {
+        const request = this.#waiting.shift();
+        if (request !== undefined) yield request;
+        else if (this.#end instanceof MigrationError) throw this.#end;
+        else if (this.#end !== undefined) return;
+        else await this.#nextWake();
+      }
+    } finally {
+      this.#iterated = false;
     }
   }
 
@@ -135,7 +142,7 @@ export class Listener implements AsyncDisposable {
   }
 
   #keep(request: ConnectionRequest): void {
-    if (this.#waiting.length < (this.#options.backlog ?? BACKLOG)) this.#waiting.push(request);
+    if (this.#waiting.length < (this.#options.backlog ?? MOST_UNANSWERED)) this.#waiting.push(request);
     else drop(request);
     this.#wake?.();
   }

@@ -27,6 +27,8 @@ import type {
 } from './options.ts';
 
 const provider = oneOf('auto', 'iwarp', 'verbs');
+/** Requests that a provider's listener takes: native/iwarp/listener.cc, native/verbs/listener.cc. */
+export const MOST_UNANSWERED = 64;
 const workRequests = integer(1, 65_536);
 const endpoint = objectWith({ host: text, port: integer(0, 65_535) } satisfies ShapeOf<Endpoint>);
 
@@ -68,7 +70,7 @@ const ACCEPT = {
 const LISTEN = {
   schema: optionsOf({
     provider,
-    backlog: workRequests,
+    backlog: integer(1, MOST_UNANSWERED),
     connectTimeoutMs: milliseconds,
     signal,
     onStranger: fn,

@@ -72,7 +72,10 @@ export interface AcceptOptions extends ConnectOptions {
 export interface ListenOptions {
   /** As with {@link openDomain}. The domain that accepts must be of the same one. */
   readonly provider?: ProviderChoice;
-  /** Requests that wait for the async iterator; who comes after them is rejected. 1 to 65,536, default 128. */
+  /**
+   * Requests that wait for the async iterator; who comes after them is rejected. 1 to 64, default 64: so many unanswered ones a provider takes, and
+   * then the software RNIC leaves who comes in the kernel's queue, a device rejects.
+   */
   readonly backlog?: number;
   /** Time that a peer has for its request, milliseconds. Default 10,000. */
   readonly connectTimeoutMs?: number;

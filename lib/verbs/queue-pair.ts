@@ -104,6 +104,7 @@ export class QueuePair implements AsyncDisposable {
     checkEndpoint(endpoint);
     checkConnect(options);
     const { privateData = NO_DATA, signal } = options;
+    if (signal?.aborted) return this.#tooLate(signal);
     return this.#handshake(() => this.#native.connect(endpoint, privateData), signal);
   }
 
@@ -114,6 +115,10 @@ export class QueuePair implements AsyncDisposable {
   async accept(request: ConnectionRequest, options: AcceptOptions = {}): Promise<Uint8Array> {
     checkAccept(options);
     const { privateData = NO_DATA, maySendAtOnce = false, signal } = options;
+    if (signal?.aborted) {
+      takeRequest(request).drop();
+      return this.#tooLate(signal);
+    }
     return this.#handshake(
       () => this.#native.accept(takeRequest(request), privateData, maySendAtOnce),
       signal,
@@ -121,15 +126,19 @@ export class QueuePair implements AsyncDisposable {
   }
 
   async #handshake(start: () => Promise<Uint8Array>, signal: AbortSignal | undefined): Promise<Uint8Array> {
-    const what = () => cancelled(signal, 'connect', 'the handshake');
-    if (signal?.aborted) throw what();
     try {
-      return await raceAbort(start(), signal, what);
+      return await raceAbort(start(), signal, () => handshakeCancelled(signal));
     } catch (cause) {
       const error = toMigrationError(cause, 'connect');
       if (error.code !== 'INVALID_ARGUMENT') await this.close();
       throw error;
     }
+  }
+
+  /** One that is connected is left alone. */
+  async #tooLate(signal: AbortSignal): Promise<never> {
+    if (this.state === 'INIT') await this.close();
+    throw handshakeCancelled(signal);
   }
 
   /**
@@ -207,6 +216,9 @@ export class QueuePair implements AsyncDisposable {
 
 /** For {@link Domain.createQueuePair}. */
 export const makeQueuePair: typeof make = (...given) => make(...given);
+
+const handshakeCancelled = (signal: AbortSignal | undefined): MigrationError =>
+  cancelled(signal, 'connect', 'the handshake');
 
 function span(batch: WorkRequestBatch, first: number, count = batch.length - first): number {
   integer(first, 0, batch.length, 'first');

@@ -151,7 +151,7 @@ bool BulkWriter::prepare_staging(WriteLane& lane) {
       if (cancelled_ || queue_.empty()) return false;
       if (!queue_.front()->work.digests || lane.staging) return true;
       job = queue_.front();
-      bytes = std::max(share(), 4 * kMaxWriteBytes);
+      bytes = std::max(share(), 4 * kMaxWriteBytes);  // lib/migration/pins/pinning.ts reserves as much
     }
     std::shared_ptr<const Error> failure;
     try {

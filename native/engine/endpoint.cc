@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "engine/work_request_id.h"
@@ -14,7 +15,18 @@ namespace {
 // given this long to say so before the end of a rail is told.
 constexpr std::chrono::milliseconds kLastWords{500};
 
+// For the user of an endpoint that has failed on this side to tell the peer why.
+constexpr std::chrono::seconds kOwnLastWords{5};
+
 fabric::Bytes copy_of(std::span<const uint8_t> bytes) { return {bytes.begin(), bytes.end()}; }
+
+// What failed here and not on the way or at the peer: memory, its file, or what was posted.
+bool is_of_this_side(const Error& reason) {
+  static constexpr std::string_view kCodes[] = {"IO_ERROR",      "DISK_FULL",      "PERMISSION_DENIED",
+                                                "OUT_OF_MEMORY", "RESOURCE_LIMIT", "INVALID_ARGUMENT",
+                                                "INTERNAL"};
+  return std::find(std::begin(kCodes), std::end(kCodes), reason.code()) != std::end(kCodes);
+}
 
 }  // namespace
 
@@ -239,7 +251,11 @@ void Endpoint::on_notify() {
   std::optional<Error> lost;
   {
     std::lock_guard lock(mutex_);
-    if (loss_ && loss_->until <= Clock::now()) lost = loss_->reason;
+    if (loss_ && loss_->until <= Clock::now()) {
+      lost = loss_->reason;
+    } else if (loss_ && !closed_) {
+      alarm_->ring_by(loss_->until);  // it may have rung for one that is told no more
+    }
   }
   if (lost) end(std::move(lost));
 }
@@ -253,7 +269,9 @@ void Endpoint::on_closed(const Error* reason) {
   std::optional<Error> why;
   {
     std::lock_guard lock(mutex_);
-    if (reason != nullptr) {
+    if (loss_ && loss_->certain) {
+      why = loss_->reason;
+    } else if (reason != nullptr) {
       why = *reason;
     } else if (loss_ && loss_->broken) {
       why = loss_->reason;
@@ -287,7 +305,12 @@ std::string Endpoint::channel(const Rail& rail) const {
 }
 
 void Endpoint::rail_fault(Rail& rail, const Error& reason) {
-  lose({Error(reason.code(), channel(rail) + ": " + reason.what()), Clock::now(), true});
+  lose({Error(reason.code(), channel(rail) + ": " + reason.what()), Clock::now(), true, true});
+}
+
+void Endpoint::rail_receive_failed(Rail& rail, const Error& reason) {
+  const Error named(reason.code(), channel(rail) + ": " + reason.what());
+  tell([&] { observer_.receive_failed(named); });
 }
 
 void Endpoint::rail_down(Rail& rail, const Error* reason) {
@@ -296,16 +319,23 @@ void Endpoint::rail_down(Rail& rail, const Error* reason) {
     const Error why = reason != nullptr ? *reason : Error("CONNECTION_CLOSED", "the channel was closed");
     return tell([&] { observer_.rail_refused(rail.id(), why); });
   }
-  const std::string what = reason != nullptr ? reason->what() : "the peer closed it";
-  lose({Error("CONNECTION_LOST", name + " is lost: " + what), Clock::now() + kLastWords, reason != nullptr});
+  const auto now = Clock::now();
+  if (reason == nullptr) {
+    const Error closed("CONNECTION_LOST", name + " is lost: the peer closed it");
+    return lose({closed, now + kLastWords, false, false});
+  }
+  const Error named(reason->code(), name + " is lost: " + reason->what());
+  if (!is_of_this_side(*reason)) return lose({named, now + kLastWords, true, false});
+  lose({named, now + kOwnLastWords, true, true});
+  tell([&] { observer_.receive_failed(named); });
 }
 
 void Endpoint::lose(const Loss& loss) {
   writer_.connection_ended();
   {
     std::lock_guard lock(mutex_);
-    if (!loss_ || loss.until < loss_->until) loss_ = loss;
-    if (!closed_) alarm_->ring_by(loss.until);
+    if (!loss_ || (loss.certain && !loss_->certain)) loss_ = loss;
+    if (!closed_) alarm_->ring_by(loss_->until);
   }
 }
 

@@ -111,16 +111,18 @@ class Endpoint final : public fabric::QueuePairEvents, private RailOwner {
     uint32_t slot;
     uint32_t length;
   };
-  // A rail has ended, and the control queue pair may still say why.
+  // A rail has ended. The control queue pair may still say why, or tell the peer.
   struct Loss {
     Error reason;
     Clock::time_point until;
-    bool broken;  // not ended in good order
+    bool broken;   // not ended in good order
+    bool certain;  // the control queue pair cannot know more
   };
 
   void rail_up(Rail& rail, std::span<const uint8_t> private_data) override;
   void rail_passed(Rail& rail, uint64_t token) override;
   void rail_fault(Rail& rail, const Error& reason) override;
+  void rail_receive_failed(Rail& rail, const Error& reason) override;
   void rail_down(Rail& rail, const Error* reason) override;
 
   uint8_t* slot_address(uint32_t slot) const { return slab_.data() + size_t{slot} * kMaxControlMessage; }

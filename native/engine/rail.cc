@@ -146,6 +146,8 @@ void Rail::fault(const std::string& what) {
   owner_.rail_fault(*this, Error("PROTOCOL_ERROR", "the peer sent " + what));
 }
 
+void Rail::on_receive_failed(const Error& reason) { owner_.rail_receive_failed(*this, reason); }
+
 void Rail::on_closed(const Error* reason) { owner_.rail_down(*this, reason); }
 
 }  // namespace rdma_migrate::engine

@@ -36,6 +36,8 @@ class RailOwner {
   virtual void rail_passed(Rail& rail, uint64_t token) = 0;
   // The peer sent what no peer sends. The rail is of no use from here on.
   virtual void rail_fault(Rail& rail, const Error& reason) = 0;
+  // As QueuePairEvents::on_receive_failed. rail_down follows.
+  virtual void rail_receive_failed(Rail& rail, const Error& reason) = 0;
   // The last call. nullptr: an orderly end.
   virtual void rail_down(Rail& rail, const Error* reason) = 0;
 };
@@ -56,6 +58,7 @@ class Rail final : public fabric::QueuePairEvents {
   void on_send(std::span<const fabric::Completion> completions) override;
   void on_recv(std::span<const fabric::Completion> completions) override;
   void on_notify() override;
+  void on_receive_failed(const Error& reason) override;
   void on_closed(const Error* reason) override;
 
  private:

@@ -303,10 +303,12 @@ describe('a migration that is ended in the middle', () => {
   });
 
   it.each([
-    { crc: 'on', options: ['--crc'] },
-    { crc: 'off', options: [] },
+    { crc: 'on', channels: 1, options: ['--crc', '--channels', '1'] },
+    { crc: 'on', channels: 2, options: ['--crc', '--channels', '2'] },
+    { crc: 'off', channels: 1, options: ['--channels', '1'] },
+    { crc: 'off', channels: 4, options: ['--channels', '4'] },
   ])(
-    'by a file of RAM that is cut short under it, CRC $crc: the source ends with 6 and says which',
+    'by a file of RAM that is cut short under it, CRC $crc, channels: $channels: the source ends with 6 and says which',
     async ({ options }) => {
       const own = join(await folder(), 'vm');
       await (await syntheticImage(own, [{ name: 'pc.ram', length: 32n * MIB, fill: 'random' }])).close();
@@ -315,7 +317,7 @@ describe('a migration that is ended in the middle', () => {
         (await readdir(own)).map(async (name) => ({ name, size: (await stat(join(own, name))).size })),
       );
       const ram = files.find(({ size }) => size === Number(32n * MIB)) ?? { name: 'no RAM', size: 0 };
-      // Behind what has been sent by now, and before what will be.
+      // After what has been sent by now, and before what will be.
       await truncate(join(own, ram.name), 8 << 20);
       const [sent, received] = await Promise.all([sender.ended, receiver.ended]);
       expect([sent.signal, sent.code, received.code]).toEqual([null, 6, expect.any(Number)]);

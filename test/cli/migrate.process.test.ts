@@ -43,6 +43,7 @@ describe('receive and send', () => {
     const ids = [sent, received].map(({ stdout }) => eventsOf(stdout).at(-1)?.migrationId);
     expect(ids[0]).toMatch(/^[0-9a-f-]{36}$/);
     expect(ids[1]).toBe(ids[0]);
+    expect(eventsOf(sent.stdout)[0]).toEqual({ event: 'started', uri: peer, migrationId: ids[0] });
     expect((await command.run('image', 'inspect', target)).stdout).toContain(`migration     ${ids[0]}\n`);
     for (const { stdout } of [sent, received]) {
       const events = eventsOf(stdout);

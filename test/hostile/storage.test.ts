@@ -60,8 +60,9 @@ async function failing(
   vm: ImageReader,
   pinAll: boolean,
   populate: 'always' | 'never' = 'always',
+  channels = 1,
 ): Promise<Outcome> {
-  const limits = { responseTimeoutMs: 5_000 };
+  const limits = { responseTimeoutMs: 5_000, channels };
   const options = { ...limits, populate };
   await using destination = await MigrationDestination.listen('rdma:127.0.0.1:0', writer, options);
   const received = failureOf(destination.receive(), 'the destination');
@@ -75,24 +76,29 @@ async function failing(
 
 describe.skipIf(missing !== undefined)(`a full disk${missing ? ` (not run: ${missing})` : ''}`, () => {
   // Without memory that is got ahead, the WRITEs themselves find the disk full.
-  const CASES = [true, false].flatMap((pinAll) => [
-    { pinAll, populate: 'always' as const },
-    { pinAll, populate: 'never' as const },
-  ]);
-  it.each(CASES)('ends both sides, says why and leaves nothing: %o', async ({ pinAll, populate }) => {
-    await writeFile(join(disk, 'ballast'), Buffer.alloc(40 << 20, 1));
-    const free = (await statfs(disk)).bfree;
-    await using vm = await openImage(image);
-    await using writer = await ImageWriter.open(join(disk, 'vm'));
-    const { source, destination } = await failing(writer, vm, pinAll, populate);
-    expectError(destination, 'DISK_FULL', ['ram', 'image', 'setup']);
-    expectError(source, 'PEER_ERROR', ['ram', 'device-state', 'setup']);
-    expect(source.details).toMatchObject({ peerCode: 'DISK_FULL', peerMessage: destination.message });
-    expect(source.message).toContain(destination.message);
-    expect(await readdir(disk)).toEqual(['ballast']);
-    expect((await statfs(disk)).bfree).toBe(free);
-    expect(await fingerprint(image)).toEqual(before);
-  });
+  const CASES = [1, 2].flatMap((channels) =>
+    [true, false].flatMap((pinAll) => [
+      { channels, pinAll, populate: 'always' as const },
+      { channels, pinAll, populate: 'never' as const },
+    ]),
+  );
+  it.each(CASES)(
+    'ends both sides, says why and leaves nothing: %o',
+    async ({ channels, pinAll, populate }) => {
+      await writeFile(join(disk, 'ballast'), Buffer.alloc(40 << 20, 1));
+      const free = (await statfs(disk)).bfree;
+      await using vm = await openImage(image);
+      await using writer = await ImageWriter.open(join(disk, 'vm'));
+      const { source, destination } = await failing(writer, vm, pinAll, populate, channels);
+      expectError(destination, 'DISK_FULL', ['ram', 'image', 'setup']);
+      expectError(source, 'PEER_ERROR', ['ram', 'device-state', 'setup']);
+      expect(source.details).toMatchObject({ peerCode: 'DISK_FULL', peerMessage: destination.message });
+      expect(source.message).toContain(destination.message);
+      expect(await readdir(disk)).toEqual(['ballast']);
+      expect((await statfs(disk)).bfree).toBe(free);
+      expect(await fingerprint(image)).toEqual(before);
+    },
+  );
 
   it('is none for a VM with more RAM than the whole disk and less content than is free', async () => {
     const large = join(folder.path, 'large');

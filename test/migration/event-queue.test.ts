@@ -5,6 +5,10 @@ import type { MigrationEvent } from '../../lib/migration/events.ts';
 
 const sample = (at: number): MigrationEvent => ({ type: 'pin', registered: at, peak: at, at });
 const phase = (at: number): MigrationEvent => ({ type: 'phase', phase: 'ram', at });
+const zero = (at: number): MigrationEvent => ({ type: 'zero', bytes: at, skipped: 0, found: at, at });
+const throttle = (at: number): MigrationEvent => ({ type: 'throttle', percentage: at % 100, at });
+const downtime = (at: number): MigrationEvent => ({ type: 'downtime', at });
+const KEPT = [phase, throttle, downtime];
 const note = (at: number): MigrationEvent => ({
   type: 'notice',
   code: 'THROTTLED',
@@ -21,27 +25,31 @@ async function drained(queue: EventQueue): Promise<MigrationEvent[]> {
 }
 
 describe('events that nobody takes', () => {
-  it('stay bounded, and keep every phase and their order', async () => {
+  it('stay bounded, and keep every phase, downtime and throttle, the newest sample and their order', async () => {
     await fc.assert(
       fc.asyncProperty(
-        fc.array(fc.constantFrom(sample, sample, sample, note), { minLength: 0, maxLength: 1500 }),
+        fc.array(fc.constantFrom(sample, sample, zero, note), { minLength: 0, maxLength: 1500 }),
         fc.array(fc.nat(1500), { maxLength: 20 }),
         async (makers, phases) => {
           const queue = new EventQueue();
           const pushed: MigrationEvent[] = [];
           for (const [at, make] of makers.entries()) {
-            const event = phases.includes(at) ? phase(at) : make(at);
+            const kept = KEPT[at % KEPT.length] ?? phase;
+            const event = phases.includes(at) ? kept(at) : make(at);
             pushed.push(event);
             queue.push(event);
             expect(queue.length).toBeLessThanOrEqual(MOST_QUEUED);
           }
           const left = await drained(queue);
           expect(left).toEqual(pushed.filter((event) => left.includes(event)));
-          const are = (type: string) => (event: MigrationEvent) => event.type === type;
-          expect(left.filter(are('phase'))).toEqual(pushed.filter(are('phase')));
-          // The newest of the samples is there: it says what those before it said.
-          const newest = pushed.findLast(are('pin'));
-          if (newest && pushed.length < MOST_QUEUED) expect(left).toContain(newest);
+          const stays = ({ type }: MigrationEvent): boolean =>
+            ['phase', 'downtime', 'throttle'].includes(type);
+          expect(left.filter(stays)).toEqual(pushed.filter(stays));
+          // The newest of the samples of a kind says what those before it said.
+          for (const kind of ['pin', 'zero'] as const) {
+            const newest = pushed.findLast(({ type }) => type === kind);
+            if (newest) expect(left).toContain(newest);
+          }
         },
       ),
       { numRuns: 30 },
@@ -55,6 +63,14 @@ describe('events that nobody takes', () => {
     const left = await drained(queue);
     expect(left.filter(({ type }) => type === 'notice')).toHaveLength(MOST_QUEUED - 10);
     expect(left.at(-1)).toEqual(sample(99));
+  });
+
+  it('give up the oldest notice where the only sample is the newest', async () => {
+    const queue = new EventQueue();
+    queue.push(sample(0));
+    for (let at = 1; at <= 2 * MOST_QUEUED; at++) queue.push(note(at));
+    const left = await drained(queue);
+    expect([left.length, left[0], left[1]]).toEqual([MOST_QUEUED, sample(0), note(MOST_QUEUED + 2)]);
   });
 });
 

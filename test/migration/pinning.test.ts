@@ -8,6 +8,7 @@ import {
   pinPolicy,
   planDestinationPins,
   planPins,
+  stagingBytes,
 } from '../../lib/migration/pins/pinning.ts';
 
 const MIB = 1n << 20n;
@@ -233,4 +234,8 @@ describe('lockable', () => {
   it('is not known where /proc tells nothing', () => {
     expect(lockable(() => undefined)).toBeUndefined();
   });
+});
+
+it('reserves what the channels take for copies: each half of 16 MiB at least', () => {
+  expect([1, 2, 3, 16].map(stagingBytes)).toEqual([16n * MIB, 16n * MIB, 24n * MIB, 128n * MIB]);
 });

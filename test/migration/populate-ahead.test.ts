@@ -1,7 +1,7 @@
 /** How much registered memory is touched before WRITEs come. */
 import { setImmediate as turn } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { AHEAD_BYTES, PopulateAhead } from '../../lib/migration/destination/populate-ahead.ts';
+import { AHEAD_BYTES, PopulateAhead } from '../../lib/migration/pins/populate-ahead.ts';
 
 const MIB = 1n << 20n;
 

@@ -6,7 +6,7 @@ import { Journal } from '../../lib/migration/journal.ts';
 import { GuestControl } from '../../lib/migration/live/guest-control.ts';
 import { preCopy, type RamRound } from '../../lib/migration/live/pre-copy.ts';
 import { liveParameters } from '../../lib/migration/options.ts';
-import type { RamPassResult, SourceBlock } from '../../lib/migration/source/ram-pass.ts';
+import type { RamPassResult, SourceBlock } from '../../lib/migration/ram-round.ts';
 
 const NOTHING_MOVED: RamRound = {
   pages: 0n,

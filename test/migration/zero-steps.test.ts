@@ -1,7 +1,8 @@
 /** Long ranges of zeros: told in pieces that a peer has done within its deadline, and made zero in pieces that can be given up between. */
 import { expect, it } from 'vitest';
 import { MigrationDestination, mapMemfd, type RamBlock } from '../../lib/index.ts';
-import { type RamPassOptions, type SourceBlock, sendRam } from '../../lib/migration/source/ram-pass.ts';
+import type { SourceBlock } from '../../lib/migration/ram-round.ts';
+import { type RamPassOptions, sendRam } from '../../lib/migration/source/ram-pass.ts';
 import { SentMeter } from '../../lib/migration/source/sent-meter.ts';
 import { native } from '../../lib/native/index.ts';
 import type { CompressCommand, ControlMessage } from '../../lib/protocol/control.ts';

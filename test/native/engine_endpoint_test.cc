@@ -238,6 +238,36 @@ TEST_CASE("a rail that dies fails every job and ends the endpoint, with its name
   CHECK(scripted.observer.barriers() == 0);
 }
 
+TEST_CASE("what fails on this side of a rail keeps its code, and may be told to the peer") {
+  Scripted scripted(2);
+  const Error reason("IO_ERROR", "cannot read '/vm/ram'"), control("CONNECTION_LOST", "the peer has gone");
+  scripted.rail(1).end(&reason);
+  scripted.observer.wait_receive_failed();
+  CHECK(scripted.observer.receive_failure().code() == "IO_ERROR");
+  CHECK(scripted.endpoint->send(message(0, 0), 1));
+  scripted.rail(0).end(&control);  // the peer ends too
+  scripted.control().end(&control);
+  CHECK(contains(scripted.end(), "IO_ERROR: channel 3 of 3 is lost: cannot read '/vm/ram'"));
+}
+
+TEST_CASE("an endpoint that failed on this side ends though nobody tells the peer") {
+  Scripted scripted(2);
+  const Error lost("CONNECTION_LOST", "the peer has gone"), reason("DISK_FULL", "make room");
+  scripted.rail(0).end(&lost);
+  scripted.rail(0).settle();
+  scripted.rail(1).end(&reason);
+  CHECK(contains(scripted.end(), "DISK_FULL: channel 3 of 3"));
+}
+
+TEST_CASE("a rail that cannot keep what it receives says so while the others go on") {
+  Scripted scripted(2);
+  scripted.rail(0).choke(Error("DISK_FULL", "cannot write '/vm/ram'"));
+  scripted.observer.wait_receive_failed();
+  CHECK(scripted.observer.receive_failure().code() == "DISK_FULL");
+  CHECK(contains(scripted.observer.receive_failure().what(), "channel 2 of 3: cannot write '/vm/ram'"));
+  CHECK(scripted.observer.ends() == 0);
+}
+
 TEST_CASE("where the control queue pair ends too, it tells why") {
   Scripted scripted(1);
   const Error rail("CONNECTION_LOST", "the rail"), control("TERMINATED", "the control queue pair");

@@ -2,7 +2,8 @@
 
 import { PinWindow, spanBytesFor } from '../../lib/migration/pins/pin-window.ts';
 import { type SpanKeys, SpanPins } from '../../lib/migration/pins/source-pins.ts';
-import { type SourceBlock, sendRam, WINDOW_BYTES } from '../../lib/migration/source/ram-pass.ts';
+import type { SourceBlock } from '../../lib/migration/ram-round.ts';
+import { sendRam, WINDOW_BYTES } from '../../lib/migration/source/ram-pass.ts';
 import { SentMeter } from '../../lib/migration/source/sent-meter.ts';
 import { native } from '../../lib/native/index.ts';
 import { acceptCapabilities, requestCapabilities } from '../../lib/protocol/capabilities.ts';

@@ -30,3 +30,17 @@ it('that ends while memory is registered gives the reason of its end', async () 
     phase: 'setup',
   });
 });
+
+it('that cannot be paced says so with a MigrationError', async () => {
+  const end = new Promise<null>(() => {});
+  const native = {
+    ...ended(end),
+    setMaxBandwidth: () => {
+      throw failure('RESOURCE_LIMIT');
+    },
+  };
+  await using connection = new Connection(native, new Uint8Array(), 'source');
+  connection.phase = 'ram';
+  const limited = expect.objectContaining({ name: 'MigrationError', code: 'RESOURCE_LIMIT', phase: 'ram' });
+  expect(() => connection.setMaxBandwidth(1n)).toThrow(limited);
+});

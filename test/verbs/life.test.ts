@@ -94,17 +94,34 @@ describe('an end', () => {
     expect(outcome === null || outcome instanceof Error).toBe(true);
   });
 
-  it('by a signal, before the handshake and in it', async () => {
+  it('by a signal in the handshake', async () => {
     const stop = new AbortController();
     await using side = await requested(stop.signal);
     stop.abort();
     expect(await side.connecting).toMatchObject({ code: 'CANCELLED', phase: 'connect' });
     expect(side.queuePair.state).toBe('ERROR');
-    const other = side.domain.createQueuePair();
-    const refused = other.accept(side.request, { signal: stop.signal });
-    await expect(refused).rejects.toMatchObject({ code: 'CANCELLED' });
-    expect(other.state).toBe('INIT');
-    side.request.reject();
+  });
+
+  it('by a signal before the handshake: the queue pair is closed, the request rejected', async () => {
+    await using side = await requested();
+    const cancelled = { code: 'CANCELLED', phase: 'connect' };
+    const signal = AbortSignal.abort();
+    const accepting = side.domain.createQueuePair();
+    await expect(accepting.accept(side.request, { signal })).rejects.toMatchObject(cancelled);
+    expect(accepting.state).toBe('ERROR');
+    expect(await side.connecting).toMatchObject({ code: 'REJECTED' });
+    expect(() => side.request.reject()).toThrow(expect.objectContaining({ code: 'INVALID_ARGUMENT' }));
+    const connecting = side.domain.createQueuePair();
+    const endpoint = { host: '127.0.0.1', port: side.listener.port };
+    await expect(connecting.connect(endpoint, { signal })).rejects.toMatchObject(cancelled);
+    expect(await connecting.closed).toBeNull();
+  });
+
+  it('by a signal is none of a queue pair that is connected', async () => {
+    await using pair = await connectedPair();
+    const again = pair.left.queuePair.connect(LOOPBACK, { signal: AbortSignal.abort() });
+    await expect(again).rejects.toMatchObject({ code: 'CANCELLED' });
+    expect(pair.left.queuePair.state).toBe('RTS');
   });
 
   it('by the domain, in the middle of traffic', async () => {
@@ -235,6 +252,26 @@ describe('a listener', () => {
     expect(await Promise.all(outcomes)).toEqual(Array(5).fill('REJECTED'));
   });
 
+  it('has one consumer at a time, and the next one when that has ended', async () => {
+    await using domain = await openDomain(iwarp);
+    await using listener = await listen(LOOPBACK, iwarp);
+    const first = listener[Symbol.asyncIterator]();
+    const waiting = first.next();
+    await expect(listener[Symbol.asyncIterator]().next()).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+    });
+    const ended = domain
+      .createQueuePair()
+      .connect({ host: '127.0.0.1', port: listener.port })
+      .catch((error: { code: string }) => error.code);
+    (await waiting).value?.reject();
+    expect(await ended).toBe('REJECTED');
+    await first.return();
+    const next = listener[Symbol.asyncIterator]().next();
+    await listener.close();
+    expect(await next).toEqual({ done: true, value: undefined });
+  });
+
   it('ends its iterator when it is closed, and throws when it is cancelled', async () => {
     const listener = await listen(LOOPBACK, iwarp);
     const requests = listener[Symbol.asyncIterator]();
@@ -274,6 +311,7 @@ it('options are checked before anything is opened', async () => {
   await expect(openDomain({ provider: 'infiniband' as never })).rejects.toMatchObject(bad);
   await expect(openDomain({ peer: LOOPBACK, local: LOOPBACK })).rejects.toMatchObject(bad);
   await expect(listen({ host: '', port: 1 })).rejects.toMatchObject(bad);
+  await expect(listen(LOOPBACK, { backlog: 65 })).rejects.toMatchObject(bad);
   await expect(listen({ host: 'localhost', port: 65_536 })).rejects.toMatchObject(bad);
   await using domain = await openDomain(iwarp);
   for (const options of [{ maxSendWr: 0 }, { maxRecvWr: 65_537 }, { maxSendWR: 5 }, { stallTimeoutMs: -1 }])

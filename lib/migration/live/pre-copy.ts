@@ -7,8 +7,7 @@ import type { NativeBitmap } from '../../native/memory.ts';
 import { throwIfAborted } from '../../transport/wait.ts';
 import type { Journal } from '../journal.ts';
 import type { LiveParameters } from '../options.ts';
-import type { RamPassResult, SourceBlock } from '../source/ram-pass.ts';
-import type { PassCosts } from '../source/wire-time.ts';
+import type { PassCosts, RamPassResult, SourceBlock } from '../ram-round.ts';
 import {
   bandwidthOf,
   type ConvergenceLimits,
@@ -27,7 +26,7 @@ import type { GuestControl } from './guest-control.ts';
 /** A round that nothing was written in costs scanning and messages all the same: not more often than this. */
 const IDLE_ROUND_MS = 20;
 
-/** What the loop looks at anew in each round: an operator may change it. */
+/** What the loop looks at again in each round: an operator may change it. */
 export interface LiveControls {
   readonly parameters: () => LiveParameters;
   /** Fires when the guest is to stop now, whatever the downtime. */

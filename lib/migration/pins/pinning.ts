@@ -6,8 +6,17 @@ import { leastPinBudget } from './pin-window.ts';
 
 /** Buffers of a connection's control messages, pinned with the RAM: native/engine/endpoint.h has 8 of 512 KiB. */
 export const CONTROL_BUFFER_BYTES = 4n << 20n;
-/** Copies of pages on their way, for a tracker that compares content: native/engine/staging.h. Pinned at the source, instead of the RAM that they are of. */
-export const STAGING_BYTES = 16n << 20n;
+/** What is on its way at one time, over all channels, and the least that a channel has room for: native/engine/bulk_writer.cc. */
+const OUTSTANDING_BYTES = 16n << 20n;
+const LEAST_STAGING_BYTES = 8n << 20n;
+/**
+ * Copies of pages on their way over so many channels, for a tracker that compares content: native/engine/staging.h. Pinned at the source, instead
+ * of the RAM that they are of.
+ */
+export function stagingBytes(channels: number): bigint {
+  const all = BigInt(channels) * LEAST_STAGING_BYTES;
+  return all > OUTSTANDING_BYTES ? all : OUTSTANDING_BYTES;
+}
 
 /** What an embedder or operator asks for. */
 export interface PinOptions {

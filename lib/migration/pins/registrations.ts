@@ -3,7 +3,7 @@ import { ACCESS, type NativeMemoryRegion } from '../../native/transport.ts';
 import { type ChunkSpan, chunkCount } from '../../ram/spans.ts';
 import type { RamBlock } from '../../ram/vm.ts';
 import type { Connection } from '../../transport/connection.ts';
-import { PopulateAhead } from '../destination/populate-ahead.ts';
+import { PopulateAhead } from './populate-ahead.ts';
 
 const REMOTE_WRITE = ACCESS.localWrite | ACCESS.remoteWrite;
 

@@ -9,7 +9,8 @@ import type { Connection } from '../../transport/connection.ts';
 import type { SourceTurns, TurnLimits } from '../../transport/turns.ts';
 import { PinWindow, pinGranule, spanBytesFor } from '../pins/pin-window.ts';
 import { type SourcePins, type SpanKeys, SpanPins, WholeBlocks } from '../pins/source-pins.ts';
-import { type SourceBlock, WINDOW_BYTES } from './ram-pass.ts';
+import type { SourceBlock } from '../ram-round.ts';
+import { WINDOW_BYTES } from './ram-pass.ts';
 
 /**
  * The blocks, with every page that is to be sent first. `fresh`: the destination's RAM is zero.

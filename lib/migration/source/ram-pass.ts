@@ -3,13 +3,14 @@
  * RDMA WRITEs. JavaScript works per range here, never per page: scanning, merging and writing are native.
  */
 import { MigrationError } from '../../errors.ts';
-import type { NativeBitmap, NativeClassification } from '../../native/memory.ts';
+import type { NativeClassification } from '../../native/memory.ts';
 import type { HintBook, Temperature } from '../../ram/hint-book.ts';
 import { cut, runs, type Span, SpanJoiner, ZERO_STEP_BYTES } from '../../ram/spans.ts';
 import type { Connection } from '../../transport/connection.ts';
 import type { SourceTurns } from '../../transport/turns.ts';
 import { throwIfAborted, unlessAborted } from '../../transport/wait.ts';
-import type { PinnedBlock, ReadySpan, SourcePins } from '../pins/source-pins.ts';
+import type { ReadySpan, SourcePins } from '../pins/source-pins.ts';
+import type { RamPassResult, SourceBlock } from '../ram-round.ts';
 import type { SentMeter } from './sent-meter.ts';
 
 /**
@@ -26,17 +27,6 @@ const MERGE_GAP_BYTES = 2n << 20n;
 /** Write jobs queued natively; enough that the writer never idles, few enough to bound memory. */
 const MAX_QUEUED_JOBS = 64;
 
-/** A block of the source, its counterpart at the destination, and what is still to be sent of it. */
-export interface SourceBlock extends PinnedBlock {
-  /**
-   * Bits are set between passes: {@link sendRam} sends zero ranges behind the data. While one runs only a hint sets any, of pages that were
-   * free; what a guest writes there meanwhile is the tracker's, and goes with the next pass.
-   */
-  readonly bitmap: NativeBitmap;
-  /** The destination's is zero throughout still: no pass has gone over it. Kept by {@link sendRam}; false where that is not known. */
-  fresh: boolean;
-}
-
 export interface RamPassOptions {
   readonly connection: Connection;
   readonly turns: SourceTurns;
@@ -46,15 +36,8 @@ export interface RamPassOptions {
   readonly hints?: HintBook;
   readonly meter: SentMeter;
   readonly signal: AbortSignal;
-  /** No pass comes behind it, and nobody writes RAM any more: it ends only when nothing is left to be sent. */
+  /** No pass comes after it, and nobody writes RAM any more: it ends only when nothing is left to be sent. */
   readonly last: boolean;
-}
-
-/** What one pass has done. */
-export interface RamPassResult {
-  readonly pages: bigint;
-  readonly bytes: bigint;
-  readonly zeroBytes: bigint;
 }
 
 /**

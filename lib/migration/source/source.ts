@@ -42,7 +42,7 @@ import {
   type PinPlan,
   pinPolicy,
   planPins,
-  STAGING_BYTES,
+  stagingBytes,
 } from '../pins/pinning.ts';
 import { describe, type MigrationFacts, type MigrationResult } from '../result.ts';
 import { TotalLimit } from '../total-limit.ts';
@@ -93,7 +93,7 @@ export class MigrationSource extends Migration {
   /**
    * QEMU's `max-bandwidth`, bytes per second, 0 for no limit; at any time. It does not limit a live migration any more that has
    * stopped its guest.
-   * @throws MigrationError INVALID_ARGUMENT
+   * @throws MigrationError INVALID_ARGUMENT; RESOURCE_LIMIT when the system gives no thread that could pace
    */
   setMaxBandwidth(bytesPerSecond: bigint): void {
     checkMaxBandwidth(bytesPerSecond);
@@ -264,11 +264,12 @@ export class MigrationSource extends Migration {
     const { blocks } = this.#vm;
     this.#hints?.check(blocks, this.#options.verify ?? false);
     const copied = sentOf(this.#vm);
+    const channels = channelsWanted(this.#options, provider.name);
     const plan = planPins(pinPolicy(this.#options), {
       ramBytes: totalBytes(blocks.filter(({ name }) => !copied.has(name))),
       granule: this.#granule,
       lockable: provider.name === 'verbs' ? lockable() : undefined,
-      reserve: CONTROL_BUFFER_BYTES + (copied.size > 0 ? STAGING_BYTES : 0n),
+      reserve: CONTROL_BUFFER_BYTES + (copied.size > 0 ? stagingBytes(channels) : 0n),
     });
     if (plan.notice !== undefined) this.journal.notice('PIN_LIMIT', plan.notice);
     return plan;

@@ -1,6 +1,7 @@
 /** How a pass spent its time, as the native writer and the provider have counted it: what the link can do does not hang on anything else. */
 import { COUNTER } from '../../native/transport.ts';
 import type { Connection } from '../../transport/connection.ts';
+import type { PassCosts } from '../ram-round.ts';
 
 /** Milliseconds, counted up from the connection's beginning or of one pass. */
 export interface WireTime {
@@ -19,14 +20,6 @@ export function wireTimeOf(connection: Pick<Connection, 'counters' | 'stats'>): 
     held: milliseconds(COUNTER.heldNanoseconds),
     unacknowledged: Number(connection.stats().wireMicroseconds) / 1e3,
   };
-}
-
-/** What a pass cost beside its control messages, milliseconds. */
-export interface PassCosts {
-  /** Its pages were on the wire. */
-  readonly wireMs: number;
-  /** The wire had to wait for what belongs to the pages: scanning, registering. Not what max-bandwidth took. */
-  readonly overheadMs: number;
 }
 
 /** `elapsedMs`: from the first look at RAM to the completion of the last WRITE. */

@@ -31,6 +31,13 @@ class EndpointWatcher final : public engine::EndpointObserver {
     }
     happened(barriers_);
   }
+  void receive_failed(Error reason) override {
+    {
+      std::lock_guard lock(mutex_);
+      choked_ = reason;
+    }
+    happened(receive_failures_);
+  }
   void closed(std::optional<Error> reason) override {
     {
       std::lock_guard lock(mutex_);
@@ -44,6 +51,7 @@ class EndpointWatcher final : public engine::EndpointObserver {
   void wait_rails(int count) { wait(rails_, count); }
   void wait_refused() { wait(refused_); }
   void wait_barriers(int count) { wait(barriers_, count); }
+  void wait_receive_failed() { wait(receive_failures_); }
   void wait_closed() {
     std::unique_lock lock(mutex_);
     REQUIRE(changed_.wait_for(lock, std::chrono::seconds(60), [&] { return closed_ > 0; }));
@@ -57,6 +65,10 @@ class EndpointWatcher final : public engine::EndpointObserver {
   Error refusal() const {
     std::lock_guard lock(mutex_);
     return refusal_.value();
+  }
+  Error receive_failure() const {
+    std::lock_guard lock(mutex_);
+    return choked_.value();
   }
   std::set<uint64_t> passed() const {
     std::lock_guard lock(mutex_);
@@ -80,9 +92,10 @@ class EndpointWatcher final : public engine::EndpointObserver {
   }
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  int established_ = 0, messages_ = 0, rails_ = 0, refused_ = 0, barriers_ = 0, closed_ = 0;
+  int established_ = 0, messages_ = 0, rails_ = 0, refused_ = 0, barriers_ = 0, receive_failures_ = 0,
+      closed_ = 0;
   std::set<uint64_t> passed_;
-  std::optional<Error> reason_, refusal_;
+  std::optional<Error> reason_, refusal_, choked_;
 };
 
 struct EndpointPair {

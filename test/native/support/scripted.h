@@ -113,6 +113,9 @@ class ScriptedQueuePair final : public fabric::QueuePair {
     });
     return true;
   }
+  void choke(const Error& reason) {
+    event([this, reason] { events_.on_receive_failed(reason); });
+  }
   // Its last event.
   void end(const Error* reason) {
     std::shared_ptr<const Error> why = reason == nullptr ? nullptr : std::make_shared<Error>(*reason);
