@@ -104,18 +104,19 @@ std::optional<fabric::Bytes> Endpoint::take_message() {
   return message;
 }
 
-Rail& Endpoint::add_rail(uint64_t token) {
+Rail& Endpoint::add_rail(const fabric::QueuePairOptions& options, uint64_t token) {
   std::lock_guard lock(mutex_);
   if (closed_) throw Error("CONNECTION_CLOSED", "the connection has been closed");
   if (!alarm_) alarm_ = std::make_unique<Alarm>(*queue_pair_);
-  rails_.push_back(
-      std::make_unique<Rail>(*domain_, options_, writer_, static_cast<RailOwner&>(*this), token));
+  rails_.push_back(std::make_unique<Rail>(*domain_, options, writer_, static_cast<RailOwner&>(*this), token));
   return *rails_.back();
 }
 
 void Endpoint::connect_rail(const fabric::Endpoint& to, std::span<const uint8_t> private_data,
-                            uint64_t token) {
-  fabric::QueuePair& queue_pair = add_rail(token).queue_pair();
+                            uint32_t connect_timeout_ms, uint64_t token) {
+  fabric::QueuePairOptions options = options_;
+  options.connect_timeout_ms = connect_timeout_ms;
+  fabric::QueuePair& queue_pair = add_rail(options, token).queue_pair();
   if (large_segments_.load()) queue_pair.allow_large_segments();
   queue_pair.connect(to, private_data);
 }
@@ -123,7 +124,7 @@ void Endpoint::connect_rail(const fabric::Endpoint& to, std::span<const uint8_t>
 // Its first message is the answer to one of the peer's.
 void Endpoint::accept_rail(std::unique_ptr<fabric::ConnectionRequest> request,
                            std::span<const uint8_t> private_data, uint64_t token) {
-  add_rail(token).queue_pair().accept(std::move(request), private_data, true);
+  add_rail(options_, token).queue_pair().accept(std::move(request), private_data, true);
 }
 
 void Endpoint::allow_large_segments() {
@@ -142,6 +143,12 @@ void Endpoint::barrier(uint64_t token) {
     barriers_.ask(token);
   }
   run_barriers();
+}
+
+void Endpoint::release_rails() {
+  std::lock_guard lock(mutex_);
+  rails_released_ = true;
+  loss_.reset();
 }
 
 void Endpoint::run_barriers() {
@@ -294,14 +301,28 @@ void Endpoint::rail_down(Rail& rail, const Error* reason) {
     const Error why = reason != nullptr ? *reason : Error("CONNECTION_CLOSED", "the channel was closed");
     return tell([&] { observer_.rail_refused(rail.id(), why); });
   }
+  if (left_out(rail)) return;
   const std::string what = reason != nullptr ? reason->what() : "the peer closed it";
   lose({Error("CONNECTION_LOST", name + " is lost: " + what), Clock::now() + kLastWords, reason != nullptr});
 }
 
+// Not by a rail that a barrier asks: it is in up_, and asked, under the same lock.
+bool Endpoint::left_out(Rail& rail) {
+  std::lock_guard lock(mutex_);
+  if (!rail.leave_out()) return false;
+  std::erase(up_, &rail);
+  return true;
+}
+
 void Endpoint::lose(const Loss& loss) {
+  {
+    std::lock_guard lock(mutex_);
+    if (rails_released_) return;
+  }
   writer_.connection_ended();
   {
     std::lock_guard lock(mutex_);
+    if (rails_released_) return;
     if (!loss_ || loss.until < loss_->until) loss_ = loss;
     if (!closed_) alarm_->ring_by(loss.until);
   }

@@ -56,7 +56,7 @@ struct Scripted {
     control().establish();
     observer.wait_established();
     for (size_t i = 0; i < rails; ++i) {
-      endpoint->connect_rail({"host", 1}, {}, i);
+      endpoint->connect_rail({"host", 1}, {}, 10'000, i);
       rail(i).establish();
       observer.wait_rails(static_cast<int>(i) + 1);
     }
@@ -259,7 +259,7 @@ TEST_CASE("a peer that closes its rails before its control queue pair ends in go
 
 TEST_CASE("a rail that could not be established says so, and nothing else ends") {
   Scripted scripted(1);
-  scripted.endpoint->connect_rail({"host", 1}, {}, 42);
+  scripted.endpoint->connect_rail({"host", 1}, {}, 10'000, 42);
   const Error refusal("REJECTED", "no more of them");
   scripted.rail(1).end(&refusal);
   scripted.observer.wait_refused();
