@@ -95,11 +95,16 @@ export interface NativeConnection {
    */
   accept(request: NativeConnectionRequest, privateData: Uint8Array, maySendAtOnce: boolean): Promise<void>;
   /**
-   * Active side: one more queue pair, once the first is established; resolves with the peer's private data. A rail that cannot be
-   * established rejects and ends nothing else; one that dies later ends the whole connection with its reason (CONNECTION_LOST where the peer
-   * closed it) and a message that names it ("channel 2 of 4").
+   * Active side: one more queue pair, once the first is established; resolves with the peer's private data, or rejects within
+   * `connectTimeoutMs`. A rail that cannot be established rejects and ends nothing else, and one that dies before it has carried a WRITE or
+   * a barrier is left out; one that dies later ends the whole connection with its reason
+   * (CONNECTION_LOST where the peer closed it) and a message that names it ("channel 2 of 4").
    */
-  connectRail(endpoint: NativeEndpoint, privateData: Uint8Array): Promise<Uint8Array>;
+  connectRail(
+    endpoint: NativeEndpoint,
+    privateData: Uint8Array,
+    connectTimeoutMs: number,
+  ): Promise<Uint8Array>;
   /** Passive side of {@link connectRail}: takes the request over. */
   acceptRail(request: NativeConnectionRequest, privateData: Uint8Array): Promise<void>;
   /** Queue pairs that have been established, the first included. */
@@ -109,6 +114,11 @@ export interface NativeConnection {
    * is placed before a later message arrives.
    */
   barrier(): Promise<void>;
+  /**
+   * Everything that rails have carried has been placed and nothing more comes on them: from here on the end of a rail ends nothing, also
+   * of one that has died a moment ago.
+   */
+  releaseRails(): void;
   /** Resolves when the SEND has completed locally. */
   send(message: Uint8Array): Promise<void>;
   /** The next message, in order; null after an orderly end; rejects when the connection broke. */

@@ -314,7 +314,8 @@ export class Connection {
   }
 
   /**
-   * Makes one more queue pair for WRITEs; answers with the peer's private data. When it fails the others are as they were.
+   * Makes one more queue pair for WRITEs; answers with the peer's private data. When it fails the others are as they were, and it does not
+   * come up later.
    * @throws MigrationError CONNECTION_REFUSED, REJECTED, TIMEOUT, CANCELLED and the wire's codes
    */
   connectRail(
@@ -322,7 +323,7 @@ export class Connection {
     privateData: Uint8Array,
     limits: RailLimits,
   ): Promise<Uint8Array> {
-    return this.#establish(this.#native.connectRail(endpoint, privateData), limits);
+    return this.#establish(this.#native.connectRail(endpoint, privateData, limits.connectTimeoutMs), limits);
   }
 
   /** The passive side of {@link connectRail}. @throws MigrationError as there */
@@ -357,6 +358,11 @@ export class Connection {
     } catch (error) {
       throw limits.signal?.aborted ? this.#labelled(error) : await this.#endError(error);
     }
+  }
+
+  /** After the last barrier, or its peer's word that it has passed: the further channels may end, and the connection goes on without. */
+  releaseRails(): void {
+    this.#native.releaseRails();
   }
 
   /** Resolves when every WRITE of the job has completed locally. */

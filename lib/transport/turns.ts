@@ -66,10 +66,11 @@ export class SourceTurns {
     return this.#alive;
   }
 
-  async #say(message: ControlMessage, limits: TurnLimits): Promise<void> {
+  async #say(message: ControlMessage, limits: TurnLimits, posted = (): void => {}): Promise<void> {
     await this.#takeReady();
     this.#ready = false;
     await this.#connection.send(message, limits, (bytes) => {
+      posted();
       if (message.type !== 'COMMIT') this.#account.add(bytes, message);
     });
     this.#spokeAt = performance.now();
@@ -86,14 +87,18 @@ export class SourceTurns {
     }
   }
 
-  /** Sends a request in its turn and takes its answer, within other limits than the usual ones where these are given. */
+  /**
+   * Sends a request in its turn and takes its answer, within other limits than the usual ones where these are given. `posted`: the peer may
+   * have it from then on; what fails before has asked for nothing.
+   */
   request<T extends ControlMessage['type']>(
     message: ControlMessage,
     answer: T,
     limits = this.#limits,
+    posted?: () => void,
   ): Promise<MessageOf<T>> {
     return this.#talk(async () => {
-      await this.#say(message, limits);
+      await this.#say(message, limits, posted);
       return this.#receive(answer, limits);
     });
   }

@@ -33,6 +33,7 @@ Napi::Function ConnectionBinding::define(Napi::Env env) {
                          InstanceMethod<&ConnectionBinding::connect_rail>("connectRail"),
                          InstanceMethod<&ConnectionBinding::accept_rail>("acceptRail"),
                          InstanceMethod<&ConnectionBinding::barrier>("barrier"),
+                         InstanceMethod<&ConnectionBinding::release_rails>("releaseRails"),
                          InstanceMethod<&ConnectionBinding::send>("send"),
                          InstanceMethod<&ConnectionBinding::receive>("receive"),
                          InstanceMethod<&ConnectionBinding::register_memory>("registerMemory"),
@@ -142,7 +143,8 @@ Napi::Value ConnectionBinding::begin(Napi::Env env, Deferreds& waiting, const St
 Napi::Value ConnectionBinding::connect_rail(const Napi::CallbackInfo& info) {
   const auto to = endpoint(object_argument(info, 0, "endpoint"));
   const auto data = bytes_argument(info, 1, "privateData");
-  return begin(info.Env(), rails_, [&](uint64_t id) { endpoint_->connect_rail(to, data, id); });
+  const uint32_t timeout_ms = u32_argument(info, 2, "connectTimeoutMs");
+  return begin(info.Env(), rails_, [&](uint64_t id) { endpoint_->connect_rail(to, data, timeout_ms, id); });
 }
 
 Napi::Value ConnectionBinding::accept_rail(const Napi::CallbackInfo& info) {
@@ -154,6 +156,10 @@ Napi::Value ConnectionBinding::accept_rail(const Napi::CallbackInfo& info) {
 
 Napi::Value ConnectionBinding::barrier(const Napi::CallbackInfo& info) {
   return begin(info.Env(), barriers_, [&](uint64_t id) { endpoint_->barrier(id); });
+}
+
+void ConnectionBinding::release_rails(const Napi::CallbackInfo&) {
+  if (endpoint_) endpoint_->release_rails();
 }
 
 Napi::Value ConnectionBinding::send(const Napi::CallbackInfo& info) {

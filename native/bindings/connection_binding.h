@@ -38,6 +38,7 @@ class ConnectionBinding final : public Napi::ObjectWrap<ConnectionBinding>, priv
   Napi::Value connect_rail(const Napi::CallbackInfo& info);
   Napi::Value accept_rail(const Napi::CallbackInfo& info);
   Napi::Value barrier(const Napi::CallbackInfo& info);
+  void release_rails(const Napi::CallbackInfo& info);
   Napi::Value send(const Napi::CallbackInfo& info);
   Napi::Value receive(const Napi::CallbackInfo& info);
   Napi::Value register_memory(const Napi::CallbackInfo& info);

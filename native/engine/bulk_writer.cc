@@ -29,6 +29,20 @@ WriteLane& BulkWriter::add(fabric::Domain& domain, fabric::QueuePair& queue_pair
   return *lanes_.back();
 }
 
+bool BulkWriter::remove(WriteLane& lane) {
+  std::lock_guard lock(mutex_);
+  if (lane.used) return false;
+  const auto found =
+      std::find_if(lanes_.begin(), lanes_.end(), [&](const auto& one) { return one.get() == &lane; });
+  if (found == lanes_.end()) return true;
+  removed_.push_back(std::move(*found));
+  lanes_.erase(found);
+  std::erase(held_, &lane);
+  // The turn may have been its own.
+  for (const auto& other : lanes_) other->queue_pair.notify();
+  return true;
+}
+
 void BulkWriter::submit(WriteJob work, Done done) {
   auto job = std::make_shared<RunningJob>(std::move(work), std::move(done));
   Jobs over;
@@ -79,6 +93,7 @@ void BulkWriter::join() {
   alarm_.reset();
   held_.clear();
   lanes_.clear();
+  removed_.clear();
   retained_.clear();
 }
 
@@ -239,6 +254,7 @@ void BulkWriter::fill(Batch& batch, size_t most, uint64_t limit) {
 // Before it is posted: its completion may come at any time after that.
 void BulkWriter::record(WriteLane& lane, Batch& batch) {
   RunningJob& job = *batch.job;
+  lane.used = true;
   pace_.spend(batch.bytes, Pace::Clock::now(), wire_time_);
   for (size_t at = 0; at < batch.count; ++at) {
     batch.requests[at].wr_id = make_wr_id(Owner::kBulkWriter, ++lane.posted);

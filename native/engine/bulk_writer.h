@@ -34,6 +34,9 @@ class BulkWriter {
   // A queue pair that carries WRITEs from now on, max_outstanding of them at one time. It must live until
   // join(). The first one also wakes the writer when a bandwidth limit has held it back.
   WriteLane& add(fabric::Domain& domain, fabric::QueuePair& queue_pair, uint32_t max_outstanding);
+  // Its queue pair has ended: the others go on without it. False, and nothing is done, when it was given a
+  // WRITE. Not for the first lane.
+  bool remove(WriteLane& lane);
   // Queues a job; jobs are written in order and without a pause between them. done is called once, from a
   // native thread or from this call, when the last WRITE of the job has completed locally (or the job
   // failed).
@@ -92,6 +95,7 @@ class BulkWriter {
 
   std::mutex mutex_;  // guards what follows; never held while an owner is told
   std::vector<std::unique_ptr<WriteLane>> lanes_;
+  std::vector<std::unique_ptr<WriteLane>> removed_;
   std::deque<SharedJob> queue_;   // the first is being written
   std::deque<WriteLane*> held_;   // by the bandwidth limit, in the order of their turn
   std::unique_ptr<Alarm> alarm_;  // from the first limit to join()

@@ -118,8 +118,8 @@ std::optional<fabric::Bytes> Endpoint::take_message() {
 
 // Made without the lock, and destroyed without it when there is no use for it: a queue pair that goes waits
 // for its processing thread, which may be about to take the lock.
-Rail& Endpoint::add_rail(uint64_t token) {
-  auto rail = std::make_unique<Rail>(*domain_, options_, writer_, static_cast<RailOwner&>(*this), token);
+Rail& Endpoint::add_rail(const fabric::QueuePairOptions& options, uint64_t token) {
+  auto rail = std::make_unique<Rail>(*domain_, options, writer_, static_cast<RailOwner&>(*this), token);
   std::lock_guard lock(mutex_);
   if (closed_) throw Error("CONNECTION_CLOSED", "the connection has been closed");
   if (!alarm_) alarm_ = std::make_unique<Alarm>(*queue_pair_);
@@ -128,8 +128,10 @@ Rail& Endpoint::add_rail(uint64_t token) {
 }
 
 void Endpoint::connect_rail(const fabric::Endpoint& to, std::span<const uint8_t> private_data,
-                            uint64_t token) {
-  fabric::QueuePair& queue_pair = add_rail(token).queue_pair();
+                            uint32_t connect_timeout_ms, uint64_t token) {
+  fabric::QueuePairOptions options = options_;
+  options.connect_timeout_ms = connect_timeout_ms;
+  fabric::QueuePair& queue_pair = add_rail(options, token).queue_pair();
   if (large_segments_.load()) queue_pair.allow_large_segments();
   queue_pair.connect(to, private_data);
 }
@@ -137,7 +139,7 @@ void Endpoint::connect_rail(const fabric::Endpoint& to, std::span<const uint8_t>
 // Its first message is the answer to one of the peer's.
 void Endpoint::accept_rail(std::unique_ptr<fabric::ConnectionRequest> request,
                            std::span<const uint8_t> private_data, uint64_t token) {
-  add_rail(token).queue_pair().accept(std::move(request), private_data, true);
+  add_rail(options_, token).queue_pair().accept(std::move(request), private_data, true);
 }
 
 void Endpoint::allow_large_segments() {
@@ -156,6 +158,12 @@ void Endpoint::barrier(uint64_t token) {
     barriers_.ask(token);
   }
   run_barriers();
+}
+
+void Endpoint::release_rails() {
+  std::lock_guard lock(mutex_);
+  rails_released_ = true;
+  loss_.reset();
 }
 
 void Endpoint::run_barriers() {
@@ -305,10 +313,14 @@ std::string Endpoint::channel(const Rail& rail) const {
 }
 
 void Endpoint::rail_fault(Rail& rail, const Error& reason) {
-  lose({Error(reason.code(), channel(rail) + ": " + reason.what()), Clock::now(), true, true});
+  if (released()) return;
+  const Error named(reason.code(), channel(rail) + ": " + reason.what());
+  lose({named, Clock::now() + kOwnLastWords, true, true});
+  tell([&] { observer_.receive_failed(named); });
 }
 
 void Endpoint::rail_receive_failed(Rail& rail, const Error& reason) {
+  if (released()) return;
   const Error named(reason.code(), channel(rail) + ": " + reason.what());
   tell([&] { observer_.receive_failed(named); });
 }
@@ -319,6 +331,7 @@ void Endpoint::rail_down(Rail& rail, const Error* reason) {
     const Error why = reason != nullptr ? *reason : Error("CONNECTION_CLOSED", "the channel was closed");
     return tell([&] { observer_.rail_refused(rail.id(), why); });
   }
+  if (left_out(rail) || released()) return;
   const auto now = Clock::now();
   if (reason == nullptr) {
     const Error closed("CONNECTION_LOST", name + " is lost: the peer closed it");
@@ -330,7 +343,24 @@ void Endpoint::rail_down(Rail& rail, const Error* reason) {
   tell([&] { observer_.receive_failed(named); });
 }
 
+bool Endpoint::released() const {
+  std::lock_guard lock(mutex_);
+  return rails_released_;
+}
+
+// Not by a rail that a barrier asks: it is in up_, and asked, under the same lock.
+bool Endpoint::left_out(Rail& rail) {
+  std::lock_guard lock(mutex_);
+  if (!rail.leave_out()) return false;
+  std::erase(up_, &rail);
+  return true;
+}
+
 void Endpoint::lose(const Loss& loss) {
+  {
+    std::lock_guard lock(mutex_);
+    if (rails_released_) return;
+  }
   writer_.connection_ended();
   {
     std::lock_guard lock(mutex_);

@@ -3,8 +3,8 @@
 // to their owners; it knows no message's meaning.
 //
 // It lives and ends as one: the end of the control queue pair is its end, and a rail that ends takes the
-// others with it. Rails are the channels of users: the control queue pair is channel 1, the first rail
-// channel 2.
+// others with it, unless it has carried nothing, or rails are not needed any more. Rails are the channels of
+// users: the control queue pair is channel 1, the first rail channel 2.
 #pragma once
 
 #include <atomic>
@@ -81,9 +81,11 @@ class Endpoint final : public fabric::QueuePairEvents, private RailOwner {
   std::optional<fabric::Bytes> take_message();
 
   // One more queue pair for WRITEs, once the first is established. The outcome is rail_established or
-  // rail_refused, with the token; one that could not be established ends nothing else. Throws Error:
-  // RESOURCE_LIMIT, CONNECTION_CLOSED and what the handshake throws.
-  void connect_rail(const fabric::Endpoint& to, std::span<const uint8_t> private_data, uint64_t token);
+  // rail_refused, with the token; one that could not be established, or that ends before it has carried
+  // anything, ends nothing else. connect_timeout_ms: of this rail. Throws Error: RESOURCE_LIMIT,
+  // CONNECTION_CLOSED and what the handshake throws.
+  void connect_rail(const fabric::Endpoint& to, std::span<const uint8_t> private_data,
+                    uint32_t connect_timeout_ms, uint64_t token);
   void accept_rail(std::unique_ptr<fabric::ConnectionRequest> request, std::span<const uint8_t> private_data,
                    uint64_t token);
   // See fabric::QueuePair; of this queue pair and of rails that are connected from now on.
@@ -93,6 +95,9 @@ class Endpoint final : public fabric::QueuePairEvents, private RailOwner {
   // barrier_passed(token) comes when every WRITE that was posted on a rail before this call has been placed
   // at the peer. (A message on the control queue pair is a barrier for WRITEs there.)
   void barrier(uint64_t token);
+  // Everything that rails have carried is known to have been placed, and nothing more comes on them: from
+  // here on the end of one ends nothing, also of one that has ended a moment ago.
+  void release_rails();
 
   Totals totals() const;
   // Ends the queue pairs and the writer; no observer call comes after it returns. Idempotent, blocking.
@@ -128,7 +133,9 @@ class Endpoint final : public fabric::QueuePairEvents, private RailOwner {
   uint8_t* slot_address(uint32_t slot) const { return slab_.data() + size_t{slot} * kMaxControlMessage; }
   void post_recv(uint32_t slot);
   std::optional<uint32_t> claim_send_slot(uint64_t token);
-  Rail& add_rail(uint64_t token);
+  Rail& add_rail(const fabric::QueuePairOptions& options, uint64_t token);
+  bool left_out(Rail& rail);
+  bool released() const;
   std::string channel(const Rail& rail) const;
   void lose(const Loss& loss);
   void run_barriers();
@@ -150,6 +157,7 @@ class Endpoint final : public fabric::QueuePairEvents, private RailOwner {
   std::vector<Rail*> up_;  // in the order of their channels
   Barriers barriers_;
   std::optional<Loss> loss_;
+  bool rails_released_ = false;
   bool closed_ = false;
 
   // ~Endpoint() closes first: then no event comes. Destroyed in reverse: queue pairs and regions before their

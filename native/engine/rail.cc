@@ -51,7 +51,13 @@ void Rail::post_recv(uint32_t slot) {
   queue_pair_->post_recv(request);
 }
 
+bool Rail::leave_out() {
+  const bool carried = asks_.load() || queue_pair_->counters().write_bytes_placed > 0;
+  return !carried && (lane_ == nullptr || writer_.remove(*lane_));
+}
+
 bool Rail::ask(uint64_t token) {
+  asks_.store(true);
   {
     std::lock_guard lock(mutex_);
     asked_ = token;
@@ -121,6 +127,7 @@ void Rail::take(const fabric::Completion& completion) {
     // It has ended, and on_closed tells why.
   }
   if (kind == static_cast<uint32_t>(Kind::kBarrier)) {
+    asks_.store(true);
     // No room: answers pile up that the peer does not take, and it asks all the same.
     if (!say(Kind::kPassed, token) && queue_pair_->state() == fabric::QueuePairState::kRts)
       fault("barriers faster than it takes their answers");

@@ -51,6 +51,9 @@ class Rail final : public fabric::QueuePairEvents {
 
   fabric::QueuePair& queue_pair() { return *queue_pair_; }
   uint64_t id() const { return id_; }
+  // Its end, when it has carried nothing that counts (no WRITE either way, no barrier): the writer goes on
+  // without it. False: it has. On its processing thread, once it has ended.
+  bool leave_out();
   // Posts a BARRIER; rail_passed follows. Once its predecessor has passed. False: the rail has ended.
   bool ask(uint64_t token);
 
@@ -81,8 +84,9 @@ class Rail final : public fabric::QueuePairEvents {
   const uint64_t id_;
   const uint32_t max_outstanding_;  // WRITEs
   fabric::Domain& domain_;
-  bool faulty_ = false;        // processing thread only
-  WriteLane* lane_ = nullptr;  // likewise
+  std::atomic<bool> asks_{false};  // a barrier has been asked for, by either side
+  bool faulty_ = false;            // processing thread only
+  WriteLane* lane_ = nullptr;      // likewise
 
   std::mutex mutex_;  // guards the two below
   std::vector<uint32_t> free_slots_;

@@ -51,6 +51,7 @@ struct WriteLane {
   uint32_t outstanding = 0;    // WRITEs
   uint64_t bytes = 0;          // that are outstanding
   bool held = false;           // waits for the bandwidth limit
+  bool used = false;           // a WRITE has been taken for it
 
   // From the first job that needs it on. Used in the queue pair's events only.
   std::unique_ptr<Staging> staging;

@@ -22,9 +22,11 @@ import { Committing, outcome } from '../support/endings.ts';
 import { differences, MemoryTarget as GuestTarget, LiveGuest } from '../support/live-guest.ts';
 import { MemoryTarget, MemoryVm, migrateMemory, noise, PAGE, poke } from '../support/memory-vm.ts';
 import { RailProxy, type Treatment } from '../support/rail-proxy.ts';
+import { controlMessage } from '../support/raw-control.ts';
 import { RawPeer } from '../support/raw-iwarp.ts';
 import { receiving } from '../support/receiving.ts';
 import { ScriptedSource } from '../support/scripted-source.ts';
+import { PIECE } from '../support/small-vm.ts';
 import { temporaryFolder } from '../support/temp.ts';
 
 const MIB = 1n << 20n;
@@ -184,6 +186,11 @@ describe('strangers', () => {
     const { privateData } = await peer.request(requestCapabilities(offer));
     const { token, channels } = acceptCapabilities(privateData, offer);
     expect(channels).toBe(3);
+    // It is no source yet: its rails are nobody's.
+    expect(await asks(waiting.port, { token: token as bigint, index: 1 })).toBe(REJECTED);
+    await peer.next('READY');
+    peer.send(controlMessage('QEMU_FILE', PIECE.start));
+    await peer.next('READY of a source that has been let in');
     await using rail = await RawPeer.tcp(waiting.port);
     const shown = requestRail({ token: token as bigint, index: 1 });
     expect((await rail.request(shown)).flags & REJECTED).toBe(0);

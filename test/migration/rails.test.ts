@@ -109,32 +109,65 @@ async function candidate(to: SourceGate, options = {}): Promise<{ source: FakeIn
   return { source, token: railOf(source.reply as Uint8Array)?.token as bigint };
 }
 
+/** A source that has shown that it is one. */
+async function admitted(to: SourceGate) {
+  const admission = to.admit(new AbortController().signal);
+  const { source, token } = await candidate(to);
+  source.connection.speak();
+  return { source, token, agreed: (await admission).agreed };
+}
+
 describe('a destination', () => {
-  it('lets the rails that it granted in, as a part of their migration', async () => {
+  it('lets the rails that it granted to its source in, until all are there', async () => {
     const { gate: waiting, notices } = gate();
-    const admitted = waiting.admit(new AbortController().signal);
-    const { source, token } = await candidate(waiting);
-    const rails = [3, 1, 2].map((index) => comes(waiting, new FakeIncoming(requestRail({ token, index }))));
+    const { source, token, agreed } = await admitted(waiting);
+    let over = false;
+    void waiting.over.then(() => {
+      over = true;
+    });
+    const rails = [3, 1].map((index) => comes(waiting, new FakeIncoming(requestRail({ token, index }))));
+    await settled();
+    expect(over).toBe(false);
+    rails.push(comes(waiting, new FakeIncoming(requestRail({ token, index: 2 }))));
     await settled();
     for (const rail of rails) expect(rail.joined).toBe(source.connection);
     acceptRail(rails[0]?.reply as Uint8Array, { token, index: 3 });
-    source.connection.speak();
-    expect((await admitted).connection).toBe(source.connection);
-    expect((await admitted).agreed).toMatchObject({ channels: 4, token });
-    expect(notices).toEqual([]);
+    expect(agreed).toMatchObject({ channels: 4, token });
+    expect([over, notices]).toEqual([true, []]);
     await waiting.close();
   });
 
-  it('lets a rail wait for its migration’s first connection, which it may overtake', async () => {
-    const { gate: waiting } = gate();
+  it('lets no rail in before the source has shown that it is one, and says so', async () => {
+    const { gate: waiting, notices } = gate();
     void waiting.admit(new AbortController().signal).catch(() => {});
-    const { source, token } = await candidate(waiting, { slow: true });
-    const rail = comes(waiting, new FakeIncoming(requestRail({ token, index: 1 })));
+    const { source, token } = await candidate(waiting);
+    const early = comes(
+      waiting,
+      new FakeIncoming(requestRail({ token, index: 1 }), { host: '198.51.100.7' }),
+    );
     await settled();
-    expect([rail.joined, rail.refused]).toEqual([undefined, false]);
-    source.establish();
+    expect([early.refused, early.joined, source.connection.failed]).toEqual([true, undefined, false]);
+    expect(notices).toEqual([
+      expect.stringMatching(/^refused 198\.51\.100\.7:1: a further channel was refused: /),
+    ]);
+    await waiting.close();
+  });
+
+  it('lets nobody in but the rails of its source, not those of others that it answered', async () => {
+    const { gate: waiting } = gate();
+    const admission = waiting.admit(new AbortController().signal);
+    const [source, other] = [await candidate(waiting), await candidate(waiting)];
+    source.source.connection.speak();
+    await admission;
+    const strangers = [asksFor(4), requestRail({ token: other.token, index: 1 })];
+    const came = strangers.map((data) => comes(waiting, new FakeIncoming(data)));
+    const own = comes(waiting, new FakeIncoming(requestRail({ token: source.token, index: 1 })));
     await settled();
-    expect(rail.joined).toBe(source.connection);
+    expect(came.map(({ refused, joined }) => [refused, joined])).toEqual([
+      [true, undefined],
+      [true, undefined],
+    ]);
+    expect(own.joined).toBe(source.source.connection);
     await waiting.close();
   });
 
@@ -144,18 +177,13 @@ describe('a destination', () => {
     ['an index beyond what was granted', (token) => ({ token, index: 4 })],
     ['the last index there is', (token) => ({ token, index: 0xffff })],
   ])('refuses a rail with %s, and its migration goes on', async (_, rail) => {
-    const { gate: waiting, notices } = gate();
-    const admitted = waiting.admit(new AbortController().signal);
-    const { source, token } = await candidate(waiting);
-    const stranger = comes(waiting, new FakeIncoming(requestRail(rail(token)), { host: '198.51.100.7' }));
+    const { gate: waiting } = gate();
+    const { source, token } = await admitted(waiting);
+    const stranger = comes(waiting, new FakeIncoming(requestRail(rail(token))));
     await settled();
     expect([stranger.refused, stranger.joined]).toEqual([true, undefined]);
-    expect(notices).toEqual([
-      expect.stringMatching(/^refused 198\.51\.100\.7:1: a further channel was refused: /),
-    ]);
     const honest = comes(waiting, new FakeIncoming(requestRail({ token, index: 1 })));
-    source.connection.speak();
-    await admitted;
+    await settled();
     expect(honest.joined).toBe(source.connection);
     expect(source.connection.failed).toBe(false);
     await waiting.close();
@@ -163,8 +191,7 @@ describe('a destination', () => {
 
   it('refuses an index that is there already', async () => {
     const { gate: waiting } = gate();
-    void waiting.admit(new AbortController().signal).catch(() => {});
-    const { token } = await candidate(waiting);
+    const { token } = await admitted(waiting);
     const [first, second] = [0, 1].map(() =>
       comes(waiting, new FakeIncoming(requestRail({ token, index: 2 }))),
     );
@@ -173,38 +200,32 @@ describe('a destination', () => {
     await waiting.close();
   });
 
-  it('refuses a rail for a migration that has begun, and leaves that alone', async () => {
+  it('refuses a rail when RAM moves, and leaves the migration alone', async () => {
     const { gate: waiting } = gate();
-    const admitted = waiting.admit(new AbortController().signal);
-    const { source, token } = await candidate(waiting);
-    source.connection.speak();
-    await admitted;
+    const { source, token } = await admitted(waiting);
+    waiting.shutRails();
+    await waiting.over;
     const late = comes(waiting, new FakeIncoming(requestRail({ token, index: 1 })));
     await settled();
     expect([late.refused, source.connection.failed]).toEqual([true, false]);
     await waiting.close();
   });
 
-  it('refuses the rails of a source that has failed, those that waited for it too', async () => {
-    const { gate: waiting } = gate();
-    void waiting.admit(new AbortController().signal).catch(() => {});
-    const { source, token } = await candidate(waiting);
-    source.connection.end.abort(new MigrationError('CONNECTION_LOST', 'negotiate', 'gone'));
-    await settled();
-    const late = comes(waiting, new FakeIncoming(requestRail({ token, index: 1 })));
-    await settled();
-    expect(late.refused).toBe(true);
+  it('lets no rail in that its source was not granted', async () => {
+    const { gate: waiting } = gate(1);
+    await admitted(waiting);
+    await waiting.over;
     await waiting.close();
   });
 
   it('does not take rails for strangers: however many ask, a source finds room', async () => {
     const { gate: waiting } = gate();
-    const admitted = waiting.admit(new AbortController().signal);
+    const admission = waiting.admit(new AbortController().signal);
     const asked = Array.from({ length: 1000 }, (_, i) => ({ token: BigInt(i), index: 1 }));
     const strangers = asked.map((rail) => comes(waiting, new FakeIncoming(requestRail(rail))));
     const { source } = await candidate(waiting);
     source.connection.speak();
-    await admitted;
+    await admission;
     expect(strangers.every(({ refused }) => refused)).toBe(true);
     await waiting.close();
   });
@@ -214,9 +235,12 @@ describe('a destination', () => {
 function dialing(failures: Record<number, MigrationError | Uint8Array>) {
   const dialed: number[] = [];
   const ended = new AbortController();
+  const endpoints: unknown[] = [];
   const connection = {
     ended: ended.signal,
-    connectRail: async (_: unknown, privateData: Uint8Array) => {
+    info: { peerAddress: '[2001:db8::7]:4444' },
+    connectRail: async (endpoint: unknown, privateData: Uint8Array) => {
+      endpoints.push(endpoint);
       const rail = railOf(privateData);
       if (!rail) throw new Error('this is no rail');
       dialed.push(rail.index);
@@ -226,7 +250,7 @@ function dialing(failures: Record<number, MigrationError | Uint8Array>) {
       return failure ?? answerRail(rail);
     },
   } as unknown as Connection;
-  return { connection, dialed, ended };
+  return { connection, dialed, endpoints, ended };
 }
 
 function settings(agreed: Pick<Agreed, 'channels' | 'token'>) {
@@ -237,7 +261,7 @@ function settings(agreed: Pick<Agreed, 'channels' | 'token'>) {
   return {
     notices,
     cancel,
-    all: { endpoint, agreed, connectTimeoutMs: 1000, signal: cancel.signal, notice },
+    all: { endpoint, agreed, timeoutMs: 1000, signal: cancel.signal, notice },
   };
 }
 
@@ -256,13 +280,34 @@ describe('a source', () => {
   it('goes on with those that it has, and says so', async () => {
     const { connection } = dialing({
       1: new MigrationError('TIMEOUT', 'connect', 'nobody answered'),
-      3: answerRail({ token: 8n, index: 3 }),
+      3: new MigrationError('REJECTED', 'connect', 'not you'),
     });
     const { all, notices } = settings({ channels: 4, token: 7n });
     await dialRails(connection, all);
     expect(notices).toEqual([
       'only 2 of 4 channels could be made, and the migration goes on with those: nobody answered',
     ]);
+  });
+
+  it('carries nothing over a rail that somebody else has answered', async () => {
+    for (const reply of [
+      answerRail({ token: 8n, index: 1 }),
+      answerRail({ token: 7n, index: 2 }),
+      Buffer.of(),
+    ]) {
+      const { all, notices } = settings({ channels: 4, token: 7n });
+      await expect(dialRails(dialing({ 1: reply }).connection, all)).rejects.toMatchObject({
+        code: 'PROTOCOL_ERROR',
+      });
+      expect(notices).toEqual([]);
+    }
+  });
+
+  it('dials whoever has answered first, not a name again', async () => {
+    const { connection, endpoints } = dialing({});
+    const { all } = settings({ channels: 2, token: 7n });
+    await dialRails(connection, { ...all, endpoint: { host: 'host.example', port: 4444 } });
+    expect(endpoints).toEqual([{ host: '2001:db8::7', port: 4444 }]);
   });
 
   it('does not go on when it was cancelled meanwhile, or its first connection has ended', async () => {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 
 #include "engine/endpoint.h"
 #include "support/endpoints.h"
@@ -56,7 +57,7 @@ struct Scripted {
     control().establish();
     observer.wait_established();
     for (size_t i = 0; i < rails; ++i) {
-      endpoint->connect_rail({"host", 1}, {}, i);
+      endpoint->connect_rail({"host", 1}, {}, 10'000, i);
       rail(i).establish();
       observer.wait_rails(static_cast<int>(i) + 1);
     }
@@ -270,6 +271,7 @@ TEST_CASE("a rail that cannot keep what it receives says so while the others go 
 
 TEST_CASE("where the control queue pair ends too, it tells why") {
   Scripted scripted(1);
+  scripted.endpoint->barrier(1);
   const Error rail("CONNECTION_LOST", "the rail"), control("TERMINATED", "the control queue pair");
   scripted.rail(0).end(&rail);
   scripted.rail(0).settle();
@@ -280,6 +282,7 @@ TEST_CASE("where the control queue pair ends too, it tells why") {
 
 TEST_CASE("a peer that closes its rails before its control queue pair ends in good order") {
   Scripted scripted(2);
+  scripted.endpoint->barrier(1);
   scripted.rail(0).end(nullptr);
   scripted.rail(1).end(nullptr);
   scripted.rail(1).settle();
@@ -309,7 +312,7 @@ TEST_CASE("a rail whose queue pair cannot be made, or comes too late, is refused
 
 TEST_CASE("a rail that could not be established says so, and nothing else ends") {
   Scripted scripted(1);
-  scripted.endpoint->connect_rail({"host", 1}, {}, 42);
+  scripted.endpoint->connect_rail({"host", 1}, {}, 10'000, 42);
   const Error refusal("REJECTED", "no more of them");
   scripted.rail(1).end(&refusal);
   scripted.observer.wait_refused();
@@ -318,6 +321,79 @@ TEST_CASE("a rail that could not be established says so, and nothing else ends")
   scripted.endpoint->barrier(1);
   scripted.rail(0).wait_posted(1);
   CHECK(scripted.observer.ends() == 0);
+}
+
+TEST_CASE("a rail that ends before it has carried anything is left out, and the others are numbered anew") {
+  Scripted scripted(3);
+  const Error reason("CONNECTION_LOST", "the peer has given it up");
+  scripted.rail(0).end(&reason);
+  scripted.rail(0).settle();
+  scripted.rail(1).end(nullptr);
+  scripted.rail(1).settle();
+  CHECK(scripted.endpoint->rails() == 2);
+  scripted.endpoint->barrier(7);
+  scripted.rail(2).wait_posted(1);
+  fabric::Bytes answer = scripted.said(2);
+  answer[3] = kPassed;
+  CHECK(scripted.rail(2).receive(answer));
+  scripted.observer.wait_barriers(1);
+  CHECK(scripted.observer.ends() == 0);
+  scripted.rail(2).end(&reason);
+  CHECK(contains(scripted.end(), "channel 2 of 2 is lost"));
+}
+
+TEST_CASE("a rail that has been asked for a barrier by the peer is not left out") {
+  Scripted scripted(1);
+  CHECK(scripted.rail(0).receive(message(kBarrier, 1)));
+  scripted.rail(0).wait_posted(1);
+  scripted.rail(0).end(nullptr);
+  CHECK(contains(scripted.end(), "channel 2 of 2 is lost"));
+}
+
+TEST_CASE("a rail that is left out while a bandwidth limit holds it back keeps no other from its turn") {
+  Scripted scripted(2);
+  auto bitmap = std::make_shared<memory::Bitmap>(4096);
+  bitmap->set_range(0, 4096);
+  scripted.endpoint->writer().set_max_bandwidth(uint64_t{64} << 20);
+  WriteJob job;
+  job.length = 4096 * 4096;
+  job.bitmap = bitmap;
+  scripted.endpoint->writer().submit(std::move(job), [](const WriteResult&) {});
+  // Whichever came first has the first WRITE; the other is held.
+  scripted.rail(0).settle();
+  scripted.rail(1).settle();
+  const size_t idle = scripted.rail(0).posted().empty() ? 0 : 1;
+  const bool used = !scripted.rail(idle).posted().empty();
+  scripted.rail(idle).end(nullptr);
+  scripted.rail(idle).settle();
+  if (used) return;
+  const size_t before = scripted.rail(1 - idle).posted().size();
+  scripted.rail(1 - idle).wait_posted(before + 2);
+  CHECK(scripted.observer.ends() == 0);
+}
+
+TEST_CASE("rails that are not needed any more end nothing, whether they end later or have just ended") {
+  for (const bool before : {true, false}) {
+    Scripted scripted(2);
+    scripted.endpoint->barrier(7);
+    for (const size_t i : {0, 1}) {
+      scripted.rail(i).wait_posted(1);
+      fabric::Bytes answer = scripted.said(i);
+      answer[3] = kPassed;
+      CHECK(scripted.rail(i).receive(answer));
+    }
+    scripted.observer.wait_barriers(1);
+    const Error reason("CONNECTION_LOST", "the peer has gone");
+    if (!before) scripted.endpoint->release_rails();
+    scripted.rail(1).end(&reason);
+    scripted.rail(1).settle();
+    if (before) scripted.endpoint->release_rails();
+    // Longer than the control queue pair is given to say why a rail has ended.
+    std::this_thread::sleep_for(std::chrono::milliseconds(700));
+    CHECK(scripted.observer.ends() == 0);
+    scripted.control().end(nullptr);
+    CHECK(scripted.end().empty());
+  }
 }
 
 }  // namespace

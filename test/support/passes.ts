@@ -104,7 +104,7 @@ export class PassSource implements AsyncDisposable {
       pins: this.#pins,
       ...(this.#hints && { hints: this.#hints }),
       meter: new SentMeter(),
-      signal: LIMITS.signal,
+      ...LIMITS,
       last: kind === 'end',
     });
     await this.#turns.send({ type: 'REGISTER_FINISHED' });

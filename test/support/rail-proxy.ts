@@ -2,24 +2,65 @@
 import { once } from 'node:events';
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 
-interface Pair {
-  readonly source: Socket;
-  readonly destination: Socket;
+/** Which way bytes go. */
+export type Towards = 'source' | 'destination';
+
+/** One direction of a connection. Held, it takes bytes and passes none on. */
+class Flow {
+  #held = false;
+  readonly #kept: Buffer[] = [];
+  readonly #from: Socket;
+  readonly #to: Socket;
+
+  constructor(from: Socket, to: Socket, watch: (bytes: Buffer) => void) {
+    this.#from = from;
+    this.#to = to;
+    from.on('data', (bytes: Buffer) => {
+      watch(bytes);
+      this.#kept.push(bytes);
+      this.#pass();
+    });
+    from.on('end', () => to.end());
+    to.on('drain', () => from.resume());
+  }
+
+  hold(held: boolean): void {
+    this.#held = held;
+    this.#pass();
+  }
+
+  #pass(): void {
+    if (this.#held || this.#kept.length === 0) return;
+    const whole = this.#kept.length === 1 ? (this.#kept[0] as Buffer) : Buffer.concat(this.#kept);
+    this.#kept.length = 0;
+    if (!this.#to.write(whole)) this.#from.pause();
+  }
+}
+
+interface Pair extends Record<Towards, Socket> {
+  readonly flows: Readonly<Record<Towards, Flow>>;
 }
 
 export interface Treatment {
   /** Connections, in the order in which they come, that are reset at once. */
   readonly refuse?: readonly number[];
+  /** Connections that are taken and hear nothing. */
+  readonly silent?: readonly number[];
+  /** Holds what goes towards the destination on that connection when so many bytes have gone. */
+  readonly hold?: { readonly connection: number; readonly atByte: number };
   /** Resets that connection when so many bytes have gone towards the destination on it. */
   readonly cut?: { readonly connection: number; readonly atByte: number };
 }
 
 export class RailProxy implements AsyncDisposable {
   connections = 0;
-  /** The cut has been done. */
+  /** Told of what the source says, before it is passed on. */
+  onData: (connection: number) => void = () => {};
+  /** The cut has been done, or the hold. */
   struck = false;
   readonly #server: Server;
-  readonly #pairs: Pair[] = [];
+  readonly #pairs = new Map<number, Pair>();
+  readonly #passed = new Map<number, number>();
   readonly #treatment: Treatment;
 
   private constructor(target: number, treatment: Treatment) {
@@ -50,28 +91,39 @@ export class RailProxy implements AsyncDisposable {
     destination.on('error', () => source.resetAndDestroy());
     source.on('error', () => destination.resetAndDestroy());
     for (const socket of [source, destination]) socket.setNoDelay(true);
-    const pair = { source, destination };
-    this.#pairs.push(pair);
-    this.#watch(pair, number);
-    source.pipe(destination);
-    destination.pipe(source);
+    const flows = {
+      source: new Flow(destination, source, () => {}),
+      destination: new Flow(source, destination, ({ length }) => this.#watch(number, length)),
+    };
+    this.#pairs.set(number, { source, destination, flows });
+    if (this.#treatment.silent?.includes(number)) this.hold(number, 'source');
   }
 
-  #watch({ source, destination }: Pair, number: number): void {
-    const { cut } = this.#treatment;
-    if (cut?.connection !== number) return;
-    let passed = 0;
-    source.on('data', (bytes: Buffer) => {
-      passed += bytes.length;
-      if (passed < cut.atByte || this.struck) return;
-      this.struck = true;
-      source.resetAndDestroy();
-      destination.resetAndDestroy();
-    });
+  /** What goes that way on a connection is kept here, or passed on again. */
+  hold(connection: number, towards: Towards, held = true): void {
+    this.#pairs.get(connection)?.flows[towards].hold(held);
+  }
+
+  reset(connection: number): void {
+    const pair = this.#pairs.get(connection);
+    pair?.source.resetAndDestroy();
+    pair?.destination.resetAndDestroy();
+  }
+
+  #watch(connection: number, bytes: number): void {
+    this.onData(connection);
+    const passed = (this.#passed.get(connection) ?? 0) + bytes;
+    this.#passed.set(connection, passed);
+    const { cut, hold } = this.#treatment;
+    const due = [cut, hold].find((at) => at?.connection === connection && passed >= at.atByte);
+    if (due === undefined || this.struck) return;
+    this.struck = true;
+    if (due === cut) this.reset(connection);
+    else this.hold(connection, 'destination');
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const { source, destination } of this.#pairs) {
+    for (const { source, destination } of this.#pairs.values()) {
       source.destroy();
       destination.destroy();
     }

@@ -73,7 +73,7 @@ export class NativePair implements AsyncDisposable {
     await destination.accept(await requests.next(), NOTHING, true);
     await connected;
     for (let rail = 1; rail < rails; rail += 1) {
-      const established = source.connectRail(requests.endpoint, NOTHING);
+      const established = source.connectRail(requests.endpoint, NOTHING, 10_000);
       await destination.acceptRail(await requests.next(), NOTHING);
       await established;
     }

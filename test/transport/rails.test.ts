@@ -63,14 +63,14 @@ it('a connection has no rails before it is established, and the calls of one tha
   await connection.close();
   expect(await failure(connection.barrier())).toMatchObject({ code: 'CONNECTION_CLOSED' });
   const endpoint = { host: '127.0.0.1', port: 1 };
-  expect(await failure(connection.connectRail(endpoint, NOTHING))).toMatchObject({
+  expect(await failure(connection.connectRail(endpoint, NOTHING, 1000))).toMatchObject({
     code: 'CONNECTION_CLOSED',
   });
 });
 
 it('a rail that is refused rejects with the peer’s answer, and the connection goes on', async () => {
   await using pair = await NativePair.connect(2);
-  const refused = failure(pair.source.connectRail(pair.requests.endpoint, NOTHING));
+  const refused = failure(pair.source.connectRail(pair.requests.endpoint, NOTHING, 10_000));
   (await pair.requests.next()).reject(Buffer.from('enough'));
   expect(await refused).toMatchObject({ code: 'REJECTED' });
   expect(pair.source.rails).toBe(2);

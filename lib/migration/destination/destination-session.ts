@@ -45,6 +45,8 @@ interface Context {
   readonly populate: boolean;
   /** What may be registered at one time, whoever the source is. */
   readonly pinBudget: bigint | undefined;
+  /** The source has all channels that it will have. */
+  readonly setupEnded: () => void;
   /** Room for RAM that is pinned, if there is a limit; asked for when the RAM's size is known. */
   readonly checkRam: (ramBytes: bigint) => void;
 }
@@ -101,10 +103,11 @@ export class DestinationSession {
   async run(): Promise<ReceivedSummary> {
     this.#enter('setup');
     this.#context.journal.watch(this.#arrivals);
-    this.#tellChannels();
     const commit = await this.#serve();
+    // Whatever rails have carried has been placed: the source has asked on each before it said COMMIT.
+    this.#context.connection.releaseRails();
     await this.#registrations?.settled();
-    // Every one of them has answered the source's barrier by now.
+    // Again: each has answered the source's barrier by now, and the last may have come up with it.
     this.#tellChannels();
     this.#enter('commit');
     // Before anything is counted, compared or kept: what has landed by now is the VM, and nothing can change it any more.
@@ -233,7 +236,11 @@ export class DestinationSession {
   }
 
   #passBegins(): void {
-    if (this.#passes.count === 0) this.#enter('ram');
+    if (this.#passes.count === 0) {
+      this.#context.setupEnded();
+      this.#tellChannels();
+      this.#enter('ram');
+    }
     this.#passes.begins(Number(sizeOf(this.#blocks)));
   }
 

@@ -154,6 +154,7 @@ export class MigrationDestination extends Migration {
       return ending;
     } finally {
       this.#gate.shut();
+      this.#gate.shutRails();
       await this.#listener?.close().catch(() => {}); // what has become of the VM is known
     }
   }
@@ -163,9 +164,16 @@ export class MigrationDestination extends Migration {
     this.#plan = plan;
     this.journal.enter('listen');
     const source = await this.#gate.admit(AbortSignal.any([signal, this.#deaf.signal]));
-    await this.#listener?.close();
+    await this.#closeListener(source);
     using limit = new TotalLimit(this.#options.totalTimeoutMs, () => this.journal.phase);
     return await this.#serve(source, plan, AbortSignal.any([signal, limit.signal]));
+  }
+
+  /** At once, or when the source's further channels have come. */
+  async #closeListener({ agreed }: AdmittedSource): Promise<void> {
+    const closed = this.#gate.over.then(() => this.#listener?.close());
+    if (agreed.channels === 1) await closed;
+    else closed.catch(() => {}); // whoever ends the migration closes it, and is told
   }
 
   /** Not for ever: what hangs in the target would keep the failure from its caller. */
@@ -237,6 +245,7 @@ export class MigrationDestination extends Migration {
         commitTimeoutMs: commitTimeoutMs(this.#options),
         populate: populatesAhead(this.#options),
         pinBudget: this.#enforcedBudget(connection, plan),
+        setupEnded: () => this.#gate.shutRails(),
         checkRam: (ramBytes) => this.#checkRam(connection, agreed, ramBytes),
       });
       const summary = await session.run();

@@ -5,7 +5,7 @@ import type { IncomingConnection } from '../../transport/connect.ts';
 import type { Connection, Received } from '../../transport/connection.ts';
 import { throwIfAborted, unlessAborted } from '../../transport/wait.ts';
 import { step } from './destination-machine.ts';
-import { RailGate, type RailOwner } from './rail-gate.ts';
+import { RailGate } from './rail-gate.ts';
 
 /**
  * Peers that may wait for their turn: more than a listener has unanswered, so that the others wait in the kernel and none that is honest is
@@ -62,7 +62,8 @@ interface GateSettings {
 /**
  * Where peers come in: the first that says what a source says is served. A port that anybody can reach is reached by strangers too, so
  * they are let in side by side: one that says nothing, or goes away, is dropped and keeps nobody waiting. Peers that come before a source
- * is waited for, or while as many others are let in as may be, wait in a queue; whoever is connected and silent gives way to them.
+ * is waited for, or while as many others are let in as may be, wait in a queue; whoever is connected and silent gives way to them. From the
+ * one that was admitted on only its further channels are let in.
  */
 export class SourceGate {
   readonly #settings: GateSettings;
@@ -130,9 +131,20 @@ export class SourceGate {
     for (const incoming of this.#waiting.splice(0)) this.#refuse(incoming);
   }
 
-  /** {@link shut}, and waits until they have gone. */
+  /** Resolves when nobody is let in any more, not even a further channel of the source that was admitted. */
+  get over(): Promise<void> {
+    return this.#rails.over;
+  }
+
+  /** Further channels of the source that was admitted come too late from now on. Idempotent. */
+  shutRails(): void {
+    this.#rails.close();
+  }
+
+  /** {@link shut} and {@link shutRails}, and waits until all have gone. */
   async close(): Promise<void> {
     this.shut();
+    this.shutRails();
     while (this.#farewells.size > 0) await Promise.all(this.#farewells);
   }
 
@@ -187,16 +199,15 @@ export class SourceGate {
     this.#silent.set(silence, silent);
     const signal = AbortSignal.any([this.#shut.signal, silence.signal]);
     let connection: Connection | undefined;
-    let owner: RailOwner | undefined;
     try {
       const { reply, agreed, migrationId } = this.#settings.answer(incoming.privateData);
-      if (agreed.token !== undefined) owner = this.#rails.open(agreed.token, agreed.channels);
       connection = await incoming.accept(reply, signal);
-      owner?.established(connection);
       const since = performance.now();
       connection.tellsReasons = agreed.reasons;
       const first = await this.#firstMessage(connection, agreed, silent, signal);
       throwIfAborted(this.#shut.signal, 'negotiate');
+      if (agreed.token === undefined) this.#rails.close();
+      else this.#rails.open(connection, agreed.token, agreed.channels);
       this.#admitted = {
         connection,
         agreed,
@@ -207,11 +218,9 @@ export class SourceGate {
       this.#admit?.(this.#admitted);
       this.shut(new MigrationError('REJECTED', 'listen', 'another source came first'));
     } catch (error) {
-      owner?.gone();
       this.#sendAway(incoming, connection, toMigrationError(error, 'negotiate'));
       if (!this.#shut.signal.aborted) this.#say(incoming, error);
     } finally {
-      if (owner) this.#rails.close(owner);
       this.#silent.delete(silence);
     }
   }

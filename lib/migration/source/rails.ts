@@ -1,42 +1,56 @@
-/** The further queue pairs of a migration, as its source makes them: once it is connected, and before it says anything. */
+/** The further queue pairs of a migration, as its source makes them: once the destination has let it in, and before RAM moves. */
 import { setMaxListeners } from 'node:events';
 import { type MigrationError, toMigrationError } from '../../errors.ts';
 import { type Agreed, acceptRail, requestRail } from '../../protocol/capabilities.ts';
+import { parseRdmaUri } from '../../protocol/uri.ts';
 import type { Endpoint } from '../../transport/connect.ts';
 import type { Connection } from '../../transport/connection.ts';
 import { throwIfAborted } from '../../transport/wait.ts';
 
 interface Settings {
+  /** Where the first connection was asked to go. */
   readonly endpoint: Endpoint;
   readonly agreed: Pick<Agreed, 'channels' | 'token'>;
-  /** Connecting and the handshake of each, milliseconds. */
-  readonly connectTimeoutMs: number;
+  /** Connecting and the handshake of all of them, side by side, milliseconds. */
+  readonly timeoutMs: number;
   readonly signal: AbortSignal;
   readonly notice: (message: string) => void;
 }
 
 /**
- * Dials all rails that the destination granted, side by side. One that cannot be made is told of and left out: the migration goes on with
- * those that it has.
- * @throws MigrationError CANCELLED, or why the connection ended meanwhile
+ * Dials all rails that the destination granted, side by side. One that cannot be made in time is told of and left out: the migration goes on
+ * with those that it has.
+ * @throws MigrationError CANCELLED, or why the connection ended meanwhile; PROTOCOL_ERROR: somebody else has answered one, which must carry nothing
  */
 export async function dialRails(connection: Connection, settings: Settings): Promise<void> {
-  const { agreed, endpoint, connectTimeoutMs, notice } = settings;
+  const { agreed, timeoutMs, notice } = settings;
   const { channels, token } = agreed;
   if (token === undefined) return;
   const signal = AbortSignal.any([settings.signal, connection.ended]);
   setMaxListeners(10 + channels, signal);
-  const dial = async (index: number): Promise<void> => {
-    const rail = { token, index };
-    acceptRail(await connection.connectRail(endpoint, requestRail(rail), { connectTimeoutMs, signal }), rail);
-  };
-  const indexes = Array.from({ length: channels - 1 }, (_, i) => i + 1);
-  const dialed = await Promise.allSettled(indexes.map(dial));
-  throwIfAborted(signal, 'connect');
-  const failures = dialed.flatMap((one) =>
-    one.status === 'rejected' ? [toMigrationError(one.reason, 'connect')] : [],
+  const endpoint = peerOf(connection) ?? settings.endpoint;
+  const limits = { connectTimeoutMs: timeoutMs, signal };
+  const rails = Array.from({ length: channels - 1 }, (_, i) => ({ token, index: i + 1 }));
+  const dialed = await Promise.allSettled(
+    rails.map((rail) => connection.connectRail(endpoint, requestRail(rail), limits)),
   );
+  throwIfAborted(signal, 'setup');
+  const failures: MigrationError[] = [];
+  for (const [at, rail] of rails.entries()) {
+    const one = dialed[at] as PromiseSettledResult<Uint8Array>;
+    if (one.status === 'fulfilled') acceptRail(one.value, rail);
+    else failures.push(toMigrationError(one.reason, 'setup'));
+  }
   if (failures[0]) notice(fewer(channels, channels - failures.length, failures[0]));
+}
+
+/** Who has answered the first connection: a name may lead to another host the next time. undefined: no address that can be dialled. */
+function peerOf({ info }: Connection): Endpoint | undefined {
+  try {
+    return parseRdmaUri(`rdma:${info.peerAddress}`);
+  } catch {
+    return undefined; // that of a link, with its scope
+  }
 }
 
 const fewer = (granted: number, made: number, { message }: MigrationError): string =>

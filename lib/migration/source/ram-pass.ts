@@ -36,6 +36,8 @@ export interface RamPassOptions {
   readonly hints?: HintBook;
   readonly meter: SentMeter;
   readonly signal: AbortSignal;
+  /** The longest wait for the peer's answer on every channel. */
+  readonly timeoutMs: number;
   /** No pass comes after it, and nobody writes RAM any more: it ends only when nothing is left to be sent. */
   readonly last: boolean;
 }
@@ -46,8 +48,11 @@ export interface RamPassOptions {
  */
 export async function sendRam(options: RamPassOptions): Promise<RamPassResult> {
   const pass = new RamPass(options);
-  do await pass.goOver();
-  while (options.last && pass.isLeft());
+  await pass.goOver();
+  while (options.last && pass.isLeft()) {
+    await pass.inOrder();
+    await pass.goOver();
+  }
   return pass.result;
 }
 
@@ -73,13 +78,27 @@ class RamPass {
   async goOver(): Promise<void> {
     const { hints, blocks, signal } = this.#options;
     await this.#clearFreed();
-    const order = (hints ? COLD_FIRST : ([undefined] as const)).flatMap((temperature) =>
+    const order = (hints ? COLD_FIRST : ([undefined] as const)).map((temperature) =>
       blocks.map((block) => ({ block, windows: this.#windows(block, temperature) })),
     );
-    for (const { block, windows } of order) await this.#sendBlock(block, windows);
+    for (const [at, group] of order.entries()) {
+      if (at > 0) await this.inOrder();
+      for (const { block, windows } of group) await this.#sendBlock(block, windows);
+    }
     for (const block of blocks) block.fresh = false;
     // Each has the provider's deadline for a wire without progress.
     await unlessAborted(Promise.all(this.#jobs.splice(0)), signal, 'ram');
+  }
+
+  /**
+   * What is written from now on lands after what was: a hint may set a page's bit again that has been written in this pass, and channels keep
+   * no order between them. One channel keeps it itself.
+   */
+  async inOrder(): Promise<void> {
+    const { connection, signal, timeoutMs } = this.#options;
+    if (connection.channels === 1) return;
+    await unlessAborted(Promise.all(this.#jobs.splice(0)), signal, 'ram');
+    await connection.barrier({ timeoutMs, signal });
   }
 
   /**

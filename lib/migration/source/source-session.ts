@@ -39,6 +39,8 @@ interface Context {
   readonly agreed: Agreed;
   readonly journal: Journal;
   readonly limits: TurnLimits;
+  /** Makes the further channels that were granted, or goes on with fewer. */
+  readonly dialRails: () => Promise<void>;
   readonly verify: boolean;
   /** The longest wait for the destination's word that the VM is durable there. */
   readonly commitTimeoutMs: number;
@@ -61,7 +63,7 @@ export interface SentSummary {
  * The source's half of one migration, over an established connection. One `run`:
  *
  * ```text
- * setup         before + ram START | RAM_BLOCKS_REQUEST, REGISTER_FINISHED | EOS
+ * setup         before + ram START | RAM_BLOCKS_REQUEST, further channels, REGISTER_FINISHED | EOS
  * ram (live)    FOOTER + ram PART  | COMPRESS, REGISTER_REQUEST, WRITEs, REGISTER_FINISHED | EOS    each round
  * ram           FOOTER + ram END   | the same
  * device-state  FOOTER + device state
@@ -176,7 +178,7 @@ export class SourceSession {
 
   async #setup(): Promise<void> {
     this.#enter('setup');
-    const { vm, journal } = this.#context;
+    const { vm, journal, connection, dialRails } = this.#context;
     journal.watch(this.#meter);
     journal.tell({ type: 'link', state: 'ram', total: ramBytes(vm), 'page-size': vm.layout.pageSize });
     await this.#sendStream(
@@ -184,6 +186,9 @@ export class SourceSession {
     );
     const { blocks } = await this.#turns.request({ type: 'RAM_BLOCKS_REQUEST' }, 'RAM_BLOCKS_RESULT');
     this.#blocks = prepareBlocks(vm, blocks, this.#context.agreed.sparse);
+    // The destination has let this source in, and lets its channels in until RAM moves.
+    await dialRails();
+    journal.tell({ type: 'link', state: 'channels', channels: connection.channels });
     this.#pins = await preparePins(this.#blocks, { ...this.#context, turns: this.#turns });
     this.#context.hints?.attach(this.#blocks, this.#context.verify);
     await this.#turns.send({ type: 'REGISTER_FINISHED' });
@@ -204,6 +209,7 @@ export class SourceSession {
       ...(hints && { hints }),
       meter: this.#meter,
       signal: limits.signal as AbortSignal,
+      timeoutMs: limits.timeoutMs,
       last: kind === 'end',
     });
     const dataEnded = performance.now();
@@ -265,21 +271,29 @@ export class SourceSession {
 
   async #commit(sent: RamPassResult): Promise<void> {
     this.#enter('commit');
-    const { verify, vm, limits, commitTimeoutMs } = this.#context;
+    const { verify, vm, connection, limits, commitTimeoutMs } = this.#context;
     const ramDigest = verify ? await unlessAborted(digestRam(vm.blocks), limits.signal, 'commit') : undefined;
-    await this.#turns.ready();
     // Nothing has been written since the last round; COMMIT rests on that and not on what a pass does today.
-    await this.#context.connection.barrier(limits);
+    await connection.barrier(limits);
+    connection.releaseRails();
+    // After the barrier: an ALIVE that was said meanwhile has taken the turn that was there.
+    await this.#turns.ready();
     throwIfAborted(limits.signal, 'commit');
+    let posted = false;
     try {
       const commit = this.#account.commit(sent.bytes, ramDigest);
-      const asked = this.#turns.request({ type: 'COMMIT', ...commit }, 'COMMITTED', {
-        timeoutMs: commitTimeoutMs,
-      });
+      const asked = this.#turns.request(
+        { type: 'COMMIT', ...commit },
+        'COMMITTED',
+        { timeoutMs: commitTimeoutMs },
+        () => {
+          posted = true;
+        },
+      );
       const { status } = await this.#pastCancel(asked, commitTimeoutMs);
       if (status !== 'OK') throw refused(status);
     } catch (error) {
-      throw isRefusal(error) ? error : unknownOutcome(error);
+      throw isRefusal(error) || !posted ? error : unknownOutcome(error);
     }
   }
 

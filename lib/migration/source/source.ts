@@ -174,13 +174,14 @@ export class MigrationSource extends Migration {
       const since = this.journal.at();
       const agreed = this.#negotiate(connection, offer);
       this.journal.tell(connected(connection, agreed, { since, migrationId: this.migrationId }));
-      const { connectTimeoutMs } = options;
-      const notice = (message: string): void => this.journal.notice('FEWER_CHANNELS', message);
-      await dialRails(connection, { endpoint, agreed, connectTimeoutMs, signal, notice });
-      this.journal.tell({ type: 'link', state: 'channels', channels: connection.channels });
       connection.setMaxBandwidth(this.#maxBandwidth);
       const limits = { timeoutMs: options.stallTimeoutMs, signal };
-      const summary = await this.#send(connection, agreed, plan, limits);
+      // The destination waits meanwhile, and must not take the source for lost.
+      const timeoutMs = Math.ceil(Math.min(options.connectTimeoutMs, options.stallTimeoutMs / 4));
+      const notice = (message: string): void => this.journal.notice('FEWER_CHANNELS', message);
+      const dial = (): Promise<void> =>
+        dialRails(connection, { endpoint, agreed, timeoutMs, signal, notice });
+      const summary = await this.#send(connection, agreed, plan, limits, dial);
       const { migrationId } = this;
       return describe(connection, agreed, provider, this.#vm.layout.machine, { ...summary, migrationId });
     } catch (error) {
@@ -198,6 +199,7 @@ export class MigrationSource extends Migration {
     agreed: Agreed,
     plan: PinPlan,
     limits: TurnLimits,
+    dialRails: () => Promise<void>,
   ): Promise<SentSummary> {
     // With the peer lost, the guest does not wait for a call into its VMM.
     const signal = AbortSignal.any([connection.ended, ...(limits.signal ? [limits.signal] : [])]);
@@ -212,6 +214,7 @@ export class MigrationSource extends Migration {
       agreed,
       journal: this.journal,
       limits,
+      dialRails,
       verify: this.#options.verify ?? false,
       commitTimeoutMs: commitTimeoutMs(this.#options),
       ...(guest ? { live: { guest, controls } } : {}),

@@ -109,7 +109,7 @@ struct EndpointPair {
     source_events.wait_established();
     destination_events.wait_established();
     for (size_t rail = 1; rail < rails; ++rail) {
-      source->connect_rail(acceptor.endpoint(), {}, rail);
+      source->connect_rail(acceptor.endpoint(), {}, options.connect_timeout_ms, rail);
       destination->accept_rail(acceptor.next(), {}, rail);
       source_events.wait_rails(static_cast<int>(rail));
       destination_events.wait_rails(static_cast<int>(rail));
