@@ -184,6 +184,7 @@ async function take(domain: Domain, request: ConnectionRequest, most: number): P
   });
   await using message = await domain.registerMemory(Buffer.alloc(DIGEST_BYTES + 1));
   queuePair.postRecv([message.range(0, DIGEST_BYTES)]);
+  await domain.bind(request); // a device tells the key from here on
   const { addr, rkey } = memory;
   await queuePair.accept(request, { privateData: encode({ addr, bytes: wanted.bytes, rkey }) });
   await next(queuePair, 'RECV');

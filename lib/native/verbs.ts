@@ -61,6 +61,8 @@ export interface NativeVerbsDomain {
   registerMemory(memory: Uint8Array, access: number): NativeVerbsRegion | Promise<NativeVerbsRegion>;
   /** `onWake` is also called when the queue pair has ended. */
   createQueuePair(options: NativeQueuePairOptions, onWake: () => void): NativeVerbsQueuePair;
+  /** The device is the one that the request came over. Until it has settled nobody can answer the request. */
+  bind(request: NativeConnectionRequest): Promise<void>;
   revokeRemoteAccess(): Promise<void>;
   /** Regions and queue pairs that are open keep what they need. */
   close(): void;

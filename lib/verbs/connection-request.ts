@@ -4,6 +4,7 @@ import { calling } from './failure.ts';
 
 let make: (native: NativeConnectionRequest) => ConnectionRequest;
 let take: (request: ConnectionRequest) => NativeConnectionRequest;
+let look: (request: ConnectionRequest) => NativeConnectionRequest;
 
 /**
  * A peer that wants to connect. Answer it once, with `queuePair.accept(request)` or `reject()`: until then it costs a descriptor. One that is
@@ -19,6 +20,7 @@ export class ConnectionRequest {
   static {
     make = (native) => new ConnectionRequest(native);
     take = (request) => request.#take();
+    look = (request) => request.#unanswered();
   }
 
   private constructor(native: NativeConnectionRequest) {
@@ -42,6 +44,12 @@ export class ConnectionRequest {
   }
 
   #take(): NativeConnectionRequest {
+    const native = this.#unanswered();
+    this.#native = undefined;
+    return native;
+  }
+
+  #unanswered(): NativeConnectionRequest {
     const native = this.#native;
     if (native === undefined) {
       throw new MigrationError(
@@ -50,7 +58,6 @@ export class ConnectionRequest {
         `the connection request from ${this.peerAddress} has been answered already`,
       );
     }
-    this.#native = undefined;
     return native;
   }
 }
@@ -59,3 +66,6 @@ export const makeRequest = (native: NativeConnectionRequest): ConnectionRequest 
 
 /** For {@link QueuePair.accept}. @throws MigrationError INVALID_ARGUMENT (answered already) */
 export const takeRequest = (request: ConnectionRequest): NativeConnectionRequest => take(request);
+
+/** For {@link Domain.bind}, which leaves it to be answered. @throws MigrationError INVALID_ARGUMENT (answered already) */
+export const lookAtRequest = (request: ConnectionRequest): NativeConnectionRequest => look(request);

@@ -1,6 +1,8 @@
+import { toMigrationError } from '../errors.ts';
 import { native } from '../native/index.ts';
 import type { NativeVerbsDomain, NativeVerbsRegion } from '../native/verbs.ts';
 import { type ChosenProvider, chooseProvider, type ProviderChoice } from '../transport/provider.ts';
+import { type ConnectionRequest, lookAtRequest } from './connection-request.ts';
 import { calling, closedError } from './failure.ts';
 import { type MemoryRegion, makeRegion } from './memory-region.ts';
 import { checkAccess, checkDomain, checkQueuePair } from './option-schema.ts';
@@ -127,6 +129,23 @@ export class Domain implements AsyncDisposable {
       this.#queuePairs.add(queuePair);
       return queuePair;
     });
+  }
+
+  /**
+   * Learns from a peer's request which device the domain is of, so that the regions' `rkey`s are right before `accept` and can travel in its
+   * private data. Needed with the provider `verbs` only, once, and does nothing with the other. The request is still to be answered, after this
+   * has settled: also if it fails.
+   * @throws MigrationError INVALID_ARGUMENT (answered already), CONNECT_FAILED (the domain is another device's), REGISTER_FAILED,
+   * LOCKED_MEMORY_LIMIT, RESOURCE_LIMIT, CLOSED
+   */
+  async bind(request: ConnectionRequest): Promise<void> {
+    this.#checkOpen();
+    const asked = lookAtRequest(request);
+    try {
+      await this.#native.bind(asked);
+    } catch (error) {
+      throw toMigrationError(error, 'verbs');
+    }
   }
 
   /**

@@ -49,8 +49,8 @@ export class MemoryRegion implements AsyncDisposable {
   }
 
   /**
-   * For the peer, if it has rights. Whoever knows it may use all of the region. With the provider `verbs` it is right from the first
-   * established connection of the domain on: rdma_cm finds the device with it.
+   * For the peer, if it has rights. Whoever knows it may use all of the region. With the provider `verbs` it is right from `domain.bind()` or
+   * the first established connection of the domain on: rdma_cm finds the device with it. 0 before.
    */
   get rkey(): number {
     return this.#native.rkey;

@@ -53,6 +53,10 @@ OwnedRequest RequestBinding::take_from_js(const Napi::Value& value) {
       value.Env(), Error("INVALID_ARGUMENT", "this connection request has been answered or dropped already"));
 }
 
+void RequestBinding::give_back(const Napi::Value& value, OwnedRequest request) {
+  Unwrap(value.As<Napi::Object>())->request_ = std::move(request);
+}
+
 void RequestBinding::reject(const Napi::CallbackInfo& info) {
   const auto data = bytes_argument(info, 0, "privateData");
   guarded(info.Env(), [&] {

@@ -21,6 +21,8 @@ class RequestBinding final : public Napi::ObjectWrap<RequestBinding> {
   // The request behind a NativeConnectionRequest, once: whoever takes it answers it. Throws a JavaScript
   // Error: INVALID_ARGUMENT.
   static std::unique_ptr<fabric::ConnectionRequest> take_from_js(const Napi::Value& value);
+  // Of one that was taken from this value: it can be answered again.
+  static void give_back(const Napi::Value& value, std::unique_ptr<fabric::ConnectionRequest> request);
 
   explicit RequestBinding(const Napi::CallbackInfo& info);
 

@@ -1,9 +1,11 @@
 #include "bindings/verbs_domain.h"
 
+#include <optional>
 #include <utility>
 
 #include "bindings/arguments.h"
 #include "bindings/async.h"
+#include "bindings/listener_binding.h"
 #include "bindings/verbs_queue_pair.h"
 #include "bindings/verbs_region.h"
 
@@ -33,6 +35,7 @@ Napi::Function VerbsDomainBinding::define(Napi::Env env) {
                      {
                          InstanceMethod<&VerbsDomainBinding::register_memory>("registerMemory"),
                          InstanceMethod<&VerbsDomainBinding::create_queue_pair>("createQueuePair"),
+                         InstanceMethod<&VerbsDomainBinding::bind>("bind"),
                          InstanceMethod<&VerbsDomainBinding::revoke_remote_access>("revokeRemoteAccess"),
                          InstanceMethod<&VerbsDomainBinding::close>("close"),
                          InstanceAccessor<&VerbsDomainBinding::get_pins_memory>("pinsMemory"),
@@ -75,6 +78,35 @@ Napi::Value VerbsDomainBinding::create_queue_pair(const Napi::CallbackInfo& info
   if (!info[1].IsFunction()) throw bad_argument(info.Env(), "onWake", "a function");
   return VerbsQueuePairBinding::create(info.Env(), classes_, open(info.Env()), options,
                                        info[1].As<Napi::Function>());
+}
+
+// On a thread of the pool: a NIC pins what waits for it. Meanwhile the request is the job's, so that nobody
+// can answer it; afterwards it can be answered, whatever came of it.
+Napi::Value VerbsDomainBinding::bind(const Napi::CallbackInfo& info) {
+  return guarded_promise(info.Env(), [&] {
+    const auto domain = open(info.Env());
+    const auto request =
+        std::make_shared<std::unique_ptr<fabric::ConnectionRequest>>(RequestBinding::take_from_js(info[0]));
+    const auto object = std::make_shared<Napi::ObjectReference>(Napi::Persistent(info[0].As<Napi::Object>()));
+    const Napi::Promise promise = run_async(
+        info.Env(), WorkLane::kRegister,
+        [domain, request]() -> std::optional<Error> {
+          try {
+            domain->domain->bind(**request);
+            return std::nullopt;
+          } catch (const Error& error) {
+            return error;
+          }
+        },
+        [request, object](Napi::Env env, const std::optional<Error>& failure) -> Napi::Value {
+          RequestBinding::give_back(object->Value(), std::move(*request));
+          if (failure) throw to_js_error(env, *failure);
+          return env.Undefined();
+        });
+    // Without a thread there is no job.
+    if (request.use_count() == 1) RequestBinding::give_back(object->Value(), std::move(*request));
+    return promise;
+  });
 }
 
 // On a thread of the pool: a NIC unpins what it deregisters.

@@ -20,6 +20,7 @@ class VerbsDomainBinding final : public Napi::ObjectWrap<VerbsDomainBinding> {
  private:
   Napi::Value register_memory(const Napi::CallbackInfo& info);
   Napi::Value create_queue_pair(const Napi::CallbackInfo& info);
+  Napi::Value bind(const Napi::CallbackInfo& info);
   Napi::Value revoke_remote_access(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
   Napi::Value get_pins_memory(const Napi::CallbackInfo& info);

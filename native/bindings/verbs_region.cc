@@ -67,7 +67,7 @@ Napi::Value VerbsRegionBinding::get_lkey(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), lkey_);
 }
 Napi::Value VerbsRegionBinding::get_rkey(const Napi::CallbackInfo& info) {
-  // A device gives it when it is known: with the first connection of the domain.
+  // A device gives it when it is known: with the first connection of the domain, or bind().
   if (held_) rkey_ = held_->region->rkey();
   return Napi::Number::New(info.Env(), rkey_);
 }

@@ -170,6 +170,12 @@ class Domain {
   // LOCKED_MEMORY_LIMIT).
   virtual std::unique_ptr<MemoryRegion> register_memory(uint64_t address, uint64_t length,
                                                         unsigned access) = 0;
+  // Learns from a peer's request which device the domain is of, so that keys are right before the answer and
+  // can travel with it; accept() does it otherwise. The request stays the caller's. Never from inside an
+  // event; takes as long as registering what waits for the device. Nothing is to be learnt where there is no
+  // device. Throws Error INVALID_ARGUMENT (answered already, or of another provider), CONNECT_FAILED (the
+  // domain is another device's), RESOURCE_LIMIT, and as register_memory() does.
+  virtual void bind(const ConnectionRequest& request) { (void)request; }
   // Takes every remote right from every region, for good: when it has returned, nothing of a peer's is placed
   // any more but its SENDs, and a peer that uses a key is refused, which ends its queue pair. No region with
   // remote rights can be registered after it (REGISTER_FAILED). Any thread; may take as long as unpinning.

@@ -23,6 +23,11 @@ class ConnectionRequest final : public fabric::ConnectionRequest {
 
   // What is sent in the answer fits. Throws Error INVALID_ARGUMENT.
   void check_reply(std::span<const uint8_t> private_data) const;
+  // Throws Error INVALID_ARGUMENT: it has been answered.
+  const CmId& id() const {
+    check_open();
+    return *id_;
+  }
   // For accepting. Throws Error INVALID_ARGUMENT.
   std::unique_ptr<CmId> take_id();
 

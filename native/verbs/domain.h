@@ -1,5 +1,5 @@
-// A protection domain on RDMA devices: the first queue pair chooses the device, the others share it, its
-// memory and its keys, and one processing thread serves them all.
+// A protection domain on RDMA devices: the first queue pair or bind() chooses the device, the others share
+// it, its memory and its keys, and one processing thread serves them all.
 #pragma once
 
 #include <memory>
@@ -20,14 +20,17 @@ class Domain final : public fabric::Domain {
   }
   void revoke_remote_access() override { regions_->revoke_remote(); }
   bool pins_memory() const override { return true; }
+  void bind(const fabric::ConnectionRequest& request) override;
   // Throws Error: RESOURCE_LIMIT.
   std::unique_ptr<fabric::QueuePair> create_queue_pair(const fabric::QueuePairOptions& options,
                                                        fabric::QueuePairEvents& events) override;
 
  private:
+  std::shared_ptr<DomainCore> core();
+
   const std::shared_ptr<Regions> regions_ = std::make_shared<Regions>();
   std::mutex mutex_;
-  std::shared_ptr<DomainCore> core_;  // once there is a queue pair
+  std::shared_ptr<DomainCore> core_;  // once there is a queue pair, or bind()
 };
 
 }  // namespace rdma_migrate::verbs

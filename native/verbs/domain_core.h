@@ -17,8 +17,9 @@ class DomainCore {
 
   const std::shared_ptr<Regions>& regions() const { return regions_; }
   fabric::Processor& processor() { return processor_; }
-  // The domain's device for a queue pair on this id; the first one chooses it, and memory that waits for it
-  // is registered. On the processing thread. Throws Error: CONNECT_FAILED, and as registering does.
+  // The domain's device for a queue pair on this id, or to come; the first one chooses it, and memory that
+  // waits for it is registered. On the processing thread. Throws Error: CONNECT_FAILED, and as registering
+  // does.
   std::shared_ptr<Device> device_for(const CmId& id);
 
  private:

@@ -81,6 +81,39 @@ TEST_CASE("queue pairs of one domain carry WRITEs under one key, and each its ow
   });
 }
 
+TEST_CASE("a domain that is bound to a request has keys that can travel with the answer") {
+  for_each_provider([](fabric::Provider& provider, const fabric::QueuePairOptions& options) {
+    Acceptor acceptor(provider, options);
+    const DomainPointer here = open_domain(provider);
+    const DomainPointer there = open_domain(provider);
+    Buffer local(here, 4096);
+    Buffer before(there, 4096, kRemoteAll, 0xee);
+    Buffer inbox(there, 64);
+    local.fill(pattern(4096, 7));
+    Rail rail;
+    rail.active = here->create_queue_pair(options, rail.active_events);
+    rail.active->connect(acceptor.endpoint(), {});
+    auto request = acceptor.next();
+    there->bind(*request);
+    there->bind(*request);  // once more does no harm
+    Buffer after(there, 4096, kRemoteAll, 0xee);
+    const std::array<uint32_t, 2> keys = {before.region->rkey(), after.region->rkey()};
+    rail.passive = there->create_queue_pair(options, rail.passive_events);
+    REQUIRE(rail.passive->post_recv(recv_of(inbox)));
+    rail.passive->accept(std::move(request), {}, true);
+    rail.active_events.wait_established();
+    for (Buffer* const into : {&before, &after}) {
+      REQUIRE(rail.active->post_send(rdma_of(fabric::Opcode::kRdmaWrite, local, 0, into->address(),
+                                             keys[into == &after ? 1 : 0], 4096)));
+    }
+    REQUIRE(rail.active->post_send(send_of(local, 0, 2)));
+    rail.passive_events.wait_recvs(1);
+    CHECK(before.bytes == local.bytes);
+    CHECK(after.bytes == local.bytes);
+    rail.close();
+  });
+}
+
 TEST_CASE("rights that a domain takes back are taken from every queue pair of it") {
   for_each_provider([](fabric::Provider& provider, const fabric::QueuePairOptions& options) {
     Acceptor acceptor(provider, options);

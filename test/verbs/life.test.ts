@@ -26,6 +26,19 @@ async function requested(signal?: AbortSignal) {
   };
 }
 
+it('a domain is bound to a request, which can be answered afterwards and not meanwhile', async () => {
+  await using asked = await requested();
+  const { domain, request } = asked;
+  const binding = domain.bind(request);
+  await expect(domain.bind(request)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+  await binding;
+  const inbox = await domain.registerMemory(Buffer.alloc(8), { localWrite: true, remoteWrite: true });
+  const accepting = domain.createQueuePair();
+  await accepting.accept(request, { privateData: Uint8Array.from([inbox.rkey & 255]) });
+  expect(await asked.connecting).toEqual(Buffer.from([inbox.rkey & 255]));
+  await expect(domain.bind(request)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+});
+
 describe('the end is orderly', () => {
   it('at both sides when one disconnects, after everything that was posted', async () => {
     await using pair = await connectedPair();
