@@ -1,6 +1,8 @@
 // Memory that is taken away while processing threads use it, and memory that lets them wait.
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <thread>
 
@@ -110,4 +112,87 @@ TEST_CASE("a processing thread that waits for memory is passed over while there 
   first.section.enter(&memory);
   CHECK(&engine.least_loaded() == &first);
   first.section.leave();
+}
+
+namespace {
+
+// Queue pairs of two domains that WRITE into one region without a pause.
+struct Flood {
+  static constexpr size_t kRails = 4;
+  static constexpr size_t kSlot = 256 * 1024;
+  struct Rail {
+    Recorder active_events, passive_events;
+    std::unique_ptr<fabric::QueuePair> active, passive;
+    std::thread poster;
+  };
+
+  explicit Flood(bool crc) {
+    fabric::QueuePairOptions options;
+    options.crc = crc;
+    options.max_send_wr = 16;
+    Acceptor acceptor(*provider, options);
+    for (Rail& rail : rails) {
+      rail.active = here->create_queue_pair(options, rail.active_events);
+      rail.passive = there->create_queue_pair(options, rail.passive_events);
+      rail.active->connect(acceptor.endpoint(), {});
+      rail.passive->accept(acceptor.next(), {}, true);
+      rail.active->allow_large_segments();
+      rail.active_events.wait_established();
+      rail.passive_events.wait_established();
+    }
+    const uint32_t rkey = remote.region->rkey();
+    for (size_t at = 0; at < kRails; ++at) {
+      const auto write =
+          rdma_of(fabric::Opcode::kRdmaWrite, local, at * kSlot, remote.address(at * kSlot), rkey, kSlot);
+      rails[at].poster = std::thread([write, &by = *rails[at].active] {
+        try {
+          for (;;)
+            if (!by.post_send(write)) std::this_thread::yield();
+        } catch (const Error&) {
+          // The queue pair has ended, or the memory is registered no more.
+        }
+      });
+    }
+    for (Rail& rail : rails)
+      while (rail.passive->counters().write_bytes_placed < 4 * kSlot) std::this_thread::yield();
+  }
+  ~Flood() {
+    for (Rail& rail : rails) rail.active_events.wait_closed();
+    for (Rail& rail : rails) rail.poster.join();
+    for (Rail& rail : rails) rail.active->close();
+    for (Rail& rail : rails) rail.passive->close();
+  }
+
+  const std::unique_ptr<fabric::Provider> provider = iwarp::make_provider();
+  const DomainPointer here = open_domain(*provider);
+  const DomainPointer there = open_domain(*provider);
+  Buffer local{here, kRails* kSlot};
+  Buffer remote{there, kRails* kSlot, kRemoteAll};
+  std::array<Rail, kRails> rails;
+};
+
+}  // namespace
+
+TEST_CASE("memory that is taken away from queue pairs at full speed is not touched afterwards") {
+  enum class Taken { kRemoteRights, kTarget, kSource };
+  for (const bool crc : {false, true}) {
+    for (const Taken taken : {Taken::kRemoteRights, Taken::kTarget, Taken::kSource}) {
+      CAPTURE(crc);
+      CAPTURE(static_cast<int>(taken));
+      Flood flood(crc);
+      Bytes& watched = taken == Taken::kSource ? flood.local.bytes : flood.remote.bytes;
+      if (taken == Taken::kRemoteRights) flood.there->revoke_remote_access();
+      if (taken == Taken::kTarget) flood.remote.region.reset();
+      if (taken == Taken::kSource) flood.local.region.reset();
+      std::fill(watched.begin(), watched.end(), 0xee);
+      if (taken == Taken::kSource)
+        for (Flood::Rail& rail : flood.rails) rail.active->close();
+      for (Flood::Rail& rail : flood.rails) rail.active_events.wait_closed();
+      for (Flood::Rail& rail : flood.rails) rail.passive->close();
+      // Neither written any more, nor read: then the mark would have arrived.
+      const Bytes& target = flood.remote.bytes;
+      const auto marked = std::count(target.begin(), target.end(), 0xee);
+      CHECK(static_cast<size_t>(marked) == (taken == Taken::kSource ? 0 : target.size()));
+    }
+  }
 }
