@@ -1,7 +1,7 @@
 import type { Logger } from 'pino';
 import type { Failure, Reporter } from './reporter.ts';
 
-/** One JSON object a line. Integers of 64 bits are decimal strings, as in an image's manifest. docs/cli.md lists the events. */
+/** One JSON object per line. Integers of 64 bits are decimal strings, as in an image's manifest. docs/cli.md lists the events. */
 export class JsonReporter implements Reporter {
   readonly #write: (line: string) => void;
   readonly #log: Logger;

@@ -94,7 +94,7 @@ function addReceive(program: Command, actions: Actions): void {
       'Waits for one VM, from QEMU (migrate rdma:host:port) or from rdma-migrate send, and keeps it as an image.',
     )
     .argument('<uri>', 'where to listen, such as rdma:0.0.0.0:4444; port 0 takes any free port')
-    .requiredOption('--image <dir>', 'the image to make; it must not exist')
+    .requiredOption('--image <dir>', 'the image to create; it must not exist')
     .option('--ram-file <block=path>', 'keep a RAM block in a new file of its own (repeatable)', collectPath)
     .option('--timeout <seconds>', 'give up when no source has begun by then', parseSeconds)
     .action((uri: string, options: ReceiveOptions) => actions.receive(uri, options));
@@ -152,7 +152,7 @@ function addImage(program: Command, actions: Actions): void {
     .command('from-qemu')
     .description('Reads a plain QEMU stream (QMP migrate "exec:cat>FILE") into a new image.')
     .argument('<file>', 'a file, a FIFO, or - for stdin')
-    .argument('<image>', 'the image to make; it must not exist')
+    .argument('<image>', 'the image to create; it must not exist')
     .option(
       '--shared-ram <block=path>',
       'the existing file of a block whose pages x-ignore-shared left out (repeatable)',
@@ -238,7 +238,7 @@ function withEnd(command: Command): Command {
 
 function withOutput(command: Command): Command {
   return command
-    .option('--json', 'one JSON object a line on stdout')
-    .addOption(new Option('-q, --quiet', 'say nothing but errors and the address').conflicts('verbose'))
+    .option('--json', 'one JSON object per line on stdout')
+    .addOption(new Option('-q, --quiet', 'print only errors and the address').conflicts('verbose'))
     .option('-v, --verbose', 'log details to stderr');
 }

@@ -40,7 +40,7 @@ export class ProgressBar {
     this.#bar.update(state.done, barFields(state));
   }
 
-  /** Writes a line where the bar was; the next update draws it anew below. */
+  /** Writes a line where the bar was; the next update draws it again below. */
   print(line: string): void {
     this.stop();
     this.#stream.write(`${line}\n`);

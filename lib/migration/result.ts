@@ -31,10 +31,10 @@ export interface MigrationFacts {
    * the VM is complete here, and the source could not be told.
    */
   readonly outcome: 'committed' | 'unconfirmed';
-  /** At the destination: whether the source has told of every page of RAM. */
+  /** At the destination: whether the source has accounted for every page of RAM. */
   readonly coverage?: Coverage;
   readonly machine: string;
-  /** Bytes of the stream behind RAM. */
+  /** Bytes of the stream after RAM. */
   readonly 'device-state-bytes': number;
 }
 

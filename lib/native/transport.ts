@@ -131,7 +131,7 @@ export interface NativeConnection {
     access: number,
   ): NativeMemoryRegion | Promise<NativeMemoryRegion>;
   /**
-   * From here on what the peer's WRITEs place is added to the coverage, whose blocks the mappings are; before a message behind it is received.
+   * From here on what the peer's WRITEs place is added to the coverage, whose blocks the mappings are; before a message after it is received.
    * Once, before the peer has a key. False: this provider does not learn of it.
    */
   observePlacement(coverage: NativeCoverage, mappings: readonly NativeMapping[]): boolean;

@@ -119,7 +119,7 @@ export function openDeviceState(bytes: Uint8Array): readonly Required<DeviceStat
 
 const FOOTER_BYTES = 5;
 
-/** Where the device's state starts: behind its header, which must be the described one's. */
+/** Where the device's state starts: after its header, which must be the described one's. */
 function startOf(bytes: Uint8Array, at: number, { name, instance_id, version }: DescribedDevice): number {
   const header = new Writer(32)
     .u8(name.length)

@@ -56,7 +56,7 @@ export function missingPagesError(
       ? `, and pages of ${missing.length - 1} other block${missing.length > 2 ? 's' : ''}`
       : '';
   const message =
-    `${what} told nothing of ${worst?.pages} of the ${worst?.of} pages of RAM block ${worst?.name} (the first at byte ` +
+    `${what} did not account for ${worst?.pages} of the ${worst?.of} pages of RAM block ${worst?.name} (the first at byte ` +
     `${worst?.first})${others}: the VM is not whole. ${advice}`;
   return new MigrationError('STREAM_TRUNCATED', phase, message, { details: detailsOf(missing) });
 }

@@ -395,7 +395,7 @@ export class Connection {
     await this.close();
   }
 
-  /** An ERROR stands behind the WRITEs that are on their way, and a slow network takes its time for those. */
+  /** An ERROR comes after the WRITEs that are on their way, and a slow network takes its time for those. */
   async #whileItMoves(sending: Promise<void>): Promise<void> {
     const limits = {
       phase: 'close',

@@ -8,7 +8,7 @@ export interface WaitLimits {
   readonly signal?: AbortSignal | undefined;
   /** What is waited for, for the message: "the destination's READY". */
   readonly what: string;
-  /** Where to look when it was in vain. Default: the peer. */
+  /** Where to look when it did not come. Default: the peer. */
   readonly waitingFor?: WaitingFor;
 }
 
@@ -46,7 +46,7 @@ export function timeoutError({ phase, timeoutMs, what, waitingFor = 'peer' }: Wa
   return new MigrationError(
     'TIMEOUT',
     phase,
-    `waited ${timeoutMs / 1000} s for ${what} in vain. ${remedyOf(waitingFor)}`,
+    `timed out after ${timeoutMs / 1000} s waiting for ${what}. ${remedyOf(waitingFor)}`,
     { details: { timeoutMs, waitingFor } },
   );
 }

@@ -39,7 +39,7 @@ class MappingOwner : public std::enable_shared_from_this<MappingOwner> {
   const std::shared_ptr<memory::Mapping>& mapping() const;
   const std::shared_ptr<memory::CancelFlag>& cancel_flag() const { return cancel_; }
 
-  // Refuses new operations, cancels those that can be and unmaps behind the last one, on a thread of the
+  // Refuses new operations, cancels those that can be and unmaps after the last one, on a thread of the
   // pool. Resolves then.
   Napi::Promise close();
 

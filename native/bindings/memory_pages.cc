@@ -96,8 +96,7 @@ Napi::Value PageReaderBinding::push(const Napi::CallbackInfo& info) {
     require(job_);
     const auto array = buffer_argument(info, "bytes");
     const uint64_t offset = u32_argument(info, 1, "offset");
-    if (offset > array.ByteLength())
-      throw Error("INVALID_ARGUMENT", "push: offset is behind the end of bytes");
+    if (offset > array.ByteLength()) throw Error("INVALID_ARGUMENT", "push: offset is past the end of bytes");
     const std::span<const uint8_t> bytes(array.Data() + offset, array.ByteLength() - offset);
     return run_async(
         info.Env(), WorkLane::kBulk, [job = job_, bytes] { return job->native.push(bytes); },

@@ -30,10 +30,10 @@ void PlacedPages::placed(uint64_t address, uint64_t length) {
 }
 
 const PlacedPages::Place* PlacedPages::find(uint64_t address) const {
-  auto behind = std::upper_bound(places_.begin(), places_.end(), address,
-                                 [](uint64_t value, const Place& place) { return value < place.address; });
-  if (behind == places_.begin()) return nullptr;
-  const Place& place = *std::prev(behind);
+  auto after = std::upper_bound(places_.begin(), places_.end(), address,
+                                [](uint64_t value, const Place& place) { return value < place.address; });
+  if (after == places_.begin()) return nullptr;
+  const Place& place = *std::prev(after);
   return address < place.end ? &place : nullptr;
 }
 

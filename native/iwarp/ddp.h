@@ -65,7 +65,7 @@ constexpr size_t ddp_header_size(bool tagged) { return tagged ? kTaggedSize : kU
 
 // p: at least ddp_header_size(ddp_is_tagged(p[0])) bytes.
 DdpHeader decode_ddp(const uint8_t* p);
-// Writes the length field and the header; payload_size: the bytes of the ULPDU behind the header. Gives the
+// Writes the length field and the header; payload_size: the bytes of the ULPDU after the header. Gives the
 // bytes written.
 size_t encode_fpdu_header(const DdpHeader& header, size_t payload_size, uint8_t* p);
 // Writes the CRC field. RFC 5044 sends CRC32C as RFC 3720 does: least significant byte first.

@@ -20,7 +20,7 @@ constexpr const char* kRaiseMemlock =
     "/etc/security/limits.conf)";
 constexpr uint64_t kCapIpcLock = uint64_t{1} << 14;  // linux/capability.h
 
-// The value behind "Name:" in /proc/self/status.
+// The value after "Name:" in /proc/self/status.
 std::string status_field(const std::string& name) {
   std::ifstream file("/proc/self/status");
   for (std::string line; std::getline(file, line);) {

@@ -1,4 +1,4 @@
-/** A destination of a version 1 source says "whole" only if that source told of every page. */
+/** A destination of a version 1 source says "whole" only if that source accounted for every page. */
 import { expect, it } from 'vitest';
 import { inspect } from '../../lib/index.ts';
 import { footer } from '../protocol/streams.ts';
@@ -8,7 +8,7 @@ import { receiving } from '../support/receiving.ts';
 import { ScriptedSource } from '../support/scripted-source.ts';
 import { PIECE, SMALL_DEVICE_STATE } from '../support/small-vm.ts';
 
-it('a v1 source that told of all but one page is not believed', async () => {
+it('a v1 source that accounted for all but one page is not believed', async () => {
   await using received = await receiving();
   await using source = await ScriptedSource.connect(received.port);
   await source.reach('registered');
@@ -22,12 +22,12 @@ it('a v1 source that told of all but one page is not believed', async () => {
   await source.say('QEMU_FILE', Buffer.concat([PIECE.eos, PIECE.device]));
   const error = await received.fails('STREAM_TRUNCATED', 'device-state');
   expect(error.message).toContain(
-    'told nothing of 1 of the 784 pages of RAM block pc.ram (the first at byte 20480)',
+    'did not account for 1 of the 784 pages of RAM block pc.ram (the first at byte 20480)',
   );
   expect(error.details).toEqual({ missingPages: 1n, blocks: 'pc.ram' });
 });
 
-it('a v1 source that told of no page at all is not believed', async () => {
+it('a v1 source that accounted for no page at all is not believed', async () => {
   await using received = await receiving();
   await using source = await ScriptedSource.connect(received.port);
   await source.reach('ram');
@@ -47,7 +47,7 @@ it('a v1 source that asks for no blocks, and so can write none, is not believed'
   await received.fails(['STREAM_TRUNCATED', 'PROTOCOL_ERROR'], ['ram', 'device-state']);
 });
 
-it('a v1 source that told of every page, in WRITEs that are cut anywhere, is believed', async () => {
+it('a v1 source that accounted for every page, in WRITEs that are cut anywhere, is believed', async () => {
   await using received = await receiving();
   await using source = await ScriptedSource.connect(received.port, { pinAll: true });
   await source.reach('ram');

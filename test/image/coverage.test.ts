@@ -38,7 +38,7 @@ describe('pages that a stream leaves out', () => {
     async ({ block, page, index }) => {
       await using folder = await temporaryFolder();
       const reading = fromQemu(chunks(smallStream({ pages: without(index) })), folder.at('vm'));
-      const says = [`of 1 of the ${block === RAM ? 4 : 2} pages`, block, `byte ${page * PAGE}`, 'multifd'];
+      const says = [`for 1 of the ${block === RAM ? 4 : 2} pages`, block, `byte ${page * PAGE}`, 'multifd'];
       const error = await expectError(reading, 'STREAM_TRUNCATED', ...says);
       expect(error.details).toEqual({ missingPages: 1n, blocks: block });
       expect(await namesIn(folder.path)).toEqual([]);
@@ -62,7 +62,7 @@ describe('pages that a stream leaves out', () => {
   it('are all when nothing is told', async () => {
     await using folder = await temporaryFolder();
     const reading = fromQemu(chunks(smallStream({ pages: [] })), folder.at('vm'));
-    await expectError(reading, 'STREAM_TRUNCATED', 'of 4 of the 4 pages', 'multifd');
+    await expectError(reading, 'STREAM_TRUNCATED', 'for 4 of the 4 pages', 'multifd');
   });
 
   it('are noticed although another page was sent twice', async () => {
@@ -79,7 +79,7 @@ describe('pages that a stream leaves out', () => {
     const after = deviceState();
     const stream = smallStream({ pages: without(2), after: after.subarray(0, after.lastIndexOf(0x06)) });
     const reading = fromQemu(chunks(stream), folder.at('vm'), { acceptUnproven: true });
-    await expectError(reading, 'STREAM_TRUNCATED', 'told nothing of 1 of');
+    await expectError(reading, 'STREAM_TRUNCATED', 'did not account for 1 of');
   });
 
   it.each([

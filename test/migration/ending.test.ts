@@ -191,7 +191,7 @@ describe('a cancel while the VM is made durable', () => {
       },
     });
     expect(codes(ended)).toEqual(['COMMIT_UNKNOWN', 'COMMIT_UNKNOWN']);
-    expect(String(ended.sent)).toContain('waited 1 s');
+    expect(String(ended.sent)).toContain('timed out after 1 s');
   });
 });
 

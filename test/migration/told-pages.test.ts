@@ -64,7 +64,9 @@ describe('on a device', () => {
     told.registered(0, { offset: 0n, length: 2n * MIB });
     told.zeros(0, { offset: 3n * MIB, length: MIB });
     told.registered(1, { offset: 0n, length: 8192n });
-    expect(() => told.coverage(STATE)).toThrow('told nothing of 256 of the 1024 pages of RAM block pc.ram');
+    expect(() => told.coverage(STATE)).toThrow(
+      'did not account for 256 of the 1024 pages of RAM block pc.ram',
+    );
     expect(told.coverage(HINTED)).toMatchObject({ state: 'with-gaps', missing: Number(MIB) });
   });
 });
@@ -81,7 +83,7 @@ describe('where WRITEs are seen', () => {
     const { told } = scene(true);
     told.registered(0, { offset: 0n, length: 4n * MIB });
     told.zeros(1, { offset: 0n, length: 8192n });
-    expect(() => told.coverage(STATE)).toThrow('told nothing of 1024 of the 1024 pages');
+    expect(() => told.coverage(STATE)).toThrow('did not account for 1024 of the 1024 pages');
   });
 
   it('a source of ours that keeps the zeros of fresh RAM to itself leaves gaps, with that reason', () => {

@@ -1,4 +1,4 @@
-/** What a wait in vain says: where to look is where the answer was due from. */
+/** What a wait that times out says: where to look is where the answer was due from. */
 import { randomUUID } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { MigrationError, MigrationSource, type SourceVm } from '../../lib/index.ts';
@@ -39,7 +39,7 @@ const guest: Guest = {
   throttle: never,
 };
 
-describe('a wait in vain for', () => {
+describe('a wait that times out for', () => {
   it.each<[string, (guest: GuestControl) => Promise<unknown>]>([
     ['the VMM to pause its guest', (guest) => guest.pause()],
     ['the VMM to throttle it', (guest) => guest.throttle(20)],
@@ -55,7 +55,7 @@ describe('a wait in vain for', () => {
       of: 'a VM at rest',
       running: undefined,
       waitingFor: 'disk',
-      says: /vm\.after\(\) in vain.*check the disk/,
+      says: /vm\.after\(\)\. .*check the disk/,
     },
   ])('device state of $of blames the $waitingFor', async ({ running, waitingFor, says }) => {
     await using plain = await MemoryVm.create({ ram: 4096n });
@@ -85,7 +85,7 @@ describe('a wait in vain for', () => {
     }
     await using target = new Slow();
     const error = await failed(commitTarget(target, arrival, 20, undefined));
-    expectTimeout(error, 'target', /the target to make the VM durable in vain.*check the disk of the target/);
+    expectTimeout(error, 'target', /the target to make the VM durable\. .*check the disk of the target/);
   });
 
   it('QMP blames QEMU', async () => {

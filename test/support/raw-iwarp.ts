@@ -43,7 +43,7 @@ const SEGMENT_BYTES = 32 * 1024;
 export async function withDeadline<T>(promise: Promise<T>, what: string, ms = DEADLINE_MS): Promise<T> {
   const timer = new AbortController();
   const late = delay(ms, undefined, { signal: timer.signal }).then(() => {
-    throw new Error(`waited ${ms} ms in vain for ${what}`);
+    throw new Error(`timed out after ${ms} ms waiting for ${what}`);
   });
   late.catch(() => {});
   try {

@@ -19,7 +19,7 @@ export interface BlockSpan<S extends Span> {
 }
 
 /**
- * Lays blocks out one behind the other in a ram_addr space of our own, each at a chunk's boundary. Only differences to a block's offset
+ * Lays blocks out one after the other in a ram_addr space of our own, each at a chunk's boundary. Only differences to a block's offset
  * ever count, so any layout without overlaps serves.
  */
 export function layOut(blocks: readonly { name: string; length: bigint }[]): AnnouncedBlock[] {

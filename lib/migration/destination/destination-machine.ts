@@ -8,7 +8,7 @@
  *   |            |  | END of ram                          |  REGISTER_REQUEST, UNREGISTER_REQUEST
  *   +------------+  v                REGISTER_FINISHED    |
  *                device <---- stream <--------------------+
- *                   |  COMMIT, or a v1 source's disconnect behind a whole stream
+ *                   |  COMMIT, or a v1 source's disconnect after a whole stream
  *                   v
  *                 done
  * ```

@@ -139,7 +139,7 @@ export class DestinationSession {
     return this.#context.agreed.pinBudget ?? this.#context.pinBudget;
   }
 
-  /** Until COMMIT, or a v1 source's disconnect behind a whole stream. */
+  /** Until COMMIT, or a v1 source's disconnect after a whole stream. */
   async #serve(): Promise<Commit | undefined> {
     for (;;) {
       if (this.#state.name === 'device' && !this.#state.commit && this.#deviceState.result().complete) {
@@ -158,7 +158,7 @@ export class DestinationSession {
     }
   }
 
-  /** @throws MigrationError what the stream is known for, where the source gives up behind it; else why there is no message */
+  /** @throws MigrationError what the stream is known for, where the source gives up after it; else why there is no message */
   async #next(timeoutMs: number): Promise<ControlMessage> {
     try {
       return await this.#turns.next(timeoutMs);
@@ -297,7 +297,7 @@ export class DestinationSession {
     );
   }
 
-  /** A v1 source says nothing at the end: it disconnects behind the last bytes. */
+  /** A v1 source says nothing at the end: it disconnects after the last bytes. */
   async #awaitDisconnect(): Promise<undefined> {
     const end = await this.#context.connection.waitForEnd(this.#context.limits);
     if (!end.orderly) throw end.error;

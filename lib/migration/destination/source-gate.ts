@@ -16,9 +16,9 @@ const MOST_WAITING = 128;
 const GIVE_WAY_MS = 3_000;
 /** The same when a crowd waits: one of ours speaks at once. */
 const CROWD = 8;
+const GIVE_WAY_TO_CROWD_MS = 250;
 /** So many refusals are said one by one, then each time when there are twice as many: a storm must not fill a log. */
 const SAID_EACH = 16;
-const GIVE_WAY_TO_CROWD_MS = 250;
 
 /** A source that has shown that it is one. */
 export interface AdmittedSource {

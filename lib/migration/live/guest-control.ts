@@ -107,7 +107,7 @@ export class GuestControl {
   }
 
   /**
-   * Waits for a call that may be under way still, however it ends: it would take hold behind the one that undoes it. Nothing is undone
+   * Waits for a call that may be under way still, however it ends: it would take hold after the one that undoes it. Nothing is undone
    * again when it ends later: the guest may belong to another migration by then.
    */
   async #outlast(phase: Phase, what: string, begun: Promise<void>): Promise<unknown> {

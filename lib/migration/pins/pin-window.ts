@@ -155,7 +155,7 @@ export class PinWindow<H> {
   }
 }
 
-/** Index of the first span that ends behind `offset`. */
+/** Index of the first span that ends after `offset`. */
 function firstBehind(pins: readonly Pin<unknown>[], offset: bigint): number {
   let [low, high] = [0, pins.length];
   while (low < high) {

@@ -141,7 +141,7 @@ export class SpanPins implements SourcePins {
     for (const wanted of registrationSpans(data, block.block.length)) {
       for (let rest: ChunkSpan | undefined = wanted; rest; ) {
         const head = window.head(block.index, rest);
-        rest = behind(rest, head.span, block.block.length);
+        rest = rangeAfter(rest, head.span, block.block.length);
         if (head.pin) {
           window.use(head.pin);
           yield this.#ready(head.pin, head.span);
@@ -287,7 +287,7 @@ const covers = (runs: readonly Span[], { offset, length }: Span): boolean =>
   runs.some((run) => run.offset <= offset && offset + length <= run.offset + run.length);
 
 /** What is left of a range when its beginning has been taken. */
-function behind(range: ChunkSpan, head: ChunkSpan, blockLength: bigint): ChunkSpan | undefined {
+function rangeAfter(range: ChunkSpan, head: ChunkSpan, blockLength: bigint): ChunkSpan | undefined {
   const offset = head.offset + head.length;
   const length = range.offset + range.length - offset;
   return length > 0n ? chunksOf({ offset, length }, blockLength) : undefined;

@@ -115,7 +115,7 @@ class RamPass {
 
   /**
    * What has become free since the last pass. The destination has dealt with it before anything is written: a page that was written
-   * again after it was free must not be cleared behind its WRITE.
+   * again after it was free must not be cleared after its WRITE.
    */
   async #clearFreed(): Promise<void> {
     const { hints, blocks, turns } = this.#options;

@@ -36,7 +36,7 @@ export function unconfirmedEnd(cause: unknown): MigrationError {
 }
 
 function silence(timeoutMs: number): MigrationError {
-  const message = `waited ${timeoutMs / 1000} s for the destination to end the connection in vain`;
+  const message = `timed out after ${timeoutMs / 1000} s waiting for the destination to end the connection`;
   return new MigrationError('TIMEOUT', 'device-state', message, { details: { timeoutMs } });
 }
 
