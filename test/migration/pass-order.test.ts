@@ -2,7 +2,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { mapMemfd, type RamBlock } from '../../lib/index.ts';
-import { type RamPassOptions, type SourceBlock, sendRam } from '../../lib/migration/source/ram-pass.ts';
+import type { SourceBlock } from '../../lib/migration/ram-round.ts';
+import { type RamPassOptions, sendRam } from '../../lib/migration/source/ram-pass.ts';
 import { SentMeter } from '../../lib/migration/source/sent-meter.ts';
 import { native } from '../../lib/native/index.ts';
 import type { NativeWriteJob } from '../../lib/native/transport.ts';
