@@ -331,14 +331,16 @@ void Endpoint::rail_down(Rail& rail, const Error* reason) {
     const Error why = reason != nullptr ? *reason : Error("CONNECTION_CLOSED", "the channel was closed");
     return tell([&] { observer_.rail_refused(rail.id(), why); });
   }
-  if (left_out(rail) || released()) return;
+  // What fails on this side is no end that the peer has made too late.
+  const bool own = reason != nullptr && is_of_this_side(*reason);
+  if ((!own && left_out(rail)) || released()) return;
   const auto now = Clock::now();
   if (reason == nullptr) {
     const Error closed("CONNECTION_LOST", name + " is lost: the peer closed it");
     return lose({closed, now + kLastWords, false, false});
   }
   const Error named(reason->code(), name + " is lost: " + reason->what());
-  if (!is_of_this_side(*reason)) return lose({named, now + kLastWords, true, false});
+  if (!own) return lose({named, now + kLastWords, true, false});
   lose({named, now + kOwnLastWords, true, true});
   tell([&] { observer_.receive_failed(named); });
 }
@@ -364,6 +366,7 @@ void Endpoint::lose(const Loss& loss) {
   writer_.connection_ended();
   {
     std::lock_guard lock(mutex_);
+    if (rails_released_) return;
     if (!loss_ || (loss.certain && !loss_->certain)) loss_ = loss;
     if (!closed_) alarm_->ring_by(loss_->until);
   }

@@ -253,6 +253,7 @@ TEST_CASE("what fails on this side of a rail keeps its code, and may be told to 
 
 TEST_CASE("an endpoint that failed on this side ends though nobody tells the peer") {
   Scripted scripted(2);
+  scripted.endpoint->barrier(1);
   const Error lost("CONNECTION_LOST", "the peer has gone"), reason("DISK_FULL", "make room");
   scripted.rail(0).end(&lost);
   scripted.rail(0).settle();
