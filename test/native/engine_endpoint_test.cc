@@ -295,7 +295,7 @@ TEST_CASE("a rail whose queue pair cannot be made, or comes too late, is refused
   Scripted scripted(1);
   const auto refusal = [&] {
     try {
-      scripted.endpoint->connect_rail({"host", 1}, {}, 7);
+      scripted.endpoint->connect_rail({"host", 1}, {}, 10'000, 7);
       return std::string("none");
     } catch (const Error& error) {
       return error.code();
