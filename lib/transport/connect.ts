@@ -116,6 +116,7 @@ export class IncomingConnection {
 /** Waits for peers on one address. */
 export class Listener {
   readonly #native: NativeListener;
+  #closing: Promise<void> | undefined;
 
   private constructor(listener: NativeListener) {
     this.#native = listener;
@@ -153,9 +154,10 @@ export class Listener {
     return this.#native.port;
   }
 
-  /** Idempotent. */
+  /** Idempotent; each call waits for the end of the first. */
   close(): Promise<void> {
-    return this.#native.close();
+    this.#closing ??= this.#native.close();
+    return this.#closing;
   }
 
   [Symbol.asyncDispose](): Promise<void> {

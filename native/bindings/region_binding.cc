@@ -71,15 +71,17 @@ RegionBinding::RegionBinding(const Napi::CallbackInfo& info) : Napi::ObjectWrap<
 Napi::Value RegionBinding::close(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const auto held = std::move(held_);
-  const bool at_once =
-      !held || (held->region->withdraw() && held->mapping.use_count() > 1 && held->endpoint.use_count() > 1);
+  const bool left = !held || held->region->withdraw();
+  const bool at_once = !held || (left && held->mapping.use_count() > 1 && held->endpoint.use_count() > 1);
   if (at_once) {
     if (held) held->let_go();
     const auto deferred = Napi::Promise::Deferred::New(env);
     deferred.Resolve(env.Undefined());
     return deferred.Promise();
   }
-  const WorkLane lane = held->mapping.use_count() > 1 ? WorkLane::kClose : WorkLane::kBulk;
+  // A page that a disk keeps back must not hold up the closes of others: many regions may wait for one page.
+  const bool waits_for_page = !left && !held->endpoint->domain().pins_memory();
+  const WorkLane lane = waits_for_page || held->mapping.use_count() == 1 ? WorkLane::kBulk : WorkLane::kClose;
   return run_anyway(
       env, lane, [held] { held->let_go(); }, [](Napi::Env js) -> Napi::Value { return js.Undefined(); });
 }

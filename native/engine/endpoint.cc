@@ -331,9 +331,10 @@ void Endpoint::rail_down(Rail& rail, const Error* reason) {
     const Error why = reason != nullptr ? *reason : Error("CONNECTION_CLOSED", "the channel was closed");
     return tell([&] { observer_.rail_refused(rail.id(), why); });
   }
-  // What fails on this side is no end that the peer has made too late.
+  // What fails on this side, and what a peer does wrong, is no end that comes too late.
   const bool own = reason != nullptr && is_of_this_side(*reason);
-  if ((!own && left_out(rail)) || released()) return;
+  const bool gone = reason == nullptr || reason->code() == "CONNECTION_LOST" || reason->code() == "TIMEOUT";
+  if ((gone && left_out(rail)) || released()) return;
   const auto now = Clock::now();
   if (reason == nullptr) {
     const Error closed("CONNECTION_LOST", name + " is lost: the peer closed it");

@@ -51,8 +51,9 @@ class Rail final : public fabric::QueuePairEvents {
 
   fabric::QueuePair& queue_pair() { return *queue_pair_; }
   uint64_t id() const { return id_; }
-  // Its end, when it has carried nothing that counts (no WRITE either way, no barrier): the writer goes on
-  // without it. False: it has. On its processing thread, once it has ended.
+  // Its end, when it has carried nothing that counts (no WRITE either way, no barrier; of a peer's WRITEs a
+  // device does not tell, but its next barrier does): the writer goes on without it. False: it has. On its
+  // processing thread, once it has ended.
   bool leave_out();
   // Posts a BARRIER; rail_passed follows. Once its predecessor has passed. False: the rail has ended.
   bool ask(uint64_t token);

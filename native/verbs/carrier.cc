@@ -174,6 +174,7 @@ void Carrier::establish(const fabric::Bytes& private_data) {
   queues_.set_established();
   phase_ = Phase::kUp;
   progress_ = Clock::now();
+  if (drain_since_) drain_since_ = progress_;  // the time for what is to be sent begins now
   if (passive_ && !may_send_at_once_ && queue_pair_->id().is_iwarp())
     first_send_ = progress_ + fabric::kFirstSendPause;
   user_.carrier_up(private_data);

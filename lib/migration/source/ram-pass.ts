@@ -82,7 +82,7 @@ class RamPass {
       blocks.map((block) => ({ block, windows: this.#windows(block, temperature) })),
     );
     for (const [at, group] of order.entries()) {
-      if (at > 0) await this.inOrder();
+      if (at > 0 && group.some(({ windows }) => windows.length > 0)) await this.inOrder();
       for (const { block, windows } of group) await this.#sendBlock(block, windows);
     }
     for (const block of blocks) block.fresh = false;
