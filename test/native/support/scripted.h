@@ -105,8 +105,8 @@ class ScriptedQueuePair final : public fabric::QueuePair {
       receives_.pop_front();
     }
     event([this, into, message] {
-      std::memcpy(reinterpret_cast<void*>(into.address), message.data(),
-                  std::min<size_t>(message.size(), into.length));
+      std::copy_n(message.begin(), std::min<size_t>(message.size(), into.length),
+                  reinterpret_cast<uint8_t*>(into.address));
       const fabric::Completion completion{into.wr_id, fabric::Opcode::kRecv, fabric::Status::kSuccess,
                                           static_cast<uint32_t>(message.size())};
       events_.on_recv(std::span(&completion, 1));
