@@ -93,16 +93,20 @@ TEST_CASE("empty WRITEs between the segments of a message do not keep it alive")
 }
 
 TEST_CASE("a slow peer is not a stalled one") {
-  constexpr size_t kSize = 3000;
-  Victim victim({}, with_stall(500));
-  Buffer large(victim.domain, kSize);
-  // Far longer than the window in all, and always faster than the least rate.
-  for (size_t at = 0; at < 30; ++at) {
-    victim.peer.send(fpdu(send_header(1, at == 29, static_cast<uint32_t>(at * 30)), pattern(30, at)));
+  constexpr size_t kPiece = 120;
+  constexpr size_t kPieces = 30;
+  Victim victim({}, with_stall(500), 0);
+  Buffer inbox(victim.domain, kPiece * kPieces, fabric::kAccessLocalWrite);
+  victim.queue_pair->post_recv(recv_of(inbox, 0));
+  // Longer than the window in all, and four times the least rate: a busy machine may sleep longer than it is
+  // asked to.
+  for (size_t at = 0; at < kPieces; ++at) {
+    const bool last = at + 1 == kPieces;
+    victim.peer.send(fpdu(send_header(1, last, static_cast<uint32_t>(at * kPiece)), pattern(kPiece, at)));
     std::this_thread::sleep_for(milliseconds(25));
   }
   victim.events.wait_recvs(1);
-  CHECK(victim.events.recvs().at(0).byte_len == 900);
+  CHECK(victim.events.recvs().at(0).byte_len == kPiece * kPieces);
 }
 
 TEST_CASE("disconnect ends within the stall timeout, whatever the peer goes on to send") {
