@@ -2,10 +2,12 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { relative } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { CHECKOUT } from './checkout.ts';
 import { removeDevice, renewDevice } from './device/link.ts';
 import { interopCommand } from './interop/run.ts';
+import { describeStuck } from './stuck.ts';
 import { FABRIC_BUILD, type Suite, type SuitesSettings } from './suites.ts';
 
 const NOBODY = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', '--inh-caps=-all'];
@@ -41,6 +43,16 @@ async function exitCode([program = '', ...args]: readonly string[]): Promise<num
   return code ?? 1;
 }
 
+/** Several times what the longest suite takes: after it, something waits that nothing can end. */
+const SUITE_TIMEOUT_MS = 15 * 60_000;
+
+/** @returns 'stuck' when the suite did not end in time */
+async function runInTime(suite: Suite, settings: SuitesSettings): Promise<boolean | 'stuck'> {
+  const over = new AbortController();
+  const late = setTimeout(SUITE_TIMEOUT_MS, 'stuck' as const, { signal: over.signal });
+  return Promise.race([runSuite(suite, settings), late]).finally(() => over.abort());
+}
+
 /** Each suite runs in its own process: what ends one does not end another. */
 async function runSuite(suite: Suite, settings: SuitesSettings): Promise<boolean> {
   console.log(`=== ${settings.device}: ${TITLES[suite]}`);
@@ -53,13 +65,19 @@ async function main(settings: SuitesSettings): Promise<number> {
   let failed = 0;
   for (const suite of settings.suites) {
     const started = performance.now();
-    const passed = await runSuite(suite, settings).catch((error: unknown) => {
+    const passed = await runInTime(suite, settings).catch((error: unknown) => {
       console.log(`${suite} could not be run: ${error instanceof Error ? error.stack : error}`);
       return false;
     });
-    if (!passed) failed++;
+    if (passed !== true) failed++;
     const seconds = ((performance.now() - started) / 1000).toFixed(0);
-    said.push(`${passed ? 'passed' : 'FAILED'}: ${TITLES[suite]}, on ${settings.device}, ${seconds} s`);
+    const word = passed === 'stuck' ? 'STUCK' : passed ? 'passed' : 'FAILED';
+    said.push(`${word}: ${TITLES[suite]}, on ${settings.device}, ${seconds} s`);
+    if (passed === 'stuck') {
+      console.log(describeStuck());
+      said.push('What is stuck holds the device: the suites that follow were not run.');
+      break;
+    }
   }
   for (const line of said) console.log(line);
   return failed === 0 ? 0 : 1;
