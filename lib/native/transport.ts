@@ -119,7 +119,7 @@ export interface NativeConnection {
    * of one that has died a moment ago.
    */
   releaseRails(): void;
-  /** Resolves when the SEND has completed locally. */
+  /** Resolves when the SEND has completed locally. Throws at once where nothing has been posted: the peer cannot get any of it. */
   send(message: Uint8Array): Promise<void>;
   /** The next message, in order; null after an orderly end; rejects when the connection broke. */
   receive(): Promise<Uint8Array | null>;

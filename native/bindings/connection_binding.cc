@@ -163,11 +163,24 @@ void ConnectionBinding::release_rails(const Napi::CallbackInfo&) {
 }
 
 Napi::Value ConnectionBinding::send(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
   const auto message = bytes_argument(info, 0, "message");
-  return begin(info.Env(), sends_, [&](uint64_t id) {
-    if (!endpoint_->send(message, id)) {
-      throw Error("INVALID_ARGUMENT", "too many control messages under way: await each send before the next");
+  // Thrown, not a promise: nothing has been posted then, and the caller may have to know.
+  if (ended_) throw end_error(env);
+  return guarded(env, [&]() -> Napi::Value {
+    const uint64_t id = next_id_++;
+    const auto deferred = Deferred::New(env);
+    sends_.emplace(id, deferred);
+    try {
+      if (!endpoint_->send(message, id)) {
+        throw Error("INVALID_ARGUMENT",
+                    "too many control messages under way: await each send before the next");
+      }
+    } catch (...) {
+      sends_.erase(id);
+      throw;
     }
+    return deferred.Promise();
   });
 }
 

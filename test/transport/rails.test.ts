@@ -68,6 +68,18 @@ it('a connection has no rails before it is established, and the calls of one tha
   });
 });
 
+it('a SEND of a connection that has ended is refused at once: nothing was posted', async () => {
+  await using pair = await NativePair.connect();
+  await pair.source.close();
+  let refusal: unknown;
+  try {
+    pair.source.send(new Uint8Array(16)).catch(() => {});
+  } catch (error) {
+    refusal = error;
+  }
+  expect(refusal).toMatchObject({ code: 'CONNECTION_CLOSED' });
+});
+
 it('a rail that is refused rejects with the peer’s answer, and the connection goes on', async () => {
   await using pair = await NativePair.connect(2);
   const refused = failure(pair.source.connectRail(pair.requests.endpoint, NOTHING, 10_000));
