@@ -7,8 +7,8 @@ import { fileURLToPath } from 'node:url';
 import { CHECKOUT } from './checkout.ts';
 import { removeDevice, renewDevice } from './device/link.ts';
 import { interopCommand } from './interop/run.ts';
-import { describeStuck } from './stuck.ts';
-import { FABRIC_BUILD, type Suite, type SuitesSettings } from './suites.ts';
+import { describeStuck, untilIdStuck } from './stuck.ts';
+import { FABRIC_BUILD, STUCK_AT, type Suite, type SuitesSettings } from './suites.ts';
 
 const NOBODY = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', '--inh-caps=-all'];
 /** Debian's default, which the tests expect: for processes of a user who may not raise it. */
@@ -43,14 +43,24 @@ async function exitCode([program = '', ...args]: readonly string[]): Promise<num
   return code ?? 1;
 }
 
-/** Several times what the longest suite takes: after it, something waits that nothing can end. */
+/** Several times what the longest suite takes. */
 const SUITE_TIMEOUT_MS = 15 * 60_000;
 
-/** @returns 'stuck' when the suite did not end in time */
-async function runInTime(suite: Suite, settings: SuitesSettings): Promise<boolean | 'stuck'> {
+type Outcome = 'passed' | 'failed' | 'late' | 'id-stuck';
+
+async function outcome(suite: Suite, settings: SuitesSettings): Promise<Outcome> {
   const over = new AbortController();
-  const late = setTimeout(SUITE_TIMEOUT_MS, 'stuck' as const, { signal: over.signal });
-  return Promise.race([runSuite(suite, settings), late]).finally(() => over.abort());
+  const { signal } = over;
+  const ended = runSuite(suite, settings).then((passed) => (passed ? 'passed' : 'failed'));
+  const late = setTimeout(SUITE_TIMEOUT_MS, 'late' as const, { signal });
+  try {
+    return await Promise.race([ended, late, untilIdStuck(signal)]);
+  } catch (error) {
+    console.log(`${suite} could not be run: ${error instanceof Error ? error.stack : error}`);
+    return 'failed';
+  } finally {
+    over.abort();
+  }
 }
 
 /** Each suite runs in its own process: what ends one does not end another. */
@@ -62,25 +72,24 @@ async function runSuite(suite: Suite, settings: SuitesSettings): Promise<boolean
 
 async function main(settings: SuitesSettings): Promise<number> {
   const said: string[] = [];
-  let failed = 0;
-  for (const suite of settings.suites) {
+  let code = 0;
+  for (const [index, suite] of settings.suites.entries()) {
     const started = performance.now();
-    const passed = await runInTime(suite, settings).catch((error: unknown) => {
-      console.log(`${suite} could not be run: ${error instanceof Error ? error.stack : error}`);
-      return false;
-    });
-    if (passed !== true) failed++;
+    const how = await outcome(suite, settings);
     const seconds = ((performance.now() - started) / 1000).toFixed(0);
-    const word = passed === 'stuck' ? 'STUCK' : passed ? 'passed' : 'FAILED';
-    said.push(`${word}: ${TITLES[suite]}, on ${settings.device}, ${seconds} s`);
-    if (passed === 'stuck') {
-      console.log(describeStuck());
-      said.push('What is stuck holds the device: the suites that follow were not run.');
-      break;
-    }
+    said.push(
+      `${how === 'passed' ? how : how.toUpperCase()}: ${TITLES[suite]}, on ${settings.device}, ${seconds} s`,
+    );
+    if (how === 'passed') continue;
+    code = 1;
+    if (how === 'failed') continue;
+    // What has not ended holds the device: the suites that follow are not run.
+    console.log(describeStuck());
+    if (how === 'id-stuck') code = STUCK_AT + index;
+    break;
   }
   for (const line of said) console.log(line);
-  return failed === 0 ? 0 : 1;
+  return code;
 }
 
 process.exit(await main(JSON.parse(process.argv[2] ?? '{}') as SuitesSettings));

@@ -14,7 +14,7 @@ import { interruptSignal } from './interrupt.ts';
 import { LinePrefix } from './line-prefix.ts';
 import { runInMachine } from './machine.ts';
 import { type Bench, ensureBench } from './setup.ts';
-import { SUITES, type Suite, type SuitesSettings } from './suites.ts';
+import { STUCK_AT, SUITES, type Suite, type SuitesSettings } from './suites.ts';
 
 type Device = SuitesSettings['device'];
 
@@ -70,9 +70,21 @@ interface Outcome {
   readonly seconds: number;
 }
 
+/** Once: a second time is a failure. */
+async function bootAgainIfStuck(run: Run): Promise<number> {
+  const exitCode = await boot(run);
+  const suites = run.suites.slice(exitCode - STUCK_AT);
+  if (exitCode < STUCK_AT || suites.length === 0) return exitCode;
+  say(
+    `NOTE: the kernel of the VM with ${run.device} keeps an rdma_cm id for ever (above: cm_destroy_id_wait_timeout, and who waits where); ` +
+      `no process can help it. A new VM runs the suites from there on: ${suites.join(', ')}`,
+  );
+  return boot({ ...run, suites });
+}
+
 async function outcomeOf(run: Run): Promise<Outcome> {
   const started = performance.now();
-  const exitCode = await boot(run).catch((error: unknown) => {
+  const exitCode = await bootAgainIfStuck(run).catch((error: unknown) => {
     if (!(error instanceof BenchError) || error.exitCode >= 128) throw error;
     say(error.message);
     return error.exitCode;

@@ -11,4 +11,7 @@ export interface SuitesSettings {
   readonly interop: InsideSettings;
 }
 
+/** Exit code: the kernel keeps the first of the suites waiting for ever (stuck.ts). Added to it: that suite's index among those asked for. */
+export const STUCK_AT = 80;
+
 export const FABRIC_BUILD = 'build';
