@@ -1,5 +1,8 @@
 #include "iwarp/crc32c.h"
 
+#include <algorithm>
+#include <cstring>
+
 #include "iwarp/crc32c_tables.h"
 
 namespace rdma_migrate::iwarp {
@@ -27,8 +30,14 @@ constexpr Tables make_tables() {
 constexpr Tables kTables = make_tables();
 
 Crc32cFunction choose() {
+  if (Crc32cFunction fold = crc32c_fold()) return fold;
   Crc32cFunction hardware = crc32c_hardware();
   return hardware != nullptr ? hardware : crc32c_portable;
+}
+
+Crc32cCopyFunction choose_copy() {
+  Crc32cCopyFunction fold = crc32c_fold_copy();
+  return fold != nullptr ? fold : crc32c_copy_in_pieces;
 }
 
 }  // namespace
@@ -48,6 +57,22 @@ uint32_t crc32c_portable(const uint8_t* data, size_t size, uint32_t seed) {
 uint32_t crc32c(std::span<const uint8_t> data, uint32_t seed) {
   static const Crc32cFunction function = choose();
   return function(data.data(), data.size(), seed);
+}
+
+// Pieces that are still in the first cache when they are summed.
+uint32_t crc32c_copy_in_pieces(uint8_t* to, const uint8_t* from, size_t size, uint32_t seed) {
+  constexpr size_t kPiece = 12288;  // what crc32c_hardware() takes at once
+  for (size_t at = 0; at < size; at += kPiece) {
+    const size_t length = std::min(kPiece, size - at);
+    std::memcpy(to + at, from + at, length);
+    seed = crc32c({to + at, length}, seed);
+  }
+  return seed;
+}
+
+uint32_t crc32c_copy(uint8_t* to, std::span<const uint8_t> from, uint32_t seed) {
+  static const Crc32cCopyFunction function = choose_copy();
+  return function(to, from.data(), from.size(), seed);
 }
 
 }  // namespace rdma_migrate::iwarp

@@ -39,16 +39,14 @@ TxBatch::Appended TxBatch::append(const DdpHeader& header, const Source& source,
   uint8_t* head = scratch_.data() + scratch_used_;
   size_t head_size = encode_fpdu_header(header, size, head);
   const uint8_t* payload = nullptr;
-  if (Appended staged = stage(source, size, head + head_size, payload); staged != Appended::kOk)
+  uint32_t crc = crc_ ? crc32c({head, head_size}) : 0;
+  if (Appended staged = stage(source, size, head + head_size, payload, crc); staged != Appended::kOk)
     return staged;
   size_t inline_size = source.stag == 0 ? size : 0;
   size_t pad = fpdu_pad(head_size - kFpduLengthSize + size);
   uint8_t* trailer = head + head_size + inline_size;
   std::memset(trailer, 0, pad + kCrcSize);
-  if (crc_) {
-    uint32_t crc = crc32c({payload, size}, crc32c({head, head_size}));
-    store_crc(trailer + pad, crc32c({trailer, pad}, crc));
-  }
+  if (crc_) store_crc(trailer + pad, crc32c({trailer, pad}, crc));
   add_piece(head, head_size);
   add_piece(payload, size);
   add_piece(trailer, pad + kCrcSize);
@@ -58,13 +56,14 @@ TxBatch::Appended TxBatch::append(const DdpHeader& header, const Source& source,
   return Appended::kOk;
 }
 
-// payload: where it is to be sent from.
-TxBatch::Appended TxBatch::stage(const Source& source, size_t size, uint8_t* scratch,
-                                 const uint8_t*& payload) {
+// payload: where it is to be sent from. crc: goes on over it.
+TxBatch::Appended TxBatch::stage(const Source& source, size_t size, uint8_t* scratch, const uint8_t*& payload,
+                                 uint32_t& crc) {
   const uint8_t* memory = pointer_to(source.address);
   payload = scratch;
   if (source.stag == 0) {
     if (size != 0) std::memcpy(scratch, memory, size);
+    if (crc_) crc = crc32c({scratch, size}, crc);
     return Appended::kOk;
   }
   if (!crc_) {
@@ -78,7 +77,7 @@ TxBatch::Appended TxBatch::stage(const Source& source, size_t size, uint8_t* scr
   payload = copy;
   section_->enter(regions_);
   bool good = regions_->generation() == source.generation || still_good(source, size);
-  bool read = good && memory::guarded([=] { std::memcpy(copy, memory, size); });
+  bool read = good && memory::guarded([&] { crc = crc32c_copy(copy, {memory, size}, crc); });
   section_->leave();
   if (good && !read) unreadable_ = memory::fault_address();
   if (!good) return Appended::kDeregistered;

@@ -1,6 +1,6 @@
 // FPDUs that leave in one system call: headers and trailers in a scratch buffer, payload from registered
-// memory where it lies. With CRC, payload is copied first: the memory belongs to a running VM, and the bytes
-// that are sent must be the bytes that were summed.
+// memory where it lies. With CRC, payload is copied and summed in one pass: the memory belongs to a
+// running VM, and the bytes that are sent must be the bytes that were summed.
 #pragma once
 
 #include <sys/uio.h>
@@ -57,7 +57,7 @@ class TxBatch {
   // The stags of the batch are still good, as of the generation that is then remembered.
   bool recheck();
   bool still_good(const Source& source, size_t size) const;
-  Appended stage(const Source& source, size_t size, uint8_t* scratch, const uint8_t*& payload);
+  Appended stage(const Source& source, size_t size, uint8_t* scratch, const uint8_t*& payload, uint32_t& crc);
   void advance(size_t sent);
 
   // Twice as many pieces fit into one system call (IOV_MAX is 1024).
