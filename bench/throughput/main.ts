@@ -168,7 +168,7 @@ async function main(): Promise<void> {
       const name = `${pinAll ? 'pin-all' : 'dynamic'}, CRC ${crc ? 'on' : 'off'}`;
       for (const channels of values.channels.split(',').map(Number)) {
         const many = channels === 1 ? '' : `, ${channels} channels`;
-        rows.set(`${name}${many}`, () => ours.move({ pinAll, crc, ...(channels > 1 && { channels }) }));
+        rows.set(`${name}${many}`, () => ours.move({ pinAll, crc, channels }));
       }
       if (others) rows.set(`${name}, the other build`, () => others.move({ pinAll, crc }));
     }
