@@ -389,6 +389,7 @@ export class Connection {
     // A peer that sent something wrong is still there and is told, as is one whose bytes find no room here; one that has failed itself knows.
     if (this.#end?.error.code !== 'PEER_ERROR') {
       const reason = this.tellsReasons ? { reason: encodeReason(failure) } : {};
+      // A promise also where it throws: whoever is not there any more is not told.
       const said = async () => this.#native.send(encodeControl({ type: 'ERROR', ...reason }));
       await this.#whileItMoves(said());
       await this.disconnect(ERROR_NOTICE_MS);

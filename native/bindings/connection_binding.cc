@@ -125,62 +125,60 @@ Napi::Value ConnectionBinding::accept(const Napi::CallbackInfo& info) {
                          [&] { endpoint_->queue_pair().accept(std::move(request), data, at_once); });
 }
 
+// Throws where start() does: nothing has begun then.
 template <typename Start>
 Napi::Value ConnectionBinding::begin(Napi::Env env, Deferreds& waiting, const Start& start) {
-  if (ended_) return rejected_promise(env, end_error(env));
-  const uint64_t id = next_id_++;
-  const auto deferred = Deferred::New(env);
-  waiting.emplace(id, deferred);
-  try {
-    start(id);
-  } catch (...) {
-    waiting.erase(id);
-    deferred.Reject(to_js_error(env, current_error()).Value());
-  }
-  return deferred.Promise();
+  if (ended_) throw end_error(env);
+  return guarded(env, [&]() -> Napi::Value {
+    const uint64_t id = next_id_++;
+    const auto deferred = Deferred::New(env);
+    waiting.emplace(id, deferred);
+    try {
+      start(id);
+    } catch (...) {
+      waiting.erase(id);
+      throw;
+    }
+    return deferred.Promise();
+  });
+}
+
+// What it throws is a rejection.
+template <typename Start>
+Napi::Value ConnectionBinding::promised(Napi::Env env, Deferreds& waiting, const Start& start) {
+  return guarded_promise(env, [&] { return begin(env, waiting, start); });
 }
 
 Napi::Value ConnectionBinding::connect_rail(const Napi::CallbackInfo& info) {
   const auto to = endpoint(object_argument(info, 0, "endpoint"));
   const auto data = bytes_argument(info, 1, "privateData");
   const uint32_t timeout_ms = u32_argument(info, 2, "connectTimeoutMs");
-  return begin(info.Env(), rails_, [&](uint64_t id) { endpoint_->connect_rail(to, data, timeout_ms, id); });
+  return promised(info.Env(), rails_,
+                  [&](uint64_t id) { endpoint_->connect_rail(to, data, timeout_ms, id); });
 }
 
 Napi::Value ConnectionBinding::accept_rail(const Napi::CallbackInfo& info) {
   auto request = RequestBinding::take_from_js(info[0]);
   const auto data = bytes_argument(info, 1, "privateData");
-  return begin(info.Env(), rails_,
-               [&](uint64_t id) { endpoint_->accept_rail(std::move(request), data, id); });
+  return promised(info.Env(), rails_,
+                  [&](uint64_t id) { endpoint_->accept_rail(std::move(request), data, id); });
 }
 
 Napi::Value ConnectionBinding::barrier(const Napi::CallbackInfo& info) {
-  return begin(info.Env(), barriers_, [&](uint64_t id) { endpoint_->barrier(id); });
+  return promised(info.Env(), barriers_, [&](uint64_t id) { endpoint_->barrier(id); });
 }
 
 void ConnectionBinding::release_rails(const Napi::CallbackInfo&) {
   if (endpoint_) endpoint_->release_rails();
 }
 
+// Where nothing is posted the caller may have to know: that is thrown.
 Napi::Value ConnectionBinding::send(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
   const auto message = bytes_argument(info, 0, "message");
-  // Thrown, not a promise: nothing has been posted then, and the caller may have to know.
-  if (ended_) throw end_error(env);
-  return guarded(env, [&]() -> Napi::Value {
-    const uint64_t id = next_id_++;
-    const auto deferred = Deferred::New(env);
-    sends_.emplace(id, deferred);
-    try {
-      if (!endpoint_->send(message, id)) {
-        throw Error("INVALID_ARGUMENT",
-                    "too many control messages under way: await each send before the next");
-      }
-    } catch (...) {
-      sends_.erase(id);
-      throw;
+  return begin(info.Env(), sends_, [&](uint64_t id) {
+    if (!endpoint_->send(message, id)) {
+      throw Error("INVALID_ARGUMENT", "too many control messages under way: await each send before the next");
     }
-    return deferred.Promise();
   });
 }
 
@@ -227,7 +225,7 @@ Napi::Value ConnectionBinding::revoke_remote_access(const Napi::CallbackInfo& in
 
 Napi::Value ConnectionBinding::write(const Napi::CallbackInfo& info) {
   engine::WriteJob work = write_job_from_js(object_argument(info, 0, "job"));
-  return begin(info.Env(), writes_, [&](uint64_t id) {
+  return promised(info.Env(), writes_, [&](uint64_t id) {
     // The queue outlives the writer: endpoint_->close() ends every job before the queue is released.
     endpoint_->writer().submit(std::move(work), [this, id](const engine::WriteResult& result) {
       queue_->post([this, id, result](Napi::Env js) { settle_write(js, id, result); });

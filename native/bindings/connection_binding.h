@@ -68,10 +68,11 @@ class ConnectionBinding final : public Napi::ObjectWrap<ConnectionBinding>, priv
 
   // JavaScript thread.
   Napi::Value begin_handshake(Napi::Env env, const std::function<void()>& start);
-  // A promise in `waiting`, settled by id, of what start(id) begins. What it throws is a rejection, as is the
-  // end.
+  // A promise in `waiting`, settled by id, of what start(id) begins. Throws what that throws, and the end.
   template <typename Start>
   Napi::Value begin(Napi::Env env, Deferreds& waiting, const Start& start);
+  template <typename Start>
+  Napi::Value promised(Napi::Env env, Deferreds& waiting, const Start& start);
   void settle_receives(Napi::Env env);
   void settle_write(Napi::Env env, uint64_t id, const engine::WriteResult& result);
   void handle_closed(Napi::Env env, std::optional<Error> reason);

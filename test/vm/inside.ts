@@ -8,7 +8,7 @@ import { CHECKOUT } from './checkout.ts';
 import { removeDevice, renewDevice } from './device/link.ts';
 import { interopCommand } from './interop/run.ts';
 import { describeStuck, untilIdStuck } from './stuck.ts';
-import { FABRIC_BUILD, STUCK_AT, type Suite, type SuitesSettings } from './suites.ts';
+import { exitCodeOf, FABRIC_BUILD, type Outcome, type Suite, type SuitesSettings } from './suites.ts';
 
 const NOBODY = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', '--inh-caps=-all'];
 /** Debian's default, which the tests expect: for processes of a user who may not raise it. */
@@ -46,8 +46,6 @@ async function exitCode([program = '', ...args]: readonly string[]): Promise<num
 /** Several times what the longest suite takes. */
 const SUITE_TIMEOUT_MS = 15 * 60_000;
 
-type Outcome = 'passed' | 'failed' | 'late' | 'id-stuck';
-
 async function outcome(suite: Suite, settings: SuitesSettings): Promise<Outcome> {
   const over = new AbortController();
   const { signal } = over;
@@ -72,24 +70,21 @@ async function runSuite(suite: Suite, settings: SuitesSettings): Promise<boolean
 
 async function main(settings: SuitesSettings): Promise<number> {
   const said: string[] = [];
-  let code = 0;
-  for (const [index, suite] of settings.suites.entries()) {
+  const outcomes: Outcome[] = [];
+  for (const suite of settings.suites) {
     const started = performance.now();
     const how = await outcome(suite, settings);
+    outcomes.push(how);
     const seconds = ((performance.now() - started) / 1000).toFixed(0);
-    said.push(
-      `${how === 'passed' ? how : how.toUpperCase()}: ${TITLES[suite]}, on ${settings.device}, ${seconds} s`,
-    );
-    if (how === 'passed') continue;
-    code = 1;
-    if (how === 'failed') continue;
+    const word = how === 'passed' ? how : how.toUpperCase();
+    said.push(`${word}: ${TITLES[suite]}, on ${settings.device}, ${seconds} s`);
+    if (how === 'passed' || how === 'failed') continue;
     // What has not ended holds the device: the suites that follow are not run.
     console.log(describeStuck());
-    if (how === 'id-stuck') code = STUCK_AT + index;
     break;
   }
   for (const line of said) console.log(line);
-  return code;
+  return exitCodeOf(outcomes);
 }
 
 process.exit(await main(JSON.parse(process.argv[2] ?? '{}') as SuitesSettings));

@@ -14,7 +14,7 @@ import { interruptSignal } from './interrupt.ts';
 import { LinePrefix } from './line-prefix.ts';
 import { runInMachine } from './machine.ts';
 import { type Bench, ensureBench } from './setup.ts';
-import { STUCK_AT, SUITES, type Suite, type SuitesSettings } from './suites.ts';
+import { SUITES, type Suite, type SuitesSettings, suitesToRepeat } from './suites.ts';
 
 type Device = SuitesSettings['device'];
 
@@ -73,8 +73,8 @@ interface Outcome {
 /** Once: a second time is a failure. */
 async function bootAgainIfStuck(run: Run): Promise<number> {
   const exitCode = await boot(run);
-  const suites = run.suites.slice(exitCode - STUCK_AT);
-  if (exitCode < STUCK_AT || suites.length === 0) return exitCode;
+  const suites = suitesToRepeat(exitCode, run.suites);
+  if (suites.length === 0) return exitCode;
   say(
     `NOTE: the kernel of the VM with ${run.device} keeps an rdma_cm id for ever (above: cm_destroy_id_wait_timeout, and who waits where); ` +
       `no process can help it. A new VM runs the suites from there on: ${suites.join(', ')}`,
