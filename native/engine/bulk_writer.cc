@@ -204,6 +204,11 @@ bool BulkWriter::take_batch(WriteLane& lane, Batch& batch) {
       const size_t room = lane.max_outstanding - lane.outstanding;
       const uint64_t limit = std::min(longest_batch(), pace_.longest_write());
       fill(batch, pace_.limited() ? 1 : std::min(room, kBatchWrites), limit);
+      if (batch.count == 0) {
+        // Somebody has cleared the bits that at_end() saw.
+        batch.job.reset();
+        continue;
+      }
       record(lane, batch);
     }
   }
@@ -248,7 +253,7 @@ void BulkWriter::fill(Batch& batch, size_t most, uint64_t limit) {
     ++batch.count;
     batch.bytes += write->length;
   }
-  batch.requests[batch.count - 1].signaled = true;
+  if (batch.count > 0) batch.requests[batch.count - 1].signaled = true;
 }
 
 // Before it is posted: its completion may come at any time after that.

@@ -32,14 +32,17 @@ bool WriteCursor::at_end() {
 }
 
 bool WriteCursor::take_bits(uint64_t limit) {
-  const uint64_t first = job_.bitmap->next_set(page_, end());
-  if (first >= end()) return false;
-  const uint64_t most = std::min(end(), first + std::max<uint64_t>(1, limit / job_.page_size));
-  const uint64_t stop = job_.bitmap->next_clear(first, most);
-  job_.bitmap->clear_range(first, stop - first);
-  page_ = stop;
-  rest_ = {(first - job_.first_page) * job_.page_size, (stop - first) * job_.page_size};
-  return true;
+  while (!at_end()) {
+    const uint64_t first = page_;
+    const uint64_t most = std::min(end(), first + std::max<uint64_t>(1, limit / job_.page_size));
+    const uint64_t stop = job_.bitmap->next_clear(first, most);
+    if (stop == first) continue;  // it has been cleared since
+    job_.bitmap->clear_range(first, stop - first);
+    page_ = stop;
+    rest_ = {(first - job_.first_page) * job_.page_size, (stop - first) * job_.page_size};
+    return true;
+  }
+  return false;
 }
 
 fabric::SendWorkRequest write_request(const WriteJob& job, const Extent& extent) {

@@ -27,9 +27,10 @@ struct WriteJob {
   uint64_t page_size = 4096;
   uint32_t lkey = 0;
   uint32_t rkey = 0;
-  std::shared_ptr<memory::Bitmap> bitmap;  // a bit is cleared before its page is read
-  uint64_t first_page = 0;                 // the span's first bit
-  std::shared_ptr<void> keep_alive;        // whatever owns the span's memory
+  // A bit is cleared before its page is read. Others set and clear bits meanwhile.
+  std::shared_ptr<memory::Bitmap> bitmap;
+  uint64_t first_page = 0;           // the span's first bit
+  std::shared_ptr<void> keep_alive;  // whatever owns the span's memory
   // Not null: pages travel by way of staging memory, and what is sent of each is noted here. Of the same page
   // size, and as many pages as the bitmap.
   std::shared_ptr<dirty::PageDigests> digests;
