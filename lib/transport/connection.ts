@@ -323,21 +323,21 @@ export class Connection {
     privateData: Uint8Array,
     limits: RailLimits,
   ): Promise<Uint8Array> {
-    return this.#establish(this.#native.connectRail(endpoint, privateData, limits.connectTimeoutMs), limits);
+    // The native side has the deadline. Whoever gave up earlier could not say that it does not come up, with nobody to look at its answer.
+    const rail = this.#native.connectRail(endpoint, privateData, limits.connectTimeoutMs);
+    return unlessAborted(rail, limits.signal, this.phase);
   }
 
   /** The passive side of {@link connectRail}. @throws MigrationError as there */
   acceptRail(request: NativeConnectionRequest, privateData: Uint8Array, limits: RailLimits): Promise<void> {
-    return this.#establish(this.#native.acceptRail(request, privateData), limits);
-  }
-
-  #establish<T>(rail: Promise<T>, { connectTimeoutMs, signal }: RailLimits): Promise<T> {
-    const timeoutMs = connectTimeoutMs + GRACE_MS;
-    return within(rail, {
+    const what = 'a further channel to be established';
+    const timeoutMs = limits.connectTimeoutMs + GRACE_MS;
+    const { signal } = limits;
+    return within(this.#native.acceptRail(request, privateData), {
       phase: this.phase,
       timeoutMs,
       signal,
-      what: 'a further channel to be established',
+      what,
     });
   }
 

@@ -1,5 +1,5 @@
 /** Rails at either end, without a wire: who is let in, who is not, and what a source does with fewer than it was granted. */
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { MigrationError } from '../../lib/index.ts';
 import { SourceGate } from '../../lib/migration/destination/source-gate.ts';
 import { dialRails } from '../../lib/migration/source/rails.ts';
@@ -231,8 +231,8 @@ describe('a destination', () => {
   });
 });
 
-/** A connection whose rails end as the test says: by index, `undefined` is a success. */
-function dialing(failures: Record<number, MigrationError | Uint8Array>) {
+/** A connection whose rails end as the test says: by index, `undefined` is a success, and a promise one that takes its time. */
+function dialing(failures: Record<number, MigrationError | Uint8Array | Promise<never>>) {
   const dialed: number[] = [];
   const ended = new AbortController();
   const endpoints: unknown[] = [];
@@ -245,7 +245,7 @@ function dialing(failures: Record<number, MigrationError | Uint8Array>) {
       if (!rail) throw new Error('this is no rail');
       dialed.push(rail.index);
       await settled();
-      const failure = failures[rail.index];
+      const failure = await failures[rail.index];
       if (failure instanceof MigrationError) throw failure;
       return failure ?? answerRail(rail);
     },
@@ -264,6 +264,8 @@ function settings(agreed: Pick<Agreed, 'channels' | 'token'>) {
     all: { endpoint, agreed, timeoutMs: 1000, signal: cancel.signal, notice },
   };
 }
+
+afterEach(() => void vi.useRealTimers());
 
 describe('a source', () => {
   it('dials every rail that it was granted, side by side, and none without a token', async () => {
@@ -301,6 +303,16 @@ describe('a source', () => {
       });
       expect(notices).toEqual([]);
     }
+  });
+
+  it('does not go on when it is not known of a rail whether it comes up', async () => {
+    vi.useFakeTimers();
+    const { all, notices } = settings({ channels: 3, token: 7n });
+    const done = dialRails(dialing({ 1: new Promise<never>(() => {}) }).connection, all);
+    const told = expect(done).rejects.toMatchObject({ code: 'TIMEOUT', phase: 'setup' });
+    await vi.advanceTimersByTimeAsync(all.timeoutMs + 2_000);
+    await told;
+    expect(notices).toEqual([]);
   });
 
   it('dials whoever has answered first, not a name again', async () => {

@@ -4,8 +4,8 @@ import { type MigrationError, toMigrationError } from '../../errors.ts';
 import { type Agreed, acceptRail, requestRail } from '../../protocol/capabilities.ts';
 import { parseRdmaUri } from '../../protocol/uri.ts';
 import type { Endpoint } from '../../transport/connect.ts';
-import type { Connection } from '../../transport/connection.ts';
-import { throwIfAborted } from '../../transport/wait.ts';
+import { type Connection, GRACE_MS } from '../../transport/connection.ts';
+import { throwIfAborted, within } from '../../transport/wait.ts';
 
 interface Settings {
   /** Where the first connection was asked to go. */
@@ -20,7 +20,8 @@ interface Settings {
 /**
  * Dials all rails that the destination granted, side by side. One that cannot be made in time is told of and left out: the migration goes on
  * with those that it has.
- * @throws MigrationError CANCELLED, or why the connection ended meanwhile; PROTOCOL_ERROR: somebody else has answered one, which must carry nothing
+ * @throws MigrationError CANCELLED, or why the connection ended meanwhile; PROTOCOL_ERROR: somebody else has answered one, which must carry nothing;
+ * TIMEOUT: of one it is not known whether it comes up
  */
 export async function dialRails(connection: Connection, settings: Settings): Promise<void> {
   const { agreed, timeoutMs, notice } = settings;
@@ -31,8 +32,9 @@ export async function dialRails(connection: Connection, settings: Settings): Pro
   const endpoint = peerOf(connection) ?? settings.endpoint;
   const limits = { connectTimeoutMs: timeoutMs, signal };
   const rails = Array.from({ length: channels - 1 }, (_, i) => ({ token, index: i + 1 }));
-  const dialed = await Promise.allSettled(
-    rails.map((rail) => connection.connectRail(endpoint, requestRail(rail), limits)),
+  const dialed = await within(
+    Promise.allSettled(rails.map((rail) => connection.connectRail(endpoint, requestRail(rail), limits))),
+    { phase: 'setup', timeoutMs: timeoutMs + GRACE_MS, signal, what: 'the further channels, made or not' },
   );
   throwIfAborted(signal, 'setup');
   const failures: MigrationError[] = [];
