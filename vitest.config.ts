@@ -33,7 +33,8 @@ const resolve = {
     { find: /^rdma-migrate\/verbs$/, replacement: source('lib/verbs/index.ts') },
   ],
 };
-const test = { testTimeout: 60_000, hookTimeout: 60_000 };
+// Tests that run concurrently wait for a peer that stays silent: they cost no time of a core.
+const test = { testTimeout: 60_000, hookTimeout: 60_000, maxConcurrency: 20 };
 
 export default defineConfig({
   test: {

@@ -1,6 +1,7 @@
 /** A destination whose source fails, dies or falls silent, at each moment of a migration. */
 import { describe, expect, it } from 'vitest';
 import type { Phase } from '../../lib/index.ts';
+import { PATIENCE_MS } from '../support/patience.ts';
 import { controlMessage } from '../support/raw-control.ts';
 import { untaggedSegment } from '../support/raw-frames.ts';
 import { receiving } from '../support/receiving.ts';
@@ -60,24 +61,27 @@ describe.each(CASES)('at $stage, pin-all $pinAll, a destination', ({ stage, phas
     await received.fails(['CONNECTION_LOST', 'WIRE_ERROR'], phase);
   });
 
-  it('does not wait for a silent source for ever, and says so', async () => {
-    await using received = await receiving({ responseTimeoutMs: 300, commitTimeoutMs: 300 });
-    await using source = await ScriptedSource.connect(received.port, options);
-    await source.reach(stage);
-    let ticks = 0;
-    const ticking = setInterval(() => ticks++, 10);
-    await received.fails('TIMEOUT', phase);
-    clearInterval(ticking);
-    expect(ticks).toBeGreaterThan(0);
-    expect(await source.farewell()).toEqual(['ERROR', 'end']);
-  });
-
   it('can be closed', async () => {
     await using received = await receiving();
     await using source = await ScriptedSource.connect(received.port, options);
     await source.reach(stage);
     await received.destination.close();
     await received.fails('CANCELLED', phase);
+    expect(await source.farewell()).toEqual(['ERROR', 'end']);
+  });
+});
+
+describe.concurrent('a destination does not wait for a silent source for ever, and says so', () => {
+  it.each(CASES)('at $stage, pin-all $pinAll', async ({ stage, phase, pinAll }) => {
+    const limits = { responseTimeoutMs: PATIENCE_MS, commitTimeoutMs: PATIENCE_MS };
+    await using received = await receiving(limits);
+    await using source = await ScriptedSource.connect(received.port, { commit: true, pinAll });
+    await source.reach(stage);
+    let ticks = 0;
+    const ticking = setInterval(() => ticks++, 10);
+    await received.fails('TIMEOUT', phase);
+    clearInterval(ticking);
+    expect(ticks).toBeGreaterThan(0);
     expect(await source.farewell()).toEqual(['ERROR', 'end']);
   });
 });

@@ -1,6 +1,7 @@
 /** A destination to which peers come that are no sources. */
 import { describe, expect, it } from 'vitest';
 import { honestMigration } from '../support/honest-source.ts';
+import { PATIENCE_MS } from '../support/patience.ts';
 import { privateData } from '../support/raw-control.ts';
 import { RawPeer, withDeadline } from '../support/raw-iwarp.ts';
 import { receiving } from '../support/receiving.ts';
@@ -51,8 +52,8 @@ describe('a destination refuses a peer, waits on and takes the next source:', ()
     },
     { name: 'nothing', bytes: Buffer.alloc(0) },
   ];
-  it.each(STRANGERS)('$name', async ({ bytes }) => {
-    await using received = await receiving({ connectTimeoutMs: 300 });
+  it.concurrent.each(STRANGERS)('$name', async ({ bytes }) => {
+    await using received = await receiving({ connectTimeoutMs: PATIENCE_MS });
     await using peer = await RawPeer.tcp(received.port);
     peer.raw(bytes);
     expect((await peer.untilEnd()).at(-1)?.kind).toMatch(/end|broken/);

@@ -1,6 +1,7 @@
 /** Peers that come as sources do and are none: they keep nobody out, and nobody waiting. */
 import { describe, expect, it } from 'vitest';
 import { finishMigration, honestMigration } from '../support/honest-source.ts';
+import { PATIENCE_MS } from '../support/patience.ts';
 import { controlMessage, privateData } from '../support/raw-control.ts';
 import { MPA_FLAG, mpaFrame, taggedSegment, untaggedSegment } from '../support/raw-frames.ts';
 import { RawPeer, withDeadline } from '../support/raw-iwarp.ts';
@@ -73,7 +74,7 @@ describe('a destination drops a connected peer, says so, and takes the next sour
   });
 
   it('says nothing for longer than is waited', async () => {
-    await using received = await receiving({ responseTimeoutMs: 300 });
+    await using received = await receiving({ responseTimeoutMs: PATIENCE_MS });
     await using peer = await stranger(received.port);
     await peer.untilEnd();
     await honestMigration(received);
@@ -81,7 +82,7 @@ describe('a destination drops a connected peer, says so, and takes the next sour
   });
 
   it('sends bytes that are no message, again and again', async () => {
-    await using received = await receiving({ responseTimeoutMs: 500 });
+    await using received = await receiving({ responseTimeoutMs: PATIENCE_MS });
     await using peer = await stranger(received.port);
     const trickle = setInterval(() => peer.frame(taggedSegment(0, 0n, Buffer.alloc(0), true)), 50);
     try {
@@ -93,7 +94,7 @@ describe('a destination drops a connected peer, says so, and takes the next sour
   });
 
   it('asks for peer-to-peer setup and does not go on with it', async () => {
-    await using received = await receiving({ connectTimeoutMs: 300 });
+    await using received = await receiving({ connectTimeoutMs: PATIENCE_MS });
     await using peer = await RawPeer.tcp(received.port);
     peer.raw(peerToPeerRequest());
     await peer.mpa('reply');

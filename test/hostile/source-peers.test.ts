@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { ErrorCode, Phase, SourceOptions } from '../../lib/index.ts';
+import { PATIENCE_MS } from '../support/patience.ts';
 import {
   type Announced,
   announcedBlock,
@@ -166,7 +167,6 @@ const DEEDS: readonly { what: string; deed: Deed; code: ErrorCode; options?: Sou
   { what: 'says ERROR', deed: (d) => d.peer.send(controlMessage('ERROR')), code: 'PEER_ERROR' },
   { what: 'is killed', deed: (d) => d.peer.kill(), code: 'CONNECTION_LOST' },
   { what: 'disconnects', deed: (d) => d.peer.finish(), code: 'CONNECTION_LOST' },
-  { what: 'falls silent', deed: () => {}, code: 'TIMEOUT', options: { responseTimeoutMs: 300 } },
   { what: 'speaks an unknown type', deed: (d) => d.peer.send(controlMessage(42)), code: 'PROTOCOL_ERROR' },
 ];
 
@@ -176,10 +176,20 @@ describe.each(MOMENTS)('$name', ({ phase, script }) => {
   });
 });
 
+describe.concurrent('a destination that falls silent fails the migration', () => {
+  it.each(MOMENTS)('$name', async ({ phase, script }) => {
+    const options = { responseTimeoutMs: PATIENCE_MS };
+    await fails(
+      script(() => {}),
+      { code: 'TIMEOUT', phase, options },
+    );
+  });
+});
+
 const AT_COMMIT: readonly { what: string; deed: Deed; code: ErrorCode; options?: SourceOptions }[] = [
   { what: 'is killed', deed: (d) => d.peer.kill(), code: 'COMMIT_UNKNOWN' },
   { what: 'disconnects', deed: (d) => d.peer.finish(), code: 'COMMIT_UNKNOWN' },
-  { what: 'falls silent', deed: () => {}, code: 'COMMIT_UNKNOWN', options: { commitTimeoutMs: 300 } },
+  { what: 'falls silent', deed: () => {}, code: 'COMMIT_UNKNOWN', options: { commitTimeoutMs: PATIENCE_MS } },
   { what: 'says noise', deed: (d) => d.peer.send(Buffer.alloc(64, 0xff)), code: 'COMMIT_UNKNOWN' },
   { what: 'says an unknown status', deed: (d) => d.say('COMMITTED', u32s(9)), code: 'COMMIT_UNKNOWN' },
   { what: 'says READY', deed: (d) => d.say('READY'), code: 'COMMIT_UNKNOWN' },
@@ -228,7 +238,7 @@ const AT_THE_END: readonly { what: string; deed: Deed; code: ErrorCode; options?
     what: 'falls silent',
     deed: (d) => d.peer.stayOpen(),
     code: 'COMMIT_UNKNOWN',
-    options: { responseTimeoutMs: 500 },
+    options: { responseTimeoutMs: PATIENCE_MS },
   },
   { what: 'says ERROR', deed: (d) => d.say('ERROR'), code: 'PEER_ERROR' },
 ];

@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { honestMigration } from '../support/honest-source.ts';
+import { PATIENCE_MS } from '../support/patience.ts';
 import { controlMessage, privateData } from '../support/raw-control.ts';
 import { fpdu, taggedSegment, untaggedSegment } from '../support/raw-frames.ts';
 import type { RawPeer } from '../support/raw-iwarp.ts';
@@ -14,7 +15,7 @@ import { temporaryFolder } from '../support/temp.ts';
 
 const EVERY_MS = 50;
 /** Many times the pause above; the deadlines of the tests are many times this. */
-const LIMITS = { responseTimeoutMs: 500, commitTimeoutMs: 500 };
+const LIMITS = { responseTimeoutMs: PATIENCE_MS, commitTimeoutMs: PATIENCE_MS };
 
 /** One byte after the other of a message that would take far longer than is waited. */
 function* bytesOf(message: Uint8Array): Generator<(peer: RawPeer) => void> {
@@ -39,7 +40,7 @@ async function meanwhile(
   }
 }
 
-describe('a destination in the middle of RAM does not wait for a source that', () => {
+describe.concurrent('a destination in the middle of RAM does not wait for a source that', () => {
   it('writes a byte now and then', async () => {
     await using received = await receiving(LIMITS);
     await using source = await ScriptedSource.connect(received.port, { commit: true });
@@ -70,13 +71,13 @@ describe('a destination in the middle of RAM does not wait for a source that', (
   });
 });
 
-it('a destination waits for a source that is slow, but not as slow as that', async () => {
+it.concurrent('a destination waits for a source that is slow, but not as slow as that', async () => {
   await using received = await receiving(LIMITS);
   await using source = await ScriptedSource.connect(received.port, { commit: true });
   await source.reach('registered');
   const { address } = source.block(0);
   // Three times as long as is waited in silence, at some kibibytes a second.
-  for (let part = 0; part < 30; part++) {
+  for (let part = 0; part < (3 * PATIENCE_MS) / EVERY_MS; part++) {
     source.write(source.rkey, address, Buffer.alloc(512, part));
     await new Promise((resolve) => setTimeout(resolve, EVERY_MS));
   }
@@ -86,7 +87,7 @@ it('a destination waits for a source that is slow, but not as slow as that', asy
   await received.result;
 });
 
-describe('a source does not wait for a destination that', () => {
+describe.concurrent('a source does not wait for a destination that', () => {
   let folder: Awaited<ReturnType<typeof temporaryFolder>>;
   let image: string;
   beforeAll(async () => {
@@ -112,19 +113,19 @@ describe('a source does not wait for a destination that', () => {
   });
 });
 
-describe('a migration that always goes on ends at the total limit', () => {
+describe.concurrent('a migration that always goes on ends at the total limit', () => {
   it('at the destination, counted from the source’s first message', async () => {
-    await using received = await receiving({ totalTimeoutMs: 1_000 });
+    await using received = await receiving({ totalTimeoutMs: PATIENCE_MS });
     // Waiting for a source does not count.
-    await new Promise((resolve) => setTimeout(resolve, 1_500));
+    await new Promise((resolve) => setTimeout(resolve, PATIENCE_MS + 500));
     await using source = await ScriptedSource.connect(received.port, { commit: true });
     await source.reach('registered');
     const { address } = source.block(0);
     const deed = (peer: RawPeer) => peer.write(source.rkey, address, Buffer.alloc(4096));
     await meanwhile(source.peer, forever(deed), async () => {
       const { message, details } = await received.fails('TIMEOUT', 'ram');
-      expect(message).toContain('1 s in all');
-      expect(details).toMatchObject({ totalTimeoutMs: 1_000 });
+      expect(message).toContain(`${PATIENCE_MS / 1000} s in all`);
+      expect(details).toMatchObject({ totalTimeoutMs: PATIENCE_MS });
     });
     expect((await source.farewell()).at(-1)).toBe('end');
   });
@@ -133,14 +134,14 @@ describe('a migration that always goes on ends at the total limit', () => {
     await using folder = await temporaryFolder();
     const image = await smallImage(join(folder.path, 'vm'));
     await using listener = await RawListener.open();
-    const failing = sourceFails(image, listener.uri, 'TIMEOUT', 'setup', { totalTimeoutMs: 700 });
+    const failing = sourceFails(image, listener.uri, 'TIMEOUT', 'setup', { totalTimeoutMs: PATIENCE_MS });
     await using peer = await listener.accept();
     peer.reply(await peer.awaitRequest(), privateData({ commit: true }));
-    expect((await failing).message).toContain('0.7 s in all');
+    expect((await failing).message).toContain(`${PATIENCE_MS / 1000} s in all`);
   });
 });
 
-it('a destination lets no message of the handshake take longer than a message may', async () => {
+it.concurrent('a destination lets no message of the handshake take longer than a message may', async () => {
   await using received = await receiving(LIMITS);
   await using peer = await ScriptedSource.connect(received.port, { commit: true });
   await meanwhile(peer.peer, bytesOf(controlMessage('QEMU_FILE', PIECE.start)), () => peer.farewell());

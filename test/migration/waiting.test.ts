@@ -8,6 +8,7 @@ import { GuestControl } from '../../lib/migration/live/guest-control.ts';
 import { waitFor } from '../../lib/qmp/wait.ts';
 import type { Arrival, Guest } from '../../lib/ram/vm.ts';
 import { MemoryTarget, MemoryVm } from '../support/memory-vm.ts';
+import { PATIENCE_MS } from '../support/patience.ts';
 import { privateData } from '../support/raw-control.ts';
 import { RawListener } from '../support/raw-listener.ts';
 import { receiving } from '../support/receiving.ts';
@@ -94,7 +95,7 @@ describe('a wait that times out for', () => {
   });
 
   it('a source that falls silent blames the peer', async () => {
-    await using received = await receiving({ responseTimeoutMs: 300 });
+    await using received = await receiving({ responseTimeoutMs: PATIENCE_MS });
     await using source = await ScriptedSource.connect(received.port, {});
     await source.reach('ram');
     expectTimeout(await received.fails('TIMEOUT', 'ram'), 'peer', PEER);
@@ -104,7 +105,9 @@ describe('a wait that times out for', () => {
     await using vm = await MemoryVm.create({ ram: 1n << 20n });
     await using listener = await RawListener.open();
     void listener.accept().then(async (peer) => peer.reply(await peer.awaitRequest(), privateData()));
-    const error = await failed(new MigrationSource(vm, listener.uri, { responseTimeoutMs: 300 }).migrate());
+    const error = await failed(
+      new MigrationSource(vm, listener.uri, { responseTimeoutMs: PATIENCE_MS }).migrate(),
+    );
     expectTimeout(error, 'peer', PEER);
   });
 });
