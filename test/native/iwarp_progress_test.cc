@@ -94,12 +94,12 @@ TEST_CASE("empty WRITEs between the segments of a message do not keep it alive")
 
 TEST_CASE("a slow peer is not a stalled one") {
   constexpr size_t kPiece = 120;
-  constexpr size_t kPieces = 30;
-  Victim victim({}, with_stall(500), 0);
+  constexpr size_t kPieces = 100;
+  Victim victim({}, with_stall(2000), 0);
   Buffer inbox(victim.domain, kPiece * kPieces, fabric::kAccessLocalWrite);
   victim.queue_pair->post_recv(recv_of(inbox, 0));
   // Longer than the window in all, and four times the least rate: a busy machine may sleep longer than it is
-  // asked to.
+  // asked to, and pause for a part of the window.
   for (size_t at = 0; at < kPieces; ++at) {
     const bool last = at + 1 == kPieces;
     victim.peer.send(fpdu(send_header(1, last, static_cast<uint32_t>(at * kPiece)), pattern(kPiece, at)));
