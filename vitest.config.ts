@@ -11,7 +11,10 @@ const PURE = [
   'test/migration/{arrivals,bounds,convergence,destination-machine,event-queue,guest-control,pinning,pre-copy,reducer,source-pins}.test.ts',
   'test/ram/{hints,pin-window,range-set,spans}.test.ts',
 ];
-/** Tests with a guest that runs while it moves, that capture packets, or count what a process holds: they run alone. */
+/**
+ * Tests with a guest that runs while it moves, that capture packets, count what a process holds, or pack the folder dist, which the demos make
+ * again: they run alone.
+ */
 const ALONE = [
   'test/capture/**/*.test.ts',
   'test/examples/live.test.ts',
@@ -20,6 +23,7 @@ const ALONE = [
   'test/migration/live*.test.ts',
   'test/qemu/live*.test.ts',
   'test/memory/lifetime.test.ts',
+  'test/package/verbs-examples.test.ts',
   'test/ram/trackers.test.ts',
 ];
 /** Whole migrations over loopback, which wait more than they work. */
