@@ -121,14 +121,19 @@ async function answer(domain: Domain, request: ConnectionRequest, size: number):
   for (let room = 0; room < ROOMS; room += 1)
     queuePair.postRecv([{ wrId: room, ...memory.range(room * size, size) }]);
   await queuePair.accept(request, { maySendAtOnce: true });
-  for await (const batch of queuePair.completions()) {
-    for (const { opcode, wrId, byteLen, status } of batch) {
-      if (status !== 'SUCCESS') continue;
-      const room = Number(wrId) * size;
-      // the same room receives again when the answer out of it has been sent
-      if (opcode === 'RECV') queuePair.postSend([{ opcode: 'SEND', wrId, ...memory.range(room, byteLen) }]);
-      else queuePair.postRecv([{ wrId, ...memory.range(room, size) }]);
+  try {
+    for await (const batch of queuePair.completions()) {
+      for (const { opcode, wrId, byteLen, status } of batch) {
+        if (status !== 'SUCCESS') continue;
+        const room = Number(wrId) * size;
+        // the same room receives again when the answer out of it has been sent
+        if (opcode === 'RECV') queuePair.postSend([{ opcode: 'SEND', wrId, ...memory.range(room, byteLen) }]);
+        else queuePair.postRecv([{ wrId, ...memory.range(room, size) }]);
+      }
     }
+  } catch (error) {
+    // A peer that has all its answers leaves while a room is posted once more.
+    if (queuePair.state !== 'ERROR' || (await queuePair.closed) !== null) throw error;
   }
 }
 
