@@ -38,6 +38,8 @@ const actions: Actions = {
     }),
   doctor: (options) =>
     runCommand(options, async (context) => (await import('./doctor.ts')).doctor(context, options)),
+  bench: (uri, options) =>
+    runCommand(options, async (context) => (await import('./bench.ts')).bench(context, uri, options)),
 };
 
 async function main(argv: readonly string[]): Promise<void> {

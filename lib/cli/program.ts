@@ -2,9 +2,11 @@
 import { Command, Option } from 'commander';
 import type { ProviderChoice } from '../transport/provider.ts';
 import { collectIgnored, collectPath, parseCount, parseSeconds, parseSize } from './arguments.ts';
+import { addBench, type BenchOptions } from './bench-program.ts';
 import { EXIT_CODE_HELP } from './exit-codes.ts';
 import type { OutputOptions } from './output.ts';
 
+export type { BenchOptions } from './bench-program.ts';
 export type { OutputOptions } from './output.ts';
 
 /** Options of both ends of a migration. */
@@ -63,6 +65,7 @@ export interface Actions {
   fromQemu(file: string, image: string, options: FromQemuOptions): Promise<void>;
   clean(folder: string, options: CleanOptions): Promise<void>;
   doctor(options: OutputOptions): Promise<void>;
+  bench(uri: string | undefined, options: BenchOptions): Promise<void>;
 }
 
 const URI_HELP = `
@@ -83,6 +86,8 @@ export function buildProgram(actions: Actions, version: string): Command {
   addSend(program, actions);
   addImage(program, actions);
   addDoctor(program, actions);
+  const bench = addBench(program, (uri, options) => actions.bench(uri, options));
+  withOutput(bench).addHelpText('after', EXIT_CODE_HELP);
   return program;
 }
 

@@ -18,6 +18,7 @@ async function parse(...line: readonly string[]): Promise<unknown[]> {
     fromQemu: record('fromQemu'),
     clean: record('clean'),
     doctor: record('doctor'),
+    bench: record('bench'),
   };
   await buildProgram(actions, '1.2.3').parseAsync([...line], { from: 'user' });
   return called;
