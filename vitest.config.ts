@@ -3,6 +3,7 @@ import { defineConfig } from 'vitest/config';
 
 /** Tests that start no process, open no socket and wait for no clock: any number of them at a time. */
 const PURE = [
+  'test/bench/{result,wire}.test.ts',
   'test/protocol/**/*.test.ts',
   'test/vm/**/*.test.ts',
   'test/cli/{arguments,doctor,doctor-trackers,exit-codes,program,reporter}.test.ts',

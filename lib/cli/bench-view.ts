@@ -14,6 +14,8 @@ export interface BenchView {
   begun(result: BenchResult): void;
   step(step: number, steps: number, point: Point, round: number): void;
   measured(index: number, result: PointResult): void;
+  /** The user has been told that it stops. */
+  cancelled(): void;
   /** The whole table, or what there is of it. */
   ended(result: BenchResult): void;
 }
@@ -86,6 +88,8 @@ class Lines implements BenchView {
     if (result.rounds === this.#rounds) this.#print(result);
   }
 
+  cancelled(): void {}
+
   ended(result: BenchResult): void {
     for (const point of result.points.slice(this.#printed)) if (point.rounds > 0) this.#print(point);
     if (!this.#json) tableNotes(result).forEach(out);
@@ -110,6 +114,7 @@ class LiveTable implements BenchView {
   #status = '';
   /** Lines on the screen that the next drawing replaces. */
   #drawn = 0;
+  #frozen = false;
 
   constructor(stream: NodeJS.WriteStream) {
     this.#stream = stream;
@@ -135,13 +140,14 @@ class LiveTable implements BenchView {
     for (const line of tableLines(result)) this.#stream.write(`${printable(line)}\n`);
   }
 
-  /** Words of the command, such as those at Ctrl-C, have come below: they are cleared with the table. */
-  wordsCame(): void {
-    if (this.#drawn > 0 && process.stderr.isTTY) this.#drawn++;
+  /** The words at Ctrl-C have come below: they are cleared with the table. */
+  cancelled(): void {
+    if (this.#drawn > 0 && process.stderr.isTTY) this.#drawn += 1;
+    this.#frozen = true;
   }
 
   #draw(): void {
-    if (this.#result === undefined) return;
+    if (this.#result === undefined || this.#frozen) return;
     const lines = [...visible(this.#result, this.#current, this.#stream.rows - 3), '', this.#status];
     this.#clear();
     const cut = lines.map((line) => printable(line).slice(0, Math.max(20, this.#stream.columns - 1)));

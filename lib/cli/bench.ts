@@ -4,13 +4,16 @@ import { picturesOf } from '../bench/pictures.ts';
 import { DEFAULTS, type Point, planOf, tooMuch } from '../bench/plan.ts';
 import { loadPng, renderPlots, svgToPng } from '../bench/plot/index.ts';
 import type { BenchResult } from '../bench/result.ts';
-import { type Ran, type RunOptions, runBench } from '../bench/run.ts';
+import { type Ran, type RunEvents, type RunOptions, runBench } from '../bench/run.ts';
+import { tableRow } from '../bench/table.ts';
+import { MigrationError } from '../errors.ts';
 import { invalid } from '../options/check.ts';
 import { parseRdmaUri } from '../protocol/uri.ts';
 import { checkWritable, readResult, writePlot } from './bench-files.ts';
 import type { BenchOptions } from './bench-program.ts';
 import { type BenchView, benchView, headLines } from './bench-view.ts';
 import { toJson } from './json-reporter.ts';
+import type { Reporter } from './reporter.ts';
 import type { CommandContext } from './run.ts';
 
 const ROUNDS = 5;
@@ -34,7 +37,7 @@ export async function bench(
   if (uri !== undefined) parseRdmaUri(uri);
   const { result, error } = await run(context, uri, options, points);
   if (result?.points.some(({ rounds }) => rounds > 0)) await show(result, options);
-  if (error !== undefined) throw error;
+  if (error !== undefined) throw context.signal.aborted ? cancelled(result, error) : error;
 }
 
 async function run(
@@ -44,11 +47,12 @@ async function run(
   points: readonly Point[],
 ): Promise<Ran> {
   const view = benchView(options);
+  signal.addEventListener('abort', () => view.cancelled(), { once: true });
   const { rounds = ROUNDS, bytes, seconds = SECONDS } = options;
   const length = bytes === undefined ? { seconds } : { bytes };
   reporter.debug(`${points.length} points, ${rounds} rounds`);
   const start = (to: string, provider: RunOptions['provider'], local: boolean): Promise<Ran> =>
-    runBench({ uri: to, provider, points, rounds, length, local, signal }, events(view));
+    runBench({ uri: to, provider, points, rounds, length, local, signal }, eventsFor(view, reporter));
   const ran = await (uri === undefined
     ? withLocalEnd(options, signal, start)
     : start(uri, options.provider, false));
@@ -56,10 +60,13 @@ async function run(
   return ran;
 }
 
-const events = (view: BenchView) => ({
-  begun: (result: BenchResult) => view.begun(result),
-  step: (step: number, steps: number, point: Point, round: number) => view.step(step, steps, point, round),
-  measured: (index: number, result: BenchResult['points'][number]) => view.measured(index, result),
+const eventsFor = (view: BenchView, reporter: Reporter): RunEvents => ({
+  begun: (result) => view.begun(result),
+  step: (step, steps, point, round) => view.step(step, steps, point, round),
+  measured: (index, result) => {
+    view.measured(index, result);
+    reporter.debug(`measured: ${tableRow(result).trim()}`);
+  },
 });
 
 /** 127.0.0.1 is no device's address: `auto` is the software RNIC here. */
@@ -164,6 +171,11 @@ function refuseContradictions(uri: string | undefined, options: BenchOptions): v
   if (listen === undefined && listening !== undefined) throw invalid(`${flag(listening)} goes with --listen`);
   if (from !== undefined && (listen ?? uri) !== undefined)
     throw invalid('--from shows what was measured: there is nothing to connect to');
+}
+
+function cancelled(result: BenchResult | undefined, cause: MigrationError): MigrationError {
+  const left = result === undefined ? 'nothing was measured yet' : 'what was measured until then is shown';
+  return new MigrationError('CANCELLED', 'verbs', `the benchmark was cancelled: ${left}`, { cause });
 }
 
 const flag = (name: string): string => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
