@@ -3,7 +3,7 @@ import { readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type BenchResult, benchResultSchema } from '../../lib/bench/result.ts';
-import { buildCommand, type CommandFolder, eventsOf } from './command.ts';
+import { buildCommand, type CommandFolder, type Event, eventsOf } from './command.ts';
 
 let command: CommandFolder;
 beforeAll(async () => {
@@ -14,6 +14,15 @@ afterAll(() => command[Symbol.asyncDispose]());
 const SMALL = ['--sizes', '4K,64K', '--depth', '8', '--rounds', '2', '--bytes', '1M', '--ram', '16M'];
 const resultOf = (stdout: string): BenchResult =>
   benchResultSchema.parse(eventsOf(stdout).find(({ event }) => event === 'result'));
+
+/** The nth event whose message is like that: for waitForEvent, which looks from the first one each time. */
+function nth(count: number, pattern: RegExp): (event: Event) => boolean {
+  const seen = new Set<unknown>();
+  return (event) => {
+    if (pattern.test(String(event.message))) seen.add(event.message);
+    return seen.size >= count;
+  };
+}
 
 describe('bench', () => {
   it('measures everything between two processes of this machine, and draws it', async () => {
@@ -98,6 +107,36 @@ describe('bench', () => {
     expect(end.code).toBe(130);
     const notices = eventsOf(end.stdout).filter(({ event }) => event === 'notice');
     expect(notices.filter(({ message }) => /has left$/.test(String(message)))).toHaveLength(2);
+  });
+
+  it('serves the next client when one was killed while it measured', async () => {
+    const server = command.start('bench', '--listen', 'rdma:127.0.0.1:0', '--json');
+    const { uri } = await server.waitForEvent('listening');
+    let left = 0;
+    for (const operation of ['write', 'read', 'send', 'latency', 'migration']) {
+      const given = [
+        '--measure',
+        operation,
+        '--sizes',
+        '64K',
+        '--seconds',
+        '5',
+        '--ram',
+        '512M',
+        '--verbose',
+      ];
+      const running = command.start('bench', String(uri), ...given);
+      await running.waitForMessage(/round 1, 1 of/);
+      await new Promise((resolve) => setTimeout(resolve, 300)); // somewhere in the middle
+      running.kill('SIGKILL');
+      await running.ended;
+      left += 1;
+      await server.waitForEvent('notice', nth(left, / has left/));
+    }
+    const ended = await command.run('bench', String(uri), ...SMALL, '--measure', 'write');
+    expect([ended.code, ended.stdout]).toEqual([0, expect.stringContaining('WRITE')]);
+    server.kill('SIGINT');
+    expect((await server.ended).code).toBe(130);
   });
 
   it('ends with --once when its client has left', async () => {

@@ -2,6 +2,7 @@
 import { MigrationError } from '../../errors.ts';
 import { within } from '../../transport/wait.ts';
 import type { Domain, MemoryRegion, QueuePair } from '../../verbs/index.ts';
+import { unlessEnded } from '../measure/ended.ts';
 import { MESSAGE_BYTES } from '../wire/codec.ts';
 
 const ROOMS = 4;
@@ -29,7 +30,7 @@ export class Channel implements AsyncDisposable {
     this.#stop = queuePair.onCompletions((batch) => {
       for (let index = 0; index < batch.length; index++) {
         if (!batch.isSuccess(index) || batch.opcode(index) !== 'RECV') continue;
-        this.#take(batch.wrIdNumber(index), batch.byteLen(index));
+        unlessEnded(queuePair, () => this.#take(batch.wrIdNumber(index), batch.byteLen(index)));
       }
     });
     void queuePair.closed.then((reason) => {
@@ -97,9 +98,9 @@ export class Channel implements AsyncDisposable {
   #take(room: number, length: number): void {
     const start = room * MESSAGE_BYTES;
     this.#come.push(this.#memory.memory.slice(start, start + length));
-    if (this.#come.length > ROOMS) void this.queuePair.close();
-    else if (this.queuePair.state === 'RTS') this.#postRoom(room);
     this.#wake?.();
+    if (this.#come.length > ROOMS) void this.queuePair.close();
+    else this.#postRoom(room);
   }
 
   #postRoom(room: number): void {

@@ -1,13 +1,14 @@
 /** The listening end as a process of its own, for a benchmark on one machine. It ends with its parent. */
 import { BenchServer } from './server.ts';
 
-const provider = process.argv[2] === 'verbs' ? 'verbs' : 'iwarp';
+const [, , name, uri = ''] = process.argv;
+const provider = name === 'verbs' ? 'verbs' : 'iwarp';
 process.on('disconnect', () => process.exit(0));
 // Ctrl-C goes to both; the parent ends in order, and then this one.
 for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, () => undefined);
 
 try {
-  const server = await BenchServer.listen('rdma:127.0.0.1:0', { provider, once: true });
+  const server = await BenchServer.listen(uri, { provider, once: true });
   process.send?.({ uri: server.uri });
   await server.serve();
   process.exit(0);

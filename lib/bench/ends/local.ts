@@ -1,6 +1,8 @@
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { type ErrorCode, MigrationError } from '../../errors.ts';
+import { native } from '../../native/index.ts';
+import { formatRdmaUri } from '../../protocol/uri.ts';
 import { unlessAborted, within } from '../../transport/wait.ts';
 
 const START_MS = 30_000;
@@ -18,7 +20,8 @@ export async function startLocalEnd(
   provider: 'iwarp' | 'verbs',
   signal: AbortSignal | undefined,
 ): Promise<LocalEnd> {
-  const child = fork(new URL('child.js', import.meta.url), [provider], {
+  const host = provider === 'verbs' ? await deviceAddress() : '127.0.0.1';
+  const child = fork(new URL('child.js', import.meta.url), [provider, formatRdmaUri({ host, port: 0 })], {
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     execArgv: [],
   });
@@ -43,6 +46,20 @@ export async function startLocalEnd(
     await close();
     throw error;
   }
+}
+
+/** No device has 127.0.0.1. @throws MigrationError PROVIDER_UNAVAILABLE */
+async function deviceAddress(): Promise<string> {
+  const devices = await native.listDevices();
+  const usable = devices.filter(({ problem }) => problem === '').flatMap(({ addresses }) => addresses);
+  // those of a link alone need its name too
+  const address = usable.find((one) => !/^fe80:/i.test(one)) ?? usable[0];
+  if (address !== undefined) return address;
+  throw new MigrationError(
+    'PROVIDER_UNAVAILABLE',
+    'configure',
+    'no RDMA device of this machine has an address: see rdma-migrate doctor, or use --provider iwarp',
+  );
 }
 
 const gone: Said = { message: 'its process has ended' };

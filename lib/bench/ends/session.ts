@@ -50,6 +50,8 @@ export class Session {
   /** Until the client leaves. @throws MigrationError PROTOCOL_ERROR, TIMEOUT, CANCELLED, what ended the connection */
   async run(signal: AbortSignal): Promise<void> {
     const { channel } = this.#parts;
+    // whatever is waited for, a migration too, ends with the client
+    void channel.queuePair.closed.then(() => this.#abort.abort());
     try {
       for (;;) {
         const waiting = { timeoutMs: this.#silenceMs, signal, what: "the benchmark's next request" };

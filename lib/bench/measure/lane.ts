@@ -3,6 +3,7 @@ import type { CompletionBatch, MigrationError, QueuePair, WorkRequestBatch } fro
 import { CompletionBatch as Batch } from '../../verbs/index.ts';
 import type { Place, Shape } from '../wire/messages.ts';
 import { type Buffers, chunkOf } from './buffers.ts';
+import { unlessEnded } from './ended.ts';
 
 /** Whether so many messages are enough. Asked before each post. */
 export type Over = (messages: number) => boolean;
@@ -41,7 +42,9 @@ export class Lane {
     this.#note = buffers.note('SEND', true);
     this.#room = buffers.note('RECV');
     for (let rooms = Math.ceil(depth / this.#chunk) + 2; rooms > 0; rooms--) queuePair.postRecv(this.#room);
-    queuePair.onCompletions((done) => this.#take(done), { batch: new Batch(Math.max(256, depth)) });
+    queuePair.onCompletions((done) => unlessEnded(queuePair, () => this.#take(done)), {
+      batch: new Batch(Math.max(256, depth)),
+    });
     void queuePair.closed.then((reason) => this.#fail(reason));
   }
 
@@ -112,7 +115,6 @@ export class Lane {
       if (opcode === 'RECV') answers++;
       else if (opcode !== 'SEND') chunks++;
     }
-    if (this.#queuePair.state !== 'RTS') return;
     for (let rooms = 0; rooms < answers; rooms++) this.#queuePair.postRecv(this.#room);
     if (this.#settle === undefined) return;
     this.#done += this.#chunk * (this.#shape.operation === 'send' ? answers : chunks);

@@ -4,6 +4,7 @@ import type { CompletionBatch, MigrationError, QueuePair, WorkRequestBatch } fro
 import { CompletionBatch as Batch } from '../../verbs/index.ts';
 import type { Place, Shape } from '../wire/messages.ts';
 import type { Buffers } from './buffers.ts';
+import { unlessEnded } from './ended.ts';
 import type { Over } from './lane.ts';
 
 export const LATENCY_QUEUES = { maxSendWr: 128, maxRecvWr: 8 } as const;
@@ -37,7 +38,9 @@ export class PingPong {
         : buffers.messages(operation, 1, index, peer, signaled || this.#isRead ? 1 : 2);
     this.#requests = [request(false), request(true)];
     queuePair.postRecv(this.#rooms);
-    queuePair.onCompletions((done) => this.#take(done), { batch: new Batch(64) });
+    queuePair.onCompletions((done) => unlessEnded(queuePair, () => this.#take(done)), {
+      batch: new Batch(64),
+    });
     void queuePair.closed.then((reason) => this.#fail(reason));
   }
 
@@ -63,7 +66,7 @@ export class PingPong {
       if (!batch.isSuccess(index)) continue;
       if (batch.opcode(index) === (this.#isRead ? 'RDMA_READ' : 'RECV')) back++;
     }
-    if (back === 0 || this.#settle === undefined || this.#queuePair.state !== 'RTS') return;
+    if (back === 0 || this.#settle === undefined) return;
     const taken = Number(process.hrtime.bigint() - this.#began);
     this.#histogram.record(Math.max(1, Math.min(MOST_NS, taken)));
     try {

@@ -3,6 +3,7 @@ import type { CompletionBatch, QueuePair, WorkRequestBatch } from '../../verbs/i
 import { CompletionBatch as Batch } from '../../verbs/index.ts';
 import type { Place, Shape } from '../wire/messages.ts';
 import { type Buffers, chunkOf } from './buffers.ts';
+import { unlessEnded } from './ended.ts';
 
 /** Answers that may be under way, and every so many of them one that is signaled. */
 const ANSWERS = 64;
@@ -41,7 +42,7 @@ export class Responder {
     this.#answers = [SIGNALED_EVERY, 1].map((chunk) => answer(buffers, shape, index, peer, chunk));
     queuePair.postRecv(this.#rooms);
     const batch = new Batch(Math.max(256, 2 * depth));
-    this.#stop = queuePair.onCompletions((done) => this.#take(done), { batch });
+    this.#stop = queuePair.onCompletions((done) => unlessEnded(queuePair, () => this.#take(done)), { batch });
   }
 
   stop(): void {
@@ -53,7 +54,7 @@ export class Responder {
     for (let index = 0; index < batch.length; index++) {
       if (batch.isSuccess(index) && batch.opcode(index) === 'RECV') come++;
     }
-    if (come === 0 || this.#queuePair.state !== 'RTS') return;
+    if (come === 0) return;
     this.#queuePair.postRecv(this.#rooms, 0, Math.min(come, this.#rooms.length));
     this.#unanswered += come;
     for (; this.#unanswered >= this.#answerEvery; this.#unanswered -= this.#answerEvery) {

@@ -1,7 +1,7 @@
 /** One round of one point. */
 import type { RecordableHistogram } from 'node:perf_hooks';
 import { MigrationSource } from '../../migration/source/source.ts';
-import { unlessAborted } from '../../transport/wait.ts';
+import { within } from '../../transport/wait.ts';
 import type { BenchClient, Opened } from '../ends/client.ts';
 import type { LatencyPoint, MigrationPoint, Point, ThroughputPoint } from '../plan.ts';
 import type { Cost, Shape } from '../wire/messages.ts';
@@ -43,6 +43,8 @@ export type Sample =
     } & Measured);
 
 const WARM_UP_SECONDS = 0.05;
+/** What is under way at the end of a round has so long to come. */
+const ROUND_ENDS_MS = 60_000;
 /** The longest that a round of bytes, or a migration, may take. */
 const MOST_MS = 1_800_000;
 /** A guest that writes too fast is stopped after so long. */
@@ -70,10 +72,15 @@ async function timed<T extends Run>(
   { length, signal }: SampleLimits,
   messageBytes: number,
 ): Promise<{ results: Awaited<ReturnType<T['run']>>[]; seconds: number; here: Cost; there: Cost }> {
-  const together = (over: () => Over) =>
-    unlessAborted(Promise.all(lanes.map((lane) => lane.run(over()))), signal, 'verbs');
-  await together(() => deadline(WARM_UP_SECONDS));
   const mostMs = 'seconds' in length ? Math.ceil(length.seconds * 1000) : MOST_MS;
+  const waiting = {
+    phase: 'verbs',
+    timeoutMs: mostMs + ROUND_ENDS_MS,
+    signal,
+    what: 'the end of a round',
+  } as const;
+  const together = (over: () => Over) => within(Promise.all(lanes.map((lane) => lane.run(over()))), waiting);
+  await together(() => deadline(WARM_UP_SECONDS));
   await client.ask({ type: 'begin', mostMs }, 'begun');
   const meter = new CostMeter();
   const began = performance.now();
