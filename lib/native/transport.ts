@@ -3,7 +3,7 @@
  * `code` of lib/errors.ts.
  */
 import type { NativePageDigests } from './dirty.ts';
-import type { NativeBitmap, NativeCoverage, NativeMapping } from './memory.ts';
+import type { NativeBitmap, NativeCoverage, NativeMapping, NativeRuns } from './memory.ts';
 
 export interface NativeConnectionOptions {
   /** Offer or demand MPA CRC32C (software iWARP). */
@@ -26,25 +26,18 @@ export interface NativeConnectionInfo {
 /** ibv_access_flags. */
 export const ACCESS = { localWrite: 1, remoteWrite: 2, remoteRead: 4 } as const;
 
-export interface NativeMemoryRegion {
-  readonly address: bigint;
-  readonly length: bigint;
-  readonly lkey: number;
-  readonly rkey: number;
-  /** Deregisters. Idempotent. */
-  close(): Promise<void>;
-}
+/** Packed: lkey and rkey of each span, in the order of the spans. */
+export type NativeKeys = Uint32Array;
 
 export interface NativeWriteJob {
   readonly mapping: NativeMapping;
   readonly bitmap: NativeBitmap;
-  /** The span within the mapping, in bytes; its pages' bits are taken from the bitmap as they are sent. */
-  readonly offset: bigint;
-  readonly length: bigint;
-  readonly lkey: number;
-  /** The peer's address of the span's first byte, and its key. */
+  /** Spans of the mapping, multiples of its page size; their pages' bits are taken from the bitmap as they are sent. */
+  readonly spans: NativeRuns;
+  /** Of each span, or one pair that is good for all. */
+  readonly keys: NativeKeys;
+  /** The peer's address of the mapping's first byte. */
   readonly remoteAddress: bigint;
-  readonly rkey: number;
   /**
    * Of the mapping: where it is noted what is sent. The pages are copied on their way then. Rejects with OUT_OF_MEMORY, REGISTER_FAILED or
    * LOCKED_MEMORY_LIMIT when there is no room for the registered copies: 8 MiB a rail, at least 16 MiB.
@@ -123,13 +116,16 @@ export interface NativeConnection {
   send(message: Uint8Array): Promise<void>;
   /** The next message, in order; null after an orderly end; rejects when the connection broke. */
   receive(): Promise<Uint8Array | null>;
-  /** At once with the software RNIC; a promise with a device, which pins. */
-  registerMemory(
-    mapping: NativeMapping,
-    offset: bigint,
-    length: bigint,
-    access: number,
-  ): NativeMemoryRegion | Promise<NativeMemoryRegion>;
+  /**
+   * Registers spans of a mapping, any number in one call. At once with the software RNIC; a promise with a device, which pins. All or none. They
+   * are the connection's: registered until {@link deregister} or its close, with the mapping held that long.
+   */
+  registerSpans(mapping: NativeMapping, spans: NativeRuns, access: number): NativeKeys | Promise<NativeKeys>;
+  /**
+   * By local keys; those that are not registered are passed over. The peer's use of the keys is refused from the call on; resolves when nothing
+   * touches the spans any more.
+   */
+  deregister(lkeys: Uint32Array): Promise<void>;
   /**
    * From here on what the peer's WRITEs place is added to the coverage, whose blocks the mappings are; before a message after it is received.
    * Once, before the peer has a key. False: this provider does not learn of it.

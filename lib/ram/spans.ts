@@ -28,6 +28,16 @@ export function* runs(packed: NativeRuns): Generator<Span> {
     yield { offset: packed[i] as bigint, length: packed[i + 1] as bigint };
 }
 
+/** Packs spans as the addon takes them. */
+export function packed(spans: readonly Span[]): NativeRuns {
+  const all = new BigUint64Array(2 * spans.length);
+  for (const [at, { offset, length }] of spans.entries()) {
+    all[2 * at] = offset;
+    all[2 * at + 1] = length;
+  }
+  return all;
+}
+
 /** The chunks that hold a range, cut at the end of the block. */
 export function chunksOf(span: Span, blockLength: bigint): ChunkSpan {
   const firstChunk = span.offset / CHUNK_BYTES;

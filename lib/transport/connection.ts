@@ -1,12 +1,12 @@
 import { setMaxListeners } from 'node:events';
 import { type ErrorCode, MigrationError, type Phase, toMigrationError } from '../errors.ts';
-import type { NativeCoverage, NativeMapping } from '../native/memory.ts';
+import type { NativeCoverage, NativeMapping, NativeRuns } from '../native/memory.ts';
 import type {
   NativeConnection,
   NativeConnectionInfo,
   NativeConnectionRequest,
   NativeConnectionStats,
-  NativeMemoryRegion,
+  NativeKeys,
   NativeWriteJob,
   NativeWriteResult,
 } from '../native/transport.ts';
@@ -57,7 +57,7 @@ export interface ConnectionEnd {
 
 /**
  * An established connection: typed control messages in and out, memory registration, RDMA WRITEs. Messages are taken from the
- * wire as they come, so that an ERROR or a lost peer is noticed at any moment; `ended` fires then. Owns its memory regions.
+ * wire as they come, so that an ERROR or a lost peer is noticed at any moment; `ended` fires then. What it has registered ends with it.
  */
 export class Connection {
   /** Labels this connection's errors; the migration sets it as it goes. */
@@ -70,7 +70,6 @@ export class Connection {
 
   readonly #native: NativeConnection;
   readonly #peer: PeerRole;
-  readonly #regions = new Set<NativeMemoryRegion>();
   readonly #inbox: Received[] = [];
   readonly #ended = new AbortController();
   #end: ConnectionEnd | undefined;
@@ -272,17 +271,13 @@ export class Connection {
     return this.#end as unknown as ConnectionEnd;
   }
 
-  /** Registers a part of a mapping. The region lives until {@link deregister} or the connection's close. */
-  async register(
-    mapping: NativeMapping,
-    offset: bigint,
-    length: bigint,
-    access: number,
-  ): Promise<NativeMemoryRegion> {
+  /**
+   * Registers spans of a mapping: all, or none. They live until {@link deregister} or the connection's close.
+   * @throws MigrationError REGISTER_FAILED, LOCKED_MEMORY_LIMIT, or why the connection ended
+   */
+  async register(mapping: NativeMapping, spans: NativeRuns, access: number): Promise<NativeKeys> {
     try {
-      const region = await this.#native.registerMemory(mapping, offset, length, access);
-      this.#regions.add(region);
-      return region;
+      return await this.#native.registerSpans(mapping, spans, access);
     } catch (error) {
       throw await this.#endError(error);
     }
@@ -293,9 +288,9 @@ export class Connection {
     return this.#native.observePlacement(coverage, mappings);
   }
 
-  async deregister(region: NativeMemoryRegion): Promise<void> {
-    this.#regions.delete(region);
-    await region.close();
+  /** By local keys: the second number of each pair that {@link register} gave is not one. */
+  async deregister(lkeys: Uint32Array): Promise<void> {
+    if (lkeys.length > 0) await this.#native.deregister(lkeys);
   }
 
   /**
@@ -449,8 +444,6 @@ export class Connection {
 
   async #close(): Promise<void> {
     await this.#native.close().catch(() => {});
-    await Promise.allSettled([...this.#regions].map((region) => region.close()));
-    this.#regions.clear();
     this.#finish(true, new MigrationError('CLOSED', this.phase, 'this connection was closed'));
   }
 

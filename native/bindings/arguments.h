@@ -82,4 +82,20 @@ inline std::span<const uint8_t> bytes_argument(const Napi::CallbackInfo& info, s
   return {array.Data(), array.ByteLength()};
 }
 
+// Valid during the call only. `expected` says it in words.
+template <typename Value>
+std::span<const Value> array_of(const Napi::Value& value, napi_typedarray_type type, const char* name,
+                                const char* expected) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != type)
+    throw bad_argument(value.Env(), name, expected);
+  const auto array = value.As<Napi::TypedArrayOf<Value>>();
+  return {array.Data(), array.ElementLength()};
+}
+inline std::span<const uint32_t> u32_array(const Napi::Value& value, const char* name) {
+  return array_of<uint32_t>(value, napi_uint32_array, name, "a Uint32Array");
+}
+inline std::span<const uint64_t> u64_array(const Napi::Value& value, const char* name) {
+  return array_of<uint64_t>(value, napi_biguint64_array, name, "a BigUint64Array");
+}
+
 }  // namespace rdma_migrate::bindings

@@ -9,7 +9,7 @@
 #include "bindings/memory_bindings.h"
 #include "bindings/memory_coverage.h"
 #include "bindings/options.h"
-#include "bindings/region_binding.h"
+#include "bindings/registrations.h"
 #include "bindings/write_job.h"
 #include "engine/placed_pages.h"
 
@@ -36,7 +36,8 @@ Napi::Function ConnectionBinding::define(Napi::Env env) {
                          InstanceMethod<&ConnectionBinding::release_rails>("releaseRails"),
                          InstanceMethod<&ConnectionBinding::send>("send"),
                          InstanceMethod<&ConnectionBinding::receive>("receive"),
-                         InstanceMethod<&ConnectionBinding::register_memory>("registerMemory"),
+                         InstanceMethod<&ConnectionBinding::register_spans>("registerSpans"),
+                         InstanceMethod<&ConnectionBinding::deregister>("deregister"),
                          InstanceMethod<&ConnectionBinding::observe_placement>("observePlacement"),
                          InstanceMethod<&ConnectionBinding::revoke_remote_access>("revokeRemoteAccess"),
                          InstanceMethod<&ConnectionBinding::write>("write"),
@@ -73,6 +74,7 @@ ConnectionBinding::~ConnectionBinding() {
   // Only at the environment's end: an open connection holds a reference to itself.
   if (!endpoint_) return;
   endpoint_->close();
+  registrations_->close();
   queue_->abandon();
 }
 
@@ -189,16 +191,27 @@ Napi::Value ConnectionBinding::receive(const Napi::CallbackInfo& info) {
   return deferred.Promise();
 }
 
-Napi::Value ConnectionBinding::register_memory(const Napi::CallbackInfo& info) {
-  const auto mapping = mapping_from_js(info[0]);
-  const uint64_t offset = u64_argument(info, 1, "offset");
-  const uint64_t length = u64_argument(info, 2, "length");
-  const uint32_t access = u32_argument(info, 3, "access");
-  if (length == 0 || offset > mapping->length() || length > mapping->length() - offset) {
-    throw to_js_error(info.Env(), Error("INVALID_ARGUMENT", "registerMemory: the range leaves the mapping"));
+Napi::Value ConnectionBinding::register_spans(const Napi::CallbackInfo& info) {
+  RegisterRequest request{endpoint_, registrations_, mapping_from_js(info[0]), {}, 0};
+  const auto spans = u64_array(info[1], "spans");
+  request.access = u32_argument(info, 2, "access");
+  const uint64_t end = request.mapping->length();
+  bool inside = spans.size() % 2 == 0;
+  for (size_t at = 0; inside && at < spans.size(); at += 2) {
+    const memory::Range range{spans[at], spans[at + 1]};
+    inside = range.length > 0 && range.offset <= end && range.length <= end - range.offset;
+    request.ranges.push_back(range);
   }
+  if (!inside)
+    throw to_js_error(info.Env(), Error("INVALID_ARGUMENT", "registerSpans: a range leaves the mapping"));
   if (!endpoint_) throw end_error(info.Env());
-  return RegionBinding::register_memory(info.Env(), classes_, endpoint_, mapping, offset, length, access);
+  return bindings::register_spans(info.Env(), std::move(request));
+}
+
+Napi::Value ConnectionBinding::deregister(const Napi::CallbackInfo& info) {
+  const auto lkeys = u32_array(info[0], "lkeys");
+  return guarded(info.Env(),
+                 [&] { return deregister_spans(info.Env(), endpoint_, registrations_->take(lkeys)); });
 }
 
 Napi::Value ConnectionBinding::observe_placement(const Napi::CallbackInfo& info) {
@@ -258,7 +271,11 @@ Napi::Value ConnectionBinding::close(const Napi::CallbackInfo& info) {
   const auto endpoint = endpoint_;
   const auto queue = queue_;
   const Napi::Promise promise = run_anyway(
-      info.Env(), WorkLane::kClose, [endpoint] { endpoint->close(); },
+      info.Env(), WorkLane::kClose,
+      [endpoint, registrations = registrations_] {
+        endpoint->close();
+        registrations->close();
+      },
       [this, queue](Napi::Env env) -> Napi::Value {
         queue->post([this, queue](Napi::Env) {
           let_go();

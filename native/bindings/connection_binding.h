@@ -11,6 +11,7 @@
 #include <optional>
 
 #include "bindings/js_queue.h"
+#include "bindings/registrations.h"
 #include "bindings/transport_classes.h"
 #include "engine/endpoint.h"
 
@@ -41,7 +42,8 @@ class ConnectionBinding final : public Napi::ObjectWrap<ConnectionBinding>, priv
   void release_rails(const Napi::CallbackInfo& info);
   Napi::Value send(const Napi::CallbackInfo& info);
   Napi::Value receive(const Napi::CallbackInfo& info);
-  Napi::Value register_memory(const Napi::CallbackInfo& info);
+  Napi::Value register_spans(const Napi::CallbackInfo& info);
+  Napi::Value deregister(const Napi::CallbackInfo& info);
   Napi::Value observe_placement(const Napi::CallbackInfo& info);
   Napi::Value revoke_remote_access(const Napi::CallbackInfo& info);
   Napi::Value write(const Napi::CallbackInfo& info);
@@ -79,9 +81,10 @@ class ConnectionBinding final : public Napi::ObjectWrap<ConnectionBinding>, priv
   void let_go();
   Napi::Error end_error(Napi::Env env) const;
 
-  // Shared with memory regions, which must go before the connection inside it. Null once this has been
-  // closed.
+  // Shared with work under way. Null once this has been closed.
   std::shared_ptr<engine::Endpoint> endpoint_;
+  // Its regions must go before the endpoint's domain does.
+  const std::shared_ptr<Registrations> registrations_ = std::make_shared<Registrations>();
   std::shared_ptr<JsQueue> queue_;
   SharedTransportClasses classes_;
 

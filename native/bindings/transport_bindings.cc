@@ -7,7 +7,6 @@
 #include "bindings/device_bindings.h"
 #include "bindings/listener_binding.h"
 #include "bindings/options.h"
-#include "bindings/region_binding.h"
 #include "iwarp/provider.h"
 
 namespace rdma_migrate::bindings {
@@ -44,8 +43,8 @@ Napi::Value create_connection(const Napi::CallbackInfo& info, const SharedTransp
 void init_transport(Napi::Env env, Napi::Object exports) {
   const auto define = [env](auto function) { return Napi::Persistent(function(env)); };
   const auto classes = std::make_shared<const TransportClasses>(
-      TransportClasses{define(ConnectionBinding::define), define(RegionBinding::define),
-                       define(RequestBinding::define), define(ListenerBinding::define)});
+      TransportClasses{define(ConnectionBinding::define), define(RequestBinding::define),
+                       define(ListenerBinding::define)});
   const auto set = [&](const char* name, auto function) {
     exports.Set(
         name,

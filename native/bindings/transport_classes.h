@@ -10,7 +10,6 @@ namespace rdma_migrate::bindings {
 
 struct TransportClasses {
   Napi::FunctionReference connection;
-  Napi::FunctionReference region;
   Napi::FunctionReference request;
   Napi::FunctionReference listener;
 };

@@ -1,6 +1,7 @@
 #include "bindings/write_job.h"
 
 #include <utility>
+#include <vector>
 
 #include "bindings/arguments.h"
 #include "bindings/dirty_bindings.h"
@@ -9,20 +10,40 @@
 
 namespace rdma_migrate::bindings {
 
+namespace {
+
+// Packed: offset and length of each span; lkey and rkey of each, or of all.
+std::vector<engine::WriteSpan> spans_from_js(const Napi::Object& job, const memory::Mapping& mapping,
+                                             uint64_t pages) {
+  const auto ranges = u64_array(job.Get("spans"), "spans");
+  const auto keys = u32_array(job.Get("keys"), "keys");
+  const size_t count = ranges.size() / 2;
+  const uint64_t page_size = mapping.page_size();
+  bool good = ranges.size() % 2 == 0 && (keys.size() == 2 || keys.size() == ranges.size());
+  std::vector<engine::WriteSpan> spans;
+  spans.reserve(count);
+  for (size_t at = 0; good && at < count; ++at) {
+    const uint64_t offset = ranges[2 * at], length = ranges[2 * at + 1];
+    good = offset <= mapping.length() && length <= mapping.length() - offset && offset % page_size == 0 &&
+           length % page_size == 0 && pages >= (offset + length) / page_size;
+    const size_t key = keys.size() == 2 ? 0 : 2 * at;
+    if (good) spans.push_back({offset, length, keys[key], keys[key + 1]});
+  }
+  if (good) return spans;
+  throw to_js_error(job.Env(),
+                    Error("INVALID_ARGUMENT",
+                          "write: the spans leave the mapping or its bitmap, or do not match their keys"));
+}
+
+}  // namespace
+
 engine::WriteJob write_job_from_js(const Napi::Object& job) {
   const Napi::Env env = job.Env();
   const auto mapping = mapping_from_js(job.Get("mapping"));
-  const uint64_t offset = u64_property(job, "offset");
   engine::WriteJob work;
-  work.length = u64_property(job, "length");
   work.page_size = mapping->page_size();
   work.bitmap = bitmap_from_js(job.Get("bitmap"));
-  work.first_page = offset / work.page_size;
-  if (offset > mapping->length() || work.length > mapping->length() - offset ||
-      offset % work.page_size != 0 || work.length % work.page_size != 0 ||
-      work.bitmap->pages() < (offset + work.length) / work.page_size) {
-    throw to_js_error(env, Error("INVALID_ARGUMENT", "write: the span leaves the mapping or its bitmap"));
-  }
+  work.spans = spans_from_js(job, *mapping, work.bitmap->pages());
   const Napi::Value digests = job.Get("digests");
   if (!digests.IsUndefined()) {
     work.digests = digests_from_js(digests);
@@ -30,9 +51,7 @@ engine::WriteJob write_job_from_js(const Napi::Object& job) {
       throw to_js_error(env, Error("INVALID_ARGUMENT", "write: the digests are those of another block"));
     }
   }
-  work.local_address = mapping->address() + offset;
-  work.lkey = u32_property(job, "lkey");
-  work.rkey = u32_property(job, "rkey");
+  work.local_address = mapping->address();
   work.remote_address = u64_property(job, "remoteAddress");
   work.keep_alive = mapping;
   return work;

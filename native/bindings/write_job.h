@@ -9,7 +9,7 @@
 
 namespace rdma_migrate::bindings {
 
-// Checked: the span lies within its mapping, its bitmap and its digests. Throws a JavaScript Error.
+// Checked: the spans lie within their mapping, its bitmap and its digests. Throws a JavaScript Error.
 engine::WriteJob write_job_from_js(const Napi::Object& job);
 Napi::Object write_result_to_js(Napi::Env env, const engine::WriteResult& result);
 // A BigUint64Array over the counters themselves, which it keeps.

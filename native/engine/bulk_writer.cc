@@ -297,7 +297,7 @@ bool BulkWriter::stage(WriteLane& lane, Batch& batch) {
   }
   copy = copies;
   for (size_t at = 0; at < batch.count; copy += batch.extents[at].length, ++at) {
-    const uint64_t first = work.first_page + batch.extents[at].offset / work.page_size;
+    const uint64_t first = batch.extents[at].offset / work.page_size;
     for (uint64_t page = 0; page * work.page_size < batch.extents[at].length; ++page)
       work.digests->note(first + page, copy + page * work.page_size, work.page_size);
   }

@@ -18,31 +18,40 @@ uint64_t longest_write(const WriteJob& job, uint64_t limit) {
 
 std::optional<Extent> WriteCursor::next(uint64_t limit) {
   if (rest_.length == 0 && !take_bits(limit)) return std::nullopt;
-  return Extent{rest_.offset, std::min(rest_.length, longest_write(job_, limit))};
+  return Extent{rest_.offset, std::min(rest_.length, longest_write(job_, limit)), rest_.span};
 }
 
 void WriteCursor::take(const Extent& write) {
-  rest_ = {rest_.offset + write.length, rest_.length - write.length};
+  rest_.offset += write.length;
+  rest_.length -= write.length;
 }
 
-bool WriteCursor::at_end() {
-  if (rest_.length > 0) return false;
-  page_ = job_.bitmap->next_set(page_, end());
-  return page_ >= end();
+bool WriteCursor::at_end() { return rest_.length == 0 && !seek(); }
+
+void WriteCursor::enter(size_t span) {
+  span_ = span;
+  if (span == job_.spans.size()) return;
+  const WriteSpan& entered = job_.spans[span];
+  page_ = entered.offset / job_.page_size;
+  end_ = page_ + entered.length / job_.page_size;
+}
+
+bool WriteCursor::seek() {
+  for (; span_ < job_.spans.size(); enter(span_ + 1)) {
+    page_ = job_.bitmap->next_set(page_, end_);
+    if (page_ < end_) return true;
+  }
+  return false;
 }
 
 bool WriteCursor::take_bits(uint64_t limit) {
-  while (!at_end()) {
-    const uint64_t first = page_;
-    const uint64_t most = std::min(end(), first + std::max<uint64_t>(1, limit / job_.page_size));
-    const uint64_t stop = job_.bitmap->next_clear(first, most);
-    if (stop == first) continue;  // it has been cleared since
-    job_.bitmap->clear_range(first, stop - first);
-    page_ = stop;
-    rest_ = {(first - job_.first_page) * job_.page_size, (stop - first) * job_.page_size};
-    return true;
-  }
-  return false;
+  if (!seek()) return false;
+  const uint64_t most = std::min(end_, page_ + std::max<uint64_t>(1, limit / job_.page_size));
+  const uint64_t stop = job_.bitmap->next_clear(page_, most);
+  job_.bitmap->clear_range(page_, stop - page_);
+  rest_ = {page_ * job_.page_size, (stop - page_) * job_.page_size, span_};
+  page_ = stop;
+  return true;
 }
 
 fabric::SendWorkRequest write_request(const WriteJob& job, const Extent& extent) {
@@ -50,9 +59,9 @@ fabric::SendWorkRequest write_request(const WriteJob& job, const Extent& extent)
   request.opcode = fabric::Opcode::kRdmaWrite;
   request.address = job.local_address + extent.offset;
   request.length = static_cast<uint32_t>(extent.length);
-  request.lkey = job.lkey;
+  request.lkey = job.spans[extent.span].lkey;
   request.remote_address = job.remote_address + extent.offset;
-  request.rkey = job.rkey;
+  request.rkey = job.spans[extent.span].rkey;
   return request;
 }
 

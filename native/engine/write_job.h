@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "dirty/page_digests.h"
 #include "error.h"
@@ -19,18 +20,23 @@ inline constexpr uint64_t kMaxWriteBytes = 2 * 1024 * 1024;
 // 100 Gbit/s link (1.25 MB at 100 us), so the link never runs dry.
 inline constexpr uint64_t kMaxOutstandingBytes = 16 * 1024 * 1024;
 
-// The pages of one registered span whose bits are set.
-struct WriteJob {
-  uint64_t local_address = 0;   // of the span's first byte
-  uint64_t remote_address = 0;  // of the same byte at the peer
-  uint64_t length = 0;          // bytes, a multiple of the page size
-  uint64_t page_size = 4096;
+// A part of a job's block, and the keys that are good for it at both ends.
+struct WriteSpan {
+  uint64_t offset = 0;  // in the block, bytes; as length a multiple of the page size
+  uint64_t length = 0;
   uint32_t lkey = 0;
   uint32_t rkey = 0;
-  // A bit is cleared before its page is read. Others set and clear bits meanwhile.
-  std::shared_ptr<memory::Bitmap> bitmap;
-  uint64_t first_page = 0;           // the span's first bit
-  std::shared_ptr<void> keep_alive;  // whatever owns the span's memory
+};
+
+// The pages of some spans of a block whose bits are set. Thousands of spans are one job: it is submitted,
+// completes and is told of once.
+struct WriteJob {
+  uint64_t local_address = 0;   // of the block's first byte
+  uint64_t remote_address = 0;  // of the same byte at the peer
+  uint64_t page_size = 4096;
+  std::vector<WriteSpan> spans;            // written in this order
+  std::shared_ptr<memory::Bitmap> bitmap;  // of the block; a bit is cleared before its page is read
+  std::shared_ptr<void> keep_alive;        // whatever owns the block's memory
   // Not null: pages travel by way of staging memory, and what is sent of each is noted here. Of the same page
   // size, and as many pages as the bitmap.
   std::shared_ptr<dirty::PageDigests> digests;

@@ -31,16 +31,12 @@ it.each<[string, (mapping: NativeMapping) => Promise<unknown>]>([
       ),
     );
 
-    const region = await pair.destination.registerMemory(
-      small,
-      0n,
-      MIB,
-      ACCESS.localWrite | ACCESS.remoteWrite,
-    );
+    const access = ACCESS.localWrite | ACCESS.remoteWrite;
+    const keys = await pair.destination.registerSpans(small, BigUint64Array.of(0n, MIB), access);
     await pair.destination.send(Buffer.from('REGISTER_RESULT'));
     expect(Buffer.from((await pair.source.receive()) ?? []).toString()).toBe('REGISTER_RESULT');
     await pair.destination.revokeRemoteAccess();
-    await region.close();
+    await pair.destination.deregister(keys.subarray(0, 1));
     await pair[Symbol.asyncDispose]();
     // In one queue with them it would have come after all that waited had begun.
     expect(done).toBeLessThan(WAITING);
@@ -54,10 +50,8 @@ it.each<[string, (mapping: NativeMapping) => Promise<unknown>]>([
 it('the software RNIC registers at once', async () => {
   await using pair = await NativePair.connect();
   const mapping = await native.mapMemfd({ name: 'pool-once', length: MIB });
-  const region = pair.source.registerMemory(mapping, 0n, MIB, 0);
-  expect(region).not.toBeInstanceOf(Promise);
-  expect(region).toMatchObject({ length: MIB });
-  await (await region).close();
-  expect(() => pair.source.registerMemory(mapping, MIB, 1n, 0)).toThrow(/leaves the mapping/);
+  const keys = pair.source.registerSpans(mapping, BigUint64Array.of(0n, MIB), 0);
+  expect(keys).toBeInstanceOf(Uint32Array);
+  await pair.source.deregister((await keys).subarray(0, 1));
   await mapping.close();
 });

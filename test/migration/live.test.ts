@@ -1,7 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { LiveOptions } from '../../lib/index.ts';
-import type { NativeMemoryRegion } from '../../lib/native/transport.ts';
 import { Connection } from '../../lib/transport/connection.ts';
 import { attempt, expectRunsOn, failure, SLOW_BANDWIDTH, SLOW_LINK } from '../support/live-attempt.ts';
 import { differences, LiveGuest, PAGE } from '../support/live-guest.ts';
@@ -92,8 +91,8 @@ describe('a running guest', () => {
 
   it('is the destination’s once that has confirmed, whatever fails in letting go of its registrations', async () => {
     const deregister = Connection.prototype.deregister;
-    const fail = async function (this: Connection, region: NativeMemoryRegion): Promise<void> {
-      await deregister.call(this, region);
+    const fail = async function (this: Connection, lkeys: Uint32Array): Promise<void> {
+      await deregister.call(this, lkeys);
       throw new Error('no such region');
     };
     await using vm = await LiveGuest.create();

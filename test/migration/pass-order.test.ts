@@ -6,9 +6,10 @@ import type { SourceBlock } from '../../lib/migration/ram-round.ts';
 import { type RamPassOptions, sendRam } from '../../lib/migration/source/ram-pass.ts';
 import { SentMeter } from '../../lib/migration/source/sent-meter.ts';
 import { native } from '../../lib/native/index.ts';
+import type { NativeRuns } from '../../lib/native/memory.ts';
 import type { NativeWriteJob } from '../../lib/native/transport.ts';
 import type { Temperature } from '../../lib/ram/hint-book.ts';
-import type { Span } from '../../lib/ram/spans.ts';
+import { runs, type Span } from '../../lib/ram/spans.ts';
 import { noise, PAGE, poke } from '../support/memory-vm.ts';
 
 const LENGTH = 48n * PAGE;
@@ -29,7 +30,8 @@ async function lastPass(channels: number, hinted: boolean): Promise<string[]> {
     async barrier() {
       log.push('barrier');
     },
-    async write({ offset, length }: NativeWriteJob) {
+    async write({ spans }: NativeWriteJob) {
+      const [{ offset, length }] = [...runs(spans)] as [Span];
       const at = Number(offset / PAGE);
       log.push(`write ${at}`);
       bitmap.clearRange(at, Number(length / PAGE));
@@ -45,8 +47,8 @@ async function lastPass(channels: number, hinted: boolean): Promise<string[]> {
     spans: (_: RamBlock, temperature: Temperature): Span[] => [{ offset: SPANS[temperature], length: PART }],
   };
   const pins = {
-    async *ready(_: unknown, data: readonly Span[]) {
-      for (const span of data) yield { ...span, lkey: 1, rkey: 2, writtenBy: () => {} };
+    async *ready(_: unknown, spans: NativeRuns) {
+      if (spans.length > 0) yield { spans, keys: Uint32Array.of(1, 2), writtenBy: () => {} };
     },
   };
   const block = { block: ram, index: 0, bitmap, fresh: false, remote: { hostAddress: 0n, offset: 0n } };

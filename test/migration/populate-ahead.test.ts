@@ -82,7 +82,7 @@ describe('touching ahead', () => {
     r.ahead.add(r.mapping, wanted);
     await settle();
     const before = r.touched();
-    r.ahead.drop(r.mapping, wanted);
+    r.ahead.drop(new Set([wanted]));
     r.placed = 4096n * MIB;
     await vi.advanceTimersByTimeAsync(1_000);
     expect(r.touched()).toBe(before);

@@ -2,13 +2,13 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { PinWindow, spanBytesFor } from '../../lib/migration/pins/pin-window.ts';
-import type { PinnedBlock, SpanKeys } from '../../lib/migration/pins/source-pins.ts';
+import type { PinnedBlock, ReadySpans, SpanKeys } from '../../lib/migration/pins/source-pins.ts';
 import { SpanPins, WholeBlocks } from '../../lib/migration/pins/source-pins.ts';
 import type { NativePageDigests } from '../../lib/native/dirty.ts';
-import type { NativeMapping } from '../../lib/native/memory.ts';
-import type { NativeMemoryRegion } from '../../lib/native/transport.ts';
+import type { NativeMapping, NativeRuns } from '../../lib/native/memory.ts';
+import type { NativeKeys } from '../../lib/native/transport.ts';
 import type { ControlMessage, RegisterCommand } from '../../lib/protocol/control.ts';
-import { CHUNK_BYTES, type Span } from '../../lib/ram/spans.ts';
+import { CHUNK_BYTES, packed, runs, type Span } from '../../lib/ram/spans.ts';
 
 const PAGE = 4096n;
 const LENGTH = 48n * CHUNK_BYTES + PAGE;
@@ -23,10 +23,13 @@ const block: PinnedBlock = {
 
 /** Keeps the books of both ends, and throws when a rule is broken. */
 class World {
-  readonly local = new Map<NativeMemoryRegion, { offset: bigint; length: bigint }>();
+  /** By local key. */
+  readonly local = new Map<number, Span>();
   readonly remote = new Map<number, { first: bigint; more: bigint }>();
   readonly messages: ControlMessage[] = [];
-  readonly #writing = new Map<NativeMemoryRegion, number>();
+  readonly #writing = new Map<number, number>();
+  /** Calls that registered something here. */
+  calls = 0;
   readonly #extended: boolean;
   #keys = 0;
   #inTurn = false;
@@ -43,17 +46,22 @@ class World {
       await tick();
       this.#placed = true;
     },
-    register: async (_: NativeMapping, offset: bigint, length: bigint): Promise<NativeMemoryRegion> => {
+    register: async (_: NativeMapping, spans: NativeRuns): Promise<NativeKeys> => {
       await tick();
-      const lkey = ++this.#keys;
-      const region = { address: ADDRESS + offset, length, lkey, rkey: lkey, close: async () => {} };
-      this.local.set(region, { offset, length });
-      return region;
+      this.calls += 1;
+      return Uint32Array.from(
+        [...runs(spans)].flatMap((span) => {
+          const lkey = ++this.#keys;
+          this.local.set(lkey, span);
+          return [lkey, lkey];
+        }),
+      );
     },
-    deregister: async (region: NativeMemoryRegion): Promise<void> => {
-      if ((this.#writing.get(region) ?? 0) > 0) throw new Error('deregistered while it is written');
+    deregister: async (lkeys: Uint32Array): Promise<void> => {
+      for (const lkey of lkeys)
+        if ((this.#writing.get(lkey) ?? 0) > 0) throw new Error('deregistered while it is written');
       await tick();
-      if (!this.local.delete(region)) throw new Error('deregistered twice');
+      for (const lkey of lkeys) if (!this.local.delete(lkey)) throw new Error('deregistered twice');
     },
   };
 
@@ -114,20 +122,22 @@ class World {
   }
 
   /** A WRITE job: its keys must be good until it ends. */
-  async write(span: Span & { lkey: number; rkey: number }, ticks: number): Promise<void> {
-    const region = [...this.local.keys()].find(({ lkey }) => lkey === span.lkey);
-    if (!region) throw new Error('no local key');
-    this.#writing.set(region, (this.#writing.get(region) ?? 0) + 1);
+  async write(ready: ReadySpans, ticks: number): Promise<void> {
+    const parts = partsOf(ready);
+    for (const { lkey } of parts) {
+      if (!this.local.has(lkey)) throw new Error('no local key');
+      this.#writing.set(lkey, (this.#writing.get(lkey) ?? 0) + 1);
+    }
     for (let i = 0; i < ticks; i++) {
-      this.#check(span);
+      for (const part of parts) this.#check(part);
       await tick();
     }
-    this.#check(span);
-    this.#writing.set(region, (this.#writing.get(region) ?? 0) - 1);
+    for (const part of parts) this.#check(part);
+    for (const { lkey } of parts) this.#writing.set(lkey, (this.#writing.get(lkey) ?? 0) - 1);
   }
 
-  #check({ offset, length, lkey, rkey }: Span & { lkey: number; rkey: number }): void {
-    const here = [...this.local].find(([region]) => region.lkey === lkey)?.[1];
+  #check({ offset, length, lkey, rkey }: KeyedSpan): void {
+    const here = this.local.get(lkey);
     if (!here || offset < here.offset || offset + length > here.offset + here.length)
       throw new Error('outside of the local region');
     const there = this.remote.get(rkey);
@@ -137,6 +147,15 @@ class World {
       throw new Error('outside of the remote region');
   }
 }
+
+type KeyedSpan = Span & { lkey: number; rkey: number };
+
+const partsOf = ({ spans, keys }: ReadySpans): KeyedSpan[] =>
+  [...runs(spans)].map((span, at) => ({
+    ...span,
+    lkey: keys[2 * at] as number,
+    rkey: keys[2 * at + 1] as number,
+  }));
 
 const tick = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
@@ -178,12 +197,12 @@ describe('SpanPins', () => {
           let jobs = 0;
           for (const data of passes) {
             const covered: Span[] = [];
-            for await (const span of pins.ready(block, data, false)) {
-              covered.push(span);
+            for await (const ready of pins.ready(block, packed(data), false)) {
+              covered.push(...runs(ready.spans));
               const delay = ticks[jobs++ % ticks.length] as number;
-              queue = queue.then(() => world.write(span, delay));
+              queue = queue.then(() => world.write(ready, delay));
               queue.catch(() => {});
-              span.writtenBy(queue);
+              ready.writtenBy(queue);
               expect(window.bytes).toBeLessThanOrEqual(budget);
             }
             await queue;
@@ -204,7 +223,8 @@ describe('SpanPins', () => {
     const { pins } = pinsIn(world, 8n * CHUNK_BYTES, true);
     const data = [{ offset: 5n * CHUNK_BYTES, length: 3n * CHUNK_BYTES }];
     for (let pass = 0; pass < 3; pass++) {
-      for await (const span of pins.ready(block, data, false)) span.writtenBy(world.write(span, 1));
+      for await (const ready of pins.ready(block, packed(data), false))
+        ready.writtenBy(world.write(ready, 1));
     }
     expect(world.messages.map(({ type }) => type)).toEqual(['REGISTER_REQUEST']);
   });
@@ -213,12 +233,38 @@ describe('SpanPins', () => {
     const world = new World(true);
     const { pins } = pinsIn(world, undefined, true);
     const data = [0n, 4n, 8n, 12n].map((chunk) => ({ offset: chunk * CHUNK_BYTES, length: CHUNK_BYTES }));
-    for await (const span of pins.ready(block, data, true)) span.writtenBy(world.write(span, 0));
+    for await (const ready of pins.ready(block, packed(data), true)) ready.writtenBy(world.write(ready, 0));
     const [message, ...rest] = world.messages;
     expect(rest).toEqual([]);
     expect(message).toMatchObject({
       commands: [{ padding: 1 }, { padding: 1 }, { padding: 1 }, { padding: 1 }],
     });
+    expect(world.calls).toBe(1);
+  });
+
+  it('registers thousands of scattered spans by one message and one call at each end, written by one job', async () => {
+    const count = 4096;
+    const length = 2n * BigInt(count + 100) * CHUNK_BYTES;
+    const vast = { ...block, block: { ...block.block, length } };
+    const window = new PinWindow<SpanKeys>([length], { budget: undefined, spanBytes: length });
+    const world = new World(true);
+    const { connection, turns } = world;
+    const { signal } = new AbortController();
+    const pins = new SpanPins({ connection, turns, window, extended: true, sparse: true, signal } as never);
+    const every = Array.from({ length: count + 100 }, (_, i) => ({
+      offset: 2n * BigInt(i) * CHUNK_BYTES,
+      length: 16n * PAGE,
+    }));
+    const jobs: ReadySpans[] = [];
+    for await (const ready of pins.ready(vast, packed(every), true)) {
+      jobs.push(ready);
+      ready.writtenBy(world.write(ready, 1));
+    }
+    expect(jobs.map(({ spans }) => spans.length / 2)).toEqual([count, 100]);
+    expect(world.messages.map(({ type }) => type)).toEqual(['REGISTER_REQUEST', 'REGISTER_REQUEST']);
+    expect(world.calls).toBe(2);
+    await pins.close();
+    expect(world.local.size).toBe(0);
   });
 
   it('registers nothing here of a block that is sent from copies', async () => {
@@ -226,11 +272,11 @@ describe('SpanPins', () => {
     const copied = { ...block, digests: {} as NativePageDigests };
     const { pins } = pinsIn(world, 4n * CHUNK_BYTES, true);
     const covered: Span[] = [];
-    for await (const span of pins.ready(copied, [{ offset: 0n, length: LENGTH }], false)) {
-      covered.push(span);
+    for await (const ready of pins.ready(copied, packed([{ offset: 0n, length: LENGTH }]), false)) {
+      covered.push(...runs(ready.spans));
       expect(world.local.size).toBe(0);
-      expect(world.remote.has(span.rkey)).toBe(true);
-      span.writtenBy(tick());
+      expect(partsOf(ready).every(({ rkey }) => world.remote.has(rkey))).toBe(true);
+      ready.writtenBy(tick());
     }
     expect(uncovered(0n, LENGTH, covered)).toBe(0n);
     expect(world.peak).toBeLessThanOrEqual(4n * CHUNK_BYTES);
@@ -250,7 +296,7 @@ describe('SpanPins', () => {
       { offset: 4n * CHUNK_BYTES, length: 2n * CHUNK_BYTES },
       { offset: 8n * CHUNK_BYTES + PAGE, length: 2n * CHUNK_BYTES },
     ];
-    for await (const span of pins.ready(block, data, true)) span.writtenBy(world.write(span, 0));
+    for await (const ready of pins.ready(block, packed(data), true)) ready.writtenBy(world.write(ready, 0));
     const [message] = world.messages;
     if (message?.type !== 'REGISTER_REQUEST') throw new Error('a REGISTER_REQUEST');
     expect(message.commands.map(({ padding }) => padding)).toEqual([undefined, 1, undefined]);
@@ -266,7 +312,7 @@ describe('SpanPins', () => {
     const { signal } = new AbortController();
     const options = { connection: world.connection, turns, window, extended: true, sparse: false, signal };
     const pins = new SpanPins(options as never);
-    const first = pins.ready(block, [{ offset: 0n, length: PAGE }], false).next();
+    const first = pins.ready(block, packed([{ offset: 0n, length: PAGE }]), false).next();
     await expect(first).rejects.toMatchObject({ code: 'PROTOCOL_ERROR', phase: 'ram' });
   });
 
@@ -284,8 +330,8 @@ describe('SpanPins', () => {
       });
       job.catch(() => {});
       const run = async (): Promise<void> => {
-        for await (const span of pins.ready(block, [{ offset: 0n, length: LENGTH }], false))
-          span.writtenBy(job);
+        for await (const ready of pins.ready(block, packed([{ offset: 0n, length: LENGTH }]), false))
+          ready.writtenBy(job);
       };
       const running = run();
       setTimeout(() => (how === 'failed' ? fail(new Error('the wire')) : abort.abort()), 20);

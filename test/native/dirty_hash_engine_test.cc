@@ -34,10 +34,8 @@ struct Migration {
     engine::WriteJob job;
     job.local_address = source->address();
     job.remote_address = peer->address();
-    job.length = source->length();
     job.page_size = source->page_size();
-    job.lkey = local->lkey();
-    job.rkey = remote->rkey();
+    job.spans = {{0, source->length(), local->lkey(), remote->rkey()}};
     job.bitmap = bitmap;
     job.keep_alive = source;
     job.digests = std::move(digests);

@@ -126,7 +126,7 @@ TEST_CASE("a barrier goes after the WRITEs of its rail, and waits for them on a 
   auto bitmap = std::make_shared<memory::Bitmap>(16384);
   bitmap->set_range(0, 16384);
   WriteJob job;
-  job.length = 16384 * 4096;
+  job.spans = {{0, 16384 * 4096, 0, 0}};
   job.bitmap = bitmap;
   scripted.endpoint->writer().submit(std::move(job), [](const WriteResult&) {});
   for (const size_t i : {0, 1}) {
@@ -225,7 +225,7 @@ TEST_CASE("a rail that dies fails every job and ends the endpoint, with its name
   std::atomic<int> failed{0};
   for (int i = 0; i < 3; ++i) {
     WriteJob job;
-    job.length = 16384 * 4096;
+    job.spans = {{0, 16384 * 4096, 0, 0}};
     job.bitmap = bitmap;
     scripted.endpoint->writer().submit(std::move(job),
                                        [&](const WriteResult& result) { failed += !result.ok; });
@@ -357,7 +357,7 @@ TEST_CASE("a rail that is left out while a bandwidth limit holds it back keeps n
   bitmap->set_range(0, 4096);
   scripted.endpoint->writer().set_max_bandwidth(uint64_t{64} << 20);
   WriteJob job;
-  job.length = 4096 * 4096;
+  job.spans = {{0, 4096 * 4096, 0, 0}};
   job.bitmap = bitmap;
   scripted.endpoint->writer().submit(std::move(job), [](const WriteResult&) {});
   // Whichever came first has the first WRITE; the other is held.

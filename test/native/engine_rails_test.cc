@@ -34,9 +34,7 @@ struct Migration {
     WriteJob job;
     job.local_address = source->address();
     job.remote_address = peer->address();
-    job.length = source->length();
-    job.lkey = local->lkey();
-    job.rkey = remote->rkey();
+    job.spans = {{0, source->length(), local->lkey(), remote->rkey()}};
     job.bitmap = bitmap;
     job.keep_alive = source;
     auto done = std::make_shared<std::promise<WriteResult>>();

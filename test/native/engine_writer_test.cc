@@ -91,13 +91,10 @@ struct Bench {
   }
   WriteJob job(std::shared_ptr<memory::Bitmap> bitmap, uint64_t first_page, uint64_t pages) {
     WriteJob work;
-    work.local_address = kLocal + first_page * kPage;
-    work.remote_address = kRemote + first_page * kPage;
-    work.length = pages * kPage;
-    work.lkey = 11;
-    work.rkey = 22;
+    work.local_address = kLocal;
+    work.remote_address = kRemote;
+    work.spans = {{first_page * kPage, pages * kPage, 11, 22}};
     work.bitmap = std::move(bitmap);
-    work.first_page = first_page;
     return work;
   }
 
@@ -131,6 +128,54 @@ TEST_CASE("neighbouring pages travel as one WRITE of at most 2 MiB, and their bi
   CHECK(posted[2].signaled);
 }
 
+TEST_CASE("spans of one job are written in their order, each with its own keys, and nothing between them") {
+  Bench bench;
+  bench.complete_at_once();
+  auto bitmap = std::make_shared<memory::Bitmap>(4096);
+  bitmap->set_range(0, 4096);
+  WriteJob work = bench.job(bitmap, 0, 0);
+  work.spans = {{1024 * kPage, 2 * kPage, 31, 41},
+                {0, 3 * kPage, 32, 42},
+                {3 * kPage, 700 * kPage, 33, 43},
+                {2048 * kPage, 0, 34, 44},
+                {4095 * kPage, kPage, 35, 45}};
+  bitmap->clear_range(1, 1);
+  Outcome outcome;
+  bench.writer.submit(std::move(work), outcome.done());
+  const WriteResult result = outcome.wait();
+  CHECK(result.ok);
+  CHECK(result.pages == 2 + 2 + 700 + 1);
+  const auto posted = bench.lane(0).posted();
+  REQUIRE(posted.size() == 6);
+  struct Expected {
+    uint64_t page, pages;
+    uint32_t lkey, rkey;
+  };
+  const Expected expected[] = {{1024, 2, 31, 41}, {0, 1, 32, 42},     {2, 1, 32, 42},
+                               {3, 512, 33, 43},  {515, 188, 33, 43}, {4095, 1, 35, 45}};
+  for (size_t i = 0; i < 6; ++i) {
+    CAPTURE(i);
+    CHECK(posted[i].address == kLocal + expected[i].page * kPage);
+    CHECK(posted[i].remote_address == kRemote + expected[i].page * kPage);
+    CHECK(posted[i].length == expected[i].pages * kPage);
+    CHECK(posted[i].lkey == expected[i].lkey);
+    CHECK(posted[i].rkey == expected[i].rkey);
+  }
+  // Bits outside of the spans are as they were.
+  CHECK(bitmap->count() == 4096 - 705 - 1);
+}
+
+TEST_CASE("a job without spans ends at once") {
+  Bench bench;
+  WriteJob work = bench.job(std::make_shared<memory::Bitmap>(16), 0, 0);
+  work.spans.clear();
+  Outcome outcome;
+  bench.writer.submit(std::move(work), outcome.done());
+  const WriteResult result = outcome.wait();
+  CHECK(result.ok);
+  CHECK(result.pages == 0);
+}
+
 TEST_CASE("pages of 1 GiB travel as WRITEs of 2 MiB, and count once") {
   constexpr uint64_t kHuge = uint64_t{1} << 30;
   Bench bench;
@@ -139,7 +184,7 @@ TEST_CASE("pages of 1 GiB travel as WRITEs of 2 MiB, and count once") {
   bitmap->set_range(1, 2);
   WriteJob work = bench.job(bitmap, 0, 4);
   work.page_size = kHuge;
-  work.length = 4 * kHuge;
+  work.spans[0].length = 4 * kHuge;
   Outcome outcome;
   bench.writer.submit(std::move(work), outcome.done());
   const WriteResult result = outcome.wait();
@@ -681,7 +726,7 @@ TEST_CASE("a job that cannot have copies fails with the reason, and others go on
   CHECK(staged.bitmap->count() == 64);
   WriteJob work = staged.job();
   work.digests = nullptr;
-  work.length = 32 * kPage;
+  work.spans[0].length = 32 * kPage;
   staged.bench.writer.submit(std::move(work), plain.done());
   CHECK(plain.wait().ok);
   staged.bench.domain.refuse_registration = false;

@@ -15,7 +15,7 @@ function ended(end: Promise<null>): NativeConnection {
       () => null,
       (error: Error) => error,
     ),
-    registerMemory: () => Promise.reject(failure('CONNECTION_CLOSED')),
+    registerSpans: () => Promise.reject(failure('CONNECTION_CLOSED')),
     close: () => Promise.resolve(),
   } as unknown as NativeConnection;
 }
@@ -25,7 +25,9 @@ it('that ends while memory is registered gives the reason of its end', async () 
   end.catch(() => {});
   await using connection = new Connection(ended(end), new Uint8Array(), 'source');
   connection.phase = 'setup';
-  await expect(connection.register({} as NativeMapping, 0n, 4096n, 0)).rejects.toMatchObject({
+  await expect(
+    connection.register({} as NativeMapping, BigUint64Array.of(0n, 4096n), 0),
+  ).rejects.toMatchObject({
     code: 'CONNECTION_LOST',
     phase: 'setup',
   });

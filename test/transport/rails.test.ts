@@ -20,18 +20,21 @@ async function write(source: NativeConnection, destination: NativeConnection): P
   const to = await native.mapMemfd({ name: 'rails-to', length: BYTES });
   const reader = native.createPageReader([{ name: 'block', mapping: from }]);
   await reader.push(records(), 0);
-  const local = await source.registerMemory(from, 0n, BYTES, 0);
-  const remote = await destination.registerMemory(to, 0n, BYTES, ACCESS.localWrite | ACCESS.remoteWrite);
+  const spans = BigUint64Array.of(0n, BYTES);
+  const [lkey = 0] = await source.registerSpans(from, spans, 0);
+  const remote = await destination.registerSpans(to, spans, ACCESS.localWrite | ACCESS.remoteWrite);
   const bitmap = native.createBitmap(PAGES);
   bitmap.setRange(0, PAGES);
-  const job = { mapping: from, bitmap, offset: 0n, length: BYTES, lkey: local.lkey };
-  const result = await source.write({ ...job, remoteAddress: remote.address, rkey: remote.rkey });
+  const keys = Uint32Array.of(lkey, remote[1] ?? 0);
+  const result = await source.write({ mapping: from, bitmap, spans, keys, remoteAddress: to.address });
   expect(result.bytes).toBe(BYTES);
   await source.barrier();
   await source.send(Buffer.from('done')); // the first queue pair's own
   await destination.receive();
   const digests = [await from.digest(), await to.digest()];
-  await Promise.all([local.close(), remote.close(), from.close(), to.close()]);
+  await source.deregister(Uint32Array.of(lkey));
+  await destination.deregister(remote.subarray(0, 1));
+  await Promise.all([from.close(), to.close()]);
   return digests;
 }
 

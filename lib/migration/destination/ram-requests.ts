@@ -37,12 +37,12 @@ export class RamRequests {
 
   async announce(): Promise<void> {
     const { agreed, registrations, turns } = this.#options;
-    const regions = agreed.pinAll ? await registrations.registerAll() : [];
+    const rkeys = agreed.pinAll ? await registrations.registerAll() : [];
     const blocks: DestinationBlock[] = this.#options.blocks.map(({ mapping, length }, index) => ({
       hostAddress: mapping.address,
       offset: (this.#announced[index] as AnnouncedBlock).offset,
       length,
-      rkey: regions[index]?.rkey ?? 0,
+      rkey: rkeys[index] ?? 0,
     }));
     await turns.answer({ type: 'RAM_BLOCKS_RESULT', blocks });
   }
@@ -78,29 +78,22 @@ export class RamRequests {
     }));
     for (const { index, span } of spans) told?.registered(index, span);
     arrivals.registered(spans);
-    const results = await allOf(
-      spans.map(async ({ index, span, populate }) => ({
-        rkey: await registrations.register(index, span, populate),
-        hostAddress: this.#block(index).mapping.address,
-      })),
-    );
+    const rkeys = await registrations.register(spans);
+    const results = spans.map(({ index }, at) => ({
+      rkey: rkeys[at] as number,
+      hostAddress: this.#block(index).mapping.address,
+    }));
     await turns.answer({ type: 'REGISTER_RESULT', results });
   }
 
   async unregister(commands: readonly RegisterCommand[]): Promise<void> {
     const { registrations, turns } = this.#options;
     const ranges = commands.map((command) => checkUnregister(this.#announced, command));
-    await allOf(ranges.map(({ index, firstChunk }) => registrations.unregister(index, firstChunk)));
+    await registrations.unregister(ranges);
     await turns.answer({ type: 'UNREGISTER_FINISHED' });
   }
 
   #block(index: number): RamBlock {
     return this.#options.blocks[index] as RamBlock;
   }
-}
-
-/** All results, or the first failure once nothing is under way any more. */
-async function allOf<T>(work: readonly Promise<T>[]): Promise<T[]> {
-  await Promise.allSettled(work);
-  return Promise.all(work);
 }

@@ -126,7 +126,7 @@ export class PinWindow<H> {
   remove(pin: Pin<H>): void {
     const held = this.#held(pin);
     const { pins } = this.#block(pin.index);
-    pins.splice(pins.indexOf(held), 1);
+    pins.splice(firstBehind(pins, held.span.offset), 1);
     this.#order.delete(held);
     this.#bytes -= pin.span.length;
   }

@@ -52,9 +52,9 @@ export class PopulateAhead {
     this.#pump();
   }
 
-  /** The span is registered no more: what it was to get has come, or never will. */
-  drop(mapping: Populated, span: Span): void {
-    this.#queue = this.#queue.filter((wanted) => wanted.mapping !== mapping || wanted.span !== span);
+  /** They are registered no more: what they were to get has come, or never will. The same objects as were added. */
+  drop(spans: ReadonlySet<Span>): void {
+    this.#queue = this.#queue.filter(({ span }) => !spans.has(span));
   }
 
   /** Ends it, and waits until nothing is touched any more. */

@@ -1,15 +1,25 @@
 import { MigrationError } from '../../errors.ts';
-import { ACCESS, type NativeMemoryRegion } from '../../native/transport.ts';
-import { type ChunkSpan, chunkCount } from '../../ram/spans.ts';
+import { ACCESS } from '../../native/transport.ts';
+import { type ChunkSpan, chunkCount, packed } from '../../ram/spans.ts';
 import type { RamBlock } from '../../ram/vm.ts';
 import type { Connection } from '../../transport/connection.ts';
 import { PopulateAhead } from './populate-ahead.ts';
 
 const REMOTE_WRITE = ACCESS.localWrite | ACCESS.remoteWrite;
 
-interface Registration {
+/** A span that a source wants a key for. */
+export interface Wanted {
+  /** Of the block. */
+  readonly index: number;
   readonly span: ChunkSpan;
-  readonly region: Promise<NativeMemoryRegion>;
+  /** It is worth touching ahead. */
+  readonly populate: boolean;
+}
+
+/** The keys are known when the request that made it has been carried out; no other comes before. */
+interface Registration extends Wanted {
+  lkey: number;
+  rkey: number;
 }
 
 export interface RegistrationsOptions {
@@ -31,7 +41,8 @@ export interface RegistrationsOptions {
 export class Registrations {
   readonly #connection: Connection;
   readonly #blocks: readonly RamBlock[];
-  readonly #registered = new Map<string, Registration[]>();
+  /** By index of the block and first chunk. */
+  readonly #registered: readonly Map<bigint, Registration[]>[];
   /** undefined: nothing is touched ahead. */
   readonly #ahead: PopulateAhead | undefined;
   readonly #limit: bigint;
@@ -44,6 +55,7 @@ export class Registrations {
     this.#options = options;
     this.#connection = connection;
     this.#blocks = blocks;
+    this.#registered = blocks.map(() => new Map());
     // What a NIC pins it has touched.
     const populates = options.populate && !connection.info.pinsMemory;
     const placed = (): bigint => connection.stats().writeBytesPlaced;
@@ -53,14 +65,15 @@ export class Registrations {
     this.#limit = 2n * blocks.reduce((sum, { length }) => sum + chunkCount(length), 0n);
   }
 
-  /** pin-all: every block as one region. */
-  async registerAll(): Promise<NativeMemoryRegion[]> {
-    const regions: NativeMemoryRegion[] = [];
-    for (const block of this.#blocks) {
-      this.#take(block.length);
-      regions.push(await this.#connection.register(block.mapping, 0n, block.length, REMOTE_WRITE));
+  /** pin-all: every block as one region. Their keys. */
+  async registerAll(): Promise<number[]> {
+    const rkeys: number[] = [];
+    for (const { length, mapping } of this.#blocks) {
+      this.#take(length);
+      const [, rkey] = await this.#connection.register(mapping, BigUint64Array.of(0n, length), REMOTE_WRITE);
+      rkeys.push(rkey as number);
     }
-    return regions;
+    return rkeys;
   }
 
   /** Bytes that are registered. */
@@ -74,38 +87,63 @@ export class Registrations {
   }
 
   /**
-   * The key for a span; the same span asked for again has the same key. `populate`: it is worth touching ahead. Calls may overlap.
+   * The keys for spans, in their order; the same span asked for again has the same key. One call after the other.
    * @throws MigrationError PROTOCOL_ERROR, REGISTER_FAILED, LOCKED_MEMORY_LIMIT
    */
-  async register(index: number, span: ChunkSpan, populate: boolean): Promise<number> {
-    const key = `${index}:${span.firstChunk}`;
-    const there = this.#registered.get(key) ?? [];
-    const same = there.find((registration) => registration.span.length === span.length);
-    if (same) return (await same.region).rkey;
-    if (this.#count >= this.#limit) throw this.#tooMany();
-    this.#take(span.length);
-    this.#count += 1n;
-    const { mapping } = this.#blocks[index] as RamBlock;
-    const region = this.#connection.register(mapping, span.offset, span.length, REMOTE_WRITE);
-    there.push({ span, region });
-    this.#registered.set(key, there);
-    const { rkey } = await region;
-    if (populate) this.#ahead?.add(mapping, span);
-    return rkey;
+  async register(spans: readonly Wanted[]): Promise<number[]> {
+    const fresh: Registration[] = [];
+    const all = spans.map((wanted) => this.#known(wanted) ?? this.#enter(wanted, fresh));
+    for (const index of new Set(fresh.map((one) => one.index)))
+      await this.#carryOut(
+        index,
+        fresh.filter((one) => one.index === index),
+      );
+    return all.map(({ rkey }) => rkey);
   }
 
-  /** Exactly what was registered with this first chunk. Nothing there: nothing to do. */
-  async unregister(index: number, firstChunk: bigint): Promise<void> {
-    const key = `${index}:${firstChunk}`;
-    const there = this.#registered.get(key) ?? [];
-    this.#registered.delete(key);
+  #known({ index, span }: Wanted): Registration | undefined {
+    const there = this.#registered[index]?.get(span.firstChunk);
+    return there?.find((registration) => registration.span.length === span.length);
+  }
+
+  #enter(wanted: Wanted, fresh: Registration[]): Registration {
+    if (this.#count >= this.#limit) throw this.#tooMany();
+    this.#take(wanted.span.length);
+    this.#count += 1n;
+    const registration = { ...wanted, lkey: 0, rkey: 0 };
+    const { firstChunk } = wanted.span;
+    const block = this.#registered[wanted.index] as Map<bigint, Registration[]>;
+    const there = block.get(firstChunk);
+    if (there) there.push(registration);
+    else block.set(firstChunk, [registration]);
+    fresh.push(registration);
+    return registration;
+  }
+
+  async #carryOut(index: number, fresh: readonly Registration[]): Promise<void> {
     const { mapping } = this.#blocks[index] as RamBlock;
-    for (const { region, span } of there) {
-      this.#ahead?.drop(mapping, span);
-      await this.#connection.deregister(await region);
-      this.#count -= 1n;
-      this.#bytes -= span.length;
+    const spans = packed(fresh.map(({ span }) => span));
+    const keys = await this.#connection.register(mapping, spans, REMOTE_WRITE);
+    for (const [at, registration] of fresh.entries()) {
+      registration.lkey = keys[2 * at] as number;
+      registration.rkey = keys[2 * at + 1] as number;
+      if (registration.populate) this.#ahead?.add(mapping, registration.span);
     }
+  }
+
+  /** Exactly what was registered with these first chunks. Nothing there: nothing to do. */
+  async unregister(
+    chunks: readonly { readonly index: number; readonly firstChunk: bigint }[],
+  ): Promise<void> {
+    const gone = chunks.flatMap(({ index, firstChunk }) => {
+      const there = this.#registered[index]?.get(firstChunk) ?? [];
+      this.#registered[index]?.delete(firstChunk);
+      return there;
+    });
+    this.#ahead?.drop(new Set(gone.map(({ span }) => span)));
+    await this.#connection.deregister(Uint32Array.from(gone, ({ lkey }) => lkey));
+    this.#count -= BigInt(gone.length);
+    for (const { span } of gone) this.#bytes -= span.length;
   }
 
   /** All WRITEs have come: touches nothing more, and waits until nothing is being touched. */

@@ -1,17 +1,16 @@
 /** The registrations of a source, at both ends: what a span needs before it can be written, and how it is given up again. */
 import { MigrationError } from '../../errors.ts';
 import type { NativePageDigests } from '../../native/dirty.ts';
-import type { NativeMemoryRegion } from '../../native/transport.ts';
+import type { NativeRuns } from '../../native/memory.ts';
+import type { NativeKeys } from '../../native/transport.ts';
 import { CONTROL_MAX_REPEAT, type DestinationBlock, type RegisterCommand } from '../../protocol/control.ts';
-import { type ChunkSpan, chunksOf, registrationSpans, type Span } from '../../ram/spans.ts';
+import { type ChunkSpan, chunksOf, packed, registrationSpans, runs, type Span } from '../../ram/spans.ts';
 import type { RamBlock } from '../../ram/vm.ts';
 import type { Connection } from '../../transport/connection.ts';
 import type { SourceTurns } from '../../transport/turns.ts';
 import { throwIfAborted, unlessAborted } from '../../transport/wait.ts';
-import type { Pin, PinWindow } from './pin-window.ts';
+import type { Head, Pin, PinWindow } from './pin-window.ts';
 
-/** Spans that are asked for in one message; a scattered working set then costs few round trips. */
-const MAX_BATCH = 64;
 /** In the padding of a register command, between two ends that agreed on sparse RAM: every page of the span will be written. */
 export const WRITTEN_THROUGHOUT = 1;
 
@@ -30,11 +29,11 @@ export interface PinnedBlock {
 /** The writer has the key of its copies. */
 const KEY_OF_COPIES = 0;
 
-/** A span that can be written. */
-export interface ReadySpan extends Span {
-  readonly lkey: number;
-  readonly rkey: number;
-  /** Tells which job writes it: until that has ended the span stays registered. Called once for each. */
+/** Spans of one block that can be written: one job. */
+export interface ReadySpans {
+  readonly spans: NativeRuns;
+  readonly keys: NativeKeys;
+  /** Tells which job writes them: until that has ended they stay registered. Called once for each. */
   writtenBy(job: Promise<unknown>): void;
 }
 
@@ -44,7 +43,7 @@ export interface SourcePins {
    * Makes runs of data ready to be written, in their order but for spans that are registered already. Spans may be longer than the runs. `dense`:
    * every page of the runs will be written. Not for concurrent callers: it sends messages.
    */
-  ready(block: PinnedBlock, data: readonly Span[], dense: boolean): AsyncIterable<ReadySpan>;
+  ready(block: PinnedBlock, data: NativeRuns, dense: boolean): AsyncIterable<ReadySpans>;
   /** Bytes of RAM that are registered, at the end where they are more, and the most that were at one time. */
   readonly bytes: bigint;
   readonly peak: bigint;
@@ -56,45 +55,53 @@ export interface SourcePins {
 export class WholeBlocks implements SourcePins {
   readonly #connection: Connection;
   /** By index of the block. */
-  readonly #regions: ReadonlyMap<number, NativeMemoryRegion>;
+  readonly #lkeys: ReadonlyMap<number, number>;
   readonly bytes: bigint;
   readonly peak: bigint;
 
   private constructor(
     connection: Connection,
-    regions: ReadonlyMap<number, NativeMemoryRegion>,
+    lkeys: ReadonlyMap<number, number>,
     blocks: readonly PinnedBlock[],
   ) {
     this.#connection = connection;
-    this.#regions = regions;
+    this.#lkeys = lkeys;
     this.peak = blocks.reduce((sum, { block }) => sum + block.length, 0n);
     this.bytes = this.peak;
   }
 
   /** @throws MigrationError REGISTER_FAILED, LOCKED_MEMORY_LIMIT */
   static async register(connection: Connection, blocks: readonly PinnedBlock[]): Promise<WholeBlocks> {
-    const regions = new Map<number, NativeMemoryRegion>();
+    const lkeys = new Map<number, number>();
     for (const { index, block, digests } of blocks) {
-      if (!digests) regions.set(index, await connection.register(block.mapping, 0n, block.length, 0));
+      if (digests) continue;
+      const [lkey] = await connection.register(block.mapping, packed([{ ...block, offset: 0n }]), 0);
+      lkeys.set(index, lkey as number);
     }
-    return new WholeBlocks(connection, regions, blocks);
+    return new WholeBlocks(connection, lkeys, blocks);
   }
 
-  async *ready({ index, remote }: PinnedBlock, data: readonly Span[]): AsyncGenerator<ReadySpan> {
-    const lkey = this.#regions.get(index)?.lkey ?? KEY_OF_COPIES;
-    for (const span of data) yield { ...span, lkey, rkey: remote.rkey, writtenBy: () => {} };
+  async *ready({ index, remote }: PinnedBlock, spans: NativeRuns): AsyncGenerator<ReadySpans> {
+    const keys = Uint32Array.of(this.#lkeys.get(index) ?? KEY_OF_COPIES, remote.rkey);
+    if (spans.length > 0) yield { spans, keys, writtenBy: () => {} };
   }
 
   async close(): Promise<void> {
-    await Promise.all([...this.#regions.values()].map((region) => this.#connection.deregister(region)));
+    await this.#connection.deregister(Uint32Array.from(this.#lkeys.values()));
   }
 }
 
 /** What a registered span is, at both ends. */
 export interface SpanKeys {
   /** Absent: pages are sent from copies. */
-  readonly region: NativeMemoryRegion | undefined;
+  readonly lkey: number | undefined;
   readonly rkey: number;
+}
+
+/** A part of a registered span that is to be written. */
+interface Part {
+  readonly pin: Pin<SpanKeys>;
+  readonly span: Span;
 }
 
 export interface SpanPinsOptions {
@@ -118,7 +125,7 @@ export class SpanPins implements SourcePins {
   readonly #options: SpanPinsOptions;
   readonly #window: PinWindow<SpanKeys>;
   /** In the order in which they were begun, which is that in which they end. */
-  readonly #jobs = new Set<Promise<unknown>>();
+  readonly #jobsUnderWay = new Set<Promise<unknown>>();
 
   constructor(options: SpanPinsOptions) {
     this.#options = options;
@@ -133,49 +140,74 @@ export class SpanPins implements SourcePins {
     return this.#window.peak;
   }
 
-  async *ready(block: PinnedBlock, data: readonly Span[], dense: boolean): AsyncGenerator<ReadySpan> {
-    const written = dense ? data : [];
-    const window = this.#window;
-    let batch: ChunkSpan[] = [];
+  async *ready(block: PinnedBlock, data: NativeRuns, dense: boolean): AsyncGenerator<ReadySpans> {
+    const written = new Throughout(dense ? data : new BigUint64Array());
+    const [reused, batch]: [Part[], ChunkSpan[]] = [[], []];
     let [bytes, most] = [0n, 0n];
-    for (const wanted of registrationSpans(data, block.block.length)) {
-      for (let rest: ChunkSpan | undefined = wanted; rest; ) {
-        const head = window.head(block.index, rest);
-        rest = rangeAfter(rest, head.span, block.block.length);
-        if (head.pin) {
-          window.use(head.pin);
-          yield this.#ready(head.pin, head.span);
-          continue;
-        }
-        if (batch.length > 0 && (bytes + head.span.length > most || batch.length >= this.#maxBatch)) {
-          yield* await this.#admit(block, batch, written);
-          [batch, bytes] = [[], 0n];
-        }
-        if (batch.length === 0) most = await this.#awaitRoom(head.span.length);
-        batch.push(head.span);
-        bytes += head.span.length;
+    for (const { span, pin } of this.#heads(block, data)) {
+      if (pin) {
+        this.#window.use(pin);
+        reused.push({ pin, span });
+        continue;
       }
+      if (batch.length > 0 && (bytes + span.length > most || batch.length >= this.#maxBatch)) {
+        yield* this.#jobs(reused.splice(0));
+        yield* this.#jobs(await this.#admit(block, batch.splice(0), written));
+        bytes = 0n;
+      }
+      if (batch.length === 0) {
+        // What is in use and not told of yet would be waited for in vain.
+        yield* this.#jobs(reused.splice(0));
+        most = await this.#awaitRoom(span.length);
+      }
+      batch.push(span);
+      bytes += span.length;
     }
-    yield* await this.#admit(block, batch, written);
+    yield* this.#jobs(reused);
+    yield* this.#jobs(await this.#admit(block, batch, written));
   }
 
   get #maxBatch(): number {
-    return this.#options.extended ? MAX_BATCH : 1;
+    return this.#options.extended ? CONTROL_MAX_REPEAT : 1;
   }
 
-  #ready(pin: Pin<SpanKeys>, { offset, length }: Span): ReadySpan {
-    const { region, rkey } = pin.handle;
-    return {
-      offset,
-      length,
+  /** What is wanted, in pieces that are registered as one already, or can be. */
+  *#heads(block: PinnedBlock, data: NativeRuns): Generator<Head<SpanKeys>> {
+    for (const wanted of registrationSpans(runs(data), block.block.length)) {
+      for (let rest: ChunkSpan | undefined = wanted; rest; ) {
+        const head = this.#window.head(block.index, rest);
+        rest = rangeAfter(rest, head.span, block.block.length);
+        yield head;
+      }
+    }
+  }
+
+  /** None longer than a span may be: a job that ends makes room. */
+  *#jobs(parts: readonly Part[]): Generator<ReadySpans> {
+    for (let from = 0, to = 0; from < parts.length; from = to) {
+      for (let bytes = 0n; to < parts.length; to += 1) {
+        bytes += (parts[to] as Part).span.length;
+        if (to > from && bytes > this.#window.spanBytes) break;
+      }
+      yield this.#job(parts.slice(from, to));
+    }
+  }
+
+  #job(parts: readonly Part[]): ReadySpans {
+    const keys = new Uint32Array(2 * parts.length);
+    for (const [at, { pin }] of parts.entries()) {
       // A key is good for its own region only: the writer's addresses are those of the block.
-      lkey: region?.lkey ?? KEY_OF_COPIES,
-      rkey,
+      keys[2 * at] = pin.handle.lkey ?? KEY_OF_COPIES;
+      keys[2 * at + 1] = pin.handle.rkey;
+    }
+    return {
+      spans: packed(parts.map(({ span }) => span)),
+      keys,
       writtenBy: (job) => {
-        this.#jobs.add(job);
+        this.#jobsUnderWay.add(job);
         const done = (): void => {
-          this.#jobs.delete(job);
-          this.#window.release(pin);
+          this.#jobsUnderWay.delete(job);
+          for (const { pin } of parts) this.#window.release(pin);
         };
         job.then(done, done);
       },
@@ -185,20 +217,20 @@ export class SpanPins implements SourcePins {
   async #admit(
     block: PinnedBlock,
     spans: readonly ChunkSpan[],
-    written: readonly Span[],
-  ): Promise<ReadySpan[]> {
+    written: Throughout,
+  ): Promise<readonly Part[]> {
     if (spans.length === 0) return [];
     const bytes = spans.reduce((sum, { length }) => sum + length, 0n);
     // There was room when they were picked; spans that were used again since then have taken of it.
     await this.#awaitRoom(bytes);
     await this.#evict(this.#window.victims(bytes) as readonly Pin<SpanKeys>[]);
-    const [rkeys, regions] = await Promise.all([
+    const [rkeys, lkeys] = await Promise.all([
       this.#registerRemote(block, spans, written),
       this.#registerLocal(block, spans),
     ]);
-    return spans.map((span, i) => {
-      const keys = { region: regions[i], rkey: rkeys[i] as number };
-      return this.#ready(this.#window.add(block.index, span, keys), span);
+    return spans.map((span, at) => {
+      const keys = { lkey: lkeys?.[2 * at], rkey: rkeys[at] as number };
+      return { pin: this.#window.add(block.index, span, keys), span };
     });
   }
 
@@ -209,7 +241,7 @@ export class SpanPins implements SourcePins {
   async #awaitRoom(bytes: bigint): Promise<bigint> {
     const { budget, spanBytes } = this.#window;
     while (this.#window.room < bytes) {
-      const [oldest] = this.#jobs;
+      const [oldest] = this.#jobsUnderWay;
       if (!oldest)
         throw new MigrationError('INTERNAL', 'ram', `no room for ${bytes} bytes in the pin budget`);
       await unlessAborted(oldest, this.#options.signal, 'ram');
@@ -243,29 +275,25 @@ export class SpanPins implements SourcePins {
   async #registerLocal(
     { block, digests }: PinnedBlock,
     spans: readonly ChunkSpan[],
-  ): Promise<readonly NativeMemoryRegion[]> {
-    if (digests) return [];
-    const { connection } = this.#options;
-    return Promise.all(
-      spans.map(({ offset, length }) => connection.register(block.mapping, offset, length, 0)),
-    );
+  ): Promise<NativeKeys | undefined> {
+    return digests ? undefined : this.#options.connection.register(block.mapping, packed(spans), 0);
   }
 
-  async #deregister(pins: readonly Pin<SpanKeys>[]): Promise<void> {
-    const regions = pins.flatMap(({ handle }) => handle.region ?? []);
-    await Promise.all(regions.map((region) => this.#options.connection.deregister(region)));
+  #deregister(pins: readonly Pin<SpanKeys>[]): Promise<void> {
+    const lkeys = pins.flatMap(({ handle }) => handle.lkey ?? []);
+    return this.#options.connection.deregister(Uint32Array.from(lkeys));
   }
 
   async #registerRemote(
     block: PinnedBlock,
     spans: readonly ChunkSpan[],
-    written: readonly Span[],
+    written: Throughout,
   ): Promise<readonly number[]> {
     const commands: RegisterCommand[] = spans.map((span) => ({
       key: block.remote.offset + span.offset,
       blockIndex: block.index,
       chunks: span.moreChunks,
-      ...(this.#options.sparse && covers(written, span) && { padding: WRITTEN_THROUGHOUT }),
+      ...(this.#options.sparse && written.holds(span) && { padding: WRITTEN_THROUGHOUT }),
     }));
     const { results } = await this.#options.turns.request(
       { type: 'REGISTER_REQUEST', commands },
@@ -282,9 +310,23 @@ export class SpanPins implements SourcePins {
   }
 }
 
-/** Whether runs without neighbours hold all of a span: whole chunks are registered for runs that are shorter. */
-const covers = (runs: readonly Span[], { offset, length }: Span): boolean =>
-  runs.some((run) => run.offset <= offset && offset + length <= run.offset + run.length);
+/** Runs without neighbours, in order, and whether one holds all of a span: whole chunks are registered for runs that are shorter. */
+class Throughout {
+  readonly #runs: NativeRuns;
+  #at = 0;
+
+  constructor(runs: NativeRuns) {
+    this.#runs = runs;
+  }
+
+  /** To be asked for spans in their order. */
+  holds({ offset, length }: Span): boolean {
+    const found = this.#runs;
+    const end = (at: number): bigint => (found[at] as bigint) + (found[at + 1] as bigint);
+    while (this.#at < found.length && end(this.#at) < offset + length) this.#at += 2;
+    return this.#at < found.length && (found[this.#at] as bigint) <= offset;
+  }
+}
 
 /** What is left of a range when its beginning has been taken. */
 function rangeAfter(range: ChunkSpan, head: ChunkSpan, blockLength: bigint): ChunkSpan | undefined {

@@ -9,7 +9,7 @@ import { cut, runs, type Span, SpanJoiner, ZERO_STEP_BYTES } from '../../ram/spa
 import type { Connection } from '../../transport/connection.ts';
 import type { SourceTurns } from '../../transport/turns.ts';
 import { throwIfAborted, unlessAborted } from '../../transport/wait.ts';
-import type { ReadySpan, SourcePins } from '../pins/source-pins.ts';
+import type { ReadySpans, SourcePins } from '../pins/source-pins.ts';
 import type { RamPassResult, SourceBlock } from '../ram-round.ts';
 import type { SentMeter } from './sent-meter.ts';
 
@@ -170,25 +170,23 @@ class RamPass {
   }
 
   async #sendData(block: SourceBlock, { dataRuns, dataPages }: NativeClassification): Promise<void> {
-    const data = [...runs(dataRuns)];
-    const length = data.reduce((sum, run) => sum + run.length, 0n);
+    let length = 0n;
+    for (let at = 1; at < dataRuns.length; at += 2) length += dataRuns[at] as bigint;
     const dense = length === dataPages * BigInt(block.block.mapping.pageSize);
-    for await (const span of this.#options.pins.ready(block, data, dense)) await this.#submit(block, span);
+    for await (const ready of this.#options.pins.ready(block, dataRuns, dense))
+      await this.#submit(block, ready);
   }
 
-  async #submit({ block, bitmap, digests, remote }: SourceBlock, span: ReadySpan): Promise<void> {
+  async #submit({ block, bitmap, digests, remote }: SourceBlock, ready: ReadySpans): Promise<void> {
     throwIfAborted(this.#options.signal, 'ram');
     const oldest = this.#jobs[this.#jobs.length - MAX_QUEUED_JOBS];
     if (oldest) await unlessAborted(oldest, this.#options.signal, 'ram');
-    const { offset, length, lkey, rkey } = span;
     const written = this.#options.connection.write({
       mapping: block.mapping,
       bitmap,
-      offset,
-      length,
-      lkey,
-      remoteAddress: remote.hostAddress + offset,
-      rkey,
+      spans: ready.spans,
+      keys: ready.keys,
+      remoteAddress: remote.hostAddress,
       ...(digests && { digests }),
     });
     const job = written.then((result) => {
@@ -196,7 +194,7 @@ class RamPass {
       this.#bytes += result.bytes;
     });
     job.catch(() => {}); // goOver() reports it
-    span.writtenBy(job);
+    ready.writtenBy(job);
     this.#jobs.push(job);
   }
 
