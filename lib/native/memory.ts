@@ -7,6 +7,8 @@
 export type NativeRuns = BigUint64Array;
 
 export interface NativeClassification {
+  /** As far as it has come, bytes from the mapping's begin: less than the window where `mostRead` was read before. */
+  readonly end: bigint;
   /** Pages whose bit is set when it ends: to be written. */
   readonly dataPages: bigint;
   /** Pages found zero and cleared from the bitmap. */
@@ -52,11 +54,11 @@ export interface NativeMapping {
   /**
    * Sorts the candidate pages of `bitmap` in a window of whole pages into zero and data. While a guest runs, send the zero
    * runs before any page whose bit is set after the call began; native/memory/classify.h says why. One call at a time for a
-   * window. An error gives every bit back.
+   * window. An error gives every bit back. After `mostRead` bytes have been read it ends early, within 16 MiB.
    */
   classify(
     bitmap: NativeBitmap,
-    window: { offset: bigint; length: bigint; minZeroRun: bigint; mergeGap: bigint },
+    window: { offset: bigint; length: bigint; minZeroRun: bigint; mergeGap: bigint; mostRead: bigint },
   ): Promise<NativeClassification>;
   /**
    * 256-bit digest of the whole content as 64 hex digits; holes count as zeros and are not read. An integrity check, not a

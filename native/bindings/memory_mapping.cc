@@ -39,6 +39,7 @@ Napi::Value to_js(Napi::Env env, const std::vector<memory::Range>& runs) {
 
 Napi::Value to_js(Napi::Env env, const memory::Classification& found) {
   auto value = Napi::Object::New(env);
+  value.Set("end", Napi::BigInt::New(env, found.end));
   value.Set("dataPages", Napi::BigInt::New(env, found.data_pages));
   value.Set("zeroPages", Napi::BigInt::New(env, found.zero_pages));
   value.Set("zeroRuns", to_js(env, found.zero_runs));
@@ -124,9 +125,9 @@ Napi::Value MappingBinding::classify(const Napi::CallbackInfo& info) {
   return guarded_promise(info.Env(), [&] {
     const auto bitmap = bitmap_from_js(info[0]);
     const Napi::Object object = object_argument(info, 1, "window");
-    const memory::ClassifyWindow window = {u64_property(object, "offset"), u64_property(object, "length"),
-                                           u64_property(object, "minZeroRun"),
-                                           u64_property(object, "mergeGap")};
+    const memory::ClassifyWindow window = {
+        u64_property(object, "offset"), u64_property(object, "length"), u64_property(object, "minZeroRun"),
+        u64_property(object, "mergeGap"), u64_property(object, "mostRead")};
     return run_on_mapping(
         info.Env(), WorkLane::kBulk, owner(),
         [=](const Mapping& mapping, const CancelFlag* cancel) {

@@ -14,6 +14,7 @@ namespace {
 
 constexpr uint64_t kBits = Bitmap::kWordBits;
 constexpr uint64_t kBatchWords = 64;  // 16 MiB of 4 KiB pages
+constexpr uint64_t kBatchPages = kBatchWords * kBits;
 
 // Bits [first, first + count) of a word; count > 0, first + count <= 64.
 uint64_t mask_of(uint64_t first, uint64_t count) { return (~uint64_t{0} >> (kBits - count)) << first; }
@@ -47,18 +48,21 @@ class Classifier {
 
   Classification run(const CancelFlag* cancel) {
     try {
-      for (uint64_t page = first_; page < end_;) {
+      uint64_t page = first_;
+      while (read_ < window_.most_read && (page = bitmap_.next_set(page, end_)) < end_) {
         throw_if_cancelled(cancel, "classify");
-        const uint64_t batch_end = std::min(end_, (page / kBits + kBatchWords) * kBits);
+        const uint64_t batch_end = std::min(end_, (page / kBatchPages + 1) * kBatchPages);
         scan_batch(page, batch_end);
         page = batch_end;
       }
+      end_ = page;
       close_zero_run();
     } catch (...) {
       give_back_everything();
       throw;
     }
     collect_data_runs();
+    result_.end = end_ * page_size_;
     return std::move(result_);
   }
 
@@ -95,6 +99,7 @@ class Classifier {
   void sort_word(uint64_t word, uint64_t candidates, bool is_hole) {
     uint64_t zero = candidates;
     if (!is_hole) {
+      read_ += static_cast<uint64_t>(std::popcount(candidates)) * page_size_;
       fault_in_word(word, candidates);
       zero = zero_pages_of(word, candidates);
     }
@@ -171,6 +176,7 @@ class Classifier {
 
   std::array<uint64_t, kBatchWords> taken_{};  // candidates not sorted yet; word base_ + i
   uint64_t base_ = 0;
+  uint64_t read_ = 0;                       // bytes
   uint64_t run_first_ = 0, run_count_ = 0;  // the zero run that may continue, in pages
   Classification result_;
 };

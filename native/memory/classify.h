@@ -16,9 +16,13 @@ struct ClassifyWindow {
   uint64_t min_zero_run =
       0;  // bytes: shorter runs of zero pages travel as data, which is cheaper than a message
   uint64_t merge_gap = 0;  // bytes: data runs with a gap below this become one
+  // Bytes: after so much has been read it ends early, within 16 MiB. Holes, and pages whose bits are clear,
+  // cost nothing of it: sparse RAM, or RAM of which little is dirty, is one window.
+  uint64_t most_read = UINT64_MAX;
 };
 
 struct Classification {
+  uint64_t end = 0;         // bytes: as far as it has come
   uint64_t data_pages = 0;  // pages whose bit is still set
   uint64_t zero_pages = 0;  // pages found zero, their bits cleared
   std::vector<Range> zero_runs;
@@ -28,7 +32,7 @@ struct Classification {
 // Examines the pages of the window whose bits are set; a page is mapping.page_size(), bit 0 is offset 0.
 // Consecutive candidates that are holes or zero form a zero run. A page whose bit is clear ends a run: it was
 // sent before, and is not known to be zero. Results are in order and take at most 16 bytes for
-// each two pages of the window.
+// each two pages that have been read.
 //
 // While the guest runs: a bit is taken BEFORE its page is examined, and given back if the page is data. So no
 // write is lost if its bit is set after it (as a dirty tracker does): either the scan saw the write, or the

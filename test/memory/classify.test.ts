@@ -65,6 +65,7 @@ test('zero runs and data runs are those of a page-by-page model', async () => {
         length: BigInt((end - first) * PAGE),
         minZeroRun: BigInt(minZeroRun),
         mergeGap: BigInt(mergeGap),
+        mostRead: 1n << 40n,
       });
       const filled = new Set(data);
       const zero = runsOf(first, end, (i) => candidates.has(i) && !filled.has(i)).filter(
@@ -86,7 +87,7 @@ test('zero runs and data runs are those of a page-by-page model', async () => {
 test('a window that leaves mapping or bitmap, or cuts a page, is INVALID_ARGUMENT', async () => {
   const mapping = await native.mapMemfd({ name: 'windows', length: MIB });
   const bitmap = native.createBitmap(100);
-  const base = { minZeroRun: 0n, mergeGap: 0n };
+  const base = { minZeroRun: 0n, mergeGap: 0n, mostRead: 1n << 40n };
   for (const [offset, length] of [
     [1n, 4096n],
     [0n, 4095n],

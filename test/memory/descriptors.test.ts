@@ -43,7 +43,7 @@ test('an image of thousands of blocks is written and read with a bounded number 
     const { mapping } = image.blocks[index] ?? {};
     const bitmap = native.createBitmap(2);
     bitmap.setRange(0, 2);
-    const window = { offset: 0n, length: 2n * PAGE, minZeroRun: PAGE, mergeGap: 0n };
+    const window = { offset: 0n, length: 2n * PAGE, minZeroRun: PAGE, mergeGap: 0n, mostRead: 1n << 40n };
     expect(await mapping?.classify(bitmap, window)).toMatchObject({ dataPages: 1n, zeroPages: 1n });
   }
 });

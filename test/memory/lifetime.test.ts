@@ -14,7 +14,7 @@ test('close unmaps, is idempotent and refuses what comes later', async () => {
   expect(isMapped('memfd:closing')).toBe(false);
   expect(mapping).toMatchObject({ kind: 'memfd', length: MIB });
   const bitmap = native.createBitmap(256);
-  const window = { offset: 0n, length: MIB, minZeroRun: 0n, mergeGap: 0n };
+  const window = { offset: 0n, length: MIB, minZeroRun: 0n, mergeGap: 0n, mostRead: 1n << 40n };
   for (const call of [
     () => mapping.populate(0n, MIB),
     () => mapping.zero(0n, MIB, true),
@@ -82,7 +82,7 @@ test('objects that are not mappings or bitmaps are refused, whatever they look l
   const BitmapClass = bitmap.constructor as new () => typeof bitmap;
   expect(await failure(new MappingClass().digest())).toMatchObject({ code: 'INVALID_ARGUMENT' });
   expect(() => new BitmapClass().count()).toThrow();
-  const window = { offset: 0n, length: MIB, minZeroRun: 0n, mergeGap: 0n };
+  const window = { offset: 0n, length: MIB, minZeroRun: 0n, mergeGap: 0n, mostRead: 1n << 40n };
   for (const fake of [{}, mapping, Object.create(bitmap), new BitmapClass()]) {
     expect(await failure(mapping.classify(fake as typeof bitmap, window))).toMatchObject({
       code: 'INVALID_ARGUMENT',
@@ -105,7 +105,7 @@ const WORKER = `
     const mapping = await native.mapMemfd({ name: workerData.name, length: 1n << 30n });
     const bitmap = native.createBitmap(1 << 18);
     bitmap.setRange(0, 1 << 18);
-    const found = await mapping.classify(bitmap, { offset: 0n, length: 1n << 30n, minZeroRun: 0n, mergeGap: 0n });
+    const found = await mapping.classify(bitmap, { offset: 0n, length: 1n << 30n, minZeroRun: 0n, mergeGap: 0n, mostRead: 1n << 40n });
     parentPort.postMessage(found.zeroPages);
     if (workerData.busy) {
       for (;;) await Promise.all([mapping.populate(0n, 1n << 28n), mapping.zero(0n, 1n << 28n, true)]);

@@ -94,6 +94,52 @@ Pages choose_candidates(Bitmap& bitmap, std::mt19937_64& random) {
 
 }  // namespace
 
+TEST_CASE("windows that end early, one after the other, find what one does") {
+  std::mt19937_64 random(7);
+  for (int round = 0; round < 10; ++round) {
+    CAPTURE(round);
+    const uint64_t pages = random() % 30000 + 1;
+    const auto mapping = Mapping::memfd("ram", pages * kPage);
+    const Pages zero = fill_pages(*mapping, random);
+    Bitmap whole(pages), parts(pages);
+    choose_candidates(whole, random);
+    for (uint64_t page = 0; page < pages; ++page)
+      if (whole.test(page)) parts.set_range(page, 1);
+    const Classification expected = classify(*mapping, whole, {0, pages * kPage, 0, 0});
+    CHECK(expected.end == pages * kPage);
+    Classification got;
+    size_t windows = 0;
+    while (got.end < pages * kPage) {
+      const uint64_t begin = got.end;
+      const uint64_t most = (random() % 5000 + 1) * kPage;
+      const auto found = classify(*mapping, parts, {begin, pages * kPage - begin, 0, 0, most});
+      REQUIRE(found.end > begin);
+      REQUIRE((found.end == pages * kPage || found.end % (uint64_t{16} << 20) == 0));
+      got.end = found.end;
+      got.data_pages += found.data_pages;
+      got.zero_pages += found.zero_pages;
+      ++windows;
+    }
+    CHECK(got.data_pages == expected.data_pages);
+    CHECK(got.zero_pages == expected.zero_pages);
+    CHECK(windows <= pages / 4096 + 1);
+    for (uint64_t page = 0; page < pages; ++page) REQUIRE(whole.test(page) == parts.test(page));
+  }
+}
+
+TEST_CASE("holes, and pages whose bits are clear, cost nothing of what a window may read") {
+  constexpr uint64_t kPages = uint64_t{8} << 18;  // 8 GiB
+  const auto mapping = Mapping::memfd("ram", kPages * kPage);
+  Bitmap bitmap(kPages);
+  bitmap.set_range(0, kPages / 2);
+  for (uint64_t page = 0; page < kPages; page += kPages / 16) mapping->data()[page * kPage] = 1;
+  const auto found = classify(*mapping, bitmap, {0, kPages * kPage, 0, 0, 8 * kPage});
+  // Eight of the pages in use are candidates: with the last of them it ends.
+  CHECK(found.data_pages == 8);
+  CHECK(found.end == (kPages / 16 * 7 + 4096) * kPage);
+  CHECK(bitmap.count(0, kPages / 16 * 7) == 7);
+}
+
 TEST_CASE("agrees with a page-by-page model on random memory, bitmaps and windows") {
   std::mt19937_64 random(5);
   for (int round = 0; round < 60; ++round) {

@@ -105,6 +105,7 @@ export class PassSource implements AsyncDisposable {
       ...(this.#hints && { hints: this.#hints }),
       meter: new SentMeter(),
       ...LIMITS,
+      shortWindows: true,
       last: kind === 'end',
     });
     await this.#turns.send({ type: 'REGISTER_FINISHED' });

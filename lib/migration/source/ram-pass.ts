@@ -14,12 +14,14 @@ import type { RamPassResult, SourceBlock } from '../ram-round.ts';
 import type { SentMeter } from './sent-meter.ts';
 
 /**
- * RAM is sorted into zero and data this much ahead of the writes, and no registration is longer. Scanning costs 0.1 s at worst; QEMU's
- * dynamic registration is slow in short spans (8 GiB: 37.9 s with 1 MiB, 17.9 s with 32 MiB, 4.4 s with 1 GiB).
+ * So much RAM is read, and sorted into zero and data, ahead of the writes, and no registration is longer; what is a hole or not dirty costs
+ * nothing of it. Scanning costs 0.1 s at worst; QEMU's dynamic registration is slow in short spans (8 GiB: 37.9 s with 1 MiB, 17.9 s with
+ * 32 MiB, 4.4 s with 1 GiB).
  */
 export const WINDOW_BYTES = 1n << 30n;
-/** Towards one of ours, which is not slow: what is dense is told for each window, so it is smaller. */
-const SPARSE_WINDOW_BYTES = 256n << 20n;
+/** Towards one of ours, which is not slow, and to which a window tells what is dense. The first are smaller: the wire waits for them. */
+const SHORT_WINDOW_BYTES = 256n << 20n;
+const FIRST_WINDOW_BYTES = 16n << 20n;
 /** A shorter zero range travels as data: a control message costs a round trip, in which a link moves about as much. */
 const MIN_ZERO_RUN_BYTES = 256n << 10n;
 /** Data with a shorter gap between is registered as one span: fewer requests, at the price of pinning the gap. */
@@ -38,6 +40,8 @@ export interface RamPassOptions {
   readonly signal: AbortSignal;
   /** The longest wait for the peer's answer on every channel. */
   readonly timeoutMs: number;
+  /** Windows are short: a span more to register costs little at this peer, or none has to be. */
+  readonly shortWindows: boolean;
   /** No pass comes after it, and nobody writes RAM any more: it ends only when nothing is left to be sent. */
   readonly last: boolean;
 }
@@ -62,12 +66,14 @@ const COLD_FIRST: readonly Temperature[] = ['cold', 'normal', 'hot'];
 class RamPass {
   readonly #options: RamPassOptions;
   readonly #jobs: Promise<void>[] = [];
+  #window: bigint;
   #pages = 0n;
   #bytes = 0n;
   #zeroBytes = 0n;
 
   constructor(options: RamPassOptions) {
     this.#options = options;
+    this.#window = options.shortWindows ? FIRST_WINDOW_BYTES : WINDOW_BYTES;
   }
 
   get result(): RamPassResult {
@@ -79,11 +85,11 @@ class RamPass {
     const { hints, blocks, signal } = this.#options;
     await this.#clearFreed();
     const order = (hints ? COLD_FIRST : ([undefined] as const)).map((temperature) =>
-      blocks.map((block) => ({ block, windows: this.#windows(block, temperature) })),
+      blocks.map((block) => ({ block, spans: this.#spans(block, temperature) })),
     );
     for (const [at, group] of order.entries()) {
-      if (at > 0 && group.some(({ windows }) => windows.length > 0)) await this.inOrder();
-      for (const { block, windows } of group) await this.#sendBlock(block, windows);
+      if (at > 0 && group.some(({ spans }) => spans.length > 0)) await this.inOrder();
+      for (const { block, spans } of group) await this.#sendBlock(block, spans);
     }
     for (const block of blocks) block.fresh = false;
     // Each has the provider's deadline for a wire without progress.
@@ -129,13 +135,12 @@ class RamPass {
     if (told) await turns.ready();
   }
 
-  async #sendBlock(block: SourceBlock, windows: readonly Span[]): Promise<void> {
+  async #sendBlock(block: SourceBlock, spans: readonly Span[]): Promise<void> {
     const zeros = new SpanJoiner();
-    let ahead = windows[0] && this.#classify(block, windows[0]);
-    for (let at = 0; ahead !== undefined; at++) {
-      const classified: NativeClassification = await ahead;
-      const next: Span | undefined = windows[at + 1];
-      ahead = next && this.#classify(block, next);
+    const left = spans.toReversed();
+    for (let ahead = this.#classifyNext(block, left); ahead; ) {
+      const classified = await ahead;
+      ahead = this.#classifyNext(block, left);
       throwIfAborted(this.#options.signal, 'ram');
       const pageSize = BigInt(block.block.mapping.pageSize);
       this.#look(block, classified.dataPages * pageSize, classified.zeroPages * pageSize);
@@ -150,23 +155,34 @@ class RamPass {
     if (last) await this.#zero(block, last);
   }
 
-  #windows({ block, fresh }: SourceBlock, temperature: Temperature | undefined): readonly Span[] {
-    const step = fresh ? SPARSE_WINDOW_BYTES : WINDOW_BYTES;
-    const { hints } = this.#options;
-    const whole = [{ offset: 0n, length: block.length }];
-    const spans = temperature === undefined ? whole : (hints?.spans(block, temperature) ?? []);
-    return spans.flatMap((span) => cut(span, step));
+  #spans(block: SourceBlock, temperature: Temperature | undefined): readonly Span[] {
+    if (temperature === undefined) return [{ offset: 0n, length: block.block.length }];
+    return this.#options.hints?.spans(block.block, temperature) ?? [];
+  }
+
+  /** The last of the spans, as far as a window goes; what is left of it takes its place. Nothing is left: undefined. */
+  #classifyNext(block: SourceBlock, left: Span[]): Promise<NativeClassification> | undefined {
+    const span = left.pop();
+    if (!span) return undefined;
+    const classified = this.#classify(block, span).then((found) => {
+      const end = span.offset + span.length;
+      if (found.end < end) left.push({ offset: found.end, length: end - found.end });
+      return found;
+    });
+    classified.catch(() => {}); // started ahead: it may fail while nobody waits for it yet
+    return classified;
   }
 
   #classify({ block, bitmap, fresh }: SourceBlock, window: Span): Promise<NativeClassification> {
-    const classified = block.mapping.classify(bitmap, {
+    const mostRead = this.#window;
+    if (mostRead < SHORT_WINDOW_BYTES) this.#window = 2n * mostRead;
+    return block.mapping.classify(bitmap, {
       ...window,
       // What need not be told may be as short as it is.
       minZeroRun: fresh ? BigInt(block.mapping.pageSize) : MIN_ZERO_RUN_BYTES,
       mergeGap: MERGE_GAP_BYTES,
+      mostRead,
     });
-    classified.catch(() => {}); // started ahead: it may fail while nobody waits for it yet
-    return classified;
   }
 
   async #sendData(block: SourceBlock, { dataRuns, dataPages }: NativeClassification): Promise<void> {

@@ -196,7 +196,7 @@ export class SourceSession {
   }
 
   async #pass(kind: 'part' | 'end'): Promise<RamRound> {
-    const { vm, connection, hints, limits } = this.#context;
+    const { vm, connection, agreed, hints, limits } = this.#context;
     const began = performance.now();
     await this.#sendStream(Buffer.concat([encodeFooter(vm.ramSection), encodeRamRound(vm.ramSection, kind)]));
     const dataBegan = performance.now();
@@ -210,6 +210,7 @@ export class SourceSession {
       meter: this.#meter,
       signal: limits.signal as AbortSignal,
       timeoutMs: limits.timeoutMs,
+      shortWindows: agreed.extended || agreed.pinAll,
       last: kind === 'end',
     });
     const dataEnded = performance.now();
