@@ -1,7 +1,12 @@
 // One bit per page, set = to be sent. Every access is atomic word by word, so a dirty tracker may set bits
 // while a writer takes them.
+//
+// Above the words stand counts, one for each group of 4096 pages: whoever looks for bits, or counts them,
+// passes over what is empty. A bitmap of 1 TiB with few bits is gone over in microseconds instead of reading
+// 32 MiB.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
@@ -12,6 +17,8 @@ namespace rdma_migrate::memory {
 class Bitmap {
  public:
   static constexpr uint64_t kWordBits = 64;
+  static constexpr uint64_t kGroupWords = 64;
+  static constexpr uint64_t kGroupBits = kGroupWords * kWordBits;
   // 2^36 pages of 4 KiB are 256 TiB, above what x86-64 and arm64 guests can have.
   static constexpr uint64_t kMaxPages = uint64_t{1} << 36;
 
@@ -46,18 +53,27 @@ class Bitmap {
 
  private:
   struct Free {
-    void operator()(uint64_t* words) const { std::free(words); }
+    void operator()(void* memory) const { std::free(memory); }
   };
 
   void check(uint64_t first, uint64_t count) const;
   uint64_t valid_bits(uint64_t index) const;
+  // Parts of [first, first + count) that lie in one group each.
   template <typename Visit>
-  void for_each_word(uint64_t first, uint64_t count, Visit visit) const;
-  template <bool kSet>
-  uint64_t next(uint64_t from, uint64_t end) const;
+  void for_each_group(uint64_t first, uint64_t count, Visit visit) const;
+  // Words of a part of one group, with the bits that are meant.
+  template <typename Visit>
+  static void for_each_word(uint64_t first, uint64_t count, Visit visit);
+  // At least the number of bits that are set in the group. More while a call that sets or takes bits is under
+  // way: it adds before it sets, and subtracts after it has taken.
+  std::atomic_ref<uint32_t> in_group(uint64_t group) const;
+  void set_in_group(uint64_t first, uint64_t count);
+  void clear_in_group(uint64_t first, uint64_t count);
+  uint64_t words_set(uint64_t first, uint64_t count) const;
 
   uint64_t pages_;
   std::unique_ptr<uint64_t[], Free> words_;
+  std::unique_ptr<uint32_t[], Free> groups_;
 };
 
 }  // namespace rdma_migrate::memory

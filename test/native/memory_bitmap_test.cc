@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <random>
 #include <thread>
 #include <vector>
@@ -108,4 +109,76 @@ TEST_CASE("no bit is lost or seen twice when many threads set and one takes") {
   for (auto& thread : setters) thread.join();
   take_all();
   for (const uint64_t word : seen) REQUIRE(word == ~uint64_t{0});
+}
+
+TEST_CASE("bits are found in large bitmaps wherever they are, as words alone would tell") {
+  std::mt19937_64 random(3);
+  constexpr uint64_t kPages = 40 * Bitmap::kGroupBits + 77;
+  Bitmap bitmap(kPages);
+  std::vector<bool> model(kPages);
+  const auto set = [&](uint64_t first, uint64_t count, bool value) {
+    value ? bitmap.set_range(first, count) : bitmap.clear_range(first, count);
+    std::fill(model.begin() + first, model.begin() + first + count, value);
+  };
+  for (int round = 0; round < 300; ++round) {
+    CAPTURE(round);
+    const uint64_t first = random() % kPages;
+    const uint64_t longest = random() % 3 == 0 ? 10 * Bitmap::kGroupBits : 100;
+    const uint64_t count = std::min(kPages - first, random() % longest);
+    switch (random() % 4) {
+      case 0:
+        set(first, count, true);
+        break;
+      case 1:
+        set(first, count, false);
+        break;
+      case 2: {
+        const uint64_t index = first / 64, mask = random();
+        bitmap.take(index, mask);
+        for (uint64_t i = 0; i < 64 && index * 64 + i < kPages; ++i)
+          if ((mask >> i & 1) != 0) model[index * 64 + i] = false;
+        break;
+      }
+      default: {
+        const uint64_t index = first / 64, bits = random() & random();
+        bitmap.merge(index, bits);
+        for (uint64_t i = 0; i < 64 && index * 64 + i < kPages; ++i)
+          if ((bits >> i & 1) != 0) model[index * 64 + i] = true;
+      }
+    }
+    const uint64_t from = random() % kPages;
+    const uint64_t end = from + random() % (kPages - from + 1);
+    REQUIRE(bitmap.next_set(from, end) == naive_next(model, from, end, true));
+    REQUIRE(bitmap.count() == static_cast<uint64_t>(std::count(model.begin(), model.end(), true)));
+  }
+}
+
+TEST_CASE("a bit that has been set is found, whatever other threads set and take beside it") {
+  constexpr uint64_t kPages = 2 * Bitmap::kGroupBits;
+  Bitmap bitmap(kPages);
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> others;
+  // Within the group and the word of the bit that is looked for, set twice over and taken at once.
+  for (uint64_t t = 0; t < 2; ++t) {
+    others.emplace_back([&, t] {
+      while (!stop) {
+        bitmap.set_range(64 * t, 60);
+        bitmap.merge(t, 0xff);
+        bitmap.take(t, ~(uint64_t{1} << 63));
+        bitmap.clear_range(0, 63);
+      }
+    });
+  }
+  for (int round = 0; round < 20000; ++round) {
+    bitmap.set_range(63, 1);
+    const uint64_t found = bitmap.next_set(63, 64);
+    REQUIRE(found == 63);
+    REQUIRE(bitmap.count(63, 1) == 1);
+    REQUIRE(bitmap.take(0, uint64_t{1} << 63) != 0);
+  }
+  stop = true;
+  for (auto& other : others) other.join();
+  bitmap.clear_range(0, kPages);
+  CHECK(bitmap.count() == 0);
+  CHECK(bitmap.next_set(0, kPages) == kPages);
 }
