@@ -1,0 +1,38 @@
+/** What the listening end does on a queue pair whose peer leaves in the middle. */
+import { setImmediate as turn } from 'node:timers/promises';
+import { expect, it } from 'vitest';
+import { Buffers } from '../../lib/bench/measure/buffers.ts';
+import { Responder, responderQueues } from '../../lib/bench/measure/responder.ts';
+import type { Shape } from '../../lib/bench/wire/messages.ts';
+import { listen, openDomain, type QueuePair } from '../../lib/verbs/index.ts';
+
+const shape: Shape = { operation: 'send', mode: 'latency', messageBytes: 64, depth: 1, queuePairs: 1 };
+const LONG_MS = 10_000;
+
+/** Lets nothing of this thread run until the queue pair has ended. */
+function blockUntilEnded(queuePair: QueuePair): void {
+  const late = performance.now() + LONG_MS;
+  while (queuePair.state !== 'ERROR' && performance.now() < late);
+}
+
+it('a post upon a message of a peer that has gone since is no uncaught exception', async () => {
+  await using domain = await openDomain({ provider: 'iwarp' });
+  await using buffers = await Buffers.register(domain, shape);
+  const here = domain.createQueuePair(responderQueues(shape));
+  let accepted: Promise<unknown> = Promise.resolve();
+  await using listener = await listen({ host: '127.0.0.1', port: 0 }, { provider: 'iwarp' }, (request) => {
+    new Responder(here, buffers, shape, 0, { addr: 0n, length: 0, rkey: 0 });
+    accepted = here.accept(request);
+  });
+  const peer = domain.createQueuePair();
+  await peer.connect({ host: '127.0.0.1', port: listener.port });
+  await accepted;
+  peer.postSend(buffers.messages('send', 1, 0, buffers.place, 1));
+  void peer.disconnect();
+  blockUntilEnded(here);
+  expect(here.state).toBe('ERROR');
+  for (let turns = 0; turns < 10; turns++) await turn();
+  expect(() => here.postSend(buffers.note('SEND'))).toThrow(
+    expect.objectContaining({ code: 'CONNECTION_CLOSED' }),
+  );
+});
