@@ -139,7 +139,7 @@ const SECTIONS: Readonly<Record<PointResult['kind'], Section>> = {
 };
 
 const JAVASCRIPT_NOTE =
-  '* an event loop was busy nearly all the time: JavaScript was the limit there; a larger --depth posts more with each call';
+  '* an event loop had no pause: JavaScript was the limit (a larger --depth posts more with each call), or no processor was to spare';
 
 /** Title and heads of a kind. */
 export function sectionHead(kind: PointResult['kind']): readonly string[] {

@@ -108,7 +108,7 @@ describe('the table', () => {
 
   it('says where JavaScript was the limit', () => {
     const busy = resultOf([pointResult(write(4096), [rate(1, 990)])]);
-    expect(tableLines(busy).join('\n')).toMatch(/ 1\*\n\n\* .*JavaScript was the limit/);
+    expect(tableLines(busy).join('\n')).toMatch(/ 1\*\n\n\* .*JavaScript was the limit /);
     expect(tableLines(full()).join('\n')).not.toContain('JavaScript');
   });
 });
