@@ -12,7 +12,12 @@ const FONTS = [400, 700].map(
 /** Pixels for each of the picture's units. */
 const ZOOM = 2;
 
-type Resvg = typeof import('@resvg/resvg-wasm');
+/** What is used of @resvg/resvg-wasm. Its own types are there only if it is installed, and this compiles without it. */
+interface Resvg {
+  initWasm(wasm: Promise<Uint8Array>): Promise<void>;
+  readonly Resvg: new (svg: string, options: object) => { render(): { asPng(): Uint8Array }; free(): void };
+}
+const RESVG: string = '@resvg/resvg-wasm';
 
 let loading: Promise<Resvg> | undefined;
 
@@ -41,7 +46,7 @@ export async function loadPng(): Promise<Resvg> {
 
 async function load(): Promise<Resvg> {
   try {
-    const resvg = await import('@resvg/resvg-wasm');
+    const resvg = (await import(RESVG)) as Resvg;
     for (const font of FONTS) pathOf(font);
     await resvg.initWasm(readFile(pathOf('@resvg/resvg-wasm/index_bg.wasm')));
     return resvg;
