@@ -7,6 +7,7 @@ const BENCHES = {
   throughput: ['--rounds', '1', '--mib', '32'],
   pinning: ['--rounds', '1', '--mib', '32', '--budget', '8'],
   sparse: ['--rounds', '1', '--gib', '1', '--mib', '16'],
+  trackers: ['--rounds', '1', '--gib', '1', '--touched', '16', '--dirty', '10', '--bitmap-gib', '16'],
   footprint: ['--mib', '64'],
   many: ['--count', '8', '--mib', '8'],
   strangers: ['--each', '8', '--refused', '64', '--mib', '8'],

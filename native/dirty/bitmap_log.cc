@@ -82,19 +82,19 @@ uint64_t BitmapTracker::take(size_t block, memory::Bitmap* dirty) {
   const bool same_size = log.page_size() == blocks()[block]->page_size();
   Spread spread(log.page_size(), blocks()[block]->page_size(), dirty);
   uint64_t pages = 0;
-  for (uint64_t index = 0; index < log.words(); ++index) {
-    if (index % kWordsBetweenLooks == 0) {
-      throw_if_stopped();
-      log.check();
+  for (uint64_t begin = 0; begin < log.words(); begin += kWordsBetweenLooks) {
+    throw_if_stopped();
+    log.check();
+    const uint64_t end = std::min(log.words(), begin + kWordsBetweenLooks);
+    for (uint64_t index = log.next(begin, end); index < end; index = log.next(index + 1, end)) {
+      const uint64_t bits = log.take(index);
+      if (!same_size) {
+        spread.add(index * 64, bits);
+        continue;
+      }
+      if (dirty != nullptr) dirty->merge(index, bits);
+      pages += static_cast<uint64_t>(std::popcount(bits));
     }
-    const uint64_t bits = log.take(index);
-    if (bits == 0) continue;
-    if (!same_size) {
-      spread.add(index * 64, bits);
-      continue;
-    }
-    if (dirty != nullptr) dirty->merge(index, bits);
-    pages += static_cast<uint64_t>(std::popcount(bits));
   }
   return pages + spread.found();
 }

@@ -5,16 +5,22 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <bit>
 #include <cerrno>
 
 #include "memory/vma.h"
+#include "memory/zero_page.h"
 
 namespace rdma_migrate::dirty {
 namespace {
 
 static_assert(std::endian::native == std::endian::little, "the log's words would have to be swapped");
+
+// What is looked at in one go.
+constexpr uint64_t kScanBytes = 4096;
+constexpr uint64_t kScanWords = kScanBytes / sizeof(uint64_t);
 
 Error refused(const std::string& name, const std::string& why, int sys_errno = 0) {
   return Error("INVALID_ARGUMENT", "the dirty log of " + name + " " + why, sys_errno);
@@ -91,10 +97,29 @@ void LogMemory::check() const {
       "the dirty log of " + name_ + " is " + found + "; " + std::to_string(file_end_) + " bytes are needed");
 }
 
+// Most words of most logs are zero: they are passed over at the speed of memory, and just reading them leaves
+// their cache lines shared.
+uint64_t LogMemory::next(uint64_t from, uint64_t end) const {
+  const auto at = [this](uint64_t index) {
+    return std::atomic_ref<uint64_t>(first_[index]).load(std::memory_order_relaxed);
+  };
+  while (from < end) {
+    const auto* words = reinterpret_cast<const uint8_t*>(first_ + from);
+    const bool whole = reinterpret_cast<uintptr_t>(words) % kScanBytes == 0 && end - from >= kScanWords;
+    if (whole && memory::is_zero(words, kScanBytes)) {
+      from += kScanWords;
+      continue;
+    }
+    // To where the next such piece begins.
+    const uint64_t into = reinterpret_cast<uintptr_t>(words) % kScanBytes / sizeof(uint64_t);
+    for (const uint64_t stop = std::min(end, from + kScanWords - into); from < stop; ++from)
+      if (at(from) != 0) return from;
+  }
+  return end;
+}
+
 uint64_t LogMemory::take(uint64_t index) {
   const std::atomic_ref<uint64_t> word(first_[index]);
-  // Most words of most logs are zero: just reading them leaves their cache lines shared.
-  if (word.load(std::memory_order_relaxed) == 0) return 0;
   const uint64_t bits = word.exchange(0, std::memory_order_acq_rel);
   const uint64_t left = pages_ - index * 64;
   return left >= 64 ? bits : bits & ((uint64_t{1} << left) - 1);

@@ -19,6 +19,8 @@ class LogMemory {
 
   uint64_t page_size() const { return page_size_; }
   uint64_t words() const { return (pages_ + 63) / 64; }
+  // The first word of [from, end) that has a bit, or end. Bits that are set meanwhile it may miss.
+  uint64_t next(uint64_t from, uint64_t end) const;
   // The bits of word `index` that were set; bits past the last page are ignored.
   uint64_t take(uint64_t index);
   // Before a run of take(): a file that has become shorter would raise SIGBUS. Throws Error: IO_ERROR.

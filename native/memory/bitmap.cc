@@ -108,6 +108,7 @@ void Bitmap::clear_range(uint64_t first, uint64_t count) {
 void Bitmap::clear_in_group(uint64_t first, uint64_t count) {
   uint32_t cleared = 0;
   for_each_word(first, count, [&](uint64_t index, uint64_t mask) {
+    if ((word(index) & mask) == 0) return;
     cleared += bits_in(atomic_word(words_.get(), index).fetch_and(~mask, std::memory_order_acq_rel) & mask);
   });
   if (cleared != 0) in_group(first / kGroupBits).fetch_sub(cleared, std::memory_order_acq_rel);

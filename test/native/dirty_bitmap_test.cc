@@ -68,6 +68,26 @@ TEST_CASE("takes what the VMM has marked since start, once, by descriptor and by
   }
 }
 
+TEST_CASE("finds single bits anywhere in a long log, wherever that begins") {
+  constexpr uint64_t kPages = 300'000;
+  auto ram = Mapping::memfd("bm-ram", kPages * kPage);
+  for (const uint64_t offset : {0, 8, 4088, 4096}) {
+    CAPTURE(offset);
+    Log log;
+    BitmapTracker tracker({ram}, {log.by_fd(kPage, offset)});
+    tracker.start();
+    auto bitmaps = bitmaps_for({ram});
+    Pages expected;
+    // The first and last word, and every step that is no multiple of anything looked at in one go.
+    for (uint64_t page = 0; page < kPages; page += 32'771) expected.push_back(page);
+    expected.push_back(kPages - 1);
+    for (const uint64_t page : expected) log.mark(page + offset * 8);
+    CHECK(tracker.collect(bitmaps) == expected.size());
+    CHECK(pages_in(*bitmaps[0]) == expected);
+    CHECK(tracker.collect(bitmaps) == 0);
+  }
+}
+
 TEST_CASE("bits past the end of the block are ignored") {
   auto ram = Mapping::memfd("bm-ram", 5 * kPage);
   Log log;
