@@ -256,10 +256,14 @@ describe('SpanPins', () => {
       length: 16n * PAGE,
     }));
     const jobs: ReadySpans[] = [];
+    const writing: Promise<void>[] = [];
     for await (const ready of pins.ready(vast, packed(every), true)) {
+      const written = world.write(ready, 1);
       jobs.push(ready);
-      ready.writtenBy(world.write(ready, 1));
+      writing.push(written);
+      ready.writtenBy(written);
     }
+    await Promise.all(writing);
     expect(jobs.map(({ spans }) => spans.length / 2)).toEqual([count, 100]);
     expect(world.messages.map(({ type }) => type)).toEqual(['REGISTER_REQUEST', 'REGISTER_REQUEST']);
     expect(world.calls).toBe(2);
