@@ -24,7 +24,7 @@ void TxBatch::begin(const RegionTable& regions, IoSection& section, bool crc) {
   regions_ = &regions;
   section_ = &section;
   crc_ = crc;
-  if (crc_) copies_.resize(kMaxCopied);
+  if (crc_) copies_.resize(kMaxBytes);
   scratch_used_ = payload_bytes_ = fpdus_ = first_ = 0;
   unreadable_ = 0;
   iov_.clear();
@@ -32,7 +32,7 @@ void TxBatch::begin(const RegionTable& regions, IoSection& section, bool crc) {
 }
 
 bool TxBatch::fits(size_t payload) const {
-  return fpdus_ < kMaxFpdus && payload_bytes_ + payload <= (crc_ ? kMaxCopied : kMaxBytes);
+  return fpdus_ < kMaxFpdus && payload_bytes_ + payload <= kMaxBytes;
 }
 
 TxBatch::Appended TxBatch::append(const DdpHeader& header, const Source& source, size_t size) {
