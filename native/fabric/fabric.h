@@ -15,6 +15,7 @@
 #include <span>
 #include <string>
 
+#include "fabric/backing.h"
 #include "fabric/queue_pair_state.h"
 #include "fabric/types.h"
 
@@ -170,6 +171,13 @@ class Domain {
   // LOCKED_MEMORY_LIMIT).
   virtual std::unique_ptr<MemoryRegion> register_memory(uint64_t address, uint64_t length,
                                                         unsigned access) = 0;
+  // The same for a range that is a shared mapping of a file. A provider that writes memory by itself has no
+  // use for the file.
+  virtual std::unique_ptr<MemoryRegion> register_mapped(uint64_t address, uint64_t length, unsigned access,
+                                                        std::shared_ptr<Backing> backing) {
+    (void)backing;
+    return register_memory(address, length, access);
+  }
   // Learns from a peer's request which device the domain is of, so that keys are right before the answer and
   // can travel with it; accept() does it otherwise. The request stays the caller's. Never from inside an
   // event; takes as long as registering what waits for the device. Nothing is to be learnt where there is no

@@ -7,8 +7,13 @@ namespace {
 
 class IwarpMemoryRegion final : public fabric::MemoryRegion {
  public:
-  IwarpMemoryRegion(std::shared_ptr<RegionTable> table, uint32_t stag, uint64_t address, uint64_t length)
-      : table_(std::move(table)), stag_(stag), address_(address), length_(length) {}
+  IwarpMemoryRegion(std::shared_ptr<RegionTable> table, uint32_t stag, uint64_t address, uint64_t length,
+                    std::shared_ptr<fabric::Backing> backing)
+      : table_(std::move(table)),
+        backing_(std::move(backing)),
+        stag_(stag),
+        address_(address),
+        length_(length) {}
   ~IwarpMemoryRegion() override {
     if (!withdraw()) table_->wait_until_left();
   }
@@ -24,6 +29,7 @@ class IwarpMemoryRegion final : public fabric::MemoryRegion {
 
  private:
   const std::shared_ptr<RegionTable> table_;
+  const std::shared_ptr<fabric::Backing> backing_;
   const uint32_t stag_;
   const uint64_t address_;
   const uint64_t length_;
@@ -37,8 +43,14 @@ Domain::Domain(std::shared_ptr<Engine> engine) : regions_(std::make_shared<Regio
 
 std::unique_ptr<fabric::MemoryRegion> Domain::register_memory(uint64_t address, uint64_t length,
                                                               unsigned access) {
-  const uint32_t stag = regions_->add(address, length, access, address);
-  return std::make_unique<IwarpMemoryRegion>(regions_, stag, address, length);
+  return register_mapped(address, length, access, nullptr);
+}
+
+std::unique_ptr<fabric::MemoryRegion> Domain::register_mapped(uint64_t address, uint64_t length,
+                                                              unsigned access,
+                                                              std::shared_ptr<fabric::Backing> backing) {
+  const uint32_t stag = regions_->add(address, length, access, address, backing.get());
+  return std::make_unique<IwarpMemoryRegion>(regions_, stag, address, length, std::move(backing));
 }
 
 bool Domain::observe_placement(std::shared_ptr<fabric::PlacementObserver> observer) {

@@ -15,6 +15,8 @@ class Domain final : public fabric::Domain {
 
   std::unique_ptr<fabric::MemoryRegion> register_memory(uint64_t address, uint64_t length,
                                                         unsigned access) override;
+  std::unique_ptr<fabric::MemoryRegion> register_mapped(uint64_t address, uint64_t length, unsigned access,
+                                                        std::shared_ptr<fabric::Backing> backing) override;
   void revoke_remote_access() override { regions_->revoke_remote(); }
   bool observe_placement(std::shared_ptr<fabric::PlacementObserver> observer) override;
   bool pins_memory() const override { return false; }

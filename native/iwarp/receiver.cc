@@ -2,14 +2,13 @@
 #include "iwarp/receiver.h"
 
 #include <sys/socket.h>
-#include <sys/uio.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "iwarp/crc32c.h"
-#include "memory/guarded.h"
 
 namespace rdma_migrate::iwarp {
 namespace {
@@ -20,8 +19,6 @@ constexpr size_t kSmallFpdu = 2048;
 // What an FPDU counts for at least: taking one apart costs as much as that many bytes of payload, and others
 // have their turn.
 constexpr size_t kLeastCharge = 512;
-
-uint8_t* pointer_to(uint64_t address) { return reinterpret_cast<uint8_t*>(static_cast<uintptr_t>(address)); }
 
 }  // namespace
 
@@ -34,12 +31,18 @@ void Receiver::open(int socket, bool crc, bool awaits_ready) {
 Receiver::Went Receiver::receive(size_t budget) {
   budget_ = budget;
   dry_ = false;
-  while (step()) {
-    if (std::exchange(became_ready_, false)) return Went::kReady;
-    if (budget_ == 0) return Went::kOn;
+  bool more = true;
+  try {
+    while ((more = step()) && !became_ready_ && !is_turn_over()) continue;
+    flush();
+  } catch (const WireFault&) {
+    flush();  // what came before it was good
+    throw;
   }
-  buffer_.rest();
+  buffer_.narrow();
   if (std::exchange(became_ready_, false)) return Went::kReady;
+  if (more) return Went::kOn;
+  buffer_.rest();
   if (!eof_) return Went::kDry;
   if (phase_ != Phase::kHeader || buffer_.available() != 0 || in_message()) fail_truncated();
   return Went::kEnded;
@@ -60,9 +63,14 @@ bool Receiver::step() {
   return false;
 }
 
+// No more is read, and what has been read is taken as far as it cannot wait in a narrow buffer.
+bool Receiver::is_turn_over() const { return budget_ == 0 && buffer_.available() <= RxBuffer::kSize; }
+
 // One system call into the buffer. False: dry, or the end of the stream.
 bool Receiver::pull(size_t wanted) {
   if (dry_ || eof_) return false;
+  flush();  // it lies in the buffer
+  if (stores_) buffer_.widen();
   uint8_t* room = buffer_.room();
   wanted = std::min(wanted, buffer_.free());
   const size_t received = note_received(recv(socket_, room, wanted, MSG_DONTWAIT), wanted);
@@ -81,12 +89,13 @@ size_t Receiver::note_received(ssize_t got, size_t wanted) {
   budget_ -= std::min(budget_, received);
   // In the middle of bulk payload more has often come meanwhile, and asking costs less than to sleep and be
   // woken.
-  dry_ = received < wanted && !end_is_near_ && phase_ != Phase::kPayload;
+  dry_ = received < wanted && !end_is_near_ && phase_ != Phase::kPayload && !stores_;
   return received;
 }
 
-// FPDUs that are small cost less when many come with one system call, and are copied once more.
-bool Receiver::reads_ahead() const { return !header_.tagged || ulpdu_ <= kSmallFpdu; }
+// FPDUs that are small cost less when many come with one system call, and are copied once more. What is
+// stored by file is copied from the buffer in any case.
+bool Receiver::reads_ahead() const { return !header_.tagged || ulpdu_ <= kSmallFpdu || stores_; }
 
 // At least size bytes are in the buffer. Small messages are read ahead as far as the buffer goes; of bulk
 // payload nothing should pass through it, so after a large tagged FPDU only the next header comes along.
@@ -94,7 +103,7 @@ bool Receiver::have(size_t size) {
   while (buffer_.available() < size) {
     const size_t missing = size - buffer_.available();
     const size_t along = phase_ == Phase::kTrailer ? kFpduLengthSize + kTaggedSize : 0;
-    if (!pull(reads_ahead() ? RxBuffer::kSize : missing + along)) return false;
+    if (!pull(reads_ahead() ? RxBuffer::kWideSize : missing + along)) return false;
   }
   return true;
 }
@@ -131,58 +140,8 @@ bool Receiver::take_header() {
   take(kFpduLengthSize + size);
   check_header();
   begin_message();
+  if (!continues_run()) flush();
   return true;
-}
-
-bool Receiver::take_payload() {
-  place_buffered();
-  if (left_ != 0 && reads_ahead()) return pull(RxBuffer::kSize);
-  if (left_ != 0 && !receive_payload()) return false;
-  if (left_ == 0) phase_ = Phase::kTrailer;
-  return true;
-}
-
-void Receiver::place_buffered() {
-  const size_t size = std::min(buffer_.available(), left_);
-  if (size == 0) return;
-  {
-    OpenSection section(section_, messages_.regions.get());
-    recheck();
-    const uint8_t* from = buffer_.data();
-    uint8_t* to = pointer_to(target_.address);
-    if (!memory::guarded([=] { std::memcpy(to, from, size); }))
-      throw PlacementFault{memory::fault_error(memory::fault_address(), "write to")};
-    count_placed(size);
-  }
-  take(size);
-  note_payload(size);
-}
-
-// The payload of the FPDU in hand, and in the same call its trailer and the next header of the same kind.
-// False: dry, or the end of the stream.
-bool Receiver::receive_payload() {
-  if (dry_ || eof_) return false;
-  buffer_.clear();
-  const size_t next = fpdu_pad(ulpdu_) + kCrcSize + kFpduLengthSize + ddp_header_size(header_.tagged);
-  iovec parts[2] = {{pointer_to(target_.address), left_}, {buffer_.room(), next}};
-  msghdr message{};
-  message.msg_iov = parts;
-  message.msg_iovlen = 2;
-  OpenSection section(section_, messages_.regions.get());
-  recheck();
-  const ssize_t got = recvmsg(socket_, &message, MSG_DONTWAIT);
-  if (got < 0 && errno == EFAULT) throw PlacementFault{memory::fault_error(target_.address, "write to")};
-  const size_t received = note_received(got, left_ + next);
-  if (received == 0) return false;
-  const size_t placed = std::min(received, left_);
-  count_placed(placed);
-  buffer_.filled(received - placed);
-  // What has been placed may be gone again by now.
-  const uint8_t* at = pointer_to(target_.address);
-  if (crc_on_ && !memory::guarded([&] { add_crc(at, placed); }))
-    throw PlacementFault{memory::fault_error(memory::fault_address(), "read")};
-  note_payload(placed);
-  return true;  // short or not: only the next call knows whether more is there, or the end
 }
 
 bool Receiver::take_inline() {
@@ -201,6 +160,7 @@ bool Receiver::take_trailer() {
   const uint32_t expected = load_crc(buffer_.data());
   buffer_.consume(kCrcSize);
   if (crc_on_ && expected != crc_) {
+    run_.drop(std::exchange(run_of_fpdu_, 0));  // as much of it as has not been stored
     throw make_fault(TerminateCode::kMpaCrc, "the CRC32C of an FPDU of " + std::to_string(ulpdu_) +
                                                  " bytes does not match; data is damaged on its way from " +
                                                  peer_);
@@ -213,20 +173,6 @@ bool Receiver::take_trailer() {
   return true;
 }
 
-// Inside the section that placed them: whoever revokes the rights then knows of every byte that landed.
-void Receiver::count_placed(size_t size) {
-  if (target_.right == fabric::kAccessRemoteWrite)
-    messages_.counters.write_bytes_placed.fetch_add(size, std::memory_order_relaxed);
-}
-
-// Inside an open section: with the generation unchanged, who takes the region away waits for the section.
-void Receiver::recheck() const {
-  if (messages_.regions->generation() == target_.generation) return;
-  const std::optional<Region> region = messages_.regions->find(target_.region.stag);
-  if (region && (region->access & target_.right) == target_.right) return;
-  throw make_fault(target_.gone, "the memory region of a message was deregistered while the message arrived");
-}
-
 void Receiver::take(size_t size) {
   add_crc(buffer_.data(), size);
   buffer_.consume(size);
@@ -234,13 +180,6 @@ void Receiver::take(size_t size) {
 
 void Receiver::add_crc(const uint8_t* data, size_t size) {
   if (crc_on_) crc_ = crc32c({data, size}, crc_);
-}
-
-void Receiver::note_payload(size_t size) {
-  target_.address += size;
-  left_ -= size;
-  watch_.moved(size);
-  messages_.counters.payload_received.fetch_add(size, std::memory_order_relaxed);
 }
 
 bool Receiver::owes() const {

@@ -53,6 +53,8 @@ void Receiver::begin_message() {
   // Told of at once: a message must not complete before the queue pair is established.
   if (awaits_ready_ && !is_ready_message()) become_ready();
   phase_ = payload_ == 0 ? Phase::kTrailer : Phase::kPayload;
+  stores_ = false;
+  run_of_fpdu_ = 0;
   switch (opcode_of(header_)) {
     case RdmapOpcode::kWrite:
       return begin_write();
@@ -92,6 +94,7 @@ void Receiver::find_write_target() {
   }
   target_ = {cached_, generation, cached_.local_of(at), fabric::kAccessRemoteWrite,
              TerminateCode::kTaggedInvalidStag};
+  stores_ = finds_fresh_pages();
 }
 
 // Memory that this side has posted for what arrives. skip: bytes of it that are there already.
@@ -183,9 +186,7 @@ void Receiver::end_message() {
   }
   switch (opcode_of(header_)) {
     case RdmapOpcode::kWrite:
-      if (fabric::PlacementObserver* observer = messages_.regions->placement(); observer && payload_ != 0)
-        observer->placed(header_.target_offset, payload_);
-      return;
+      return end_write();
     case RdmapOpcode::kReadRequest:
       return end_read_request();
     case RdmapOpcode::kReadResponse:

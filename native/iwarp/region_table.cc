@@ -17,7 +17,8 @@ uint32_t random_stag() {
 
 }  // namespace
 
-uint32_t RegionTable::add(uint64_t address, uint64_t length, unsigned access, uint64_t wire_base) {
+uint32_t RegionTable::add(uint64_t address, uint64_t length, unsigned access, uint64_t wire_base,
+                          fabric::Backing* backing) {
   if (length > UINT64_MAX - address || length > UINT64_MAX - wire_base) {
     throw Error("REGISTER_FAILED", "the range of " + std::to_string(length) + " bytes at " +
                                        std::to_string(address) + " does not fit into the address space");
@@ -28,7 +29,8 @@ uint32_t RegionTable::add(uint64_t address, uint64_t length, unsigned access, ui
   for (;;) {
     const uint32_t stag = random_stag();
     // 0 is what an unset key looks like.
-    if (stag != 0 && regions_.try_emplace(stag, Region{stag, wire_base, address, length, access}).second)
+    if (stag != 0 &&
+        regions_.try_emplace(stag, Region{stag, wire_base, address, length, access, backing}).second)
       return stag;
   }
 }

@@ -12,6 +12,7 @@
 #include <optional>
 #include <unordered_map>
 
+#include "fabric/backing.h"
 #include "fabric/fabric.h"
 #include "fabric/work_request.h"
 #include "iwarp/engine.h"
@@ -24,6 +25,8 @@ struct Region {
   uint64_t address = 0;    // where it is here
   uint64_t length = 0;
   unsigned access = 0;
+  // As its memory, used only inside a section and after the generation has been looked at there. May be null.
+  fabric::Backing* backing = nullptr;
 
   // Whether offset..offset+size, as peers count, lies inside; nothing of it can wrap.
   bool covers_wire(uint64_t offset, uint64_t size) const { return covers(wire_base, offset, size); }
@@ -42,8 +45,10 @@ class RegionTable {
  public:
   explicit RegionTable(std::shared_ptr<Engine> engine) : engine_(std::move(engine)) {}
 
-  // Throws Error: REGISTER_FAILED; also for remote rights after revoke_remote().
-  uint32_t add(uint64_t address, uint64_t length, unsigned access, uint64_t wire_base);
+  // backing: lives until it has been removed and left. Throws Error: REGISTER_FAILED; also for remote rights
+  // after revoke_remote().
+  uint32_t add(uint64_t address, uint64_t length, unsigned access, uint64_t wire_base,
+               fabric::Backing* backing = nullptr);
   // Nobody finds it any more. True: no processor touches the range. False: one may, until wait_until_left()
   // has returned.
   bool remove(uint32_t stag);

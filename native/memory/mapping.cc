@@ -110,8 +110,10 @@ std::shared_ptr<Mapping> Mapping::memfd(const std::string& name, uint64_t length
   }
   if (ftruncate(fd, static_cast<off_t>(length)) != 0) throw storage_error(mapping->name_, length, -1, errno);
   // Its length is sealed now, so that nothing that opens it through /proc can make us run into SIGBUS.
-  if (huge_page_size == 0) fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+  mapping->length_sealed_ =
+      huge_page_size == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0;
   mapping->map();
+  mapping->begin_fresh();
   return mapping;
 }
 
@@ -134,6 +136,7 @@ std::shared_ptr<Mapping> Mapping::file(const std::string& path, uint64_t length,
       throw storage_error("cannot make " + path, length, use.get(), errno);
   }
   mapping->map();
+  if (mode == FileMode::kCreate) mapping->begin_fresh();
   created.keep();
   return mapping;
 }
@@ -180,6 +183,7 @@ void Mapping::own(UniqueFd fd, int flags, bool can_reopen) {
   file_ = std::make_unique<SharedFile>(std::move(fd), name_, flags, can_reopen);
   if (!told) throw storage_error(name_, length_, -1, errno);
   hugetlb_ = system.f_type == HUGETLBFS_MAGIC;
+  in_memory_ = system.f_type == TMPFS_MAGIC;
   seeks_holes_ = tells_holes(system.f_type);
   page_size_ = hugetlb_ ? static_cast<uint64_t>(system.f_bsize) : host_page_size();
 }
@@ -215,6 +219,20 @@ void Mapping::map() {
   data_ = static_cast<uint8_t*>(memory);
   // A guest's memory is large and private: it does not belong in our core dumps.
   madvise(memory, length_, MADV_DONTDUMP);
+}
+
+// Where the file system tells holes truly it also keeps what is written and what is mapped as one.
+void Mapping::begin_fresh() {
+  if (!hugetlb_ && seeks_holes_) touched_ = std::make_unique<Bitmap>(length_ / page_size_);
+}
+
+void Mapping::note_touched(const Range& pages) const {
+  if (!touched_) return;
+  const uint64_t first = pages.offset / page_size_;
+  const uint64_t end = pages.end() / page_size_;
+  // As a rule they are known already, and several threads look at them.
+  const uint64_t from = touched_->next_clear(first, end);
+  if (from < end) touched_->set_range(from, end - from);
 }
 
 bool Mapping::make_pinnable() {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "memory/bitmap.h"
 #include "memory/range.h"
 #include "memory/shared_file.h"
 #include "memory/vma.h"
@@ -65,6 +66,17 @@ class Mapping {
   bool seeks_holes() const { return seeks_holes_; }
   // Bytes can be stored with pwrite(), which fails where a store to the memory would raise SIGBUS.
   bool stores_through_fd() const { return has_file() && !hugetlb_ && kind_ != Kind::kCaller; }
+  // The file is in memory (tmpfs, a memfd), not of huge pages.
+  bool is_in_memory() const { return in_memory_; }
+  // Nobody can make the file shorter or longer.
+  bool length_is_sealed() const { return length_sealed_; }
+  // It was made here, so that its pages are empty until somebody is known to have touched them: hints, for
+  // who chooses the faster way to fill a page. Not of huge pages.
+  bool knows_fresh_pages() const { return touched_ != nullptr; }
+  // Only if knows_fresh_pages(); offset: below length().
+  bool is_fresh(uint64_t offset) const { return !touched_->test(offset / page_size_); }
+  // Whole pages. Any thread.
+  void note_touched(const Range& pages) const;
   // The last run of data that SEEK_HOLE found. Finding the end of a run costs time in proportion to the run
   // (20 ms for 8 GiB of memfd), so that walking a block window by window would be quadratic without it. What
   // was data and is a hole by now is merely read needlessly.
@@ -104,6 +116,7 @@ class Mapping {
   void check_length() const;
   void check_file(FileMode mode) const;
   void map();
+  void begin_fresh();
   void find_fd_offset();
 
   Kind kind_;
@@ -116,6 +129,9 @@ class Mapping {
   bool writable_ = true;
   bool hugetlb_ = false;
   bool seeks_holes_ = false;
+  bool in_memory_ = false;
+  bool length_sealed_ = false;
+  std::unique_ptr<Bitmap> touched_;
   std::mutex private_mutex_;
   bool private_ = false;
   std::vector<Vma> vmas_;

@@ -84,6 +84,7 @@ void populate(const Mapping& mapping, uint64_t offset, uint64_t length, const Ca
     try {
       advised = advised && populate_by_advice(mapping, step, all.end());
       if (!advised) internal::populate_by_touch(mapping, step);
+      mapping.note_touched(step);
     } catch (const Error& error) {
       // Another user has taken the room meanwhile: whether there is enough will show when it is needed.
       if (free_space == FreeSpace::kKeep && error.code() == "DISK_FULL") return;

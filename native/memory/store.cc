@@ -22,6 +22,20 @@ void advance(struct iovec** pieces, int* count, size_t bytes) {
   (*pieces)->iov_len -= bytes;
 }
 
+void write_all(const Mapping& mapping, int file, const Range& range, struct iovec* pieces, int count) {
+  uint64_t at = range.offset;
+  while (count > 0) {
+    const ssize_t written = pwritev(file, pieces, count, static_cast<off_t>(at));
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) {
+      throw mapping.error("writing", {at, range.end() - at}, Mapping::Access::kWrite,
+                          written == 0 ? EIO : errno);
+    }
+    at += static_cast<uint64_t>(written);
+    advance(&pieces, &count, static_cast<size_t>(written));
+  }
+}
+
 }  // namespace
 
 void Store::data(uint64_t offset, std::span<const uint8_t> bytes) {
@@ -46,22 +60,38 @@ void Store::zeros(const Range& range) {
 
 void Store::flush() {
   if (pieces_ == 0) return;
-  struct iovec* pieces = vector_.data();
-  int count = pieces_;
-  uint64_t at = offset_;
-  const uint64_t end = offset_ + length_;
+  const Range range{offset_, length_};
+  const int count = pieces_;
   pieces_ = 0;
   length_ = 0;
-  const auto file = mapping_->file();
-  while (count > 0) {
-    const ssize_t written = pwritev(file.get(), pieces, count, static_cast<off_t>(at));
-    if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) {
-      throw mapping_->error("writing", {at, end - at}, Mapping::Access::kWrite, written == 0 ? EIO : errno);
-    }
-    at += static_cast<uint64_t>(written);
-    advance(&pieces, &count, static_cast<size_t>(written));
+  write_all(*mapping_, mapping_->file().get(), range, vector_.data(), count);
+}
+
+uint64_t store_pieces(const Mapping& mapping, uint64_t offset, std::span<const iovec> pieces) {
+  // As many as the receive buffer of the software RNIC gathers.
+  constexpr size_t kMost = 64;
+  struct iovec own[kMost];
+  const uint64_t end = mapping.length_is_sealed() ? mapping.length() : mapping.length() - mapping.page_size();
+  Range range{offset, 0};
+  int count = 0;
+  for (const iovec& piece : pieces.first(std::min(pieces.size(), kMost))) {
+    if (range.end() >= end) break;
+    own[count] = {piece.iov_base, std::min<uint64_t>(piece.iov_len, end - range.end())};
+    range.length += own[count++].iov_len;
   }
+  if (count == 0) return 0;
+  bool opened = false;
+  try {
+    const auto file = mapping.file();
+    opened = true;
+    write_all(mapping, file.get(), range, own, count);
+  } catch (const Error&) {
+    if (opened) throw;
+    return 0;
+  }
+  if (!mapping.length_is_sealed() && mapping.was_truncated(mapping.length()))
+    throw mapping.error("writing", {offset, mapping.length() - offset}, Mapping::Access::kWrite, EFAULT);
+  return range.length;
 }
 
 }  // namespace rdma_migrate::memory

@@ -33,4 +33,11 @@ class Store {
   std::array<struct iovec, kMaxPieces> vector_;
 };
 
+// Stores the pieces, one after the other, from offset on, and sees to it that the file has not been cut: a
+// store behind its end would make it as long as before, with a hole where pages were. For that the last page
+// of a file that others can cut is never stored: gives the bytes stored, and what follows belongs into the
+// mapping. 0 too where the file cannot be opened any more. The range must lie within the mapping, and
+// stores_through_fd(). Errors: DISK_FULL, OUT_OF_MEMORY, IO_ERROR, PERMISSION_DENIED.
+uint64_t store_pieces(const Mapping& mapping, uint64_t offset, std::span<const iovec> pieces);
+
 }  // namespace rdma_migrate::memory
