@@ -40,6 +40,8 @@ export interface NativeMapping {
   /** Bytes, a multiple of pageSize. */
   readonly length: bigint;
   readonly pageSize: number;
+  /** The software RNIC fills its empty pages through the file, without a first touch. */
+  readonly fillsThroughFile: boolean;
   /**
    * Touches pages ahead of use so that receiving into them does not fault. Changes no byte. keepFree (default false): ends early, and
    * without an error, where more than a quarter of what its file system has free would be taken at once.

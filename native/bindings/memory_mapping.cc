@@ -64,6 +64,7 @@ Napi::Function MappingBinding::define(Napi::Env env) {
                          InstanceAccessor<&MappingBinding::get_address>("address"),
                          InstanceAccessor<&MappingBinding::get_length>("length"),
                          InstanceAccessor<&MappingBinding::get_page_size>("pageSize"),
+                         InstanceAccessor<&MappingBinding::get_fills_through_file>("fillsThroughFile"),
                      });
 }
 
@@ -74,6 +75,7 @@ Napi::Object MappingBinding::create(const Napi::Function& mapping_class, std::sh
   self.address_ = mapping->address();
   self.length_ = mapping->length();
   self.page_size_ = mapping->page_size();
+  self.fills_through_file_ = mapping->knows_fresh_pages();
   self.owner_ = std::make_shared<MappingOwner>(object.Env(), std::move(mapping));
   return object;
 }
@@ -168,6 +170,9 @@ Napi::Value MappingBinding::get_address(const Napi::CallbackInfo& info) {
 }
 Napi::Value MappingBinding::get_length(const Napi::CallbackInfo& info) {
   return Napi::BigInt::New(info.Env(), length_);
+}
+Napi::Value MappingBinding::get_fills_through_file(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), fills_through_file_);
 }
 Napi::Value MappingBinding::get_page_size(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(page_size_));

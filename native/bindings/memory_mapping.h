@@ -32,6 +32,7 @@ class MappingBinding final : public Napi::ObjectWrap<MappingBinding> {
   Napi::Value get_address(const Napi::CallbackInfo& info);
   Napi::Value get_length(const Napi::CallbackInfo& info);
   Napi::Value get_page_size(const Napi::CallbackInfo& info);
+  Napi::Value get_fills_through_file(const Napi::CallbackInfo& info);
 
   const std::shared_ptr<MappingOwner>& owner() const;
 
@@ -41,6 +42,7 @@ class MappingBinding final : public Napi::ObjectWrap<MappingBinding> {
   uint64_t address_ = 0;
   uint64_t length_ = 0;
   uint64_t page_size_ = 0;
+  bool fills_through_file_ = false;
 };
 
 // The owner behind a NativeMapping. Throws a JavaScript Error: INVALID_ARGUMENT.

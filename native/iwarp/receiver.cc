@@ -33,12 +33,13 @@ Receiver::Went Receiver::receive(size_t budget) {
   dry_ = false;
   bool more = true;
   try {
-    while ((more = step()) && !became_ready_ && !is_turn_over()) continue;
+    while ((more = step()) && !became_ready_ && (budget_ != 0 || buffer_.is_wide())) continue;
     flush();
   } catch (const WireFault&) {
     flush();  // what came before it was good
     throw;
   }
+  more = more || is_turn_over();
   buffer_.narrow();
   if (std::exchange(became_ready_, false)) return Went::kReady;
   if (more) return Went::kOn;
@@ -63,12 +64,13 @@ bool Receiver::step() {
   return false;
 }
 
-// No more is read, and what has been read is taken as far as it cannot wait in a narrow buffer.
-bool Receiver::is_turn_over() const { return budget_ == 0 && buffer_.available() <= RxBuffer::kSize; }
+// There may be more in the socket, but what is in a wide buffer has been taken first, as far as it goes:
+// nothing of it can wait there for the next turn.
+bool Receiver::is_turn_over() const { return budget_ == 0 && buffer_.is_wide() && !dry_ && !eof_; }
 
 // One system call into the buffer. False: dry, or the end of the stream.
 bool Receiver::pull(size_t wanted) {
-  if (dry_ || eof_) return false;
+  if (!may_read()) return false;
   flush();  // it lies in the buffer
   if (stores_) buffer_.widen();
   uint8_t* room = buffer_.room();

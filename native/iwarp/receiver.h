@@ -78,6 +78,7 @@ class Receiver {
 
   // receiver.cc: the stream.
   bool is_turn_over() const;
+  bool may_read() const { return !dry_ && !eof_ && !is_turn_over(); }
   bool pull(size_t wanted);
   bool have(size_t size);
   bool reads_ahead() const;

@@ -53,7 +53,7 @@ void Receiver::place_buffered() {
 // The payload of the FPDU in hand, and in the same call its trailer and the next header of the same kind.
 // False: dry, or the end of the stream.
 bool Receiver::receive_payload() {
-  if (dry_ || eof_) return false;
+  if (!may_read()) return false;
   buffer_.clear();
   const size_t next = fpdu_pad(ulpdu_) + kCrcSize + kFpduLengthSize + ddp_header_size(header_.tagged);
   iovec parts[2] = {{pointer_to(target_.address), left_}, {buffer_.room(), next}};

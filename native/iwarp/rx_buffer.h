@@ -28,9 +28,9 @@ class RxBuffer {
   void widen() {
     if (!is_wide()) change_to(kWideSize);
   }
-  // With at most kSize bytes in it.
+  // Unless more than kSize bytes are in it.
   void narrow() {
-    if (is_wide()) change_to(kSize);
+    if (is_wide() && available() <= kSize) change_to(kSize);
   }
   // Lends the memory to others of this thread while nothing is in it.
   void rest() {

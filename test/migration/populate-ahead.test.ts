@@ -1,7 +1,11 @@
 /** How much registered memory is touched before WRITEs come. */
 import { setImmediate as turn } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { touchedAhead } from '../../lib/migration/options.ts';
 import { AHEAD_BYTES, PopulateAhead } from '../../lib/migration/pins/populate-ahead.ts';
+import { Registrations } from '../../lib/migration/pins/registrations.ts';
+import type { RamBlock } from '../../lib/ram/vm.ts';
+import type { Connection } from '../../lib/transport/connection.ts';
 
 const MIB = 1n << 20n;
 
@@ -118,5 +122,45 @@ describe('touching ahead', () => {
     r.ahead.add(r.mapping, span(0n, MIB));
     await settle();
     expect(r.failures).toMatchObject([{ message: 'no' }]);
+  });
+});
+
+describe('which memory is touched ahead', () => {
+  it('is said by the option and the number of cores', () => {
+    expect(touchedAhead({}, 2)).toBe('none');
+    expect(touchedAhead({}, 3)).toBe('unless-filled-through-file');
+    expect(touchedAhead({ populate: 'always' }, 1)).toBe('all');
+    expect(touchedAhead({ populate: 'never' }, 64)).toBe('none');
+  });
+
+  it.each([
+    ['all', true, 1],
+    ['all', false, 1],
+    ['unless-filled-through-file', true, 0],
+    ['unless-filled-through-file', false, 1],
+    ['none', false, 0],
+  ] as const)('%s, memory that is filled through its file: %s', async (touched, fillsThroughFile, steps) => {
+    const populate = vi.fn(async () => undefined);
+    const connection = {
+      info: { pinsMemory: false },
+      ended: new AbortController().signal,
+      stats: () => ({ writeBytesPlaced: 0n }),
+      register: async () => ({ rkey: 7 }),
+    } as unknown as Connection;
+    const block = {
+      name: 'ram',
+      length: MIB,
+      mapping: { populate, fillsThroughFile },
+    } as unknown as RamBlock;
+    const registrations = new Registrations(connection, [block], {
+      touchedAhead: touched,
+      onFailure: () => undefined,
+      signal: new AbortController().signal,
+    });
+    expect(
+      await registrations.register(0, { offset: 0n, length: MIB, firstChunk: 0n, moreChunks: 0n }, true),
+    ).toBe(7);
+    await registrations.settled();
+    expect(populate).toHaveBeenCalledTimes(steps);
   });
 });

@@ -11,6 +11,7 @@ import { DestinationTurns, type TurnLimits } from '../../transport/turns.ts';
 import { unlessAborted } from '../../transport/wait.ts';
 import { call } from '../embedder.ts';
 import type { Journal } from '../journal.ts';
+import type { TouchedAhead } from '../options.ts';
 import { Registrations } from '../pins/registrations.ts';
 import { checkAllocated } from '../vm-schema.ts';
 import { Arrivals, tellsWrites } from './arrivals.ts';
@@ -42,7 +43,7 @@ interface Context {
   readonly limits: TurnLimits;
   /** The longest wait for COMMIT, and for the target to make the VM durable. */
   readonly commitTimeoutMs: number;
-  readonly populate: boolean;
+  readonly touchedAhead: TouchedAhead;
   /** What may be registered at one time, whoever the source is. */
   readonly pinBudget: bigint | undefined;
   /** The source has all channels that it will have. */
@@ -258,7 +259,7 @@ export class DestinationSession {
     this.#blocks = checkAllocated(this.#layout, await unlessAborted(allocated, this.#alive, 'setup'));
     if (!agreed.commit) this.#told = new ToldPages(connection, this.#blocks, agreed, this.#pageSize);
     this.#registrations = new Registrations(connection, this.#blocks, {
-      populate: this.#context.populate,
+      touchedAhead: this.#context.touchedAhead,
       budget: this.#budget(),
       budgetAgreed: this.#context.agreed.pinBudget !== undefined,
       onFailure: (error) => this.#failure.abort(toMigrationError(error, 'ram')),

@@ -17,7 +17,7 @@ import {
   commitTimeoutMs,
   connectionOptions,
   type DestinationOptions,
-  populatesAhead,
+  touchedAhead,
 } from '../options.ts';
 import { lockable } from '../pins/lockable.ts';
 import {
@@ -243,7 +243,7 @@ export class MigrationDestination extends Migration {
         journal: this.journal,
         limits: { timeoutMs: connectionOptions(this.#options).stallTimeoutMs, signal },
         commitTimeoutMs: commitTimeoutMs(this.#options),
-        populate: populatesAhead(this.#options),
+        touchedAhead: touchedAhead(this.#options),
         pinBudget: this.#enforcedBudget(connection, plan),
         setupEnded: () => this.#gate.shutRails(),
         checkRam: (ramBytes) => this.#checkRam(connection, agreed, ramBytes),

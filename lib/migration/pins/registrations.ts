@@ -3,6 +3,7 @@ import { ACCESS } from '../../native/transport.ts';
 import { type ChunkSpan, chunkCount, packed } from '../../ram/spans.ts';
 import type { RamBlock } from '../../ram/vm.ts';
 import type { Connection } from '../../transport/connection.ts';
+import type { TouchedAhead } from '../options.ts';
 import { PopulateAhead } from './populate-ahead.ts';
 
 const REMOTE_WRITE = ACCESS.localWrite | ACCESS.remoteWrite;
@@ -23,8 +24,8 @@ interface Registration extends Wanted {
 }
 
 export interface RegistrationsOptions {
-  /** Touch registered memory in the background, ahead of the WRITEs. */
-  readonly populate: boolean;
+  /** The registered memory to touch in the background, ahead of the WRITEs. */
+  readonly touchedAhead: TouchedAhead;
   /** Hears of memory that cannot be had, such as on a full disk. */
   readonly onFailure: (error: unknown) => void;
   /** Ends what is done in the background. */
@@ -57,7 +58,7 @@ export class Registrations {
     this.#blocks = blocks;
     this.#registered = blocks.map(() => new Map());
     // What a NIC pins it has touched.
-    const populates = options.populate && !connection.info.pinsMemory;
+    const populates = options.touchedAhead !== 'none' && !connection.info.pinsMemory;
     const placed = (): bigint => connection.stats().writeBytesPlaced;
     const signal = AbortSignal.any([options.signal, connection.ended]);
     this.#ahead = populates ? new PopulateAhead({ placed, onFailure: options.onFailure, signal }) : undefined;
@@ -90,15 +91,21 @@ export class Registrations {
    * The keys for spans, in their order; the same span asked for again has the same key. One call after the other.
    * @throws MigrationError PROTOCOL_ERROR, REGISTER_FAILED, LOCKED_MEMORY_LIMIT
    */
-  async register(spans: readonly Wanted[]): Promise<number[]> {
-    const fresh: Registration[] = [];
-    const all = spans.map((wanted) => this.#known(wanted) ?? this.#enter(wanted, fresh));
-    for (const index of new Set(fresh.map((one) => one.index)))
-      await this.#carryOut(
-        index,
-        fresh.filter((one) => one.index === index),
-      );
-    return all.map(({ rkey }) => rkey);
+  async register(index: number, span: ChunkSpan, populate: boolean): Promise<number> {
+    const key = `${index}:${span.firstChunk}`;
+    const there = this.#registered.get(key) ?? [];
+    const same = there.find((registration) => registration.span.length === span.length);
+    if (same) return (await same.region).rkey;
+    if (this.#count >= this.#limit) throw this.#tooMany();
+    this.#take(span.length);
+    this.#count += 1n;
+    const { mapping } = this.#blocks[index] as RamBlock;
+    const region = this.#connection.register(mapping, span.offset, span.length, REMOTE_WRITE);
+    there.push({ span, region });
+    this.#registered.set(key, there);
+    const { rkey } = await region;
+    if (populate && this.#isTouched(mapping)) this.#ahead?.add(mapping, span);
+    return rkey;
   }
 
   #known({ index, span }: Wanted): Registration | undefined {
@@ -149,6 +156,10 @@ export class Registrations {
   /** All WRITEs have come: touches nothing more, and waits until nothing is being touched. */
   async settled(): Promise<void> {
     await this.#ahead?.end();
+  }
+
+  #isTouched({ fillsThroughFile }: RamBlock['mapping']): boolean {
+    return this.#options.touchedAhead === 'all' || !fillsThroughFile;
   }
 
   #take(length: bigint): void {
