@@ -42,9 +42,8 @@ Napi::Value create_connection(const Napi::CallbackInfo& info, const SharedTransp
 
 void init_transport(Napi::Env env, Napi::Object exports) {
   const auto define = [env](auto function) { return Napi::Persistent(function(env)); };
-  const auto classes = std::make_shared<const TransportClasses>(
-      TransportClasses{define(ConnectionBinding::define), define(RequestBinding::define),
-                       define(ListenerBinding::define)});
+  const auto classes = std::make_shared<const TransportClasses>(TransportClasses{
+      define(ConnectionBinding::define), define(RequestBinding::define), define(ListenerBinding::define)});
   const auto set = [&](const char* name, auto function) {
     exports.Set(
         name,
