@@ -6,6 +6,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "verbs/leftovers.h"
+
 namespace rdma_migrate::verbs {
 namespace {
 
@@ -54,25 +56,46 @@ void require_devices() {
               errno);
 }
 
-CmId::CmId() : channel_((require_devices(), make_channel())) {
-  if (rdma_create_id(channel_.get(), &id_, nullptr, RDMA_PS_TCP) != 0) {
+CmId::CmId() : own_(std::make_shared<Own>()) {
+  require_devices();
+  own_->channel = make_channel();
+  if (rdma_create_id(own_->channel.get(), &own_->id, nullptr, RDMA_PS_TCP) != 0) {
     throw Error("PROVIDER_UNAVAILABLE", "cannot create an rdma_cm id", errno);
   }
 }
 
-CmId::CmId(rdma_cm_id* incoming) : channel_(make_channel()), id_(incoming) {
-  if (rdma_migrate_id(id_, channel_.get()) != 0) {
-    throw Error("PROVIDER_UNAVAILABLE", "cannot take over an incoming connection", errno);
-  }
+CmId::~CmId() {
+  if (busy_) destroy_elsewhere(std::move(own_));
 }
 
-CmId::~CmId() {
-  if (id_ != nullptr) rdma_destroy_id(id_);
+void CmId::destroy_within(std::unique_ptr<CmId> id, std::chrono::milliseconds patience) {
+  if (!id) return;
+  const std::future<void> gone = id->own_->gone.get_future();
+  id->set_busy();
+  id.reset();
+  gone.wait_for(patience);
+}
+
+CmId::Own::~Own() {
+  if (id != nullptr) rdma_destroy_id(id);
+  channel.reset();
+  gone.set_value();
+}
+
+std::unique_ptr<CmId> CmId::take_over(std::shared_ptr<Own> own) {
+  std::unique_ptr<CmId> taken(new CmId(std::move(own)));
+  EventChannel channel = make_channel();
+  if (rdma_migrate_id(taken->get(), channel.get()) != 0) {
+    throw Error("PROVIDER_UNAVAILABLE", "cannot take over an incoming connection", errno);
+  }
+  taken->own_->channel = std::move(channel);
+  taken->own_->listener.reset();
+  return taken;
 }
 
 std::optional<CmEvent> CmId::next_event() {
   rdma_cm_event* raw = nullptr;
-  if (rdma_get_cm_event(channel_.get(), &raw) != 0) return std::nullopt;
+  if (rdma_get_cm_event(own_->channel.get(), &raw) != 0) return std::nullopt;
   CmEvent event{raw->event, raw->status, {}};
   const auto* data = static_cast<const uint8_t*>(raw->param.conn.private_data);
   if (data != nullptr) event.private_data.assign(data, data + raw->param.conn.private_data_len);
@@ -81,35 +104,31 @@ std::optional<CmEvent> CmId::next_event() {
 }
 
 std::optional<CmId::Incoming> CmId::next_incoming() {
+  auto own = std::make_shared<Own>();  // first: no id is without an owner
+  own->listener = own_;
   rdma_cm_event* raw = nullptr;
-  if (rdma_get_cm_event(channel_.get(), &raw) != 0) return std::nullopt;
+  if (rdma_get_cm_event(own_->channel.get(), &raw) != 0) return std::nullopt;
+  if (raw->event == RDMA_CM_EVENT_CONNECT_REQUEST) own->id = raw->id;
   Incoming incoming;
-  rdma_cm_id* id = raw->event == RDMA_CM_EVENT_CONNECT_REQUEST ? raw->id : nullptr;
   incoming.device_removed = raw->event == RDMA_CM_EVENT_DEVICE_REMOVAL;
   const auto* data = static_cast<const uint8_t*>(raw->param.conn.private_data);
-  if (id != nullptr && data != nullptr)
+  if (own->id != nullptr && data != nullptr)
     incoming.private_data.assign(data, data + raw->param.conn.private_data_len);
   // Migrating waits for the acknowledgement of every event.
   rdma_ack_cm_event(raw);
-  if (id == nullptr) return incoming;
-  try {
-    incoming.id = std::make_unique<CmId>(id);
-  } catch (...) {
-    rdma_destroy_id(id);
-    throw;
-  }
+  if (own->id != nullptr) incoming.id = take_over(std::move(own));
   return incoming;
 }
 
-fabric::SocketAddress CmId::local() const { return copy_of(rdma_get_local_addr(id_)); }
+fabric::SocketAddress CmId::local() const { return copy_of(rdma_get_local_addr(get())); }
 std::string CmId::local_host() const { return fabric::host_of(local()); }
 std::string CmId::local_address() const { return fabric::to_string(local()); }
-std::string CmId::peer_address() const { return fabric::to_string(copy_of(rdma_get_peer_addr(id_))); }
+std::string CmId::peer_address() const { return fabric::to_string(copy_of(rdma_get_peer_addr(get()))); }
 std::string CmId::device_name() const {
-  return id_->verbs == nullptr ? "" : ibv_get_device_name(id_->verbs->device);
+  return get()->verbs == nullptr ? "" : ibv_get_device_name(get()->verbs->device);
 }
 bool CmId::is_iwarp() const {
-  return id_->verbs != nullptr && id_->verbs->device->transport_type == IBV_TRANSPORT_IWARP;
+  return get()->verbs != nullptr && get()->verbs->device->transport_type == IBV_TRANSPORT_IWARP;
 }
 
 }  // namespace rdma_migrate::verbs

@@ -4,6 +4,7 @@
 #include <rdma/rdma_cma.h>
 
 #include <chrono>
+#include <future>
 #include <memory>
 #include <optional>
 #include <string>
@@ -30,14 +31,21 @@ class CmId {
  public:
   // Throws Error: PROVIDER_UNAVAILABLE.
   CmId();
-  // Takes over an incoming connection's id from its listener's channel.
-  explicit CmId(rdma_cm_id* incoming);
+  // Never waits for the kernel, unless the id has only been bound: then nothing can hold it up, and its
+  // address is free again afterwards. Of the device the id keeps librdmacm's context alone: queue pair,
+  // completion queues and protection domain may go while the kernel still has it.
   ~CmId();
   CmId(const CmId&) = delete;
   CmId& operator=(const CmId&) = delete;
 
-  rdma_cm_id* get() const { return id_; }
-  int fd() const { return channel_->fd; }
+  rdma_cm_id* get() const { return own_->id; }
+  int fd() const { return own_->channel->fd; }
+  // From here on the kernel may have something under way for it, or nobody wants its address: it is destroyed
+  // elsewhere.
+  void set_busy() { busy_ = true; }
+  // Destroys it, and waits until its address is free again, for patience at most: what the kernel holds
+  // longer goes when it can.
+  static void destroy_within(std::unique_ptr<CmId> id, std::chrono::milliseconds patience);
   // Never blocks.
   std::optional<CmEvent> next_event();
   // For listeners: the next event, with an id if it is a CONNECT_REQUEST. Never blocks.
@@ -53,8 +61,21 @@ class CmId {
   bool is_iwarp() const;
 
  private:
-  EventChannel channel_;
-  rdma_cm_id* id_ = nullptr;
+  // What is destroyed, maybe on another thread and later.
+  struct Own {
+    ~Own();
+    std::shared_ptr<Own> listener;  // whose channel the id is still on
+    EventChannel channel;
+    rdma_cm_id* id = nullptr;
+    std::promise<void> gone;
+  };
+
+  explicit CmId(std::shared_ptr<Own> own) : own_(std::move(own)), busy_(true) {}
+  // Takes an incoming connection's id over from its listener's channel.
+  static std::unique_ptr<CmId> take_over(std::shared_ptr<Own> own);
+
+  std::shared_ptr<Own> own_;
+  bool busy_ = false;
 };
 
 struct CmId::Incoming {

@@ -25,6 +25,7 @@ void bind_beside(const CmId& anchor, const CmId& first) {
 
 Device::Device(const CmId& first) : context_(first.get()->verbs), name_(first.device_name()) {
   bind_beside(anchor_, first);
+  anchor_.set_busy();  // nobody wants its address: a domain's close need not wait for it
   if (ibv_query_device(context_, &limits_) != 0) throw error("device attributes", errno);
   pd_.reset(ibv_alloc_pd(context_));
   if (!pd_) throw error("protection domain", errno);

@@ -25,7 +25,7 @@ class Device {
  private:
   // librdmacm has one context for each device, and closes that of a device that was removed with the last id
   // that is bound to it: the protection domain must not outlive it, and this id goes after it.
-  const CmId anchor_;
+  CmId anchor_;
   ibv_context* const context_;
   const std::string name_;
   ibv_device_attr limits_{};

@@ -1,46 +1,108 @@
 #include "verbs/leftovers.h"
 
+#include <chrono>
+#include <condition_variable>
+#include <deque>
 #include <mutex>
 #include <thread>
-#include <vector>
 
 namespace rdma_migrate::verbs {
 namespace {
 
-struct Leftovers {
-  std::mutex mutex;
-  std::vector<std::shared_ptr<DeviceQueuePair>> waiting;
-  bool running = false;
+// Longer than destroying takes when nothing is wrong, so that there is one thread then.
+constexpr std::chrono::milliseconds kPatience{50};
 
-  void run() noexcept {
-    for (;;) {
-      std::vector<std::shared_ptr<DeviceQueuePair>> now;
-      std::lock_guard lock(mutex);
-      now.swap(waiting);  // destroyed without the lock
-      running = !now.empty();
-      if (!running) return;
-    }
-  }
+}  // namespace
+
+struct Leftovers::State {
+  std::mutex mutex;  // what follows
+  std::condition_variable changed;
+  std::deque<std::shared_ptr<void>> waiting;
+  uint64_t taken = 0;
+  size_t threads = 0;
+  size_t workers = 0;    // threads that destroy something, or are about to look for it
+  bool standby = false;  // one that looks whether the workers get on
+
+  void ensure_threads();
+  void start(void (State::*body)());
+  void work(std::unique_lock<std::mutex>& lock);
+  void run_worker();
+  void run_standby();
 };
 
-// Never destroyed: its thread may run until the process ends.
-Leftovers& leftovers() {
+// Under mutex. Throws std::system_error.
+void Leftovers::State::ensure_threads() {
+  if (waiting.empty() || threads == kMaxThreads) return;
+  if (workers == 0) {
+    start(&State::run_worker);
+    ++workers;
+  } else if (!standby) {
+    start(&State::run_standby);
+    standby = true;
+  }
+}
+
+// Under mutex.
+void Leftovers::State::start(void (State::*body)()) {
+  std::thread([this, body] { (this->*body)(); }).detach();
+  ++threads;
+}
+
+void Leftovers::State::run_worker() {
+  std::unique_lock lock(mutex);
+  work(lock);
+}
+
+void Leftovers::State::work(std::unique_lock<std::mutex>& lock) {
+  while (!waiting.empty()) {
+    std::shared_ptr<void> thing = std::move(waiting.front());
+    waiting.pop_front();
+    ++taken;
+    try {
+      ensure_threads();
+    } catch (const std::exception&) {
+      // The next one that comes tries again.
+    }
+    lock.unlock();
+    thing.reset();
+    lock.lock();
+  }
+  --workers;
+  --threads;
+  changed.notify_all();
+}
+
+void Leftovers::State::run_standby() {
+  std::unique_lock lock(mutex);
+  while (!waiting.empty()) {
+    const uint64_t before = taken;
+    changed.wait_for(lock, kPatience, [&] { return waiting.empty(); });
+    if (taken != before || waiting.empty()) continue;
+    // The workers hang: one more, and somebody else looks on.
+    standby = false;
+    ++workers;
+    return work(lock);
+  }
+  standby = false;
+  --threads;
+}
+
+Leftovers::Leftovers() : state_(*new State) {}
+
+Leftovers& Leftovers::of_process() {
   static auto* const only = new Leftovers;
   return *only;
 }
 
-}  // namespace
-
-void destroy_elsewhere(std::shared_ptr<DeviceQueuePair> queue_pair) noexcept {
-  Leftovers& all = leftovers();
-  std::lock_guard lock(all.mutex);
+void Leftovers::destroy(std::shared_ptr<void> thing) noexcept {
+  if (!thing) return;
   try {
-    all.waiting.push_back(std::move(queue_pair));
-    if (all.running) return;
-    std::thread([&all] { all.run(); }).detach();
-    all.running = true;
+    std::lock_guard lock(state_.mutex);
+    state_.waiting.push_back(std::move(thing));
+    state_.ensure_threads();
   } catch (const std::exception&) {
-    // No thread, or no memory for the list: then it has gone here, and this caller has waited for it.
+    // No thread: it waits for the next one. No memory for the list: it has gone here, and this caller has
+    // waited for it.
   }
 }
 

@@ -17,6 +17,8 @@ constexpr int kBacklog = 16;
 // Requests that nobody has answered yet, as the software RNIC has it. More are refused at once: each is a
 // descriptor.
 constexpr size_t kMaxUnanswered = 64;
+// For the kernel to refuse whom nobody has looked at, after which the address can be listened on again.
+constexpr std::chrono::milliseconds kClosePatience{1000};
 
 Error listen_error(const std::string& address, int error_number) {
   return fabric::listen_error(address, error_number,
@@ -68,7 +70,7 @@ void Listener::close() {
   stopping_.store(true);
   wake_.signal();
   if (thread_.joinable()) thread_.join();
-  id_.reset();
+  CmId::destroy_within(std::move(id_), kClosePatience);
 }
 
 void Listener::run() noexcept {
@@ -102,7 +104,7 @@ void Listener::hand_on(CmId::Incoming incoming) {
 }
 
 void Listener::give_up() noexcept {
-  id_.reset();  // after this event it must go (rdma_get_cm_event(3))
+  CmId::destroy_within(std::move(id_), kClosePatience);  // after this event it must go (rdma_get_cm_event(3))
   try {
     callbacks_.failed(Error("LISTEN_FAILED",
                             "the RDMA device of " + address_ +

@@ -9,6 +9,7 @@ namespace rdma_migrate::verbs {
 
 Route::Route(const fabric::SocketAddress& address, Clock::time_point deadline)
     : name_(fabric::to_string(address)), deadline_(deadline), id_(std::make_unique<CmId>()) {
+  id_->set_busy();
   if (rdma_resolve_addr(id_->get(), nullptr, const_cast<sockaddr*>(address.get()), poll_timeout(deadline)) !=
       0) {
     throw resolve_call_error("rdma_resolve_addr", name_, errno);
