@@ -52,8 +52,8 @@ struct Hanging {
 
 extern "C" __attribute__((visibility("default"))) int rdma_destroy_id(rdma_cm_id* id) {
   using Destroy = int (*)(rdma_cm_id*);
-  static const auto destroy = reinterpret_cast<Destroy>(
-      dlsym(dlopen("librdmacm.so.1", RTLD_LAZY | RTLD_NOLOAD), "rdma_destroy_id"));
+  static const auto destroy =
+      reinterpret_cast<Destroy>(dlsym(dlopen("librdmacm.so.1", RTLD_LAZY | RTLD_NOLOAD), "rdma_destroy_id"));
   Kernel& of = kernel();
   {
     std::unique_lock lock(of.mutex);

@@ -1,6 +1,4 @@
 // What takes long to destroy, or for ever, on threads of its own. Needs no device.
-#include "verbs/leftovers.h"
-
 #include <dirent.h>
 #include <doctest/doctest.h>
 
@@ -10,6 +8,8 @@
 #include <functional>
 #include <mutex>
 #include <thread>
+
+#include "verbs/leftovers.h"
 
 using namespace rdma_migrate::verbs;
 
