@@ -5,6 +5,7 @@ import {
   type Pin,
   PinWindow,
   pinGranule,
+  pinnedSpanBytes,
   spanBytesFor,
   type Warmth,
 } from '../../lib/migration/pins/pin-window.ts';
@@ -14,6 +15,14 @@ const CHUNKS = 64;
 const LENGTH = BigInt(CHUNKS) * CHUNK_BYTES - 4096n;
 const chunks = (first: number, count: number): ChunkSpan =>
   chunksOf({ offset: BigInt(first) * CHUNK_BYTES, length: BigInt(count) * CHUNK_BYTES - 4096n }, LENGTH);
+
+describe('pinnedSpanBytes', () => {
+  it('is short, and grows with RAM so that the spans stay countable', () => {
+    expect(pinnedSpanBytes(1n << 20n)).toBe(32n << 20n);
+    expect(pinnedSpanBytes(128n << 30n)).toBe(32n << 20n);
+    expect(pinnedSpanBytes(1n << 40n)).toBe(256n << 20n);
+  });
+});
 
 describe('spanBytesFor', () => {
   it('is an eighth of the budget, or a quarter, in whole granules, at least one, and no longer than a window without a budget', () => {

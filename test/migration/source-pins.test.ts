@@ -2,8 +2,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { PinWindow, spanBytesFor } from '../../lib/migration/pins/pin-window.ts';
-import type { PinnedBlock, ReadySpans, SpanKeys } from '../../lib/migration/pins/source-pins.ts';
-import { SpanPins, WholeBlocks } from '../../lib/migration/pins/source-pins.ts';
+import type { PinnedBlock, SpanKeys } from '../../lib/migration/pins/source-pins.ts';
+import { registerWhole, SpanPins, WholeBlocks } from '../../lib/migration/pins/source-pins.ts';
 import type { NativePageDigests } from '../../lib/native/dirty.ts';
 import type { NativeMapping, NativeRuns } from '../../lib/native/memory.ts';
 import type { NativeKeys } from '../../lib/native/transport.ts';
@@ -271,6 +271,50 @@ describe('SpanPins', () => {
     expect(world.local.size).toBe(0);
   });
 
+  it('asks for more with each message where it may ask ahead, and one span is enough to begin with', async () => {
+    const world = new World(true);
+    const window = new PinWindow<SpanKeys>([LENGTH], { budget: undefined, spanBytes: CHUNK_BYTES });
+    const { connection, turns } = world;
+    const { signal } = new AbortController();
+    const options = { connection, turns, window, extended: true, sparse: true, signal };
+    const pins = new SpanPins({ ...options, aheadBytes: 8n * CHUNK_BYTES } as never);
+    const covered: Span[] = [];
+    for await (const span of pins.ready(block, [{ offset: 0n, length: LENGTH }], true)) {
+      covered.push(span);
+      span.writtenBy(world.write(span, 0));
+    }
+    const counts = world.messages.map((message) => 'commands' in message && message.commands.length);
+    expect(counts).toEqual([1, 2, 4, 8, 8, 8, 8, 8, 2]);
+    expect(uncovered(0n, LENGTH, covered)).toBe(0n);
+    await pins.close();
+  });
+
+  it('registers whole blocks side by side, and fails when nothing is under way any more', async () => {
+    let underWay = 0;
+    let most = 0;
+    const connection = {
+      register: async (_: NativeMapping, __: bigint, length: bigint): Promise<NativeMemoryRegion> => {
+        most = Math.max(most, ++underWay);
+        await tick();
+        if (length > PAGE) await tick();
+        underWay -= 1;
+        if (length === PAGE) throw new Error('no memory');
+        return { length } as NativeMemoryRegion;
+      },
+    };
+    const blocks = [PAGE, 2n * PAGE, 3n * PAGE].map((length, index) => {
+      return { index, block: { ...block.block, length } };
+    });
+    await expect(registerWhole(connection, blocks)).rejects.toThrow('no memory');
+    expect(underWay).toBe(0);
+    expect(most).toBe(3);
+    const regions = await registerWhole(connection, blocks.slice(1));
+    expect([...regions].map(([index, { length }]) => [index, length])).toEqual([
+      [1, 2n * PAGE],
+      [2, 3n * PAGE],
+    ]);
+  });
+
   it('registers nothing here of a block that is sent from copies', async () => {
     const world = new World(true);
     const copied = { ...block, digests: {} as NativePageDigests };
@@ -285,7 +329,11 @@ describe('SpanPins', () => {
     expect(uncovered(0n, LENGTH, covered)).toBe(0n);
     expect(world.peak).toBeLessThanOrEqual(4n * CHUNK_BYTES);
     await pins.close();
-    const whole = await WholeBlocks.register(world.connection as never, [copied, { ...block, index: 1 }]);
+    const other = { ...block, index: 1 };
+    const whole = new WholeBlocks(world.connection as never, await registerWhole(world.connection, [other]), [
+      copied,
+      other,
+    ]);
     expect([...world.local.values()]).toEqual([{ offset: 0n, length: LENGTH }]);
     expect(whole.peak).toBe(2n * LENGTH);
     await whole.close();

@@ -194,3 +194,16 @@ export function spanBytesFor(
   const part = budget === undefined ? most : budget / SPANS_IN_BUDGET[messages];
   return whole(part < most ? part : most);
 }
+
+/**
+ * A device pins page by page, which takes about as long as a fast wire needs for the page: spans are short towards one of ours, so that some are
+ * written while the next ones are pinned, by several threads. Devices count registrations, so they grow with RAM.
+ */
+const LEAST_PINNED_SPAN_BYTES = 32n << 20n;
+const MOST_PINNED_SPANS = 4096n;
+
+/** The longest span without a budget, towards one of ours, where memory is pinned. */
+export function pinnedSpanBytes(ramBytes: bigint): bigint {
+  const share = ramBytes / MOST_PINNED_SPANS;
+  return share > LEAST_PINNED_SPAN_BYTES ? share : LEAST_PINNED_SPAN_BYTES;
+}

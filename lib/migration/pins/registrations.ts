@@ -3,7 +3,7 @@ import { ACCESS } from '../../native/transport.ts';
 import { type ChunkSpan, chunkCount, packed } from '../../ram/spans.ts';
 import type { RamBlock } from '../../ram/vm.ts';
 import type { Connection } from '../../transport/connection.ts';
-import type { TouchedAhead } from '../options.ts';
+import { allOf } from './all-of.ts';
 import { PopulateAhead } from './populate-ahead.ts';
 
 const REMOTE_WRITE = ACCESS.localWrite | ACCESS.remoteWrite;
@@ -66,15 +66,12 @@ export class Registrations {
     this.#limit = 2n * blocks.reduce((sum, { length }) => sum + chunkCount(length), 0n);
   }
 
-  /** pin-all: every block as one region. Their keys. */
-  async registerAll(): Promise<number[]> {
-    const rkeys: number[] = [];
-    for (const { length, mapping } of this.#blocks) {
-      this.#take(length);
-      const [, rkey] = await this.#connection.register(mapping, BigUint64Array.of(0n, length), REMOTE_WRITE);
-      rkeys.push(rkey as number);
-    }
-    return rkeys;
+  /** pin-all: every block as one region, side by side: pinning one is the work of one thread. */
+  registerAll(): Promise<NativeMemoryRegion[]> {
+    for (const { length } of this.#blocks) this.#take(length);
+    return allOf(
+      this.#blocks.map(({ mapping, length }) => this.#connection.register(mapping, 0n, length, REMOTE_WRITE)),
+    );
   }
 
   /** Bytes that are registered. */

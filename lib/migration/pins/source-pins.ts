@@ -9,7 +9,8 @@ import type { RamBlock } from '../../ram/vm.ts';
 import type { Connection } from '../../transport/connection.ts';
 import type { SourceTurns } from '../../transport/turns.ts';
 import { throwIfAborted, unlessAborted } from '../../transport/wait.ts';
-import type { Head, Pin, PinWindow } from './pin-window.ts';
+import { allOf } from './all-of.ts';
+import type { Pin, PinWindow } from './pin-window.ts';
 
 /** In the padding of a register command, between two ends that agreed on sparse RAM: every page of the span will be written. */
 export const WRITTEN_THROUGHOUT = 1;
@@ -51,39 +52,41 @@ export interface SourcePins {
   close(): Promise<void>;
 }
 
+/** Whole blocks that are registered here, by their index. Without those that are sent from copies. */
+export type LocalRegions = ReadonlyMap<number, NativeMemoryRegion>;
+
+/**
+ * For pin-all, before the destination's keys are known: both ends pin at the same time. It has ended, well or not, when nothing is under way any
+ * more; the connection owns what it registers.
+ * @throws MigrationError REGISTER_FAILED, LOCKED_MEMORY_LIMIT
+ */
+export async function registerWhole(
+  connection: Pick<Connection, 'register'>,
+  blocks: readonly { readonly index: number; readonly block: RamBlock }[],
+): Promise<LocalRegions> {
+  const regions = blocks.map(async ({ index, block }) => {
+    return [index, await connection.register(block.mapping, 0n, block.length, 0)] as const;
+  });
+  return new Map(await allOf(regions));
+}
+
 /** pin-all: the destination has given a key for each block, and so it is here. */
 export class WholeBlocks implements SourcePins {
   readonly #connection: Connection;
-  /** By index of the block. */
-  readonly #lkeys: ReadonlyMap<number, number>;
+  readonly #regions: LocalRegions;
   readonly bytes: bigint;
   readonly peak: bigint;
 
-  private constructor(
-    connection: Connection,
-    lkeys: ReadonlyMap<number, number>,
-    blocks: readonly PinnedBlock[],
-  ) {
+  constructor(connection: Connection, regions: LocalRegions, blocks: readonly PinnedBlock[]) {
     this.#connection = connection;
     this.#lkeys = lkeys;
     this.peak = blocks.reduce((sum, { block }) => sum + block.length, 0n);
     this.bytes = this.peak;
   }
 
-  /** @throws MigrationError REGISTER_FAILED, LOCKED_MEMORY_LIMIT */
-  static async register(connection: Connection, blocks: readonly PinnedBlock[]): Promise<WholeBlocks> {
-    const lkeys = new Map<number, number>();
-    for (const { index, block, digests } of blocks) {
-      if (digests) continue;
-      const [lkey] = await connection.register(block.mapping, packed([{ ...block, offset: 0n }]), 0);
-      lkeys.set(index, lkey as number);
-    }
-    return new WholeBlocks(connection, lkeys, blocks);
-  }
-
-  async *ready({ index, remote }: PinnedBlock, spans: NativeRuns): AsyncGenerator<ReadySpans> {
-    const keys = Uint32Array.of(this.#lkeys.get(index) ?? KEY_OF_COPIES, remote.rkey);
-    if (spans.length > 0) yield { spans, keys, writtenBy: () => {} };
+  async *ready({ index, remote }: PinnedBlock, data: readonly Span[]): AsyncGenerator<ReadySpan> {
+    const lkey = this.#regions.get(index)?.lkey ?? KEY_OF_COPIES;
+    for (const span of data) yield { ...span, lkey, rkey: remote.rkey, writtenBy: () => {} };
   }
 
   async close(): Promise<void> {
@@ -108,6 +111,11 @@ export interface SpanPinsOptions {
   readonly connection: Pick<Connection, 'register' | 'deregister' | 'barrier'>;
   readonly turns: Pick<SourceTurns, 'request'>;
   readonly window: PinWindow<SpanKeys>;
+  /**
+   * Without a budget, the most bytes that are asked for in one message, once some have been: the first is short, because nothing is written
+   * before its answer, and each next one twice as long. Absent: one span.
+   */
+  readonly aheadBytes?: bigint;
   /** The peer takes several commands in one message, and marks in their padding if `sparse`. QEMU answers an array with one result's bytes. */
   readonly extended: boolean;
   readonly sparse: boolean;
@@ -125,11 +133,14 @@ export class SpanPins implements SourcePins {
   readonly #options: SpanPinsOptions;
   readonly #window: PinWindow<SpanKeys>;
   /** In the order in which they were begun, which is that in which they end. */
-  readonly #jobsUnderWay = new Set<Promise<unknown>>();
+  readonly #jobs = new Set<Promise<unknown>>();
+  /** Without a budget: as much as is asked for at once. */
+  #ahead: bigint;
 
   constructor(options: SpanPinsOptions) {
     this.#options = options;
     this.#window = options.window;
+    this.#ahead = options.window.spanBytes;
   }
 
   get bytes(): bigint {
@@ -224,7 +235,9 @@ export class SpanPins implements SourcePins {
     // There was room when they were picked; spans that were used again since then have taken of it.
     await this.#awaitRoom(bytes);
     await this.#evict(this.#window.victims(bytes) as readonly Pin<SpanKeys>[]);
-    const [rkeys, lkeys] = await Promise.all([
+    const { aheadBytes = 0n } = this.#options;
+    if (2n * this.#ahead <= aheadBytes) this.#ahead *= 2n;
+    const [rkeys, regions] = await Promise.all([
       this.#registerRemote(block, spans, written),
       this.#registerLocal(block, spans),
     ]);
@@ -239,14 +252,14 @@ export class SpanPins implements SourcePins {
    * written: a message and its answer take as long as what the writer has posted before it.
    */
   async #awaitRoom(bytes: bigint): Promise<bigint> {
-    const { budget, spanBytes } = this.#window;
+    const { budget } = this.#window;
     while (this.#window.room < bytes) {
       const [oldest] = this.#jobsUnderWay;
       if (!oldest)
         throw new MigrationError('INTERNAL', 'ram', `no room for ${bytes} bytes in the pin budget`);
       await unlessAborted(oldest, this.#options.signal, 'ram');
     }
-    const most = budget === undefined ? spanBytes : budget / 2n;
+    const most = budget === undefined ? this.#ahead : budget / 2n;
     return this.#window.room < most ? this.#window.room : most;
   }
 

@@ -7,10 +7,20 @@ import type { HintBook } from '../../ram/hint-book.ts';
 import { type SourceVm, sentOf } from '../../ram/vm.ts';
 import type { Connection } from '../../transport/connection.ts';
 import type { SourceTurns, TurnLimits } from '../../transport/turns.ts';
-import { PinWindow, pinGranule, spanBytesFor } from '../pins/pin-window.ts';
-import { type SourcePins, type SpanKeys, SpanPins, WholeBlocks } from '../pins/source-pins.ts';
+import { PinWindow, pinGranule, pinnedSpanBytes, spanBytesFor } from '../pins/pin-window.ts';
+import {
+  type LocalRegions,
+  registerWhole,
+  type SourcePins,
+  type SpanKeys,
+  SpanPins,
+  WholeBlocks,
+} from '../pins/source-pins.ts';
 import type { SourceBlock } from '../ram-round.ts';
 import { WINDOW_BYTES } from './ram-pass.ts';
+
+/** As many as a destination pins with a thread each, and what one message asks for before there were short ones. */
+const SPANS_AHEAD = 8n;
 
 /**
  * The blocks, with every page that is to be sent first. `fresh`: the destination's RAM is zero.
@@ -51,26 +61,41 @@ interface PinContext {
   readonly pinBudget: bigint | undefined;
   readonly hints: HintBook | undefined;
   readonly limits: TurnLimits;
+  /** With pin-all: what {@link pinHere} has begun. */
+  readonly pinned: Promise<LocalRegions> | undefined;
+}
+
+/** With pin-all: registers the blocks here while the destination registers its own. Never an unhandled rejection. */
+export function pinHere(vm: SourceVm, connection: Connection): Promise<LocalRegions> {
+  const sent = sentOf(vm);
+  const blocks = vm.blocks.map((block, index) => ({ index, block }));
+  const pinned = registerWhole(
+    connection,
+    blocks.filter(({ block }) => !sent.has(block.name)),
+  );
+  pinned.catch(() => {}); // told by preparePins(), unless the destination fails first
+  return pinned;
 }
 
 /** @throws MigrationError REGISTER_FAILED, LOCKED_MEMORY_LIMIT */
 export async function preparePins(
   blocks: readonly SourceBlock[],
-  { connection, turns, agreed, pinBudget: budget, hints, limits }: PinContext,
+  { connection, turns, agreed, pinBudget: budget, hints, limits, pinned }: PinContext,
 ): Promise<SourcePins> {
-  if (agreed.pinAll) return WholeBlocks.register(connection, blocks);
+  if (pinned) return new WholeBlocks(connection, await pinned, blocks);
   const granule = pinGranule(blocks.map(({ block }) => block.mapping.pageSize));
+  const lengths = blocks.map(({ block }) => block.length);
+  const short = agreed.extended && connection.info.pinsMemory;
+  const most = short ? pinnedSpanBytes(lengths.reduce((sum, length) => sum + length, 0n)) : WINDOW_BYTES;
   const window = new PinWindow<SpanKeys>(
-    blocks.map(({ block }) => block.length),
-    {
-      budget,
-      spanBytes: spanBytesFor(budget, granule, WINDOW_BYTES, agreed.extended ? 'batched' : 'single'),
-    },
+    lengths,
+    { budget, spanBytes: spanBytesFor(budget, granule, most, agreed.extended ? 'batched' : 'single') },
     (index, span) => hints?.temperature((blocks[index] as SourceBlock).block.name, span) ?? 'normal',
   );
   const { extended, sparse } = agreed;
   const waits = { timeoutMs: limits.timeoutMs, signal: limits.signal as AbortSignal };
-  return new SpanPins({ connection, turns, window, extended, sparse, ...waits });
+  const ahead = short && { aheadBytes: SPANS_AHEAD * window.spanBytes };
+  return new SpanPins({ connection, turns, window, extended, sparse, ...ahead, ...waits });
 }
 
 function requireSameBlocks({ blocks }: SourceVm, remote: readonly DestinationBlock[]): void {

@@ -21,10 +21,10 @@ import type { Journal } from '../journal.ts';
 import type { DowntimePart } from '../live/downtime.ts';
 import type { GuestControl } from '../live/guest-control.ts';
 import { type LiveControls, preCopy, type RamRound } from '../live/pre-copy.ts';
-import type { SourcePins } from '../pins/source-pins.ts';
+import type { LocalRegions, SourcePins } from '../pins/source-pins.ts';
 import type { RamPassResult, SourceBlock } from '../ram-round.ts';
 import { isRefusal, pastCancel, refused, unknownOutcome } from './outcome.ts';
-import { prepareBlocks, preparePins } from './prepare.ts';
+import { pinHere, prepareBlocks, preparePins } from './prepare.ts';
 import { sendRam } from './ram-pass.ts';
 import { SentMeter } from './sent-meter.ts';
 import { awaitOrderlyEnd, unconfirmedEnd } from './version-1-end.ts';
@@ -78,6 +78,8 @@ export class SourceSession {
   readonly #meter: SentMeter;
   #blocks: SourceBlock[] = [];
   #pins: SourcePins | undefined;
+  /** pin-all: begun while the destination registers its RAM. */
+  #pinned: Promise<LocalRegions> | undefined;
 
   constructor(context: Context) {
     const { connection, limits } = context;
@@ -146,6 +148,8 @@ export class SourceSession {
   /** Gives up what is registered still; the connection has ended, or does next. Idempotent. Never throws: it is known already who has the VM. */
   async close(): Promise<void> {
     this.#context.hints?.detach();
+    // Nothing is registered once the connection closes, which owns what has been.
+    await this.#pinned?.catch(() => {});
     await this.#pins?.close().catch(() => {});
   }
 
@@ -178,18 +182,26 @@ export class SourceSession {
 
   async #setup(): Promise<void> {
     this.#enter('setup');
-    const { vm, journal, connection, dialRails } = this.#context;
+    const { vm, journal, connection, dialRails, agreed } = this.#context;
     journal.watch(this.#meter);
     journal.tell({ type: 'link', state: 'ram', total: ramBytes(vm), 'page-size': vm.layout.pageSize });
     await this.#sendStream(
       Buffer.concat([vm.before, encodeRamStart(vm.ramSection, vm.layout.blocks, 'rdma')]),
     );
-    const { blocks } = await this.#turns.request({ type: 'RAM_BLOCKS_REQUEST' }, 'RAM_BLOCKS_RESULT');
+    // Asked before anything is pinned here: a destination that is not there is known of first.
+    const asked = this.#turns.request({ type: 'RAM_BLOCKS_REQUEST' }, 'RAM_BLOCKS_RESULT', undefined, () => {
+      if (agreed.pinAll) this.#pinned = pinHere(vm, connection);
+    });
+    const { blocks } = await asked;
     this.#blocks = prepareBlocks(vm, blocks, this.#context.agreed.sparse);
     // The destination has let this source in, and lets its channels in until RAM moves.
     await dialRails();
     journal.tell({ type: 'link', state: 'channels', channels: connection.channels });
-    this.#pins = await preparePins(this.#blocks, { ...this.#context, turns: this.#turns });
+    this.#pins = await preparePins(this.#blocks, {
+      ...this.#context,
+      turns: this.#turns,
+      pinned: this.#pinned,
+    });
     this.#context.hints?.attach(this.#blocks, this.#context.verify);
     await this.#turns.send({ type: 'REGISTER_FINISHED' });
     await this.#sendStream(encodeEos());
