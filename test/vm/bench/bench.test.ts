@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { BenchError } from '../failures.ts';
 import { benchVmOptions } from './options.ts';
-import { bandwidthOf } from './perftest.ts';
+import { secondsBetween } from './perftest.ts';
 import { median, rowsOf, tableOf } from './table.ts';
 
 describe('benchVmOptions', () => {
@@ -24,20 +24,26 @@ describe('benchVmOptions', () => {
   });
 });
 
-describe('bandwidthOf', () => {
-  const HEAD = ' #bytes     #iterations    BW peak[Gb/sec]    BW average[Gb/sec]   MsgRate[Mpps]\n';
+describe('secondsBetween', () => {
+  const test = { device: 'rxe0', port: 1, bytes: 2 ** 27, messageBytes: 2 ** 21, depth: 8 };
+  const HEAD = ' #bytes     #iterations    BW peak[Gb/sec]    BW average[Gb/sec]   MsgRate[Mpps]';
+  const FIGURES = ' 2097152    64               0.000000            0.000000            0.000000';
+  async function* saying(...lines: string[]): AsyncGenerator<string> {
+    yield* lines;
+  }
+  const clock = () => {
+    let now = 0;
+    return () => (now += 500);
+  };
 
-  it('is the mean, in bytes per second', () => {
-    expect(
-      bandwidthOf(`${HEAD} 2097152    64               1.20               0.80   0.000048\n`, 2 ** 21),
-    ).toBe(1e8);
+  it('is the time from the head to the figures, whatever those are', async () => {
+    const lines = saying(' TX depth  : 8', ' 2097152 of nothing', HEAD, FIGURES, '---');
+    expect(await secondsBetween(lines, test, clock())).toBe(0.5);
   });
 
-  it('is no number of another size, and not nothing', () => {
-    expect(() => bandwidthOf(`${HEAD} 65536    64    1.20    0.80   0.000048\n`, 2 ** 21)).toThrow(
-      'no figures',
-    );
-    expect(() => bandwidthOf('', 2 ** 21)).toThrow('no figures');
+  it('fails with what was said when there are none, or only those of another size', async () => {
+    await expect(secondsBetween(saying(HEAD, ' 65536  64  1.2  0.8  0.1'), test)).rejects.toThrow('65536');
+    await expect(secondsBetween(saying(FIGURES), test)).rejects.toThrow('no figures');
   });
 });
 

@@ -1,11 +1,10 @@
 /** `ib_write_bw` of perftest, both ends in the VM: what the device does when nothing but WRITEs are asked of it. */
-import { execFile, spawn } from 'node:child_process';
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
-import { promisify } from 'node:util';
+import type { Readable } from 'node:stream';
 import { GUEST_ADDRESS } from '../job.ts';
 
-const run = promisify(execFile);
 const TIMEOUT_MS = 120_000;
 
 export interface WriteTest {
@@ -18,35 +17,61 @@ export interface WriteTest {
   readonly depth: number;
 }
 
-function args({ device, port, bytes, messageBytes, depth }: WriteTest): string[] {
-  const messages = Math.max(Math.round(bytes / messageBytes), depth);
-  const sizes = ['-s', String(messageBytes), '-n', String(messages), '-t', String(depth), '-Q', '1'];
+const messages = ({ bytes, messageBytes, depth }: WriteTest): number =>
+  Math.max(Math.round(bytes / messageBytes), depth);
+
+function args(test: WriteTest): string[] {
+  const { device, port, messageBytes, depth } = test;
+  const sizes = ['-s', String(messageBytes), '-n', String(messages(test)), '-t', String(depth), '-Q', '1'];
   return ['-d', device, '-R', '-p', String(port), ...sizes, '-F', '--report_gbits'];
 }
 
-/** The line of figures: bytes, messages, most and mean Gb/s, messages a second. @throws when there is none */
-export function bandwidthOf(output: string, messageBytes: number): number {
-  const line = output.split('\n').find((text) => text.trim().startsWith(`${messageBytes} `));
-  const mean = Number(line?.trim().split(/\s+/)[3]);
-  if (!(mean > 0)) throw new Error(`ib_write_bw printed no figures:\n${output}`);
-  return (mean * 1e9) / 8;
+const isHead = (line: string): boolean => line.trim().startsWith('#bytes');
+const isEnd = (line: string, { messageBytes }: WriteTest): boolean =>
+  line.trim().startsWith(`${messageBytes} `);
+
+/**
+ * Seconds between the head of the figures, which is printed just before the first WRITE is posted, and the figures. Those themselves come
+ * from the processor's cycle counter and what it is said to run at, which an emulated machine does not keep to: at times they are 0.
+ *
+ * @throws when there is no such line
+ */
+export async function secondsBetween(
+  lines: AsyncIterable<string>,
+  test: WriteTest,
+  now = () => performance.now(),
+): Promise<number> {
+  let began: number | undefined;
+  const said: string[] = [];
+  for await (const line of lines) {
+    said.push(line);
+    if (isHead(line)) began = now();
+    else if (began !== undefined && isEnd(line, test)) return (now() - began) / 1000;
+  }
+  throw new Error(`ib_write_bw printed no figures:\n${said.join('\n')}`);
 }
 
-/** @returns bytes per second */
-export async function writeBandwidth(test: WriteTest): Promise<number> {
-  const server = spawn('stdbuf', ['-oL', 'ib_write_bw', ...args(test)], {
+const start = (words: readonly string[]): ChildProcessByStdio<null, Readable, null> =>
+  spawn('stdbuf', ['-oL', 'ib_write_bw', ...words], {
     stdio: ['ignore', 'pipe', 'inherit'],
     timeout: TIMEOUT_MS,
   });
-  const ended = once(server, 'close');
+
+/** @returns bytes per second */
+export async function writeBandwidth(test: WriteTest): Promise<number> {
+  const server = start(args(test));
+  const ended = [once(server, 'close')];
+  let client: typeof server | undefined;
   try {
     for await (const line of createInterface({ input: server.stdout }))
       if (line.includes('Waiting for client')) break;
     server.stdout.resume();
-    const { stdout } = await run('ib_write_bw', [...args(test), GUEST_ADDRESS], { timeout: TIMEOUT_MS });
-    return bandwidthOf(stdout, test.messageBytes);
+    client = start([...args(test), GUEST_ADDRESS]);
+    ended.push(once(client, 'close'));
+    const seconds = await secondsBetween(createInterface({ input: client.stdout }), test);
+    return (messages(test) * test.messageBytes) / seconds;
   } finally {
-    server.kill('SIGKILL');
-    await ended;
+    for (const process of [server, client]) process?.kill('SIGKILL');
+    await Promise.all(ended);
   }
 }
