@@ -47,8 +47,15 @@ void DeviceQueuePair::create_queue_pair(uint32_t max_send_wr, uint32_t max_recv_
   // What is sent may lie in two registrations.
   attributes.cap.max_send_sge = std::tuple_size_v<Regions::Buffers>;
   attributes.cap.max_recv_sge = 1;
+  attributes.cap.max_inline_data = kInline;
   attributes.qp_type = IBV_QPT_RC;
-  if (rdma_create_qp(id_->get(), device_->pd(), &attributes) != 0) throw device_->error("queue pair", errno);
+  ibv_qp_init_attr plain = attributes;
+  plain.cap.max_inline_data = 0;
+  if (rdma_create_qp(id_->get(), device_->pd(), &attributes) == 0) {
+    max_inline_ = std::min(attributes.cap.max_inline_data, kInline);
+  } else if (rdma_create_qp(id_->get(), device_->pd(), &plain) != 0) {
+    throw device_->error("queue pair", errno);
+  }
   exists_ = true;
 }
 

@@ -33,6 +33,11 @@ class DeviceQueuePair {
   int post_send(ibv_send_wr* first, ibv_send_wr** bad) { return ibv_post_send(id_->get()->qp, first, bad); }
   int post_recv(ibv_recv_wr* first, ibv_recv_wr** bad) { return ibv_post_recv(id_->get()->qp, first, bad); }
 
+  // The longest SEND that may be posted as IBV_SEND_INLINE: the device gets its bytes with the request and
+  // need not fetch them. 0 where the device takes none.
+  static constexpr uint32_t kInline = 64;  // control messages without a body, and barriers
+  uint32_t max_inline() const { return max_inline_; }
+
   // Completions that are there; at most results.size(). Never blocks.
   size_t poll_send(std::span<ibv_wc> results) { return poll(send_cq_.get(), results); }
   size_t poll_recv(std::span<ibv_wc> results) { return poll(recv_cq_.get(), results); }
@@ -61,6 +66,7 @@ class DeviceQueuePair {
   CompletionQueue send_cq_;
   CompletionQueue recv_cq_;
   bool exists_ = false;  // the queue pair
+  uint32_t max_inline_ = 0;
 };
 
 }  // namespace rdma_migrate::verbs

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <vector>
 
 #include "fabric/fabric.h"
@@ -11,35 +10,36 @@ namespace rdma_migrate::verbs {
 
 class RecvRing {
  public:
-  explicit RecvRing(uint32_t capacity) : capacity_(capacity == 0 ? 1 : capacity) {}
+  explicit RecvRing(uint32_t capacity) : ring_(capacity == 0 ? 1 : capacity) {}
 
-  bool full() const { return posted_.size() == capacity_; }
+  bool full() const { return posted_ - done_ == ring_.size(); }
   // Nothing that the device has got is outstanding.
-  bool device_idle() const { return given_ == 0; }
-  void push(const fabric::RecvWorkRequest& request) { posted_.push_back(request); }
+  bool device_idle() const { return done_ == given_; }
+  void push(const fabric::RecvWorkRequest& request) { slot(posted_++) = request; }
   // Those that the device has not got.
-  size_t ungiven() const { return posted_.size() - given_; }
-  const fabric::RecvWorkRequest& to_give(size_t offset = 0) const { return posted_[given_ + offset]; }
-  void mark_given(size_t count = 1) { given_ += count; }
+  uint64_t ungiven() const { return posted_ - given_; }
+  const fabric::RecvWorkRequest& to_give(uint64_t offset = 0) { return slot(given_ + offset); }
+  void mark_given(uint64_t count = 1) { given_ += count; }
 
   void complete(fabric::Status status, uint32_t bytes, std::vector<fabric::Completion>& out) {
-    if (given_ == 0) return;
-    out.push_back({posted_.front().wr_id, fabric::Opcode::kRecv, status, bytes});
-    posted_.pop_front();
-    --given_;
+    if (device_idle()) return;
+    out.push_back({slot(done_++).wr_id, fabric::Opcode::kRecv, status, bytes});
   }
   void flush(std::vector<fabric::Completion>& out) {
-    for (const fabric::RecvWorkRequest& request : posted_) {
-      out.push_back({request.wr_id, fabric::Opcode::kRecv, fabric::Status::kFlushed, 0});
+    while (done_ < posted_) {
+      out.push_back({slot(done_++).wr_id, fabric::Opcode::kRecv, fabric::Status::kFlushed, 0});
     }
-    posted_.clear();
-    given_ = 0;
+    given_ = done_;
   }
 
  private:
-  const size_t capacity_;
-  std::deque<fabric::RecvWorkRequest> posted_;
-  size_t given_ = 0;
+  fabric::RecvWorkRequest& slot(uint64_t position) { return ring_[position % ring_.size()]; }
+
+  std::vector<fabric::RecvWorkRequest> ring_;
+  // Positions only grow: done_ <= given_ <= posted_.
+  uint64_t done_ = 0;
+  uint64_t given_ = 0;  // to the device
+  uint64_t posted_ = 0;
 };
 
 }  // namespace rdma_migrate::verbs

@@ -4,14 +4,13 @@
 #include <cerrno>
 
 #include "fabric/work_request.h"
+#include "verbs/chain.h"
 #include "verbs/errors.h"
 
 namespace rdma_migrate::verbs {
 namespace {
 
 constexpr uint64_t kProbe = UINT64_MAX;  // wr_id
-// Requests that the device gets at once.
-constexpr size_t kChain = 16;
 
 Error closed(const char* what) {
   return Error("CONNECTION_CLOSED",
@@ -27,27 +26,9 @@ Error no_buffers(int why, uint32_t length) {
                "the memory region of a posted work request was deregistered before its bytes were sent");
 }
 
-ibv_wr_opcode device_opcode(fabric::Opcode opcode) {
-  switch (opcode) {
-    case fabric::Opcode::kRdmaWrite:
-      return IBV_WR_RDMA_WRITE;
-    case fabric::Opcode::kRdmaRead:
-      return IBV_WR_RDMA_READ;
-    default:
-      return IBV_WR_SEND;
-  }
-}
-
 fabric::Status status_of(const ibv_wc& completion) {
   if (completion.status == IBV_WC_SUCCESS) return fabric::Status::kSuccess;
   return completion.status == IBV_WC_WR_FLUSH_ERR ? fabric::Status::kFlushed : fabric::Status::kError;
-}
-
-// How many of a chain of count the device took; bad: the first that it did not.
-template <typename Work>
-size_t taken(int error_number, const Work* bad, const Work* first, size_t count) {
-  if (error_number == 0) return count;
-  return bad == nullptr ? 0 : static_cast<size_t>(bad - first);
 }
 
 // push(request) of each until the ring is full or check(request) throws: then `bad` has what it threw.
@@ -92,42 +73,6 @@ size_t WorkQueues::post_send(std::span<const fabric::SendWorkRequest> requests) 
   }
   give_sends();
   if (bad) throw fabric::BadWorkRequest(*bad, count);
-  return count;
-}
-
-// Under send_mutex_. What the device refuses ends the connection; it stays in the ring and is flushed.
-void WorkQueues::give_sends() {
-  while (send_carrier_ && !refusal_ && send_ring_.ungiven() != 0) {
-    std::array<ibv_send_wr, kChain> works;
-    std::array<Regions::Buffers, kChain> buffers;
-    const size_t count = chain_sends(works, buffers);
-    if (count == 0) return refuse(why_not(send_ring_.to_give(0)));
-    ibv_send_wr* bad = nullptr;
-    const int error_number = send_carrier_->post_send(works.data(), &bad);
-    send_ring_.mark_given(taken(error_number, bad, works.data(), count));
-    if (error_number != 0)
-      refuse(Error("CONNECTION_LOST", "the device took no request any more", error_number));
-  }
-}
-
-// How many: the first whose region is gone ends the chain.
-size_t WorkQueues::chain_sends(std::span<ibv_send_wr> works, std::span<Regions::Buffers> buffers) {
-  const Regions::View regions(*regions_);
-  size_t count = 0;
-  for (; count < works.size() && count < send_ring_.ungiven(); ++count) {
-    const fabric::SendWorkRequest& request = send_ring_.to_give(count);
-    const int pieces = regions.buffers(request.lkey, request.address, request.length, buffers[count]);
-    if (pieces < 0) break;
-    ibv_send_wr& work = works[count] = {};
-    work.wr_id = send_ring_.given() + count;
-    work.sg_list = buffers[count].data();
-    work.num_sge = pieces;
-    work.opcode = device_opcode(request.opcode);
-    work.send_flags = request.signaled ? IBV_SEND_SIGNALED : 0;
-    work.wr.rdma.remote_addr = request.remote_address;
-    work.wr.rdma.rkey = request.rkey;
-    if (count != 0) works[count - 1].next = &work;
-  }
   return count;
 }
 
@@ -248,7 +193,7 @@ std::optional<Error> WorkQueues::complete_sends(std::span<const ibv_wc> completi
 // Under send_mutex_. Nothing for what was only flushed.
 std::optional<Error> WorkQueues::failure_of(const ibv_wc& completion, const std::string& peer) {
   const fabric::SendWorkRequest* request = send_ring_.find(completion.wr_id);
-  if (request != nullptr) {
+  if (request != nullptr && !is_inline(*request)) {
     Regions::Buffers unused{};
     const Regions::View regions(*regions_);
     const int pieces = regions.buffers(request->lkey, request->address, request->length, unused);

@@ -73,7 +73,9 @@ class WorkQueues {
   void give_recvs();
   void refuse(Error error);
   Error why_not(const fabric::SendWorkRequest& request) const;
-  size_t chain_sends(std::span<ibv_send_wr> works, std::span<Regions::Buffers> buffers);
+  struct Chain;
+  size_t chain_sends(Chain& chain);
+  bool is_inline(const fabric::SendWorkRequest& request) const;
   std::optional<Error> failure_of(const ibv_wc& completion, const std::string& peer);
 
   const std::shared_ptr<Regions> regions_;

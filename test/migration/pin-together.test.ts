@@ -1,0 +1,91 @@
+/** When the two ends register, and how much at a time. */
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { preparePins } from '../../lib/migration/source/prepare.ts';
+import { ACCESS } from '../../lib/native/transport.ts';
+import type { ControlMessage } from '../../lib/protocol/control.ts';
+import { Connection } from '../../lib/transport/connection.ts';
+import { MemoryTarget, MemoryVm, migrateMemory, noise, poke } from '../support/memory-vm.ts';
+
+const MIB = 1n << 20n;
+
+afterEach(() => void vi.restoreAllMocks());
+
+describe('pin-all', () => {
+  it('registers at the source while the destination does, and at each end block beside block', async () => {
+    await using vm = await MemoryVm.create({ 'pc.ram': 4n * MIB, 'vga.vram': 2n * MIB });
+    for (const block of vm.blocks) await poke(block, 0n, noise(MIB));
+    const { register } = Connection.prototype;
+    let waiting = 0;
+    let all = (): void => {};
+    const met = new Promise<void>((resolve) => {
+      all = resolve;
+    });
+    vi.spyOn(Connection.prototype, 'register').mockImplementation(async function (this: Connection, ...args) {
+      // Nobody goes on before both blocks are being registered at both ends.
+      if (++waiting === 4) all();
+      await met;
+      return register.apply(this, args);
+    });
+    await using target = new MemoryTarget();
+    await migrateMemory(vm, target, { pinAll: true });
+    expect(waiting).toBe(4);
+    for (const [index, block] of vm.blocks.entries())
+      expect(await target.blocks[index]?.mapping.digest()).toBe(await block.mapping.digest());
+  });
+
+  it('ends with the source’s reason when that cannot register, and nothing is registered afterwards', async () => {
+    await using vm = await MemoryVm.create({ 'pc.ram': 4n * MIB, 'vga.vram': 2n * MIB });
+    const { register } = Connection.prototype;
+    let underWay = 0;
+    vi.spyOn(Connection.prototype, 'register').mockImplementation(async function (this: Connection, ...args) {
+      const [, , length, access] = args;
+      if ((access & ACCESS.remoteWrite) !== 0) return register.apply(this, args);
+      underWay += 1;
+      await new Promise((resolve) => setTimeout(resolve, length === 4n * MIB ? 50 : 0));
+      underWay -= 1;
+      if (length === 2n * MIB) throw new Error('no memory to pin');
+      return register.apply(this, args);
+    });
+    await using target = new MemoryTarget();
+    await expect(migrateMemory(vm, target, { pinAll: true })).rejects.toThrow('no memory to pin');
+    expect(underWay).toBe(0);
+  });
+});
+
+describe('spans towards one of ours', () => {
+  it.each([
+    [
+      'are short and asked for ahead where memory is pinned',
+      true,
+      [[32n], [32n, 32n], [32n, 32n, 32n, 32n], [8n]],
+    ],
+    ['are long where it is not', false, [[232n]]],
+  ])('%s', async (_, pinsMemory, expected) => {
+    const length = 232n * MIB;
+    const asked: bigint[][] = [];
+    const turns = {
+      request: async (message: ControlMessage) => {
+        if (message.type !== 'REGISTER_REQUEST') throw new Error(message.type);
+        asked.push(message.commands.map(({ chunks }) => chunks + 1n));
+        return { results: message.commands.map(() => ({ hostAddress: 0n, rkey: 1 })) };
+      },
+    };
+    const block = {
+      index: 0,
+      block: { name: 'pc.ram', length, mapping: { pageSize: 4096 } },
+      remote: { hostAddress: 0n, offset: 0n, length, rkey: 0 },
+    };
+    const pins = await preparePins(
+      [block] as never,
+      {
+        connection: { info: { pinsMemory }, register: async () => ({ lkey: 1 }), deregister: async () => {} },
+        turns,
+        agreed: { extended: true, sparse: true },
+        limits: { timeoutMs: 1000, signal: new AbortController().signal },
+      } as never,
+    );
+    for await (const span of pins.ready(block as never, [{ offset: 0n, length }], true))
+      span.writtenBy(Promise.resolve());
+    expect(asked).toEqual(expected);
+  });
+});
