@@ -43,7 +43,7 @@ export type {
   RamStatistics,
   RoundReport,
 } from './migration/progress.ts';
-export type { MigrationFacts, MigrationResult } from './migration/result.ts';
+export type { ControlCosts, MigrationFacts, MigrationResult } from './migration/result.ts';
 export { MigrationSource } from './migration/source/source.ts';
 export { type DeviceState, openDeviceState, sealDeviceState, streamHeader } from './protocol/framing.ts';
 export type { DeviceName } from './protocol/section-scan.ts';

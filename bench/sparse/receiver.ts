@@ -1,31 +1,15 @@
-/** The destination's process of the sparse benchmark: one migration into new memory. Reports its URI, then the most memory it had resident. */
+/** The destination's process of the sparse benchmark: one migration into new memory. Reports its URI, then what it took. */
 import { readFileSync } from 'node:fs';
-import { type DestinationTarget, type Mapping, MigrationDestination, mapMemfd } from 'rdma-migrate';
+import { MigrationDestination } from 'rdma-migrate';
+import { FreshTarget } from '../throughput/memory-vm.ts';
 
-class FreshMemory implements DestinationTarget {
-  readonly ramIsFresh = true;
-  readonly #mappings: Mapping[] = [];
-
-  async allocate({ layout }: Parameters<DestinationTarget['allocate']>[0]) {
-    return Promise.all(
-      layout.blocks.map(async (block) => {
-        const mapping = await mapMemfd({ name: block.name, length: block.length });
-        this.#mappings.push(mapping);
-        return { ...block, mapping };
-      }),
-    );
-  }
-
-  async append(): Promise<void> {}
-  async commit(): Promise<void> {}
-  async abort(): Promise<void> {}
-}
-
-await using destination = await MigrationDestination.listen('rdma:127.0.0.1:0', new FreshMemory(), {
+await using destination = await MigrationDestination.listen('rdma:127.0.0.1:0', new FreshTarget(), {
   provider: 'iwarp',
 });
 process.send?.({ uri: destination.uri });
+const before = process.cpuUsage();
 await destination.receive();
+const { user, system } = process.cpuUsage(before);
 const peak = /^VmHWM:\s+(\d+) kB/m.exec(readFileSync('/proc/self/status', 'latin1'))?.[1];
-process.send?.({ peakMiB: Number(peak) / 1024 });
+process.send?.({ peakMiB: Number(peak) / 1024, cpuSeconds: (user + system) / 1e6 });
 process.disconnect();

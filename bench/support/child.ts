@@ -2,6 +2,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
+import { ownChild } from './leftovers.ts';
 
 export class Child implements AsyncDisposable {
   readonly #process: ChildProcess;
@@ -11,7 +12,7 @@ export class Child implements AsyncDisposable {
 
   /** module: the compiled file, as a URL. */
   constructor(module: URL, args: readonly string[] = []) {
-    this.#process = fork(fileURLToPath(module), args);
+    this.#process = ownChild(fork(fileURLToPath(module), args));
     this.#process.on('message', (message) => {
       this.#messages.push(message);
       this.#wake?.();
@@ -30,7 +31,7 @@ export class Child implements AsyncDisposable {
     this.#process.send(message);
   }
 
-  /** The next message; one at a time is waited for. */
+  /** The next message; one at a time is waited for. @throws Error the process has ended, or says `error` */
   async hear<T>(): Promise<T> {
     while (this.#messages.length === 0) {
       if (this.#gone) throw this.#gone;
@@ -38,7 +39,9 @@ export class Child implements AsyncDisposable {
         this.#wake = resolve;
       });
     }
-    return this.#messages.shift() as T;
+    const message = this.#messages.shift() as T & { readonly error?: string };
+    if (message?.error !== undefined) throw new Error(message.error);
+    return message;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

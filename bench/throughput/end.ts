@@ -1,74 +1,97 @@
 /**
- * One end of the benchmark, a process of its own: `destination FOLDER` or `source FOLDER BYTES`, FOLDER being that of the build that is
- * measured. Each message of the parent is one migration.
+ * One end of the benchmark, a process of its own: `destination FOLDER` or `source FOLDER`, FOLDER being that of the build that is measured.
+ * Its first message says what its RAM is; each later one is one migration.
  */
-
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { MemoryTarget, type Package, sourceVm } from './memory-vm.ts';
+import type { SourceVm } from 'rdma-migrate';
+import { FreshTarget, fileVm, MemoryTarget, type Package, sourceVm } from './memory-vm.ts';
+import type { Sample } from './sample.ts';
+
+/** What the source sends, and what the destination has for it. */
+export type Ram =
+  /** One block of `bytes`, into memory that is touched already. */
+  | { readonly into: 'touched'; readonly bytes: number }
+  /** `blocks` blocks, each all of `file`, into memory that nobody has touched. */
+  | { readonly into: 'fresh'; readonly file: string; readonly bytes: number };
 
 export interface Settings {
   readonly uri?: string;
   readonly pinAll?: boolean;
   readonly crc: boolean;
   readonly channels?: number;
+  /** Of {@link Ram.file}, for RAM that is fresh; 1 if absent. */
+  readonly blocks?: number;
 }
 
-/** Of one migration at one end. */
-export interface Taken {
-  /** From the first request for a key until the destination has taken the end of the round; NaN at the destination. */
-  readonly ramSeconds: number;
+/** What one end says of a migration; an older build says nothing of control messages. */
+export interface Taken extends Pick<Sample, 'control' | 'channels'> {
+  /** From the first request for a key until the destination has taken the end of the round; absent at the destination. */
+  readonly ramSeconds?: number;
   readonly totalSeconds: number;
   readonly cpuSeconds: number;
 }
 
-const [role, folder, bytes] = process.argv.slice(2) as [string, string, string];
+const [role, folder] = process.argv.slice(2) as [string, string];
 const from = (await import(pathToFileURL(join(resolve(folder), 'dist/index.js')).href)) as Package;
 
-async function measured(work: () => Promise<number>): Promise<Taken> {
+async function measured(work: () => Promise<Partial<Taken>>): Promise<Taken> {
   const cpu = process.cpuUsage();
   const began = performance.now();
-  const ramSeconds = await work();
+  const known = await work();
+  const totalSeconds = (performance.now() - began) / 1000;
   const { user, system } = process.cpuUsage(cpu);
-  return {
-    ramSeconds,
-    totalSeconds: (performance.now() - began) / 1000,
-    cpuSeconds: (user + system) / 1e6,
+  return { ...known, totalSeconds, cpuSeconds: (user + system) / 1e6 };
+}
+
+async function send(vm: SourceVm, { uri = '', blocks: _, ...options }: Settings): Promise<Partial<Taken>> {
+  const migration = new from.MigrationSource(vm, uri, { ...options, provider: 'iwarp' });
+  const at: Record<string, number> = {};
+  migration.on('phase', (phase) => {
+    at[phase] = performance.now();
+  });
+  const { channels, control } = await migration.migrate();
+  const ramSeconds = ((at['device-state'] ?? Number.NaN) - (at.ram ?? Number.NaN)) / 1000;
+  return { ramSeconds, channels, ...(control && { control }) };
+}
+
+function source(ram: Ram): (settings: Settings) => Promise<void> {
+  const touched = ram.into === 'touched' ? sourceVm(BigInt(ram.bytes), {}, from) : undefined;
+  return async (settings) => {
+    const vm =
+      touched ??
+      fileVm(
+        { file: (ram as { file: string }).file, bytes: BigInt(ram.bytes), blocks: settings.blocks ?? 1 },
+        from,
+      );
+    const opened = await vm;
+    process.send?.(await measured(() => send(opened, settings)));
+    if (!touched) await opened[Symbol.asyncDispose]();
   };
 }
 
-async function source(): Promise<void> {
-  const vm = await sourceVm(BigInt(bytes), {}, from);
-  process.on('message', async ({ uri = '', ...options }: Settings) => {
-    const migration = new from.MigrationSource(vm, uri, { ...options, provider: 'iwarp' });
-    const at: Record<string, number> = {};
-    migration.on('phase', (phase) => {
-      at[phase] = performance.now();
-    });
-    const taken = await measured(async () => {
-      await migration.migrate();
-      return ((at['device-state'] ?? Number.NaN) - (at.ram ?? Number.NaN)) / 1000;
-    });
-    process.send?.(taken);
-  });
-  process.send?.({ ready: true });
-}
-
-function destination(): void {
-  const target = new MemoryTarget({}, from);
-  process.on('message', async ({ crc, channels }: Settings) => {
+function destination(ram: Ram): (settings: Settings) => Promise<void> {
+  const touched = ram.into === 'touched' ? new MemoryTarget({}, from) : undefined;
+  return async ({ crc, channels }) => {
     const options = { crc, provider: 'iwarp', ...(channels && { channels }) } as const;
+    const target = touched ?? new FreshTarget(from);
     const listening = await from.MigrationDestination.listen('rdma:127.0.0.1:0', target, options);
     process.send?.({ uri: listening.uri });
     const taken = await measured(async () => {
       await listening.receive();
-      return Number.NaN;
+      return {};
     });
-    process.send?.(taken);
     await listening.close();
-  });
+    if (!touched) await target.close();
+    process.send?.(taken);
+  };
 }
 
 process.on('disconnect', () => process.exit(0));
-if (role === 'source') await source();
-else destination();
+process.once('message', (ram: Ram) => {
+  const migrate = (role === 'source' ? source : destination)(ram);
+  process.on('message', (settings: Settings) => {
+    migrate(settings).catch((error: Error) => process.send?.({ error: `${role}: ${error.message}` }));
+  });
+  process.send?.({ ready: true });
+});

@@ -39,6 +39,18 @@ export async function sourceVm(
   };
 }
 
+/** A file of `bytes` without a zero page, of which no two pieces of 8 MiB are the same. */
+export async function writeRandom(path: string, bytes: number): Promise<void> {
+  const file = await open(path, 'wx');
+  try {
+    const noise = Buffer.alloc(PIECE);
+    for (let at = 0; at < bytes; at += PIECE)
+      await file.write(randomFillSync(noise), 0, Math.min(PIECE, bytes - at), at);
+  } finally {
+    await file.close();
+  }
+}
+
 async function writeNoise(
   path: string,
   { bytes, total, pieces }: { bytes: bigint; total: bigint; pieces: bigint },
@@ -56,6 +68,58 @@ async function writeNoise(
     }
   } finally {
     await file.close();
+  }
+}
+
+/** Blocks that are all the same file: RAM of any size, read from no more memory than that file takes. `bytes`: of the file. */
+export async function fileVm(
+  { file, bytes, blocks }: { readonly file: string; readonly bytes: bigint; readonly blocks: number },
+  { mapFile }: Package = installed,
+): Promise<SourceVm & AsyncDisposable> {
+  const mappings: Mapping[] = [];
+  for (let at = 0; at < blocks; at++)
+    mappings.push(await mapFile({ path: file, length: bytes, mode: 'read' }));
+  const all = mappings.map((mapping, at) => ({ name: `${BLOCK}${at || ''}`, length: bytes, mapping }));
+  return {
+    layout: { machine: 'bench', pageSize: 4096, blocks: all.map(({ name, length }) => ({ name, length })) },
+    blocks: all,
+    ramSection: RAM_SECTION,
+    before: installed.streamHeader({ machine: 'bench' }),
+    async *after() {
+      yield installed.sealDeviceState();
+    },
+    [Symbol.asyncDispose]: async () => {
+      await Promise.all(mappings.map((mapping) => mapping.close()));
+    },
+  };
+}
+
+/** Memory that nobody has touched, for one migration. */
+export class FreshTarget implements DestinationTarget {
+  readonly ramIsFresh = true;
+  readonly #package: Package;
+  readonly #mappings: Mapping[] = [];
+
+  constructor(from: Package = installed) {
+    this.#package = from;
+  }
+
+  async allocate({ layout }: Parameters<DestinationTarget['allocate']>[0]) {
+    return Promise.all(
+      layout.blocks.map(async (block) => {
+        const mapping = await this.#package.mapMemfd({ name: block.name, length: block.length });
+        this.#mappings.push(mapping);
+        return { ...block, mapping };
+      }),
+    );
+  }
+
+  async append(): Promise<void> {}
+  async commit(): Promise<void> {}
+  async abort(): Promise<void> {}
+
+  async close(): Promise<void> {
+    await Promise.all(this.#mappings.map((mapping) => mapping.close()));
   }
 }
 

@@ -4,6 +4,18 @@ import type { Connection } from '../transport/connection.ts';
 import type { ChosenProvider, ProviderName } from '../transport/provider.ts';
 import type { MigrationProgress } from './progress.ts';
 
+/** What control messages have cost a source. Times are milliseconds of the passes over RAM. */
+export interface ControlCosts {
+  /** It has sent so many, from the first to the commit. */
+  readonly messages: number;
+  /** It had something to say, and the destination was not ready. WRITEs may have gone on meanwhile. */
+  readonly 'ready-wait': number;
+  /** It had asked for keys. WRITEs may have gone on meanwhile. */
+  readonly 'key-wait': number;
+  /** No WRITE was under way, and not because of a bandwidth limit: what waits, scans and registrations have really cost. */
+  readonly idle: number;
+}
+
 /** What is known of a completed migration beside its statistics. Plain data. */
 export interface MigrationFacts {
   /**
@@ -33,6 +45,8 @@ export interface MigrationFacts {
   readonly outcome: 'committed' | 'unconfirmed';
   /** At the destination: whether the source has accounted for every page of RAM. */
   readonly coverage?: Coverage;
+  /** At the source. */
+  readonly control?: ControlCosts;
   readonly machine: string;
   /** Bytes of the stream after RAM. */
   readonly 'device-state-bytes': number;
@@ -55,6 +69,7 @@ export function describe(
     coverage?: Coverage;
     pinBudget?: bigint;
     registeredPeak: bigint;
+    control?: ControlCosts;
   },
 ): MigrationFacts {
   const { info } = connection;
@@ -71,6 +86,7 @@ export function describe(
     'registered-peak': Number(summary.registeredPeak),
     outcome: summary.committed ? 'committed' : 'unconfirmed',
     ...(summary.coverage && { coverage: summary.coverage }),
+    ...(summary.control && { control: summary.control }),
     machine,
     'device-state-bytes': summary.deviceStateBytes,
   };

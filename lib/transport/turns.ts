@@ -15,6 +15,16 @@ export interface TurnLimits {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** What control messages have cost a source so far. Only ever grows. */
+export interface TurnCosts {
+  /** Messages it has sent. */
+  readonly messages: number;
+  /** Milliseconds in which it had something to say and had no READY. */
+  readonly readyMs: number;
+  /** Milliseconds from a request for keys to its answer. */
+  readonly keyMs: number;
+}
+
 /** The source's side: sends only with a READY in hand. Not for concurrent callers: one message at a time. */
 export class SourceTurns {
   readonly #connection: Connection;
@@ -24,6 +34,9 @@ export class SourceTurns {
   /** Messages under way, with their answers. */
   #talking = 0;
   #spokeAt = performance.now();
+  #messages = 0;
+  #readyMs = 0;
+  #keyMs = 0;
   /** An ALIVE under way; never rejects. */
   #alive: Promise<void> | undefined;
 
@@ -39,9 +52,15 @@ export class SourceTurns {
     return this.#talk(() => this.#takeReady());
   }
 
+  get costs(): TurnCosts {
+    return { messages: this.#messages, readyMs: this.#readyMs, keyMs: this.#keyMs };
+  }
+
   async #takeReady(): Promise<void> {
     if (this.#ready) return;
+    const began = performance.now();
     await this.#receive('READY');
+    this.#readyMs += performance.now() - began;
     this.#ready = true;
   }
 
@@ -71,6 +90,7 @@ export class SourceTurns {
     this.#ready = false;
     await this.#connection.send(message, limits, (bytes) => {
       posted();
+      this.#messages += 1;
       if (message.type !== 'COMMIT') this.#account.add(bytes, message);
     });
     this.#spokeAt = performance.now();
@@ -99,7 +119,10 @@ export class SourceTurns {
   ): Promise<MessageOf<T>> {
     return this.#talk(async () => {
       await this.#say(message, limits, posted);
-      return this.#receive(answer, limits);
+      const began = performance.now();
+      const received = await this.#receive(answer, limits);
+      if (answer === 'REGISTER_RESULT') this.#keyMs += performance.now() - began;
+      return received;
     });
   }
 

@@ -23,10 +23,12 @@ import type { GuestControl } from '../live/guest-control.ts';
 import { type LiveControls, preCopy, type RamRound } from '../live/pre-copy.ts';
 import type { LocalRegions, SourcePins } from '../pins/source-pins.ts';
 import type { RamPassResult, SourceBlock } from '../ram-round.ts';
+import type { ControlCosts } from '../result.ts';
 import { isRefusal, pastCancel, refused, unknownOutcome } from './outcome.ts';
 import { pinHere, prepareBlocks, preparePins } from './prepare.ts';
 import { sendRam } from './ram-pass.ts';
 import { SentMeter } from './sent-meter.ts';
+import { addPass, NO_PASSES } from './control-costs.ts';
 import { awaitOrderlyEnd, unconfirmedEnd } from './version-1-end.ts';
 import { passCosts, wireTimeOf } from './wire-time.ts';
 
@@ -57,6 +59,7 @@ export interface SentSummary {
   readonly committed: boolean;
   readonly pinBudget?: bigint;
   readonly registeredPeak: bigint;
+  readonly control: ControlCosts;
 }
 
 /**
@@ -78,8 +81,7 @@ export class SourceSession {
   readonly #meter: SentMeter;
   #blocks: SourceBlock[] = [];
   #pins: SourcePins | undefined;
-  /** pin-all: begun while the destination registers its RAM. */
-  #pinned: Promise<LocalRegions> | undefined;
+  #passes = NO_PASSES;
 
   constructor(context: Context) {
     const { connection, limits } = context;
@@ -115,7 +117,7 @@ export class SourceSession {
     await this.#disconnect();
     // A version 1 destination's only word.
     if (!agreed.commit) this.#stoodStill('commit');
-    return { deviceStateBytes, committed: agreed.commit, ...this.#pinFacts() };
+    return { deviceStateBytes, committed: agreed.commit, ...this.#pinFacts(), control: this.#control() };
   }
 
   /** Not to keep a guest waiting that stands still. */
@@ -143,6 +145,10 @@ export class SourceSession {
     const { pinBudget, agreed } = this.#context;
     const budget = pinBudget === undefined || agreed.pinAll ? {} : { pinBudget };
     return { ...budget, registeredPeak: this.#pins?.peak ?? 0n };
+  }
+
+  #control(): ControlCosts {
+    return { messages: this.#turns.costs.messages, ...this.#passes };
   }
 
   /** Gives up what is registered still; the connection has ended, or does next. Idempotent. Never throws: it is known already who has the VM. */
@@ -212,6 +218,7 @@ export class SourceSession {
     const began = performance.now();
     await this.#sendStream(Buffer.concat([encodeFooter(vm.ramSection), encodeRamRound(vm.ramSection, kind)]));
     const dataBegan = performance.now();
+    const turnsBefore = this.#turns.costs;
     const wireBefore = wireTimeOf(connection);
     const sent = await sendRam({
       connection,
@@ -226,10 +233,12 @@ export class SourceSession {
       last: kind === 'end',
     });
     const dataEnded = performance.now();
+    const turnsAfter = this.#turns.costs;
     await connection.barrier(limits);
     await this.#turns.send({ type: 'REGISTER_FINISHED' });
     await this.#turns.ready(); // everything has arrived
     const costs = passCosts(wireBefore, wireTimeOf(connection), dataEnded - dataBegan);
+    this.#passes = addPass(this.#passes, turnsBefore, turnsAfter, costs.overheadMs);
     await this.#sendStream(encodeEos());
     return { ...sent, ...costs, controlMs: dataBegan - began + performance.now() - dataEnded };
   }

@@ -1,0 +1,24 @@
+/** Measures the rows of a group in turn, so that whatever else the machine does meets all of them. */
+import type { Status } from '../support/status.ts';
+import type { Group, MeasuredGroup, Sample } from './sample.ts';
+
+/** `rounds` times each; one more before them warms up and does not count. */
+export async function measure(group: Group, rounds: number, status: Status): Promise<MeasuredGroup> {
+  const { name, title, baseline, rows, notes } = group;
+  const samples = rows.map((): Sample[] => []);
+  for (let round = 0; round <= rounds; round++) {
+    for (const [at, row] of rows.entries()) {
+      status.step(`${name}, ${round === 0 ? 'warming up' : `round ${round} of ${rounds}`}: ${row.label}`);
+      const sample = await row.measure();
+      if (round > 0) samples[at]?.push(sample);
+    }
+  }
+  const measured = rows.map(({ id, label, kind, bytes }, at) => ({
+    id,
+    label,
+    kind,
+    bytes,
+    samples: samples[at] ?? [],
+  }));
+  return { name, title, baseline, rows: measured, notes: [...notes] };
+}
