@@ -1,8 +1,6 @@
 /**
  * What a migration costs the processes at its ends besides the RAM: how long their event loops are blocked, and how much private memory
  * they take. A 2 GiB synthetic VM between two processes over loopback, with pin-all and without.
- *
- *   npm run bench:footprint -- [--mib N]
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -10,9 +8,13 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import { fromQemu } from 'rdma-migrate';
 import { syntheticStream } from '../../examples/synthetic/vm.ts';
+import { benchCommand, runBench, wholeNumber } from '../support/arguments.ts';
+import { ownChild, ownPath, removePath } from '../support/leftovers.ts';
+import { machineNow, tell } from '../support/report.ts';
+import { Status } from '../support/status.ts';
+import type { Cell, Column } from '../support/table.ts';
 
 interface Delay {
   readonly p50: number;
@@ -41,7 +43,7 @@ class End {
   #peak = 0;
 
   constructor(args: string[], pinAll: boolean) {
-    this.#child = fork(END, args, { env: { ...process.env, PIN_ALL: pinAll ? '1' : '0' } });
+    this.#child = ownChild(fork(END, args, { env: { ...process.env, PIN_ALL: pinAll ? '1' : '0' } }));
     this.#ready = message(this.#child);
   }
 
@@ -65,31 +67,62 @@ class End {
   }
 }
 
-async function measure(folder: string, from: string, pinAll: boolean): Promise<void> {
+async function measure(folder: string, from: string, pinAll: boolean): Promise<Cell[][]> {
   const to = join(folder, `to-${pinAll}`);
   const receiver = new End(['receive', to], pinAll);
   await receiver.start();
   const { uri } = await receiver.uri();
   const sender = new End(['send', from, uri], pinAll);
   await sender.start();
-  const ends = { source: sender.finish(), destination: receiver.finish() };
-  for (const [name, finished] of Object.entries(ends)) {
-    const { delay, before, peak } = await finished;
-    const loop = `event loop p50 ${delay.p50.toFixed(1)} p99 ${delay.p99.toFixed(1)} max ${delay.max.toFixed(1)} ms`;
-    const memory = `private memory ${before.toFixed(0)} -> ${peak.toFixed(0)} MiB`;
-    console.log(`${pinAll ? 'pin-all' : 'dynamic'}  ${name.padEnd(12)} ${loop}; ${memory}`);
-  }
+  const [source, destination] = await Promise.all([sender.finish(), receiver.finish()]);
   await rm(to, { recursive: true });
+  return Object.entries({ source, destination }).map(([end, { delay, before, peak }]) => [
+    pinAll ? 'pin-all' : 'dynamic',
+    end,
+    delay.p50,
+    delay.p99,
+    delay.max,
+    before,
+    peak,
+  ]);
 }
 
-const { values } = parseArgs({ options: { mib: { type: 'string', default: '2048' } } });
-const block = (BigInt(values.mib) << 20n) / 4n;
-const folder = await mkdtemp(join(tmpdir(), 'rdma-migrate-bench-'));
-try {
+const COLUMNS: readonly Column[] = [
+  { head: '' },
+  { head: 'end' },
+  { head: 'event loop p50', unit: 'ms', digits: 1 },
+  { head: 'p99', unit: 'ms', digits: 1 },
+  { head: 'most', unit: 'ms', digits: 1 },
+  { head: 'private memory before', unit: 'MiB', digits: 0 },
+  { head: 'at its peak', unit: 'MiB', digits: 0 },
+];
+
+const command = benchCommand(
+  'bench:footprint',
+  'How long event loops are blocked, and memory besides the RAM, during a migration between images.',
+)
+  .option('--mib <n>', 'RAM to move: a quarter random, zero, sparse and mixed', wholeNumber(4, 2 ** 20), 2048)
+  .option('--json <file>', 'write what was measured to a file');
+
+await runBench<{ mib: number; json?: string }>(command, async ({ mib, json }) => {
+  const machine = machineNow();
+  const block = (BigInt(mib) << 20n) / 4n;
+  const folder = ownPath(await mkdtemp(join(tmpdir(), 'rdma-migrate-bench-')));
+  const status = new Status(2);
+  const rows: Cell[][] = [];
   const from = join(folder, 'from');
   const fills = ['random', 'zero', 'sparse', 'mixed'] as const;
   await fromQemu(syntheticStream(fills.map((fill) => ({ name: fill, length: block, fill }))), from);
-  for (const pinAll of [true, false]) await measure(folder, from, pinAll);
-} finally {
-  await rm(folder, { recursive: true, force: true });
-}
+  for (const pinAll of [true, false]) {
+    status.step(pinAll ? 'pin-all' : 'dynamic');
+    rows.push(...(await measure(folder, from, pinAll)));
+  }
+  status.end();
+  removePath(folder);
+  const title = `A VM of ${mib} MiB from an image into an image: how late a timer of 1 ms fires, and private memory`;
+  await tell(
+    'footprint',
+    { tables: [{ id: 'footprint', title, columns: COLUMNS, rows }] },
+    { json, machine },
+  );
+});

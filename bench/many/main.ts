@@ -1,13 +1,12 @@
 /**
  * Many migrations at once between two processes, over the software RNIC: what they cost, and whether one that fails delays the others.
- *
- *   npm run bench:many -- [--count N] [--mib N] [--small FOLDER]
- *
- * `--small`: a folder on a file system of less than `--mib`, for instance a small tmpfs; the first migration goes there and fails.
  */
-import { parseArgs } from 'node:util';
+import { benchCommand, runBench, wholeNumber } from '../support/arguments.ts';
 import { Child } from '../support/child.ts';
-import { inWords, Peak } from '../support/cost.ts';
+import { type Cost, Peak } from '../support/cost.ts';
+import { machineNow, tell } from '../support/report.ts';
+import { Status } from '../support/status.ts';
+import type { Cell, Column } from '../support/table.ts';
 import type { Begin, Ended } from './end.ts';
 
 const END = new URL('end.js', import.meta.url);
@@ -16,7 +15,7 @@ interface Outcome {
   readonly seconds: number;
   readonly sources: readonly Ended[];
   readonly destinations: readonly Ended[];
-  readonly cost: { readonly source: string; readonly destination: string };
+  readonly cost: { readonly source: Cost; readonly destination: Cost };
 }
 
 async function together(begin: Begin): Promise<Outcome> {
@@ -33,36 +32,79 @@ async function together(begin: Begin): Promise<Outcome> {
   const [sources, destinations] = await Promise.all([source.hear<Ended[]>(), destination.hear<Ended[]>()]);
   const seconds = (performance.now() - began) / 1000;
   const cost = {
-    source: inWords(await peaks.source.stop()),
-    destination: inWords(await peaks.destination.stop()),
+    source: await peaks.source.stop(),
+    destination: await peaks.destination.stop(),
   };
   return { seconds, sources, destinations, cost };
 }
 
-function print(what: string, { seconds, sources, destinations, cost }: Outcome): void {
+const HELD = ['threads', 'descriptors', 'MiB'] as const;
+const COLUMNS: readonly Column[] = [
+  { head: '' },
+  { head: 'arrived', digits: 0 },
+  { head: 'all within', unit: 's' },
+  { head: 'the first after', unit: 's' },
+  { head: 'the last after', unit: 's' },
+  ...['source', 'destination'].flatMap((end) => HELD.map((what) => ({ head: `${end}: ${what}`, digits: 0 }))),
+];
+
+function row(what: string, { seconds, sources, destinations, cost }: Outcome): Cell[] {
   const arrived = sources.filter(({ failed }, index) => !failed && !destinations[index]?.failed);
-  const times = sources.filter(({ failed }) => !failed).map(({ atMs }) => atMs);
-  const [first, last] = [Math.min(...times), Math.max(...times)].map((ms) => (ms / 1000).toFixed(2));
-  console.log(`${what}: ${arrived.length} of ${sources.length} arrived in ${seconds.toFixed(2)} s`);
-  console.log(`  the first after ${first} s, the last after ${last} s`);
-  for (const [index, { failed, atMs }] of sources.entries()) {
-    const other = destinations[index]?.failed;
-    if (failed || other)
-      console.log(
-        `  number ${index} failed after ${(atMs / 1000).toFixed(2)} s: source ${failed}, destination ${other}`,
-      );
-  }
-  console.log(`  source: ${cost.source}\n  destination: ${cost.destination}`);
+  const times = arrived.map(({ atMs }) => atMs / 1000);
+  const held = [cost.source, cost.destination].flatMap(({ threads, descriptors, privateMiB }) => [
+    threads,
+    descriptors,
+    privateMiB,
+  ]);
+  return [what, arrived.length, seconds, Math.min(...times), Math.max(...times), ...held];
 }
 
-const { values } = parseArgs({
-  options: {
-    count: { type: 'string', default: '64' },
-    mib: { type: 'string', default: '64' },
-    small: { type: 'string' },
-  },
+/** Only the one with the small disk may fail. */
+function requireArrived(expected: number, { sources, destinations }: Outcome): void {
+  const failed = [...sources, ...destinations].flatMap(({ failed: code }) => code ?? []);
+  const arrived = sources.filter(({ failed: code }) => code === null).length;
+  if (arrived < expected)
+    throw new Error(`${arrived} of ${sources.length} arrived: ${[...new Set(failed)].join(', ')}`);
+}
+
+interface Options {
+  readonly count: number;
+  readonly mib: number;
+  readonly small?: string;
+  readonly json?: string;
+}
+
+const command = benchCommand(
+  'bench:many',
+  'Many migrations at once between two processes, over the software RNIC.',
+)
+  .option('--count <n>', 'migrations', wholeNumber(1, 1000), 64)
+  .option('--mib <n>', 'RAM of each', wholeNumber(1, 2 ** 20), 64)
+  .option(
+    '--small <folder>',
+    'on a file system of less than --mib, such as a small tmpfs: the first migration goes there and fails',
+  )
+  .option('--json <file>', 'write what was measured to a file');
+
+await runBench<Options>(command, async ({ count, mib, small, json }) => {
+  const machine = machineNow();
+  const common = { count, bytes: mib * 2 ** 20 };
+  const runs = [
+    { what: 'one', begin: { ...common, count: 1 }, expected: 1 },
+    { what: `${count} at once`, begin: common, expected: count },
+    ...(small
+      ? [{ what: 'one of them with a full disk', begin: { ...common, small }, expected: count - 1 }]
+      : []),
+  ];
+  const status = new Status(runs.length);
+  const rows: Cell[][] = [];
+  for (const { what, begin, expected } of runs) {
+    status.step(what);
+    const outcome = await together(begin);
+    requireArrived(expected, outcome);
+    rows.push(row(what, outcome));
+  }
+  status.end();
+  const title = `Migrations of ${mib} MiB between two processes; what each process holds at its most`;
+  await tell('many', { tables: [{ id: 'many', title, columns: COLUMNS, rows }] }, { json, machine });
 });
-const begin = { count: Number(values.count), bytes: Number(values.mib) * 2 ** 20 };
-print('one', await together({ ...begin, count: 1 }));
-print(`${begin.count} at once`, await together(begin));
-if (values.small) print('one of them with a full disk', await together({ ...begin, small: values.small }));

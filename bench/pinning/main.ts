@@ -1,15 +1,18 @@
 /**
  * What a pin budget costs: RAM without a zero page moves with pin-all, without, and with budgets, in turn. Total time as a ratio to pin-all of the
  * same round, the most that was registered, and what the kernel counted as pinned (VmPin) in both processes, sampled.
- *
- *   npm run bench:pinning -- [--rounds N] [--mib N] [--provider iwarp|verbs] [--host ADDRESS] [--budget MIB ...] [--only-budgets] [--json]
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import { MigrationSource, type SourceVm } from 'rdma-migrate';
+import { benchCommand, oneOf, runBench, wholeNumber } from '../support/arguments.ts';
+import { ownChild } from '../support/leftovers.ts';
+import { machineNow, tell } from '../support/report.ts';
+import { median } from '../support/statistics.ts';
+import { Status } from '../support/status.ts';
+import type { Cell, Column } from '../support/table.ts';
 import { sourceVm } from '../throughput/memory-vm.ts';
 import type { Order } from './end.ts';
 
@@ -63,59 +66,98 @@ async function move(
   }
 }
 
-const median = (values: readonly number[]): number =>
-  [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] as number;
+interface Options {
+  readonly rounds: number;
+  readonly mib: number;
+  readonly provider: Order['provider'];
+  readonly host: string;
+  readonly budget?: readonly number[];
+  readonly onlyBudgets?: boolean;
+  readonly json?: string;
+}
 
-async function main(): Promise<number> {
-  const { values } = parseArgs({
-    options: {
-      rounds: { type: 'string', default: '7' },
-      mib: { type: 'string', default: '1024' },
-      provider: { type: 'string', default: 'iwarp' },
-      host: { type: 'string', default: '127.0.0.1' },
-      budget: { type: 'string', multiple: true },
-      'only-budgets': { type: 'boolean', default: false },
-      json: { type: 'boolean', default: false },
-    },
-  });
-  const order = { provider: values.provider as Order['provider'], host: values.host };
-  const mib = BigInt(values.mib);
-  await using vm = await sourceVm(mib << 20n);
-  const end = fork(END);
-  const budgets = values.budget?.map(BigInt) ?? [mib / 16n];
-  const rows = [
-    ...(values['only-budgets'] ? [] : [{ name: 'pin-all', options: { pinAll: true } }]),
-    ...(values['only-budgets'] ? [] : [{ name: 'without a budget', options: {} }]),
-    ...budgets.map((size) => ({ name: `budget of ${size} MiB`, options: { pinBudget: size << 20n } })),
-  ].map((row) => ({ ...row, taken: [] as Taken[] }));
-  for (let round = 0; round <= Number(values.rounds); round++) {
-    for (const { options, taken } of rows) {
-      const measured = await move(vm, end, order, options);
-      if (round > 0 || values.rounds === '0') taken.push(measured); // the first round warms up
+const command = benchCommand(
+  'bench:pinning',
+  'What a pin budget costs compared with pin-all, and what is registered and pinned meanwhile.',
+)
+  .option(
+    '--rounds <n>',
+    'how often each is measured, after one round that warms up; 0: that one alone',
+    wholeNumber(0, 1000),
+    7,
+  )
+  .option('--mib <n>', 'RAM to move', wholeNumber(1, 2 ** 20), 1024)
+  .option('--provider <name>', 'iwarp or verbs', oneOf(['iwarp', 'verbs']), 'iwarp')
+  .option('--host <address>', 'of this machine, that both ends take', '127.0.0.1')
+  .option(
+    '--budget <mib>',
+    'a budget to measure (repeatable; default: a sixteenth of the RAM)',
+    (text, all: number[] = []) => [...all, wholeNumber(1, 2 ** 20)(text)],
+  )
+  .option('--only-budgets', 'neither pin-all nor without a budget')
+  .option('--json <file>', 'write what was measured to a file');
+
+const COLUMNS: readonly Column[] = [
+  { head: '' },
+  { head: 'whole migration', unit: 's' },
+  { head: 'to the first row', unit: 'ratio' },
+  { head: 'registered at most', unit: 'MiB', digits: 0 },
+  { head: 'pinned at most', unit: 'MiB', digits: 1 },
+];
+
+interface Measured {
+  readonly name: string;
+  readonly options: { pinAll?: boolean; pinBudget?: bigint };
+  readonly taken: Taken[];
+}
+
+const seconds = ({ taken }: Measured): number => median(taken.map((one) => one.seconds));
+const most = ({ taken }: Measured, figure: 'registeredMiB' | 'pinnedMiB'): number =>
+  Math.max(...taken.map((one) => one[figure]));
+
+function cells(row: Measured, first: Measured): Cell[] {
+  const ratio = seconds(row) / seconds(first);
+  return [row.name, seconds(row), ratio, most(row, 'registeredMiB'), most(row, 'pinnedMiB')];
+}
+
+/** The kernel's count includes the pages of both ends' buffers. @throws Error it is above a budget */
+function requireBudgets(rows: readonly Measured[]): void {
+  for (const row of rows) {
+    const budget = row.taken[0]?.budgetMiB ?? Number.POSITIVE_INFINITY;
+    const pinned = most(row, 'pinnedMiB');
+    if (pinned > budget + CONTROL_MIB)
+      throw new Error(`${row.name}: ${pinned} MiB were pinned, ${budget} are allowed`);
+  }
+}
+
+await runBench<Options>(command, async ({ rounds, mib, provider, host, budget, onlyBudgets, json }) => {
+  const machine = machineNow();
+  await using vm = await sourceVm(BigInt(mib) << 20n);
+  const end = ownChild(fork(END));
+  const rows: Measured[] = [
+    ...(onlyBudgets
+      ? []
+      : [
+          { name: 'pin-all', options: { pinAll: true } },
+          { name: 'without a budget', options: {} },
+        ]),
+    ...(budget ?? [Math.max(1, Math.floor(mib / 16))]).map((size) => ({
+      name: `budget of ${size} MiB`,
+      options: { pinBudget: BigInt(size) << 20n },
+    })),
+  ].map((row) => ({ ...row, taken: [] }));
+  const status = new Status(rows.length * (rounds + 1));
+  for (let round = 0; round <= rounds; round++) {
+    for (const { name, options, taken } of rows) {
+      status.step(`round ${round} of ${rounds}: ${name}`);
+      const measured = await move(vm, end, { provider, host }, options);
+      if (round > 0 || rounds === 0) taken.push(measured);
     }
   }
+  status.end();
   end.disconnect();
-  const base = rows[0]?.taken ?? [];
-  const results = rows.map(({ name, taken }) => ({
-    name,
-    seconds: median(taken.map(({ seconds }) => seconds)),
-    ratio: median(taken.map(({ seconds }, i) => seconds / (base[i]?.seconds ?? Number.NaN))),
-    registeredMiB: Math.max(...taken.map(({ registeredMiB }) => registeredMiB)),
-    pinnedMiB: Math.max(...taken.map((one) => one.pinnedMiB)),
-    budgetMiB: taken[0]?.budgetMiB,
-  }));
-  if (values.json) console.log(JSON.stringify(results));
-  else for (const result of results) console.log(line(result));
-  // The kernel's count includes the pages of both ends' buffers.
-  return results.some(({ pinnedMiB: pinned, budgetMiB }) => pinned > (budgetMiB ?? Infinity) + CONTROL_MIB)
-    ? 1
-    : 0;
-}
-
-function line(row: Taken & { name: string; ratio: number }): string {
-  const { name, seconds, ratio, registeredMiB, pinnedMiB: pinned } = row;
-  const memory = `registered at most ${registeredMiB.toFixed(0)} MiB, pinned ${pinned.toFixed(1)} MiB`;
-  return `${name.padEnd(22)} ${seconds.toFixed(2)} s  x${ratio.toFixed(2)}  ${memory}`;
-}
-
-process.exitCode = await main();
+  const table = { id: 'pinning', title: `Pin budgets, ${mib} MiB, ${provider}`, columns: COLUMNS };
+  const tables = [{ ...table, rows: rows.map((row) => cells(row, rows[0] as Measured)) }];
+  await tell('pinning', { tables }, { json, machine });
+  requireBudgets(rows);
+});

@@ -1,74 +1,32 @@
-/**
- * What sparse RAM costs: a VM of 16 GiB with 256 MiB in use compared with one of 256 MiB, in turn, each into a new process. Total time, and
- * the most memory that the destination's process had resident.
- *
- *   npm run bench:sparse -- [--rounds N] [--gib N] [--mib N] [--json]
- */
-import { fork } from 'node:child_process';
-import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
-import { MigrationSource, type SourceVm } from 'rdma-migrate';
-import { sourceVm } from '../throughput/memory-vm.ts';
+/** What sparse RAM costs: a VM with some of it in use compared with one of that size. Total time, and the destination's most resident memory. */
+import { benchCommand, runBench, wholeNumber } from '../support/arguments.ts';
+import { Owned } from '../support/owned.ts';
+import { machineNow, tell } from '../support/report.ts';
+import { Status } from '../support/status.ts';
+import { tablesOf } from '../throughput/figures.ts';
+import { measure } from '../throughput/measure.ts';
+import { sparseRows, sparseTitle } from './rows.ts';
 
-const RECEIVER = fileURLToPath(new URL('receiver.js', import.meta.url));
+const command = benchCommand('bench:sparse', 'A sparse VM compared with a small one that is full.')
+  .option(
+    '--rounds <n>',
+    'how often each is measured, after one round that warms up',
+    wholeNumber(1, 1000),
+    7,
+  )
+  .option('--gib <n>', 'size of the sparse VM', wholeNumber(1, 1024), 16)
+  .option('--mib <n>', 'RAM in use', wholeNumber(16, 2 ** 20), 256)
+  .option('--json <file>', 'write what was measured to a file');
 
-interface Taken {
-  readonly seconds: number;
-  readonly peakMiB: number;
-}
-
-async function move(vm: SourceVm): Promise<Taken> {
-  const receiver = fork(RECEIVER);
-  const exited = once(receiver, 'exit');
-  const [{ uri }] = (await once(receiver, 'message')) as [{ uri: string }];
-  const done = once(receiver, 'message') as Promise<[{ peakMiB: number }]>;
-  const began = performance.now();
-  await new MigrationSource(vm, uri, { provider: 'iwarp' }).migrate();
-  const seconds = (performance.now() - began) / 1000;
-  const [{ peakMiB }] = await done;
-  await exited;
-  return { seconds, peakMiB };
-}
-
-const median = (values: readonly number[]): number =>
-  [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] as number;
-
-const { values } = parseArgs({
-  options: {
-    rounds: { type: 'string', default: '7' },
-    gib: { type: 'string', default: '16' },
-    mib: { type: 'string', default: '256' },
-    json: { type: 'boolean', default: false },
+await runBench<{ rounds: number; gib: number; mib: number; json?: string }>(
+  command,
+  async ({ rounds, json, ...sizes }) => {
+    const machine = machineNow();
+    await using open = new Owned();
+    const rows = await sparseRows(sizes, open);
+    const group = { name: 'sparse', title: sparseTitle(sizes), baseline: 'sparse/small', rows, notes: [] };
+    const status = new Status(rows.length * (rounds + 1));
+    const measured = await measure(group, rounds, status).finally(() => status.end());
+    await tell('sparse', { tables: tablesOf(measured), samples: [measured] }, { json, machine });
   },
-});
-const inUse = BigInt(values.mib) << 20n;
-const total = BigInt(values.gib) << 30n;
-await using small = await sourceVm(inUse);
-await using large = await sourceVm(inUse, { total, pieces: 64n });
-await using scattered = await sourceVm(inUse, { total, pieces: 4096n });
-const rows = [
-  { name: `${values.mib} MiB, all in use`, vm: small },
-  { name: `${values.gib} GiB, in use in 64 pieces`, vm: large },
-  { name: `${values.gib} GiB, in use in 4096 pieces`, vm: scattered },
-].map((row) => ({ ...row, taken: [] as Taken[] }));
-for (let round = 0; round <= Number(values.rounds); round++) {
-  for (const { vm, taken } of rows) {
-    const measured = await move(vm);
-    if (round > 0) taken.push(measured); // the first round warms up
-  }
-}
-const base = rows[0]?.taken ?? [];
-const results = rows.map(({ name, taken }) => ({
-  name,
-  seconds: median(taken.map(({ seconds }) => seconds)),
-  ratio: median(taken.map(({ seconds }, i) => seconds / (base[i]?.seconds ?? Number.NaN))),
-  peakMiB: Math.max(...taken.map(({ peakMiB }) => peakMiB)),
-}));
-if (values.json) console.log(JSON.stringify(results));
-else {
-  for (const { name, seconds, ratio, peakMiB } of results) {
-    const figures = `${seconds.toFixed(2)} s  x${ratio.toFixed(2)}`;
-    console.log(`${name.padEnd(32)} ${figures}  destination at most ${peakMiB.toFixed(0)} MiB resident`);
-  }
-}
+);

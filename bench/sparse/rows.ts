@@ -18,6 +18,9 @@ export interface SparseSizes {
   readonly mib: number;
 }
 
+export const sparseTitle = ({ gib, mib }: SparseSizes): string =>
+  `A VM of ${gib} GiB with ${mib} MiB in use, compared with one of ${mib} MiB: whole migrations, each into a new process`;
+
 /** The VMs live until `open` is closed. */
 export async function sparseRows({ gib, mib }: SparseSizes, open: Owned): Promise<Row[]> {
   const inUse = BigInt(mib) << 20n;

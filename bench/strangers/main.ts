@@ -1,41 +1,68 @@
 /**
  * A destination that a crowd besieges, and the real source that comes after: how soon its migration begins, and what the crowd costs.
  *
- *   npm run bench:strangers -- [--each N] [--refused N] [--mib N]
- *
  * Of each kind (silent, slow, garbage, whole handshakes and then nothing) N come, and come again when they are sent away; then N are
  * refused at once, and in the middle of that the source comes.
  */
-import { parseArgs } from 'node:util';
 import { MigrationSource } from 'rdma-migrate';
+import { benchCommand, runBench, wholeNumber } from '../support/arguments.ts';
 import { Child } from '../support/child.ts';
-import { costOf, inWords, Peak } from '../support/cost.ts';
+import { type Cost, costOf, Peak } from '../support/cost.ts';
+import { machineNow, tell } from '../support/report.ts';
+import type { Cell, Column } from '../support/table.ts';
 import { sourceVm } from '../throughput/memory-vm.ts';
 
-const { values } = parseArgs({
-  options: {
-    each: { type: 'string', default: '250' },
-    refused: { type: 'string', default: '8000' },
-    mib: { type: 'string', default: '256' },
-  },
+const COLUMNS: readonly Column[] = [
+  { head: '' },
+  { head: 'after', unit: 's' },
+  { head: 'threads', digits: 0 },
+  { head: 'descriptors', digits: 0 },
+  { head: 'memory of its own', unit: 'MiB', digits: 0 },
+];
+
+const held = ({ threads, descriptors, privateMiB }: Cost): Cell[] => [threads, descriptors, privateMiB];
+
+interface Options {
+  readonly each: number;
+  readonly refused: number;
+  readonly mib: number;
+  readonly json?: string;
+}
+
+const command = benchCommand(
+  'bench:strangers',
+  'A destination besieged by a crowd, and the real source that comes after.',
+)
+  .option('--each <n>', 'strangers of each of four kinds', wholeNumber(1, 10_000), 250)
+  .option('--refused <n>', 'requests of an unknown version', wholeNumber(1, 60_000), 8000)
+  .option('--mib <n>', 'RAM to move', wholeNumber(1, 2 ** 20), 256)
+  .option('--json <file>', 'write what was measured to a file');
+
+await runBench<Options>(command, async ({ each, refused, mib, json }) => {
+  const machine = machineNow();
+  const rows: Cell[][] = [];
+  await using vm = await sourceVm(BigInt(mib) << 20n);
+  await using destination = new Child(new URL('destination.js', import.meta.url));
+  const { uri } = await destination.hear<{ uri: string }>();
+  rows.push(['destination before', null, ...held(await costOf(destination.pid))]);
+  await using strangers = new Child(new URL('strangers.js', import.meta.url));
+  const peak = new Peak(destination.pid);
+  strangers.say({ port: Number(uri.split(':').at(-1)), each, refused });
+  await strangers.hear();
+  rows.push(['destination with the crowd', null, ...held(await costOf(destination.pid))]);
+
+  const source = new MigrationSource(vm, uri, { provider: 'iwarp' });
+  const began = performance.now();
+  const since = (): number => (performance.now() - began) / 1000;
+  source.on('phase', (phase) => rows.push([`source: ${phase}`, since(), null, null, null]));
+  const { status } = await source.migrate();
+  rows.push([`source: ${status}`, since(), null, null, null]);
+  await destination.hear();
+  rows.push(['destination at its most', null, ...held(await peak.stop())]);
+  const title = `${each} strangers of each of four kinds, ${refused} refused, and a VM of ${mib} MiB that comes in between`;
+  await tell(
+    'strangers',
+    { tables: [{ id: 'strangers', title, columns: COLUMNS, rows }] },
+    { json, machine },
+  );
 });
-
-await using vm = await sourceVm(BigInt(values.mib) << 20n);
-await using destination = new Child(new URL('destination.js', import.meta.url));
-const { uri } = await destination.hear<{ uri: string }>();
-console.log(`destination before: ${inWords(await costOf(destination.pid))}`);
-await using strangers = new Child(new URL('strangers.js', import.meta.url));
-const port = Number(uri.split(':').at(-1));
-const peak = new Peak(destination.pid);
-strangers.say({ port, each: Number(values.each), refused: Number(values.refused) });
-await strangers.hear();
-console.log(`with the crowd: ${inWords(await costOf(destination.pid))}`);
-
-const source = new MigrationSource(vm, uri, { provider: 'iwarp' });
-const began = performance.now();
-const since = () => `${((performance.now() - began) / 1000).toFixed(2)} s`;
-source.on('phase', (phase) => console.log(`source: ${phase} after ${since()}`));
-const result = await source.migrate();
-console.log(`source: ${result.status} after ${since()}`);
-console.log('destination:', await destination.hear());
-console.log(`destination at its most: ${inWords(await peak.stop())}`);

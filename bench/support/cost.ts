@@ -44,7 +44,3 @@ export class Peak {
     return this.#most;
   }
 }
-
-export function inWords({ threads, descriptors, privateMiB }: Cost): string {
-  return `${threads} threads, ${descriptors} descriptors, ${privateMiB.toFixed(0)} MiB of its own`;
-}

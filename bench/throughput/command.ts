@@ -38,8 +38,8 @@ export function throughputCommand(): Command {
     .option('--targets', 'measure every group, and say of each target whether it is met (about 10 minutes)')
     .option(
       '--rounds <n>',
-      'how often each row is measured, after one round that warms up',
-      wholeNumber(1, 1000),
+      'how often each row is measured, after one round that warms up; 0: that one alone',
+      wholeNumber(0, 1000),
       5,
     )
     .option('--mib <n>', 'touched: RAM to move', mib, 1024)

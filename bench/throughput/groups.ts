@@ -1,7 +1,7 @@
 /** What can be measured: groups of rows that take turns. */
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { sparseRows } from '../sparse/rows.ts';
+import { sparseRows, sparseTitle } from '../sparse/rows.ts';
 import { ownPath, removePath } from '../support/leftovers.ts';
 import { Owned } from '../support/owned.ts';
 import { isInstalled } from '../support/program.ts';
@@ -126,7 +126,7 @@ async function sparse({ sparseGib, sparseMib }: Plan): Promise<Group> {
   const open = new Owned();
   return {
     name: 'sparse',
-    title: `A VM of ${sparseGib} GiB with ${sparseMib} MiB in use, compared with one of ${sparseMib} MiB: whole migrations, each into a new process`,
+    title: sparseTitle({ gib: sparseGib, mib: sparseMib }),
     baseline: 'sparse/small',
     rows: await sparseRows({ gib: sparseGib, mib: sparseMib }, open),
     notes: [],

@@ -2,15 +2,19 @@
 import type { Status } from '../support/status.ts';
 import type { Group, MeasuredGroup, Sample } from './sample.ts';
 
-/** `rounds` times each; one more before them warms up and does not count. */
-export async function measure(group: Group, rounds: number, status: Status): Promise<MeasuredGroup> {
+/** `rounds` times each; one more before them warms up and does not count, unless it is the only one (0). */
+export async function measure(
+  group: Omit<Group, keyof AsyncDisposable>,
+  rounds: number,
+  status: Status,
+): Promise<MeasuredGroup> {
   const { name, title, baseline, rows, notes } = group;
   const samples = rows.map((): Sample[] => []);
   for (let round = 0; round <= rounds; round++) {
     for (const [at, row] of rows.entries()) {
       status.step(`${name}, ${round === 0 ? 'warming up' : `round ${round} of ${rounds}`}: ${row.label}`);
       const sample = await row.measure();
-      if (round > 0) samples[at]?.push(sample);
+      if (round > 0 || rounds === 0) samples[at]?.push(sample);
     }
   }
   const measured = rows.map(({ id, label, kind, bytes }, at) => ({

@@ -2,12 +2,9 @@
  * What calls of `rdma-migrate/verbs` cost: a post, a request in a batch of 1, 32 and 256, a completion, in processor time; and a small WRITE from end to
  * end over loopback, in time. Medians; the first round warms up.
  *
- *   npm run bench:verbs -- [--rounds N] [--json]
- *
  * Posts are measured on a queue pair that is not connected: there they wait in its queue, and no thread of the software RNIC works beside the
  * one that is measured. Its completions are those of the end, all there at once.
  */
-import { parseArgs } from 'node:util';
 import {
   CompletionBatch,
   type Domain,
@@ -17,6 +14,11 @@ import {
   type SendRequest,
   WorkRequestBatch,
 } from 'rdma-migrate/verbs';
+import { benchCommand, runBench, wholeNumber } from '../support/arguments.ts';
+import { machineNow, tell } from '../support/report.ts';
+import { median } from '../support/statistics.ts';
+import { Status } from '../support/status.ts';
+import type { Cell, Column } from '../support/table.ts';
 
 const QUEUE = 65_536;
 const SIZES = [1, 32, 256] as const;
@@ -34,9 +36,6 @@ function each(count: number, body: () => void): number {
   const { user, system } = process.cpuUsage(began);
   return ((user + system) * 1_000) / count;
 }
-
-const median = (values: readonly number[]): number =>
-  [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] as number;
 
 function sends(memory: MemoryRegion, count: number): WorkRequestBatch {
   const batch = new WorkRequestBatch(count);
@@ -127,34 +126,54 @@ async function loopback(domain: Domain, memory: MemoryRegion, size: number): Pro
   return { 'loopback-write': (now() - began) / done };
 }
 
-const { values } = parseArgs({
-  options: { rounds: { type: 'string', default: '9' }, json: { type: 'boolean', default: false } },
-});
-
-await using domain = await openDomain({ provider: 'iwarp' });
-const memory = await domain.registerMemory(new SharedArrayBuffer(4096), {
-  localWrite: true,
-  remoteWrite: true,
-});
-for (const size of SIZES) {
+/** Medians of `rounds`, after one round that warms up; of that one if it is the only one. */
+async function measure(domain: Domain, memory: MemoryRegion, size: number, rounds: number): Promise<Row> {
   const rows: Row[] = [];
-  for (let round = 0; round <= Number(values.rounds); round += 1) {
+  for (let round = 0; round <= rounds; round += 1) {
     const parts = [
       await postAndPoll(domain, memory, size),
       await objects(domain, memory, size),
       fill(memory, size),
       await loopback(domain, memory, size),
     ];
-    if (round > 0) rows.push(Object.assign({}, ...parts) as Row);
+    if (round > 0 || rounds === 0) rows.push(Object.assign({}, ...parts) as Row);
   }
   const names = Object.keys(rows[0] as Row);
-  const ns = Object.fromEntries(names.map((name) => [name, median(rows.map((row) => row[name] as number))]));
-  if (values.json) console.log(JSON.stringify({ batch: size, ns }));
-  else {
-    console.log(`batches of ${size}`);
-    for (const [name, value] of Object.entries(ns)) {
-      const perRequest = name.endsWith('-call') ? `, ${(value / size).toFixed(0)} ns a request` : '';
-      console.log(`  ${name.padEnd(20)} ${value.toFixed(0).padStart(8)} ns${perRequest}`);
-    }
-  }
+  return Object.fromEntries(names.map((name) => [name, median(rows.map((row) => row[name] as number))]));
 }
+
+const COLUMNS: readonly Column[] = [
+  { head: 'requests in a batch', digits: 0 },
+  { head: 'what' },
+  { head: 'each', unit: 'ns', digits: 0 },
+  { head: 'a request', unit: 'ns', digits: 0 },
+];
+
+const command = benchCommand(
+  'bench:verbs',
+  'What a post, a request and a completion of rdma-migrate/verbs cost.',
+)
+  .option(
+    '--rounds <n>',
+    'how often each is measured, after one round that warms up',
+    wholeNumber(1, 1000),
+    9,
+  )
+  .option('--json <file>', 'write what was measured to a file');
+
+await runBench<{ rounds: number; json?: string }>(command, async ({ rounds, json }) => {
+  const machine = machineNow();
+  await using domain = await openDomain({ provider: 'iwarp' });
+  const access = { localWrite: true, remoteWrite: true };
+  const memory = await domain.registerMemory(new SharedArrayBuffer(4096), access);
+  const status = new Status(SIZES.length);
+  const rows: Cell[][] = [];
+  for (const size of SIZES) {
+    status.step(`batches of ${size}`);
+    for (const [name, ns] of Object.entries(await measure(domain, memory, size, rounds)))
+      rows.push([size, name, ns, name.endsWith('-call') ? ns / size : null]);
+  }
+  status.end();
+  const title = 'Calls of rdma-migrate/verbs: processor time, and the time of a small WRITE over loopback';
+  await tell('verbs', { tables: [{ id: 'verbs', title, columns: COLUMNS, rows }] }, { json, machine });
+});
