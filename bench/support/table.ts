@@ -3,9 +3,9 @@
 export interface Column {
   readonly head: string;
   /** Written under the head. */
-  readonly unit?: string;
+  readonly unit?: string | undefined;
   /** After the point; 2 if absent. */
-  readonly digits?: number;
+  readonly digits?: number | undefined;
 }
 
 /** Null: there is no such figure. */

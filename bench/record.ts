@@ -1,0 +1,41 @@
+/** `npm run bench:record`: measures what docs/benchmarks.md shows, into docs/benchmarks/, and makes the document. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { RESULTS } from './report/files.ts';
+import { benchCommand, oneOf, runBench } from './support/arguments.ts';
+import { ownChild } from './support/leftovers.ts';
+
+const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
+const BENCHES = {
+  throughput: ['--targets'],
+  pinning: ['--budget', '64'],
+  footprint: [],
+  many: [],
+  strangers: [],
+  'queue-pairs': [],
+  verbs: [],
+} as const;
+type Name = keyof typeof BENCHES;
+const NAMES = Object.keys(BENCHES) as Name[];
+
+async function run(module: string, args: readonly string[]): Promise<void> {
+  const main = fileURLToPath(new URL(`./${module}/main.js`, import.meta.url));
+  const child = ownChild(spawn(process.execPath, [main, ...args], { stdio: 'inherit' }));
+  const [code] = (await once(child, 'close')) as [number | null];
+  if (code !== 0) throw new Error(`${module} failed`);
+}
+
+const command = benchCommand(
+  'bench:record',
+  'Measures what docs/benchmarks.md shows, and makes it. On a machine that does nothing else.',
+).argument('[names...]', `which, of ${NAMES.join(', ')}; all if none is given (about 15 minutes)`);
+await runBench(command, async () => {
+  const named = command.args.map(oneOf(NAMES));
+  for (const name of named.length > 0 ? named : NAMES) {
+    console.log(`\n--- ${name}`);
+    await run(name, [...BENCHES[name], '--json', join(ROOT, RESULTS, `${name}.json`)]);
+  }
+  await run('report', []);
+});
