@@ -24,11 +24,11 @@ import { type LiveControls, preCopy, type RamRound } from '../live/pre-copy.ts';
 import type { LocalRegions, SourcePins } from '../pins/source-pins.ts';
 import type { RamPassResult, SourceBlock } from '../ram-round.ts';
 import type { ControlCosts } from '../result.ts';
+import { addPass, NO_PASSES } from './control-costs.ts';
 import { isRefusal, pastCancel, refused, unknownOutcome } from './outcome.ts';
 import { pinHere, prepareBlocks, preparePins } from './prepare.ts';
 import { sendRam } from './ram-pass.ts';
 import { SentMeter } from './sent-meter.ts';
-import { addPass, NO_PASSES } from './control-costs.ts';
 import { awaitOrderlyEnd, unconfirmedEnd } from './version-1-end.ts';
 import { passCosts, wireTimeOf } from './wire-time.ts';
 

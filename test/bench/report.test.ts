@@ -1,0 +1,55 @@
+/** docs/benchmarks.md, which is made. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { madeFiles } from '../../bench/report/files.ts';
+import { render } from '../../bench/report/render.ts';
+import type { Report } from '../../bench/support/report.ts';
+
+const ROOT = new URL('../..', import.meta.url).pathname;
+
+const report: Report = {
+  format: 'rdma-migrate benchmark 1',
+  bench: 'many',
+  date: '2026-01-02T03:04:05Z',
+  machine: { model: 'CPU', cores: 2, memoryGiB: 4, kernel: '6.18', node: 'v20', loadBefore: 0.1 },
+  arguments: ['--count', '8', '--json', 'docs/many.json'],
+  tables: [
+    { id: 'many', title: 'Title', columns: [{ head: 'what' }, { head: 'n', digits: 0 }], rows: [['one', 3]] },
+  ],
+};
+const reports = new Map([['many', report]]);
+
+describe('the documents in the repository', () => {
+  it.each([...madeFiles(ROOT)])(
+    '%s is what its results make (else: npm run bench:report)',
+    (path, content) => {
+      expect(readFileSync(join(ROOT, path), 'utf8')).toBe(content);
+    },
+  );
+});
+
+describe('rendering', () => {
+  it('a table comes with its title and figures', () => {
+    expect(render('{{table many many}}', reports)).toContain(
+      'Title:\n\n| what | n |\n|---|---:|\n| one | 3 |',
+    );
+  });
+
+  it('a run says how to repeat it, without where its result went', () => {
+    expect(render('{{run many}}', reports)).toContain(
+      '`npm run bench:many -- --count 8` on 2026-01-02: 2 x CPU, 4 GiB',
+    );
+  });
+
+  it('what was not measured says so, once', () => {
+    const text = render('{{run other}}\n{{table other rows}}\n{{plot other rows}}', reports);
+    expect(text.match(/Not measured yet/g)).toHaveLength(1);
+    expect(text).toContain('npm run bench:record -- other');
+  });
+
+  it('a place that nothing fits is an error', () => {
+    expect(() => render('{{table many nothing}}', reports)).toThrow('{{table many nothing}}');
+    expect(() => render('{{plot many many}}', reports)).toThrow('no such plot');
+  });
+});
