@@ -17,12 +17,23 @@ const BENCHES = {
   'queue-pairs': [],
   verbs: [],
 } as const;
+/** Flame graphs of docs/performance.md. */
+const PROFILES = {
+  touched: [],
+  'touched-crc': ['--crc'],
+  fresh: ['--into', 'fresh', '--mib', '2000', '--moves', '3'],
+} as const;
 type Name = keyof typeof BENCHES;
-const NAMES = Object.keys(BENCHES) as Name[];
+const NAMES = [...(Object.keys(BENCHES) as Name[]), 'profiles' as const];
+
+async function profile(): Promise<void> {
+  for (const [name, args] of Object.entries(PROFILES))
+    await run('profile', [...args, '--out', join(ROOT, 'docs/performance', `${name}.svg`)]);
+}
 
 async function run(module: string, args: readonly string[]): Promise<void> {
   const main = fileURLToPath(new URL(`./${module}/main.js`, import.meta.url));
-  const child = ownChild(spawn(process.execPath, [main, ...args], { stdio: 'inherit' }));
+  const child = ownChild(spawn(process.execPath, [main, ...args], { stdio: 'inherit' }), 'SIGTERM');
   const [code] = (await once(child, 'close')) as [number | null];
   if (code !== 0) throw new Error(`${module} failed`);
 }
@@ -35,7 +46,8 @@ await runBench(command, async () => {
   const named = command.args.map(oneOf(NAMES));
   for (const name of named.length > 0 ? named : NAMES) {
     console.log(`\n--- ${name}`);
-    await run(name, [...BENCHES[name], '--json', join(ROOT, RESULTS, `${name}.json`)]);
+    if (name === 'profiles') await profile();
+    else await run(name, [...BENCHES[name], '--json', join(ROOT, RESULTS, `${name}.json`)]);
   }
   await run('report', []);
 });

@@ -1,6 +1,8 @@
 /** `npm run bench:smoke`: runs each benchmark once with little memory, to check that it works. Its figures mean nothing. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { text } from 'node:stream/consumers';
+import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { benchCommand, runBench } from './support/arguments.ts';
 import { ownChild } from './support/leftovers.ts';
@@ -17,7 +19,7 @@ const BENCHES = {
   verbs: '--rounds 0',
 } as const;
 /** A bench that hangs fails. Each takes seconds. */
-const TIMEOUT_MS = 180_000;
+const TIMEOUT_MS = 90_000;
 
 async function run(name: string, args: string): Promise<boolean> {
   console.log(`\n--- ${name} ${args}`);
@@ -25,6 +27,7 @@ async function run(name: string, args: string): Promise<boolean> {
   const main = fileURLToPath(new URL(`./${name}/main.js`, import.meta.url));
   const child = ownChild(
     spawn(process.execPath, [main, ...args.split(' ')], { stdio: 'inherit', timeout: TIMEOUT_MS }),
+    'SIGTERM',
   );
   const [code] = (await once(child, 'close')) as [number | null];
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
@@ -32,11 +35,63 @@ async function run(name: string, args: string): Promise<boolean> {
   return code === 0;
 }
 
+/** One that is told something wrong says so in a sentence and ends with 2. */
+async function refuses(name: string): Promise<boolean> {
+  const main = fileURLToPath(new URL(`./${name}/main.js`, import.meta.url));
+  const child = ownChild(
+    spawn(process.execPath, [main, '--nonsense'], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+      timeout: TIMEOUT_MS,
+    }),
+  );
+  const [said, [code]] = await Promise.all([text(child.stderr), once(child, 'close')]);
+  const right = code === 2 && /^error: .+/.test(said) && !/^\s+at /m.test(said);
+  console.log(`--- ${name} --nonsense: ${right ? 'is refused' : `FAILED (${code}): ${said}`}`);
+  return right;
+}
+
+/** One that is interrupted ends at once and leaves no process behind. */
+async function isInterrupted(): Promise<boolean> {
+  const main = fileURLToPath(new URL('./throughput/main.js', import.meta.url));
+  const args = [main, '--only', 'touched', '--mib', '64'];
+  const child = ownChild(
+    spawn(process.execPath, args, {
+      detached: true,
+      stdio: ['ignore', 'ignore', 'pipe'],
+      timeout: TIMEOUT_MS,
+    }),
+  );
+  await once(child.stderr, 'data'); // its ends have started
+  child.kill('SIGINT');
+  const [code] = (await once(child, 'exit')) as [number | null];
+  const left = await remains(child.pid as number);
+  const right = code === 130 && !left;
+  console.log(
+    `--- throughput, interrupted: ${right ? 'ends' : `FAILED (${code}${left ? ', left processes' : ''})`}`,
+  );
+  return right;
+}
+
+/** Whether a process group has members still, after the moment that killed ones take to be gone. */
+async function remains(group: number): Promise<boolean> {
+  for (let looks = 0; looks < 40; looks++) {
+    try {
+      process.kill(-group, 0);
+    } catch {
+      return false;
+    }
+    await pause(50);
+  }
+  return true;
+}
+
 await runBench(
   benchCommand('bench:smoke', 'Every benchmark once, with little memory: does it work?'),
   async () => {
     const failed: string[] = [];
     for (const [name, args] of Object.entries(BENCHES)) if (!(await run(name, args))) failed.push(name);
+    for (const name of Object.keys(BENCHES)) if (!(await refuses(name))) failed.push(`${name} --nonsense`);
+    if (!(await isInterrupted())) failed.push('interrupted');
     if (failed.length > 0) throw new Error(`failed: ${failed.join(', ')}`);
     console.log(`\n${Object.keys(BENCHES).length} ran`);
   },

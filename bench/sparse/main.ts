@@ -10,8 +10,8 @@ import { sparseRows, sparseTitle } from './rows.ts';
 const command = benchCommand('bench:sparse', 'A sparse VM compared with a small one that is full.')
   .option(
     '--rounds <n>',
-    'how often each is measured, after one round that warms up',
-    wholeNumber(1, 1000),
+    'how often each is measured, after one round that warms up; 0: that one alone',
+    wholeNumber(0, 1000),
     7,
   )
   .option('--gib <n>', 'size of the sparse VM', wholeNumber(1, 1024), 16)

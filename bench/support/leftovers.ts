@@ -3,12 +3,12 @@ import type { ChildProcess } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { constants } from 'node:os';
 
-const children = new Set<ChildProcess>();
+const children = new Map<ChildProcess, NodeJS.Signals>();
 const paths = new Set<string>();
 
-/** The child is killed when the benchmark ends, unless it has ended by then. */
-export function ownChild<C extends ChildProcess>(child: C): C {
-  children.add(child);
+/** The child is killed when the benchmark ends, unless it has ended by then; by SIGTERM one that has children or files of its own. */
+export function ownChild<C extends ChildProcess>(child: C, signal: NodeJS.Signals = 'SIGKILL'): C {
+  children.set(child, signal);
   child.once('exit', () => children.delete(child));
   return child;
 }
@@ -25,8 +25,9 @@ export function removePath(path: string): void {
   paths.delete(path);
 }
 
+/** Kills and removes all of it; what is killed may take a moment to be gone. */
 export function cleanUp(): void {
-  for (const child of children) child.kill('SIGKILL');
+  for (const [child, signal] of children) child.kill(signal);
   for (const path of [...paths]) removePath(path);
 }
 

@@ -137,9 +137,14 @@ export class MemoryTarget implements DestinationTarget {
   async allocate({ layout }: Parameters<DestinationTarget['allocate']>[0]) {
     const block = layout.blocks[0];
     if (layout.blocks.length !== 1 || !block) throw new Error('the benchmark moves one block');
-    this.#mapping ??= await this.#package.mapMemfd({ name: BLOCK, length: block.length });
-    if (this.#populates) await this.#mapping.populate(0n, block.length);
+    this.#mapping ??= await this.#allocated(block.length);
     return [{ ...block, mapping: this.#mapping }];
+  }
+
+  async #allocated(length: bigint): Promise<Mapping> {
+    const mapping = await this.#package.mapMemfd({ name: BLOCK, length });
+    if (this.#populates) await mapping.populate(0n, length);
+    return mapping;
   }
 
   async append(): Promise<void> {}

@@ -21,6 +21,10 @@ export class Ends implements AsyncDisposable {
     return ends;
   }
 
+  get pids(): { readonly source: number; readonly destination: number } {
+    return { source: this.#source.pid, destination: this.#destination.pid };
+  }
+
   /** One migration. `rateOf`: which of its times the rate is made from. */
   async move(settings: Settings, rateOf: 'ram' | 'total'): Promise<Sample> {
     this.#destination.say(settings);
@@ -50,7 +54,7 @@ export interface Configuration {
 export const idOf = ({ pinAll, crc, channels }: Configuration): string =>
   `${pinAll ? 'pin-all' : 'dynamic'}/crc-${crc ? 'on' : 'off'}/${channels}`;
 
-const labelOf = ({ pinAll, crc, channels }: Configuration): string =>
+export const labelOf = ({ pinAll, crc, channels }: Configuration): string =>
   `${pinAll ? 'pin-all' : 'dynamic'}, CRC ${crc ? 'on' : 'off'}, ${channels === 'default' ? 'default channels' : `${channels} channel${channels === 1 ? '' : 's'}`}`;
 
 export interface OurRow {

@@ -155,8 +155,8 @@ const command = benchCommand(
 )
   .option(
     '--rounds <n>',
-    'how often each is measured, after one round that warms up',
-    wholeNumber(1, 1000),
+    'how often each is measured, after one round that warms up; 0: that one alone',
+    wholeNumber(0, 1000),
     9,
   )
   .option('--json <file>', 'write what was measured to a file');
