@@ -1,6 +1,6 @@
 /** A VM of one block in memory, at either end: what the benchmark moves. */
 import { randomFillSync } from 'node:crypto';
-import { open, rm } from 'node:fs/promises';
+import { type FileHandle, open, rm } from 'node:fs/promises';
 import type { DestinationTarget, Mapping, SourceVm } from 'rdma-migrate';
 import * as installed from 'rdma-migrate';
 
@@ -22,10 +22,7 @@ export async function sourceVm(
   { total = bytes, pieces = 1n }: { total?: bigint; pieces?: bigint } = {},
   { mapFile }: Package = installed,
 ): Promise<SourceVm & AsyncDisposable> {
-  const path = `/dev/shm/rdma-migrate-bench-${process.pid}-${made++}`;
-  await writeNoise(path, { bytes, total, pieces });
-  const mapping = await mapFile({ path, length: total, mode: 'read' });
-  await rm(path);
+  const mapping = await noise({ bytes, total, pieces }, mapFile);
   const block = { name: BLOCK, length: total };
   return {
     layout: { machine: 'bench', pageSize: 4096, blocks: [block] },
@@ -51,23 +48,34 @@ export async function writeRandom(path: string, bytes: number): Promise<void> {
   }
 }
 
-async function writeNoise(
-  path: string,
-  { bytes, total, pieces }: { bytes: bigint; total: bigint; pieces: bigint },
-): Promise<void> {
-  const file = await open(path, 'wx');
+interface Layout {
+  readonly bytes: bigint;
+  readonly total: bigint;
+  readonly pieces: bigint;
+}
+
+/** In a file without a name, of which nothing is left whatever becomes of this process. */
+async function noise(layout: Layout, mapFile: Package['mapFile']): Promise<Mapping> {
+  const path = `/dev/shm/rdma-migrate-bench-${process.pid}-${made++}`;
+  const file = await open(path, 'wx+');
   try {
-    const noise = randomFillSync(Buffer.alloc(PIECE));
-    await file.truncate(Number(total));
-    const [length, distance] = [bytes / pieces, total / pieces];
-    for (let piece = 0n; piece < pieces; piece++) {
-      for (let at = 0n; at < length; at += BigInt(PIECE)) {
-        const part = length - at < PIECE ? length - at : BigInt(PIECE);
-        await file.write(noise, 0, Number(part), Number(piece * distance + at));
-      }
-    }
+    await rm(path);
+    await writeNoise(file, layout);
+    return await mapFile({ path: `/proc/self/fd/${file.fd}`, length: layout.total, mode: 'read' });
   } finally {
     await file.close();
+  }
+}
+
+async function writeNoise(file: FileHandle, { bytes, total, pieces }: Layout): Promise<void> {
+  const content = randomFillSync(Buffer.alloc(PIECE));
+  await file.truncate(Number(total));
+  const [length, distance] = [bytes / pieces, total / pieces];
+  for (let piece = 0n; piece < pieces; piece++) {
+    for (let at = 0n; at < length; at += BigInt(PIECE)) {
+      const part = length - at < PIECE ? length - at : BigInt(PIECE);
+      await file.write(content, 0, Number(part), Number(piece * distance + at));
+    }
   }
 }
 
