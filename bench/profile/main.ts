@@ -7,6 +7,7 @@ import { once } from 'node:events';
 import { mkdtemp, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { benchCommand, oneOf, runBench, wholeNumber } from '../support/arguments.ts';
 import { ownChild, ownPath, removePath } from '../support/leftovers.ts';
@@ -22,6 +23,8 @@ const HERE = fileURLToPath(new URL('../../../..', import.meta.url));
 const FREQUENCY = '297';
 /** Bytes of each sample's stack that perf unwinds. */
 const STACK = 'dwarf,8192';
+/** The longest that perf may take to begin. */
+const PERF_MS = 60_000;
 
 interface Options {
   readonly into: 'touched' | 'fresh';
@@ -53,10 +56,11 @@ async function start(open: Owned, into: Options['into'], bytes: number): Promise
   return open.use(await Ends.start(HERE, { into, bytes, file }));
 }
 
+/** perf says when it has begun: on a busy machine that takes seconds, and interrupted before it leaves nothing that could be read. */
 async function sample(ends: Ends, work: () => Promise<void>): Promise<string> {
   const folder = ownPath(await mkdtemp(join(tmpdir(), 'rdma-migrate-profile-')));
   const data = join(folder, 'perf.data');
-  const what = [
+  const events = [
     '-e',
     'cpu-clock',
     '-F',
@@ -66,10 +70,12 @@ async function sample(ends: Ends, work: () => Promise<void>): Promise<string> {
     '-p',
     Object.values(ends.pids).join(),
   ];
-  const perf = ownChild(
-    spawn('perf', ['record', '-q', '-o', data, ...what], { stdio: ['ignore', 'ignore', 'inherit'] }),
-  );
+  const args = ['record', '-q', '-o', data, ...events, '-D', '-1', '--control', 'fd:3,4'];
+  const perf = ownChild(spawn('perf', args, { stdio: ['ignore', 'ignore', 'inherit', 'pipe', 'pipe'] }));
   const ended = once(perf, 'exit');
+  const [orders, answers] = [perf.stdio[3] as Writable, perf.stdio[4] as Readable];
+  orders.write('enable\n');
+  await once(answers, 'data', { signal: AbortSignal.timeout(PERF_MS) });
   await work();
   perf.kill('SIGINT');
   await ended;
