@@ -30,7 +30,7 @@ export function flameGraph({ title, subtitle, root }: FlameGraph): string {
   ];
   const attributes = `xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}"`;
   const background = element('rect', { x: 0, y: 0, width: WIDTH, height, fill: '#ffffff' });
-  return `<svg ${attributes} font-family="DejaVu Sans Mono, monospace">${[background, ...words, ...boxes].join('\n')}</svg>\n`;
+  return `<svg ${attributes} font-family="DejaVu Sans Mono, monospace"><title>${escapeXml(title)}</title>${[background, ...words, ...boxes].join('\n')}</svg>\n`;
 }
 
 const isDrawn = (frame: Frame, all: number): boolean =>

@@ -59,7 +59,7 @@ describe('a flame graph', () => {
 
   it('has a box for each place, with its share', () => {
     expect(draw()).toContain('<title>destination: 66.7 %</title>');
-    expect(draw().match(/<title>/g)).toHaveLength(8);
+    expect(draw().match(/<title>/g)).toHaveLength(9);
   });
 
   it('is XML, whatever functions are called', () => {
