@@ -1,27 +1,14 @@
-/**
- * What finding written pages costs, without a migration around it: `collect` of each kind of tracker, and a bitmap of a VM too large for this machine.
- *
- *   npm run bench:trackers -- [--gib N] [--touched MIB] [--dirty PAGES] [--rounds N] [--bitmap-gib N] [--json]
- */
+/** What finding written pages costs, without a migration around it: `collect` of each kind of tracker, and a bitmap of a VM too large for this machine. */
 import { execFile } from 'node:child_process';
-import { cpus } from 'node:os';
 import { fileURLToPath } from 'node:url';
-import { parseArgs, promisify } from 'node:util';
+import { promisify } from 'node:util';
+import { benchCommand, runBench, wholeNumber } from '../support/arguments.ts';
+import { machineNow, tell } from '../support/report.ts';
+import { Status } from '../support/status.ts';
+import type { Cell, Column, Table } from '../support/table.ts';
 
 const run = promisify(execFile);
 const COLLECT = fileURLToPath(new URL('../../../bench/collect', import.meta.url));
-
-const HELP = `What finding written pages costs, without a migration around it.
-
-  npm run bench:trackers -- [options]
-
-  --gib N          RAM that the trackers watch, GiB (default 16)
-  --touched MIB    of it in use, in pieces of 2 MiB spread evenly (default 1024)
-  --dirty PAGES    written before each collect, spread evenly over what is in use (default 10000)
-  --rounds N       collects that are measured (default 7)
-  --bitmap-gib N   RAM whose bitmap alone is gone over, GiB (default 1024); of its pages 100 and 10000 are dirty
-  --json           one JSON object instead of tables
-`;
 
 /** The native program's words, and what is shown. A soft-dirty tracker needs another process, and a kernel that has it. */
 const KINDS = [
@@ -30,94 +17,79 @@ const KINDS = [
   ['log', "bitmap (the VMM's log)"],
   ['hash', 'hash'],
 ] as const;
+const DIRTY_OF_BITMAP = [100, 10_000] as const;
 
-interface Row {
-  readonly name: string;
-  /** Milliseconds; medians of the rounds, CPU time of all threads. */
-  readonly ms?: Readonly<Record<string, number>>;
-  /** Why there are none. */
-  readonly missing?: string;
+interface Options {
+  readonly gib: number;
+  readonly touched: number;
+  readonly dirty: number;
+  readonly rounds: number;
+  readonly bitmapGib: number;
+  readonly json?: string;
 }
 
-function wholeNumber(name: string, text: string | undefined): string {
-  if (/^[1-9]\d{0,6}$/.test(text ?? '')) return text as string;
-  process.stderr.write(`expected a whole number from 1 to 9999999 for --${name} but received ${text}\n`);
-  return process.exit(2);
-}
-
-async function measure(name: string, args: readonly string[]): Promise<Row> {
+/** A row: medians of the rounds, milliseconds; or why there are none. */
+async function measure(name: string, keys: readonly string[], args: readonly string[]): Promise<Cell[]> {
   try {
     const { stdout } = await run(COLLECT, args);
-    return { name, ms: JSON.parse(stdout) as Record<string, number> };
+    const ms = JSON.parse(stdout) as Record<string, number>;
+    return [name, ...keys.map((key) => ms[key] ?? null), null];
   } catch (error) {
     const { stderr, message } = error as { stderr?: string; message: string };
-    return { name, missing: stderr?.trim() || message };
+    return [name, ...keys.map(() => null), stderr?.trim() || message];
   }
 }
 
-function print(title: string, columns: readonly string[], rows: readonly Row[]): void {
-  console.log(`\n${title}\n${''.padEnd(32)}${columns.map((column) => column.padStart(12)).join('')}`);
-  for (const { name, ms, missing } of rows) {
-    const figures = columns.map((column) => (ms?.[column] ?? Number.NaN).toFixed(2).padStart(12)).join('');
-    console.log(name.padEnd(32) + (missing === undefined ? figures : `  ${missing}`));
-  }
-}
+const columns = (first: string, keys: readonly string[]): Column[] => [
+  { head: first },
+  ...keys.map((head) => ({ head, unit: 'ms' })),
+  { head: 'missing' },
+];
 
-function options() {
-  try {
-    const number = { type: 'string' } as const;
-    return parseArgs({
-      options: {
-        gib: { ...number, default: '16' },
-        touched: { ...number, default: '1024' },
-        dirty: { ...number, default: '10000' },
-        rounds: { ...number, default: '7' },
-        'bitmap-gib': { ...number, default: '1024' },
-        json: { type: 'boolean', default: false },
-        help: { type: 'boolean', default: false },
-      },
-    }).values;
-  } catch (error) {
-    process.stderr.write(`${(error as Error).message}\n\n${HELP}`);
-    return process.exit(2);
-  }
-}
-
-async function main(): Promise<void> {
-  const { json, help, ...texts } = options();
-  if (help) {
-    process.stdout.write(HELP);
-    return;
-  }
-  const [gib, touched, dirty, rounds, bitmapGib] = (
-    ['gib', 'touched', 'dirty', 'rounds', 'bitmap-gib'] as const
-  ).map((name) => wholeNumber(name, texts[name])) as [string, string, string, string, string];
-  const trackers: Row[] = [];
+async function trackers({ gib, touched, dirty, rounds }: Options, status: Status): Promise<Table> {
+  const keys = ['start', 'idle', 'collect', 'cpu'];
+  const rows: Cell[][] = [];
   for (const [kind, name] of KINDS) {
-    if (!json) process.stderr.write(`${name} ...\n`);
-    trackers.push(await measure(name, [kind, gib, touched, dirty, rounds]));
+    status.step(name);
+    rows.push(await measure(name, keys, [kind, ...[gib, touched, dirty, rounds].map(String)]));
   }
-  const bitmaps: Row[] = [];
-  for (const count of ['100', '10000'])
-    bitmaps.push(await measure(`${count} dirty pages`, ['bitmap', bitmapGib, '0', count, rounds]));
-  if (json) {
-    const machine = { cpus: cpus().length, model: cpus()[0]?.model, node: process.version };
-    console.log(
-      JSON.stringify({ ...machine, gib, touchedMib: touched, dirty, rounds, bitmapGib, trackers, bitmaps }),
-    );
-    return;
-  }
-  console.log(`${cpus().length} x ${cpus()[0]?.model}; milliseconds, medians of ${rounds} rounds`);
-  print(
-    `${gib} GiB with ${touched} MiB in use: start, collect with nothing written, with ${dirty} pages written, and its CPU time`,
-    ['start', 'idle', 'collect', 'cpu'],
-    trackers,
-  );
-  print(
-    `The bitmap of ${bitmapGib} GiB: taken from a log, counted, gone over, cleared, and the CPU time of all four`,
-    ['collect', 'count', 'iterate', 'clear', 'cpu'],
-    bitmaps,
-  );
+  const title = `${gib} GiB with ${touched} MiB in use: start, collect with nothing written, with ${dirty} pages written, and its CPU time`;
+  return { id: 'trackers', title, columns: columns('tracker', keys), rows };
 }
 
-await main();
+async function bitmaps({ bitmapGib, rounds }: Options, status: Status): Promise<Table> {
+  const keys = ['collect', 'count', 'iterate', 'clear', 'cpu'];
+  const rows: Cell[][] = [];
+  for (const dirty of DIRTY_OF_BITMAP) {
+    status.step(`a bitmap with ${dirty} dirty pages`);
+    const args = ['bitmap', ...[bitmapGib, 0, dirty, rounds].map(String)];
+    rows.push(await measure(`${dirty} dirty pages`, keys, args));
+  }
+  const title = `The bitmap of ${bitmapGib} GiB: taken from a log, counted, gone over, cleared, and the CPU time of all four`;
+  return { id: 'bitmaps', title, columns: columns('bitmap', keys), rows };
+}
+
+const most = 9_999_999;
+const command = benchCommand(
+  'bench:trackers',
+  'What finding written pages costs, without a migration around it.',
+)
+  .option('--gib <n>', 'RAM that the trackers watch, GiB', wholeNumber(1, most), 16)
+  .option('--touched <mib>', 'of it in use, in pieces of 2 MiB spread evenly', wholeNumber(1, most), 1024)
+  .option(
+    '--dirty <pages>',
+    'written before each collect, spread evenly over what is in use',
+    wholeNumber(1, most),
+    10_000,
+  )
+  .option('--rounds <n>', 'collects that are measured', wholeNumber(1, most), 7)
+  .option('--bitmap-gib <n>', 'RAM whose bitmap alone is gone over, GiB', wholeNumber(1, most), 1024)
+  .option('--json <file>', 'write what was measured to a file');
+
+await runBench<Options>(command, async (options) => {
+  const machine = machineNow();
+  const status = new Status(KINDS.length + DIRTY_OF_BITMAP.length);
+  const tables = [await trackers(options, status), await bitmaps(options, status)];
+  status.end();
+  await tell('trackers', { tables }, { json: options.json, machine });
+});

@@ -78,7 +78,11 @@ describe('spans towards one of ours', () => {
     const pins = await preparePins(
       [block] as never,
       {
-        connection: { info: { pinsMemory }, register: async () => ({ lkey: 1 }), deregister: async () => {} },
+        connection: {
+          info: { pinsMemory },
+          register: async (_: unknown, spans: BigUint64Array) => new Uint32Array(spans.length),
+          deregister: async () => {},
+        },
         turns,
         agreed: { extended: true, sparse: true },
         limits: { timeoutMs: 1000, signal: new AbortController().signal },
