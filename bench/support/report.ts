@@ -1,5 +1,5 @@
 /** What a benchmark leaves behind: its tables, on the terminal and as JSON. */
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { cpus, loadavg, release, totalmem } from 'node:os';
 import { z } from 'zod';
@@ -22,6 +22,11 @@ const machineSchema = z.object({
   node: z.string(),
   /** One minute's, when the run began: above 0.5 or so other work has disturbed it. */
   loadBefore: z.number(),
+  /**
+   * The kernel gives memory that nobody uses back to the hypervisor (virtio-balloon's free page reporting): who touches it next waits for the
+   * hypervisor too, and first touch is then several times as expensive for a large VM as for a small one.
+   */
+  reportsFreePages: z.boolean().optional(),
 });
 
 /** The file of `--json`. */
@@ -49,11 +54,30 @@ export function machineNow(): Machine {
     kernel: release(),
     node: process.version,
     loadBefore: Number((loadavg()[0] ?? 0).toFixed(2)),
+    reportsFreePages: reportsFreePages(),
   };
 }
 
-export function machineText({ model, cores, memoryGiB, kernel, node, loadBefore }: Machine): string {
-  return `${cores} x ${model}, ${memoryGiB} GiB, Linux ${kernel}, Node ${node}, load ${loadBefore} before`;
+const VIRTIO = '/sys/bus/virtio/devices';
+const VIRTIO_BALLOON = '0x0005';
+/** VIRTIO_BALLOON_F_REPORTING (virtio 1.2, 5.5.3); the file has a digit for each feature. */
+const REPORTING = 5;
+
+function reportsFreePages(): boolean {
+  const read = (device: string, file: string): string => readFileSync(`${VIRTIO}/${device}/${file}`, 'latin1').trim();
+  try {
+    return readdirSync(VIRTIO).some(
+      (device) => read(device, 'device') === VIRTIO_BALLOON && read(device, 'features')[REPORTING] === '1',
+    );
+  } catch {
+    return false;
+  }
+}
+
+export function machineText(machine: Machine): string {
+  const { model, cores, memoryGiB, kernel, node, loadBefore, reportsFreePages } = machine;
+  const memory = `${memoryGiB} GiB${reportsFreePages ? ' (free pages go back to the hypervisor)' : ''}`;
+  return `${cores} x ${model}, ${memory}, Linux ${kernel}, Node ${node}, load ${loadBefore} before`;
 }
 
 export interface Reported {

@@ -107,12 +107,18 @@ async function flat({ flatMib, beside: _ }: Plan): Promise<Group> {
       label: `${mib / 1024} GiB`,
     }),
   );
+  const limits = [...new Set([fits[0] ?? unit, fits.at(-1) ?? unit])].map((mib) =>
+    nativePeer('touch-pwrite', mib * MIB, {
+      id: `touch-pwrite/${mib}`,
+      label: `first touch of ${mib / 1024} GiB by pwrite`,
+    }),
+  );
   const small = flatMib.filter((mib) => !fits.includes(mib));
   return {
     name: 'flat',
     title: `Whole migrations of growing size into memory that nobody has touched, dynamic, CRC off; the source's blocks are all one file of ${unit} MiB`,
     baseline: `flat/${unit}`,
-    rows,
+    rows: [...limits, ...rows],
     notes: small.map((mib) => `${mib / 1024} GiB do not fit: ${(room / 2 ** 30).toFixed(1)} GiB are free`),
     [Symbol.asyncDispose]: () => open[Symbol.asyncDispose](),
   };

@@ -23,10 +23,14 @@ export type NativePeer = keyof typeof KINDS;
 
 const taken = z.object({ seconds: z.number(), cpuSeconds: z.number() });
 
-export function nativePeer(id: NativePeer, bytes: number): Row {
+export function nativePeer(
+  peer: NativePeer,
+  bytes: number,
+  named: { readonly id?: string; readonly label?: string } = {},
+): Row {
   const measure = async (): Promise<Sample> =>
-    taken.parse(JSON.parse(await output(PROGRAM, [id, String(bytes)])));
-  return { id, ...KINDS[id], bytes, measure };
+    taken.parse(JSON.parse(await output(PROGRAM, [peer, String(bytes)])));
+  return { id: peer, ...KINDS[peer], bytes, measure, ...named };
 }
 
 const iperfReport = z.object({

@@ -114,7 +114,8 @@ function fresh(find: Find): Target[] {
   ];
 }
 
-function flat(rows: readonly MeasuredRow[]): Target[] {
+function flat(all: readonly MeasuredRow[]): Target[] {
+  const rows = all.filter(({ kind }) => kind === 'ours');
   const perByte = rows.map((row) => seconds(row) / row.bytes);
   const value = rows.length > 1 ? Math.max(...perByte) / Math.min(...perByte) : undefined;
   const sizes = rows.length > 1 ? `, ${rows[0]?.label} to ${rows.at(-1)?.label}` : '';
