@@ -57,6 +57,7 @@ const TIME = { title: 'Time of all of it: less is better', unit: 's' };
 function flat(rows: readonly MeasuredRow[]): PlotPanel {
   const line = (name: string, kind: MeasuredRow['kind']) => ({
     name,
+    peer: kind !== 'ours',
     points: points(
       rows.filter((row) => row.kind === kind),
       perGib,

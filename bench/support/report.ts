@@ -64,7 +64,8 @@ const VIRTIO_BALLOON = '0x0005';
 const REPORTING = 5;
 
 function reportsFreePages(): boolean {
-  const read = (device: string, file: string): string => readFileSync(`${VIRTIO}/${device}/${file}`, 'latin1').trim();
+  const read = (device: string, file: string): string =>
+    readFileSync(`${VIRTIO}/${device}/${file}`, 'latin1').trim();
   try {
     return readdirSync(VIRTIO).some(
       (device) => read(device, 'device') === VIRTIO_BALLOON && read(device, 'features')[REPORTING] === '1',
