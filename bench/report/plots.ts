@@ -1,5 +1,11 @@
 /** Pictures of what `npm run bench` measured. Pure. */
-import { type PlotPanel, type PlotPoint, type Plots, renderPlots } from '../../lib/bench/plot/index.ts';
+import {
+  type PlotPanel,
+  type PlotPoint,
+  type PlotSeries,
+  type Plots,
+  renderPlots,
+} from '../../lib/bench/plot/index.ts';
 import { machineText, type Report } from '../support/report.ts';
 import { spreadOf } from '../support/statistics.ts';
 import { rates } from '../throughput/figures.ts';
@@ -20,12 +26,16 @@ function points(
   x: (row: MeasuredRow) => string | number,
 ): PlotPoint[] {
   return rows.flatMap((row) => {
-    const measured = values(row);
-    if (measured.length === 0) return [];
-    const { least, median, most } = spreadOf(measured);
+    const all = values(row);
+    if (all.length === 0) return [];
+    const { least, median, most } = spreadOf(all);
     return [{ x: x(row), median, low: least, high: most }];
   });
 }
+
+/** What was not measured has no place in a legend. */
+const measured = (series: readonly PlotSeries[]): PlotSeries[] =>
+  series.filter(({ points }) => points.length > 0);
 
 /** A bar for each row, ours and those of others apart. */
 function bars(rows: readonly MeasuredRow[], values: Values, y: { title: string; unit: string }): PlotPanel {
@@ -41,13 +51,7 @@ function bars(rows: readonly MeasuredRow[], values: Values, y: { title: string; 
       ({ label }) => label,
     ),
   }));
-  return {
-    kind: 'bars',
-    title: y.title,
-    x: { title: '', unit: '' },
-    y,
-    series: series.filter((one) => one.points.length > 0),
-  };
+  return { kind: 'bars', title: y.title, x: { title: '', unit: '' }, y, series: measured(series) };
 }
 
 const RATE = { title: 'Rate: more is better', unit: 'GB/s' };
@@ -69,7 +73,7 @@ function flat(rows: readonly MeasuredRow[]): PlotPanel {
     title: 'Time a GiB by size of the VM: flat is good',
     x: { title: 'RAM', unit: 'bytes', scale: 'log' },
     y: { title: 'Time', unit: 's/GiB' },
-    series: [line('rdma-migrate, dynamic', 'ours'), line('first touch by pwrite alone', 'limit')],
+    series: measured([line('rdma-migrate, dynamic', 'ours'), line('first touch by pwrite alone', 'limit')]),
   };
 }
 

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { madeFiles } from '../../bench/report/files.ts';
+import { picturesOf } from '../../bench/report/plots.ts';
 import { render } from '../../bench/report/render.ts';
 import type { Report } from '../../bench/support/report.ts';
 
@@ -51,5 +52,29 @@ describe('rendering', () => {
   it('a place that nothing fits is an error', () => {
     expect(() => render('{{table many nothing}}', reports)).toThrow('{{table many nothing}}');
     expect(() => render('{{plot many many}}', reports)).toThrow('no such plot');
+  });
+});
+
+describe('pictures', () => {
+  const sizes = (kind: 'ours' | 'limit', name: string) =>
+    [1, 2].map((gib) => ({
+      id: `${name}/${gib}`,
+      label: `${gib} GiB`,
+      kind,
+      bytes: gib * 2 ** 30,
+      samples: [{ seconds: gib }],
+    }));
+  const flat = (...rows: ReturnType<typeof sizes>): string =>
+    picturesOf({
+      ...report,
+      bench: 'throughput',
+      samples: [{ name: 'flat', title: '', baseline: 'flat/1', rows, notes: [] }],
+    })[0]?.svg ?? '';
+
+  it('have a legend where there are several series, and none of what was not measured', () => {
+    const both = flat(...sizes('ours', 'flat'), ...sizes('limit', 'touch-pwrite'));
+    expect(both).toContain('first touch by pwrite alone');
+    expect(both).toContain('rdma-migrate, dynamic');
+    expect(flat(...sizes('ours', 'flat'))).not.toContain('first touch by pwrite alone');
   });
 });
