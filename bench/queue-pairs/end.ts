@@ -127,6 +127,7 @@ async function client(): Promise<void> {
       peers[index] = { queuePair, place: Buffer.from(place), came };
     }
   };
+  tell('ready');
   await hear();
   await Promise.all(Array.from({ length: WINDOW }, dial));
   tell('connected');
