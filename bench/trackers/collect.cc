@@ -1,7 +1,9 @@
 // What finding written pages costs, without a migration around it. Usage:
 //   collect KIND GIB TOUCHED_MIB DIRTY ROUNDS   a tracker: async, fault-thread, log or hash
 //   collect bitmap GIB 0 DIRTY ROUNDS           a bitmap alone: collect from a log, count, iterate, clear
-// Prints a line of JSON: milliseconds, the median of the rounds, and CPU milliseconds for each collect.
+// Prints a line of JSON: milliseconds, the median of the rounds, and CPU milliseconds for each collect; or
+// `missing`, why this machine has no such tracker. Ends with 1 if a tracker finds other pages than were
+// written.
 #include <sys/mman.h>
 #include <sys/resource.h>
 
@@ -133,7 +135,13 @@ void track(const Options& options) {
   const auto tracker = make(options, memory, log);
   const uint64_t written = std::min(options.dirty, memory.pages());
   Figures figures;
-  figures.add("start", took([&] { tracker->start(); }));
+  try {
+    figures.add("start", took([&] { tracker->start(); }));
+  } catch (const rdma_migrate::Error& error) {
+    if (error.code() != "TRACKER_UNAVAILABLE") throw;
+    std::printf("{\"missing\":\"%s\"}\n", error.what());
+    return;
+  }
   tracker->collect(bitmaps);  // a hash tracker's first learns what there is
   for (uint64_t round = 0; round < options.rounds; ++round) {
     bitmap->clear_range(0, pages);
@@ -211,6 +219,10 @@ int main(int argc, char** argv) {
   const auto number = [&](int at) { return std::strtoull(argv[at], nullptr, 10); };
   const Options options{argv[1], number(2) << 30, number(3) << 20, std::max(number(4), 1ULL),
                         std::max(number(5), 1ULL)};
+  if (options.touched > options.bytes) {
+    std::fputs("more is in use than there is\n", stderr);
+    return 2;
+  }
   try {
     options.kind == "bitmap" ? bitmap_alone(options) : track(options);
   } catch (const rdma_migrate::Error& error) {

@@ -1,13 +1,11 @@
 /** What finding written pages costs, without a migration around it: `collect` of each kind of tracker, and a bitmap of a VM too large for this machine. */
-import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
 import { benchCommand, runBench, wholeNumber } from '../support/arguments.ts';
+import { output } from '../support/program.ts';
 import { machineNow, tell } from '../support/report.ts';
 import { Status } from '../support/status.ts';
 import type { Cell, Column, Table } from '../support/table.ts';
 
-const run = promisify(execFile);
 const COLLECT = fileURLToPath(new URL('../../../bench/collect', import.meta.url));
 
 /** The native program's words, and what is shown. A soft-dirty tracker needs another process, and a kernel that has it. */
@@ -28,16 +26,10 @@ interface Options {
   readonly json?: string;
 }
 
-/** A row: medians of the rounds, milliseconds; or why there are none. */
+/** A row: medians of the rounds, milliseconds; or why this machine has no such tracker. @throws Error it has found wrong pages */
 async function measure(name: string, keys: readonly string[], args: readonly string[]): Promise<Cell[]> {
-  try {
-    const { stdout } = await run(COLLECT, args);
-    const ms = JSON.parse(stdout) as Record<string, number>;
-    return [name, ...keys.map((key) => ms[key] ?? null), null];
-  } catch (error) {
-    const { stderr, message } = error as { stderr?: string; message: string };
-    return [name, ...keys.map(() => null), stderr?.trim() || message];
-  }
+  const figures = JSON.parse(await output(COLLECT, args)) as Record<string, number> & { missing?: string };
+  return [name, ...keys.map((key) => figures[key] ?? null), figures.missing ?? null];
 }
 
 const columns = (first: string, keys: readonly string[]): Column[] => [
@@ -87,6 +79,8 @@ const command = benchCommand(
   .option('--json <file>', 'write what was measured to a file');
 
 await runBench<Options>(command, async (options) => {
+  if (options.touched > options.gib * 1024)
+    command.error(`error: --touched ${options.touched} is more than --gib ${options.gib}`);
   const machine = machineNow();
   const status = new Status(KINDS.length + DIRTY_OF_BITMAP.length);
   const tables = [await trackers(options, status), await bitmaps(options, status)];
