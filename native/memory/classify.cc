@@ -13,9 +13,8 @@ namespace rdma_migrate::memory {
 namespace {
 
 constexpr uint64_t kBits = Bitmap::kWordBits;
-constexpr uint64_t kBatchWords = 64;  // 16 MiB of 4 KiB pages
+constexpr uint64_t kMostBatchWords = kStepBytes / kTargetPageSize / kBits;  // no page is smaller
 constexpr uint64_t kPagesAhead = 4;
-constexpr uint64_t kBatchPages = kBatchWords * kBits;
 
 // Bits [first, first + count) of a word; count > 0, first + count <= 64.
 uint64_t mask_of(uint64_t first, uint64_t count) { return (~uint64_t{0} >> (kBits - count)) << first; }
@@ -31,7 +30,12 @@ void append(std::vector<Range>& runs, const Range& run, uint64_t merge_gap) {
 class Classifier {
  public:
   Classifier(const Mapping& mapping, Bitmap& bitmap, const ClassifyWindow& window)
-      : mapping_(mapping), bitmap_(bitmap), page_size_(mapping.page_size()), window_(window) {
+      : mapping_(mapping),
+        bitmap_(bitmap),
+        page_size_(mapping.page_size()),
+        batch_pages_(std::max<uint64_t>(1, kStepBytes / page_size_)),
+        reads_holes_(mapping.is_hugetlb() && mapping.kind() != Mapping::Kind::kCaller),
+        window_(window) {
     mapping.check(window.offset, window.length, "classify");
     if (window.offset % page_size_ != 0 || window.length % page_size_ != 0) {
       throw Error("INVALID_ARGUMENT", "classify: offset " + std::to_string(window.offset) + " and length " +
@@ -52,7 +56,7 @@ class Classifier {
       uint64_t page = first_;
       while (read_ < window_.most_read && (page = bitmap_.next_set(page, end_)) < end_) {
         throw_if_cancelled(cancel, "classify");
-        const uint64_t batch_end = std::min(end_, (page / kBatchPages + 1) * kBatchPages);
+        const uint64_t batch_end = std::min(end_, (page / batch_pages_ + 1) * batch_pages_);
         scan_batch(page, batch_end);
         page = batch_end;
       }
@@ -85,6 +89,7 @@ class Classifier {
   }
 
   void scan_extent(const Extent& extent) {
+    if (extent.is_hole && reads_holes_) read_ += extent.range.length;
     uint64_t page = extent.range.offset / page_size_;
     const uint64_t end = extent.range.end() / page_size_;
     while (page < end) {
@@ -153,7 +158,7 @@ class Classifier {
   }
 
   void give_back_everything() {
-    for (uint64_t i = 0; i < kBatchWords; ++i) {
+    for (uint64_t i = 0; i < kMostBatchWords; ++i) {
       if (taken_[i] != 0) bitmap_.merge(base_ + i, taken_[i]);
     }
     if (run_count_ > 0) bitmap_.set_range(run_first_, run_count_);
@@ -174,10 +179,12 @@ class Classifier {
   const Mapping& mapping_;
   Bitmap& bitmap_;
   const uint64_t page_size_;
+  const uint64_t batch_pages_;  // kStepBytes of them, or one
+  const bool reads_holes_;      // hugetlbfs: nothing else tells them
   const ClassifyWindow window_;
   uint64_t first_ = 0, end_ = 0;  // pages
 
-  std::array<uint64_t, kBatchWords> taken_{};  // candidates not sorted yet; word base_ + i
+  std::array<uint64_t, kMostBatchWords> taken_{};  // candidates not sorted yet; word base_ + i
   uint64_t base_ = 0;
   uint64_t read_ = 0;                       // bytes
   uint64_t run_first_ = 0, run_count_ = 0;  // the zero run that may continue, in pages

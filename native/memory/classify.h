@@ -16,8 +16,9 @@ struct ClassifyWindow {
   uint64_t min_zero_run =
       0;  // bytes: shorter runs of zero pages travel as data, which is cheaper than a message
   uint64_t merge_gap = 0;  // bytes: data runs with a gap below this become one
-  // Bytes: after so much has been read it ends early, within 16 MiB. Holes, and pages whose bits are clear,
-  // cost nothing of it: sparse RAM, or RAM of which little is dirty, is one window.
+  // Bytes: after so much has been read it ends early, within 16 MiB, or one page where that is more. Holes,
+  // and pages whose bits are clear, cost nothing of it: sparse RAM, or RAM of which little is dirty, is one
+  // window. Holes of hugetlbfs are found by reading, and cost their length.
   uint64_t most_read = UINT64_MAX;
 };
 

@@ -140,6 +140,35 @@ TEST_CASE("holes, and pages whose bits are clear, cost nothing of what a window 
   CHECK(bitmap.count(0, kPages / 16 * 7) == 7);
 }
 
+TEST_CASE("a window of huge pages ends as early, and what is read to find its holes counts") {
+  constexpr uint64_t kHuge = 2 * kMiB, kPages = 32;
+  std::shared_ptr<Mapping> mapping;
+  try {
+    mapping = Mapping::memfd("ram", kPages * kHuge, kHuge);
+  } catch (const Error& error) {
+    MESSAGE("skipped: ", std::string(error.what()));
+    return;
+  }
+  Bitmap bitmap(kPages);
+  bitmap.set_range(0, kPages);
+  for (const uint64_t page : {1, 9, 10}) mapping->data()[page * kHuge] = 1;
+  uint64_t data = 0, zero = 0;
+  for (uint64_t begin = 0; begin < kPages * kHuge;) {
+    const auto found = classify(*mapping, bitmap, {begin, kPages * kHuge - begin, 0, 0, kPage});
+    REQUIRE(found.end == begin + 16 * kMiB);
+    CHECK(bitmap.count(found.end / kHuge, kPages - found.end / kHuge) == kPages - found.end / kHuge);
+    data += found.data_pages;
+    zero += found.zero_pages;
+    begin = found.end;
+  }
+  CHECK(data == 3);
+  CHECK(zero == kPages - 3);
+  CHECK(allocated_bytes(*mapping) == 3 * kHuge);
+  // With room for two steps it takes two.
+  bitmap.set_range(0, kPages);
+  CHECK(classify(*mapping, bitmap, {0, kPages * kHuge, 0, 0, 17 * kMiB}).end == 32 * kMiB);
+}
+
 TEST_CASE("agrees with a page-by-page model on random memory, bitmaps and windows") {
   std::mt19937_64 random(5);
   for (int round = 0; round < 60; ++round) {
