@@ -2,29 +2,20 @@
  * Where the time goes: samples both ends of migrations with perf and draws a flame graph. Needs `perf`; where a virtual machine has no
  * hardware counters it samples by the clock (`cpu-clock`), which is enough for this.
  */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdtemp, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import type { Readable, Writable } from 'node:stream';
+import { writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { benchCommand, oneOf, runBench, wholeNumber } from '../support/arguments.ts';
-import { ownChild, ownPath, removePath } from '../support/leftovers.ts';
+import { ownPath, removePath } from '../support/leftovers.ts';
 import { Owned } from '../support/owned.ts';
-import { isInstalled, output } from '../support/program.ts';
+import { isInstalled } from '../support/program.ts';
 import { machineNow, machineText } from '../support/report.ts';
 import { writeRandom } from '../throughput/memory-vm.ts';
 import { Ends, labelOf } from '../throughput/ours.ts';
 import { flameGraph } from './flame-graph.ts';
+import { sampled } from './perf.ts';
 import { treeOf } from './stacks.ts';
 
 const HERE = fileURLToPath(new URL('../../../..', import.meta.url));
-const FREQUENCY = '297';
-/** Bytes of each sample's stack that perf unwinds. */
-const STACK = 'dwarf,8192';
-/** The longest that perf may take to begin. */
-const PERF_MS = 60_000;
 
 interface Options {
   readonly into: 'touched' | 'fresh';
@@ -56,34 +47,6 @@ async function start(open: Owned, into: Options['into'], bytes: number): Promise
   return open.use(await Ends.start(HERE, { into, bytes, file }));
 }
 
-/** perf says when it has begun: on a busy machine that takes seconds, and interrupted before it leaves nothing that could be read. */
-async function sample(ends: Ends, work: () => Promise<void>): Promise<string> {
-  const folder = ownPath(await mkdtemp(join(tmpdir(), 'rdma-migrate-profile-')));
-  const data = join(folder, 'perf.data');
-  const events = [
-    '-e',
-    'cpu-clock',
-    '-F',
-    FREQUENCY,
-    '--call-graph',
-    STACK,
-    '-p',
-    Object.values(ends.pids).join(),
-  ];
-  const args = ['record', '-q', '-o', data, ...events, '-D', '-1', '--control', 'fd:3,4'];
-  const perf = ownChild(spawn('perf', args, { stdio: ['ignore', 'ignore', 'inherit', 'pipe', 'pipe'] }));
-  const ended = once(perf, 'exit');
-  const [orders, answers] = [perf.stdio[3] as Writable, perf.stdio[4] as Readable];
-  orders.write('enable\n');
-  await once(answers, 'data', { signal: AbortSignal.timeout(PERF_MS) });
-  await work();
-  perf.kill('SIGINT');
-  await ended;
-  const script = await output('perf', ['script', '-i', data, '-F', 'pid,comm,tid,ip,sym', '--no-inline']);
-  removePath(folder);
-  return script;
-}
-
 await runBench<Options>(command, async ({ into, mib, moves, pinAll = false, crc = false, channels, out }) => {
   if (!(await isInstalled('perf', 'apt-get install linux-perf'))) throw new Error('perf is needed');
   const machine = machineNow();
@@ -91,7 +54,7 @@ await runBench<Options>(command, async ({ into, mib, moves, pinAll = false, crc 
   const ends = await start(open, into, mib * 2 ** 20);
   const settings = { pinAll, crc, ...(channels !== undefined && { channels }) };
   await ends.move(settings, 'total');
-  const script = await sample(ends, async () => {
+  const script = await sampled(Object.values(ends.pids), async () => {
     for (let move = 0; move < moves; move++) await ends.move(settings, 'total');
   });
   const { source } = ends.pids;

@@ -1,6 +1,10 @@
 /** Flame graphs, from what perf prints. */
-import { describe, expect, it } from 'vitest';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { flameGraph } from '../../bench/profile/flame-graph.ts';
+import { sampled } from '../../bench/profile/perf.ts';
 import { shortName, treeOf } from '../../bench/profile/stacks.ts';
 
 const SCRIPT = `iwarp 100/101 
@@ -80,5 +84,19 @@ describe('a flame graph', () => {
       callees: [{ name: 'much', samples: 99_999, callees: [] }, rare],
     };
     expect(flameGraph({ title: '', subtitle: '', root })).not.toContain('rare');
+  });
+});
+
+describe('sampling', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'rdma-migrate-perf-'));
+  afterEach(() => {
+    vi.unstubAllEnvs();
+    rmSync(folder, { recursive: true });
+  });
+
+  it('fails at once when perf may not sample', async () => {
+    writeFileSync(join(folder, 'perf'), '#!/bin/sh\nexit 255\n', { mode: 0o755 });
+    vi.stubEnv('PATH', `${folder}:${process.env.PATH}`);
+    await expect(sampled([process.pid], async () => {})).rejects.toThrow('perf has ended before it began');
   });
 });
