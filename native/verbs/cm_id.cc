@@ -103,8 +103,9 @@ std::optional<CmEvent> CmId::next_event() {
   return event;
 }
 
-std::optional<CmId::Incoming> CmId::next_incoming() {
+std::optional<CmId::Incoming> CmId::next_incoming(std::shared_ptr<void> counted) {
   auto own = std::make_shared<Own>();  // first: no id is without an owner
+  own->counted = std::move(counted);
   own->listener = own_;
   rdma_cm_event* raw = nullptr;
   if (rdma_get_cm_event(own_->channel.get(), &raw) != 0) return std::nullopt;

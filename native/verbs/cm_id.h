@@ -44,13 +44,15 @@ class CmId {
   // elsewhere.
   void set_busy() { busy_ = true; }
   // Destroys it, and waits until its address is free again, for patience at most: what the kernel holds
-  // longer goes when it can.
+  // longer, or what no thread is to be had for, goes when it can.
   static void destroy_within(std::unique_ptr<CmId> id, std::chrono::milliseconds patience);
   // Never blocks.
   std::optional<CmEvent> next_event();
-  // For listeners: the next event, with an id if it is a CONNECT_REQUEST. Never blocks.
+  // For listeners: the next event, with an id if it is a CONNECT_REQUEST. Never blocks. counted is kept until
+  // that id has gone, descriptor and all, or drop_count().
   struct Incoming;
-  std::optional<Incoming> next_incoming();
+  std::optional<Incoming> next_incoming(std::shared_ptr<void> counted);
+  void drop_count() { own_->counted.reset(); }
 
   fabric::SocketAddress local() const;
   std::string local_host() const;     // as an Endpoint has it
@@ -64,6 +66,7 @@ class CmId {
   // What is destroyed, maybe on another thread and later.
   struct Own {
     ~Own();
+    std::shared_ptr<void> counted;
     std::shared_ptr<Own> listener;  // whose channel the id is still on
     EventChannel channel;
     rdma_cm_id* id = nullptr;

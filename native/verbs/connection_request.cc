@@ -43,6 +43,7 @@ void ConnectionRequest::check_reply(std::span<const uint8_t> private_data) const
 
 std::unique_ptr<CmId> ConnectionRequest::take_id() {
   check_open();
+  id_->drop_count();
   return std::move(id_);
 }
 

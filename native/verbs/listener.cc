@@ -17,6 +17,10 @@ constexpr int kBacklog = 16;
 // Requests that nobody has answered yet, as the software RNIC has it. More are refused at once: each is a
 // descriptor.
 constexpr size_t kMaxUnanswered = 64;
+// With those that have been refused and are still in the kernel, which may keep them. At this many nothing
+// more is taken from rdma_cm, whose backlog refuses then.
+constexpr size_t kMaxStrangers = 2 * kMaxUnanswered;
+constexpr std::chrono::milliseconds kTakePause{100};
 // For the kernel to refuse whom nobody has looked at, after which the address can be listened on again.
 constexpr std::chrono::milliseconds kClosePatience{1000};
 
@@ -42,6 +46,12 @@ std::unique_ptr<CmId> bind_to(const fabric::SocketAddress& address) {
   // rdma_cm takes a loopback address and finds no device for it.
   if (id->get()->verbs == nullptr && !is_any(address)) throw no_device_error(fabric::to_string(address));
   return id;
+}
+
+// Counts as long as it lives.
+std::shared_ptr<void> count_in(const std::shared_ptr<std::atomic<size_t>>& counter) {
+  ++*counter;
+  return {counter.get(), [counter](void*) { --*counter; }};
 }
 
 }  // namespace
@@ -75,9 +85,7 @@ void Listener::close() {
 
 void Listener::run() noexcept {
   while (!stopping_.load()) {
-    std::array<pollfd, 2> entries{{{wake_.fd(), POLLIN, 0}, {id_->fd(), POLLIN, 0}}};
-    poll(entries.data(), entries.size(), -1);
-    if (entries[0].revents != 0) wake_.drain();
+    wait();
     try {
       if (!take_requests()) return give_up();
     } catch (const std::exception&) {
@@ -86,9 +94,21 @@ void Listener::run() noexcept {
   }
 }
 
+void Listener::wait() {
+  std::array<pollfd, 2> entries{{{wake_.fd(), POLLIN, 0}, {id_->fd(), POLLIN, 0}}};
+  if (has_too_many()) {
+    poll(entries.data(), 1, kTakePause.count());  // its descriptor stays readable
+  } else {
+    poll(entries.data(), entries.size(), -1);
+  }
+  if (entries[0].revents != 0) wake_.drain();
+}
+
+bool Listener::has_too_many() const { return strangers_->load() >= kMaxStrangers; }
+
 bool Listener::take_requests() {
-  while (!stopping_.load()) {
-    std::optional<CmId::Incoming> incoming = id_->next_incoming();
+  while (!stopping_.load() && !has_too_many()) {
+    std::optional<CmId::Incoming> incoming = id_->next_incoming(count_in(strangers_));
     if (!incoming) return true;
     if (incoming->device_removed) return false;
     if (incoming->id) hand_on(std::move(*incoming));

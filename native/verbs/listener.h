@@ -27,6 +27,8 @@ class Listener final : public fabric::Listener {
 
  private:
   void run() noexcept;
+  void wait();
+  bool has_too_many() const;
   // False: the device has gone.
   bool take_requests();
   void hand_on(CmId::Incoming incoming);
@@ -34,6 +36,8 @@ class Listener final : public fabric::Listener {
 
   const fabric::ListenerCallbacks callbacks_;
   const std::shared_ptr<std::atomic<size_t>> unanswered_ = std::make_shared<std::atomic<size_t>>(0);
+  // Ids of peers that nobody has accepted: unanswered ones, and refused ones that the kernel still has.
+  const std::shared_ptr<std::atomic<size_t>> strangers_ = std::make_shared<std::atomic<size_t>>(0);
   std::unique_ptr<CmId> id_;  // the thread's, while that runs
   std::string address_;
   uint16_t port_ = 0;

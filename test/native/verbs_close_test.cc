@@ -8,6 +8,7 @@
 #include <condition_variable>
 #include <mutex>
 #include <thread>
+#include <vector>
 
 #include "support/requests.h"
 #include "support/rig.h"
@@ -136,6 +137,36 @@ TEST_CASE("a request that is rejected while the kernel lets no id go is answered
     events.wait_closed();
     CHECK(events.reason_code() == "REJECTED");
     queue_pair->close();
+  }
+  CHECK(kernel().wait_all_done());
+}
+
+TEST_CASE("a listener takes no more than so many strangers that the kernel keeps, and goes on when they go") {
+  if (unavailable()) return;
+  constexpr size_t kMost = 128;
+  const auto provider = device_provider();
+  const DomainPointer domain = open_domain(*provider);
+  std::vector<Recorder> events(kMost + 1);
+  {
+    Acceptor acceptor(*provider);
+    std::vector<std::unique_ptr<fabric::QueuePair>> queue_pairs;
+    const auto connect = [&] {
+      queue_pairs.push_back(domain->create_queue_pair({}, events[queue_pairs.size()]));
+      queue_pairs.back()->connect(acceptor.endpoint(), {});
+    };
+    {
+      const Hanging now;
+      while (queue_pairs.size() < kMost) {
+        connect();
+        acceptor.next()->reject({});
+        events[queue_pairs.size() - 1].wait_closed();
+      }
+      connect();
+      std::this_thread::sleep_for(std::chrono::milliseconds(500));
+      CHECK(acceptor.waiting() == 0);
+    }
+    CHECK(acceptor.next()->peer_address() != "");
+    for (auto& queue_pair : queue_pairs) queue_pair->close();
   }
   CHECK(kernel().wait_all_done());
 }
