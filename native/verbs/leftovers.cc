@@ -101,8 +101,8 @@ void Leftovers::destroy(std::shared_ptr<void> thing) noexcept {
     state_.waiting.push_back(std::move(thing));
     state_.ensure_threads();
   } catch (const std::exception&) {
-    // No thread: it waits for the next one. No memory for the list: it has gone here, and this caller has
-    // waited for it.
+    // No thread: it waits for the next one. No memory for the list: it goes here, and this caller waits for
+    // it.
   }
 }
 

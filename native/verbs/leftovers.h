@@ -23,8 +23,8 @@ class Leftovers {
   ~Leftovers() = delete;
   Leftovers(const Leftovers&) = delete;
 
-  // Gives this share of it up, elsewhere. Any thread; never waits. Where no thread is to be had it is kept
-  // until the next one comes, which tries again.
+  // Gives this share of it up, elsewhere. Any thread; it waits for the thing only where there is no memory to
+  // keep it. Where no thread is to be had it is kept until the next one comes, which tries again.
   void destroy(std::shared_ptr<void> thing) noexcept;
 
  private:
