@@ -18,7 +18,7 @@ export interface Settings {
 /** Of one migration, at the source, in seconds. */
 export interface Taken {
   readonly total: number;
-  /** From the first request for a key until the destination has taken the end of the round. */
+  /** The phase `ram`. With pin-all all RAM has been registered before it; without, spans are registered in it. */
   readonly ram: number;
   /** How long each phase lasted. */
   readonly phases: Readonly<Record<string, number>>;
