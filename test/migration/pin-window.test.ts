@@ -17,10 +17,20 @@ const chunks = (first: number, count: number): ChunkSpan =>
   chunksOf({ offset: BigInt(first) * CHUNK_BYTES, length: BigInt(count) * CHUNK_BYTES - 4096n }, LENGTH);
 
 describe('pinnedSpanBytes', () => {
+  const WINDOW = 256n << 20n;
+
   it('is short, and grows with RAM so that the spans stay countable', () => {
     expect(pinnedSpanBytes(1n << 20n)).toBe(32n << 20n);
     expect(pinnedSpanBytes(128n << 30n)).toBe(32n << 20n);
-    expect(pinnedSpanBytes(1n << 40n)).toBe(256n << 20n);
+    expect(pinnedSpanBytes(4n << 40n)).toBe(128n << 20n);
+    for (const ram of [1n << 40n, 3n << 40n, 8n << 40n])
+      expect(ram / pinnedSpanBytes(ram)).toBeLessThanOrEqual(32768n);
+  });
+
+  it('leaves several for a window, which is what a message can ask for', () => {
+    expect(WINDOW / pinnedSpanBytes(1n << 40n)).toBe(8n);
+    expect(WINDOW / pinnedSpanBytes(2n << 40n)).toBe(4n);
+    expect(pinnedSpanBytes(8n << 40n)).toBe(WINDOW);
   });
 });
 

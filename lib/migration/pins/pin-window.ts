@@ -197,12 +197,13 @@ export function spanBytesFor(
 
 /**
  * A device pins page by page, which takes about as long as a fast wire needs for the page: spans are short towards one of ours, so that some are
- * written while the next ones are pinned, by several threads. Devices count registrations, so they grow with RAM.
+ * written while the next ones are pinned, by several threads. Devices count registrations, so spans grow with RAM, but late: a window of 256 MiB,
+ * which is all that a message can ask for, holds eight of them up to 1 TiB, and one for each thread up to 2 TiB.
  */
 const LEAST_PINNED_SPAN_BYTES = 32n << 20n;
-const MOST_PINNED_SPANS = 4096n;
+const MOST_PINNED_SPANS = 32768n;
 
-/** The longest span without a budget, towards one of ours, where memory is pinned. */
+/** The longest span without a budget, towards one of ours, where memory is pinned. Above 8 TiB windows end spans before. */
 export function pinnedSpanBytes(ramBytes: bigint): bigint {
   const share = ramBytes / MOST_PINNED_SPANS;
   return share > LEAST_PINNED_SPAN_BYTES ? share : LEAST_PINNED_SPAN_BYTES;

@@ -19,7 +19,7 @@ import {
 import type { SourceBlock } from '../ram-round.ts';
 import { WINDOW_BYTES } from './ram-pass.ts';
 
-/** As many as a destination pins with a thread each, and what one message asks for before there were short ones. */
+/** Spans that one message asks for: two turns of the four threads with which a destination pins. */
 const SPANS_AHEAD = 8n;
 
 /**
