@@ -17,7 +17,8 @@ export class Child implements AsyncDisposable {
       this.#messages.push(message);
       this.#wake?.();
     });
-    this.#process.once('exit', (code, signal) => {
+    // 'exit' may come before messages that it said last.
+    this.#process.once('close', (code, signal) => {
       this.#gone = new Error(`a process of the benchmark has ended (${signal ?? code})`);
       this.#wake?.();
     });
@@ -46,8 +47,8 @@ export class Child implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#gone) return;
-    const exited = once(this.#process, 'exit');
+    const closed = once(this.#process, 'close');
     this.#process.kill('SIGKILL');
-    await exited;
+    await closed;
   }
 }

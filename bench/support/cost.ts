@@ -10,9 +10,14 @@ export interface Cost {
 
 const SAMPLE_MS = 20;
 
+/** @throws Error it has ended; one that is about to has given its memory back already */
 export async function costOf(pid: number): Promise<Cost> {
   const status = await readFile(`/proc/${pid}/status`, 'latin1');
-  const field = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(status)?.[1]);
+  const field = (name: string): number => {
+    const value = new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(status)?.[1];
+    if (value === undefined) throw new Error(`process ${pid} has ended`);
+    return Number(value);
+  };
   const descriptors = (await readdir(`/proc/${pid}/fd`)).length;
   return { threads: field('Threads'), descriptors, privateMiB: field('RssAnon') / 1024 };
 }
