@@ -1,11 +1,11 @@
 /**
- * One end of the footprint benchmark, in its own process: `receive IMAGE` or `send IMAGE URI`. Reports to its parent how long its event
+ * One end of the footprint benchmark, in its own process: `receive IMAGE` or `send IMAGE URI [pin-all]`. Reports to its parent how long its event
  * loop was blocked while the migration ran.
  */
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { ImageWriter, MigrationDestination, MigrationSource, openImage } from 'rdma-migrate';
 
-const [role, image, uri] = process.argv.slice(2) as [string, string, string];
+const [role, image, uri, pinAll] = process.argv.slice(2) as [string, string, string, 'pin-all'?];
 const loop = monitorEventLoopDelay({ resolution: 1 });
 
 async function receive(): Promise<void> {
@@ -20,7 +20,7 @@ async function receive(): Promise<void> {
 async function send(): Promise<void> {
   await using vm = await openImage(image);
   loop.enable();
-  await new MigrationSource(vm, uri, { pinAll: process.env.PIN_ALL === '1' }).migrate();
+  await new MigrationSource(vm, uri, { pinAll: pinAll !== undefined }).migrate();
   loop.disable();
 }
 

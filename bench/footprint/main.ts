@@ -2,16 +2,15 @@
  * What a migration costs the processes at its ends besides the RAM: how long their event loops are blocked, and how much private memory
  * they take. A 2 GiB synthetic VM between two processes over loopback, with pin-all and without.
  */
-import { type ChildProcess, fork } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { fromQemu } from 'rdma-migrate';
 import { syntheticStream } from '../../examples/synthetic/vm.ts';
 import { benchCommand, runBench, wholeNumber } from '../support/arguments.ts';
-import { ownChild, ownPath, removePath } from '../support/leftovers.ts';
+import { Child } from '../support/child.ts';
+import { costOf, Peak } from '../support/cost.ts';
+import { ownPath, removePath } from '../support/leftovers.ts';
 import { machineNow, tell } from '../support/report.ts';
 import { Status } from '../support/status.ts';
 import type { Cell, Column } from '../support/table.ts';
@@ -22,59 +21,34 @@ interface Delay {
   readonly max: number;
 }
 
-const END = fileURLToPath(new URL('end.js', import.meta.url));
-const SAMPLE_MS = 20;
+const END = new URL('end.js', import.meta.url);
 
-/** Private memory of a process, in MiB: RAM blocks are shared mappings and not included. */
-async function privateMiB(pid: number): Promise<number> {
-  const status = await readFile(`/proc/${pid}/status`, 'latin1').catch(() => '');
-  return Number(/^RssAnon:\s+(\d+) kB/m.exec(status)?.[1] ?? 0) / 1024;
+interface Finished {
+  readonly delay: Delay;
+  readonly before: number;
+  readonly peak: number;
 }
 
-async function message<T>(child: ChildProcess): Promise<T> {
-  const [value] = (await once(child, 'message')) as [T];
-  return value;
-}
-
-class End {
-  readonly #child: ChildProcess;
-  readonly #ready: Promise<unknown>;
-  #before = 0;
-  #peak = 0;
-
-  constructor(args: string[], pinAll: boolean) {
-    this.#child = ownChild(fork(END, args, { env: { ...process.env, PIN_ALL: pinAll ? '1' : '0' } }));
-    this.#ready = message(this.#child);
-  }
-
-  async start(): Promise<void> {
-    await this.#ready;
-    this.#before = await privateMiB(this.#child.pid as number);
-    this.#child.send('go');
-  }
-
-  uri(): Promise<{ uri: string }> {
-    return message(this.#child);
-  }
-
-  async finish(): Promise<{ delay: Delay; before: number; peak: number }> {
-    const timer = setInterval(async () => {
-      this.#peak = Math.max(this.#peak, await privateMiB(this.#child.pid as number));
-    }, SAMPLE_MS);
-    const delay = await message<Delay>(this.#child);
-    clearInterval(timer);
-    return { delay, before: this.#before, peak: this.#peak };
-  }
+/** It has loaded what it needs: what it holds now is not the migration's. */
+async function begin(end: Child): Promise<() => Promise<Finished>> {
+  await end.hear();
+  const before = await costOf(end.pid);
+  const peak = new Peak(end.pid);
+  end.say({ go: true });
+  return async () => {
+    const delay = await end.hear<Delay>();
+    return { delay, before: before.privateMiB, peak: (await peak.stop()).privateMiB };
+  };
 }
 
 async function measure(folder: string, from: string, pinAll: boolean): Promise<Cell[][]> {
   const to = join(folder, `to-${pinAll}`);
-  const receiver = new End(['receive', to], pinAll);
-  await receiver.start();
-  const { uri } = await receiver.uri();
-  const sender = new End(['send', from, uri], pinAll);
-  await sender.start();
-  const [source, destination] = await Promise.all([sender.finish(), receiver.finish()]);
+  await using receiver = new Child(END, ['receive', to]);
+  const received = await begin(receiver);
+  const { uri } = await receiver.hear<{ uri: string }>();
+  await using sender = new Child(END, ['send', from, uri, ...(pinAll ? ['pin-all'] : [])]);
+  const sent = await begin(sender);
+  const [source, destination] = await Promise.all([sent(), received()]);
   await rm(to, { recursive: true });
   return Object.entries({ source, destination }).map(([end, { delay, before, peak }]) => [
     pinAll ? 'pin-all' : 'dynamic',
@@ -119,7 +93,7 @@ await runBench<{ mib: number; json?: string }>(command, async ({ mib, json }) =>
   }
   status.end();
   removePath(folder);
-  const title = `A VM of ${mib} MiB from an image into an image: how late a timer of 1 ms fires, and private memory`;
+  const title = `A VM of ${mib} MiB from an image into an image: the time between two firings of a timer of 1 ms, and private memory`;
   await tell(
     'footprint',
     { tables: [{ id: 'footprint', title, columns: COLUMNS, rows }] },
