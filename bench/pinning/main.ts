@@ -2,13 +2,10 @@
  * What a pin budget costs: RAM without a zero page moves with pin-all, without, and with budgets, in turn. Total time as a ratio to pin-all of the
  * same round, the most that was registered, and what the kernel counted as pinned (VmPin) in both processes, sampled.
  */
-import { type ChildProcess, fork } from 'node:child_process';
-import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { MigrationSource, type SourceVm } from 'rdma-migrate';
 import { benchCommand, oneOf, runBench, wholeNumber } from '../support/arguments.ts';
-import { ownChild } from '../support/leftovers.ts';
+import { Child } from '../support/child.ts';
 import { machineNow, tell } from '../support/report.ts';
 import { median } from '../support/statistics.ts';
 import { Status } from '../support/status.ts';
@@ -16,10 +13,12 @@ import type { Cell, Column } from '../support/table.ts';
 import { sourceVm } from '../throughput/memory-vm.ts';
 import type { Order } from './end.ts';
 
-const END = fileURLToPath(new URL('end.js', import.meta.url));
+const END = new URL('end.js', import.meta.url);
 /** Both ends have 8 buffers of 512 KiB for control messages. */
 const CONTROL_MIB = 4;
 const SAMPLE_MS = 2;
+/** The least that the package takes. */
+const LEAST_BUDGET = 2;
 
 interface Taken {
   readonly seconds: number;
@@ -28,24 +27,27 @@ interface Taken {
   readonly budgetMiB: number | undefined;
 }
 
-function pinnedMiB(pid: number | undefined): number {
-  const status = readFileSync(`/proc/${pid ?? 'self'}/status`, 'latin1');
-  return Number(/^VmPin:\s+(\d+) kB/m.exec(status)?.[1] ?? 0) / 1024;
+/** 0 for a process that has ended; {@link Child} says that it has. */
+function pinnedMiB(pid: number): number {
+  try {
+    const status = readFileSync(`/proc/${pid}/status`, 'latin1');
+    return Number(/^VmPin:\s+(\d+) kB/m.exec(status)?.[1] ?? 0) / 1024;
+  } catch {
+    return 0;
+  }
 }
 
 async function move(
   vm: SourceVm,
-  end: ChildProcess,
+  end: Child,
   order: Order,
   options: { pinAll?: boolean; pinBudget?: bigint },
 ): Promise<Taken> {
-  end.send(order);
-  const [{ uri, failure }] = (await once(end, 'message')) as [{ uri: string; failure?: string }];
-  if (failure !== undefined) throw new Error(failure);
-  const done = once(end, 'message');
+  end.say(order);
+  const { uri } = await end.hear<{ uri: string }>();
   let pinned = 0;
   const timer = setInterval(() => {
-    pinned = Math.max(pinned, pinnedMiB(undefined), pinnedMiB(end.pid));
+    pinned = Math.max(pinned, pinnedMiB(process.pid), pinnedMiB(end.pid));
   }, SAMPLE_MS);
   const source = new MigrationSource(vm, uri, { ...options, provider: order.provider });
   source.on('notice', (notice) => console.error(`source: ${notice}`));
@@ -53,7 +55,7 @@ async function move(
   try {
     const result = await source.migrate();
     const seconds = (performance.now() - began) / 1000;
-    const [{ peak }] = (await done) as [{ peak: number }];
+    const { peak } = await end.hear<{ peak: number }>();
     const budget = result['pin-budget'];
     return {
       seconds,
@@ -92,7 +94,7 @@ const command = benchCommand(
   .option(
     '--budget <mib>',
     'a budget to measure (repeatable; default: a sixteenth of the RAM)',
-    (text, all: number[] = []) => [...all, wholeNumber(1, 2 ** 20)(text)],
+    (text, all: number[] = []) => [...all, wholeNumber(LEAST_BUDGET, 2 ** 20)(text)],
   )
   .option('--only-budgets', 'neither pin-all nor without a budget')
   .option('--json <file>', 'write what was measured to a file');
@@ -120,20 +122,21 @@ function cells(row: Measured, first: Measured): Cell[] {
   return [row.name, seconds(row), ratio, most(row, 'registeredMiB'), most(row, 'pinnedMiB')];
 }
 
-/** The kernel's count includes the pages of both ends' buffers. @throws Error it is above a budget */
+/** The kernel's count includes the pages of both ends' buffers; the software RNIC pins nothing. @throws Error more than a budget */
 function requireBudgets(rows: readonly Measured[]): void {
   for (const row of rows) {
-    const budget = row.taken[0]?.budgetMiB ?? Number.POSITIVE_INFINITY;
-    const pinned = most(row, 'pinnedMiB');
-    if (pinned > budget + CONTROL_MIB)
-      throw new Error(`${row.name}: ${pinned} MiB were pinned, ${budget} are allowed`);
+    const [asked, kept] = [row.options.pinBudget, row.taken[0]?.budgetMiB];
+    const budget = asked === undefined ? (kept ?? Number.POSITIVE_INFINITY) : Number(asked >> 20n);
+    const [registered, pinned] = [most(row, 'registeredMiB'), most(row, 'pinnedMiB')];
+    if (registered > budget || pinned > budget + CONTROL_MIB)
+      throw new Error(`${row.name}: ${registered} MiB registered, ${pinned} pinned, ${budget} are allowed`);
   }
 }
 
 await runBench<Options>(command, async ({ rounds, mib, provider, host, budget, onlyBudgets, json }) => {
   const machine = machineNow();
   await using vm = await sourceVm(BigInt(mib) << 20n);
-  const end = ownChild(fork(END));
+  await using end = new Child(END);
   const rows: Measured[] = [
     ...(onlyBudgets
       ? []
@@ -141,7 +144,7 @@ await runBench<Options>(command, async ({ rounds, mib, provider, host, budget, o
           { name: 'pin-all', options: { pinAll: true } },
           { name: 'without a budget', options: {} },
         ]),
-    ...(budget ?? [Math.max(1, Math.floor(mib / 16))]).map((size) => ({
+    ...(budget ?? [Math.max(LEAST_BUDGET, Math.floor(mib / 16))]).map((size) => ({
       name: `budget of ${size} MiB`,
       options: { pinBudget: BigInt(size) << 20n },
     })),
@@ -155,7 +158,6 @@ await runBench<Options>(command, async ({ rounds, mib, provider, host, budget, o
     }
   }
   status.end();
-  end.disconnect();
   const table = { id: 'pinning', title: `Pin budgets, ${mib} MiB, ${provider}`, columns: COLUMNS };
   const tables = [{ ...table, rows: rows.map((row) => cells(row, rows[0] as Measured)) }];
   await tell('pinning', { tables }, { json, machine });
