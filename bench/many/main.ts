@@ -1,9 +1,12 @@
 /**
  * Many migrations at once between two processes, over the software RNIC: what they cost, and whether one that fails delays the others.
  */
+import { mkdtemp, statfs } from 'node:fs/promises';
+import { join } from 'node:path';
 import { benchCommand, runBench, wholeNumber } from '../support/arguments.ts';
 import { Child } from '../support/child.ts';
 import { type Cost, Peak } from '../support/cost.ts';
+import { ownPath, removePath } from '../support/leftovers.ts';
 import { machineNow, tell } from '../support/report.ts';
 import { Status } from '../support/status.ts';
 import type { Cell, Column } from '../support/table.ts';
@@ -48,23 +51,37 @@ const COLUMNS: readonly Column[] = [
   ...['source', 'destination'].flatMap((end) => HELD.map((what) => ({ head: `${end}: ${what}`, digits: 0 }))),
 ];
 
+type Ends = Pick<Outcome, 'sources' | 'destinations'>;
+
+/** Those that both ends have completed, as the source says it. */
+const arrivedOf = ({ sources, destinations }: Ends): Ended[] =>
+  sources.filter(({ failed }, index) => failed === null && destinations[index]?.failed === null);
+
 function row(what: string, { seconds, sources, destinations, cost }: Outcome): Cell[] {
-  const arrived = sources.filter(({ failed }, index) => !failed && !destinations[index]?.failed);
-  const times = arrived.map(({ atMs }) => atMs / 1000);
+  const times = arrivedOf({ sources, destinations }).map(({ atMs }) => atMs / 1000);
   const held = [cost.source, cost.destination].flatMap(({ threads, descriptors, privateMiB }) => [
     threads,
     descriptors,
     privateMiB,
   ]);
-  return [what, arrived.length, seconds, Math.min(...times), Math.max(...times), ...held];
+  return [what, times.length, seconds, Math.min(...times), Math.max(...times), ...held];
 }
 
-/** Only the one with the small disk may fail. */
-function requireArrived(expected: number, { sources, destinations }: Outcome): void {
-  const failed = [...sources, ...destinations].flatMap(({ failed: code }) => code ?? []);
-  const arrived = sources.filter(({ failed: code }) => code === null).length;
-  if (arrived < expected)
-    throw new Error(`${arrived} of ${sources.length} arrived: ${[...new Set(failed)].join(', ')}`);
+/** Only the one with the small disk fails, and it does. */
+function requireArrived(expected: number, ends: Ends): void {
+  const failed = [...ends.sources, ...ends.destinations].flatMap(({ failed: code }) => code ?? []);
+  const arrived = arrivedOf(ends).length;
+  if (arrived !== expected)
+    throw new Error(
+      `${arrived} arrived, not ${expected}; failures: ${[...new Set(failed)].join(', ') || 'none'}`,
+    );
+}
+
+/** A folder of our own on the small file system. @throws Error it is not small: it is filled to its end */
+async function folderIn(small: string, bytes: number): Promise<string> {
+  const { bavail, bsize } = await statfs(small);
+  if (bavail * bsize >= bytes) throw new Error(`${small} has room for a VM of ${bytes / 2 ** 20} MiB`);
+  return ownPath(await mkdtemp(join(small, 'rdma-migrate-bench-')));
 }
 
 interface Options {
@@ -78,7 +95,7 @@ const command = benchCommand(
   'bench:many',
   'Many migrations at once between two processes, over the software RNIC.',
 )
-  .option('--count <n>', 'migrations', wholeNumber(1, 1000), 64)
+  .option('--count <n>', 'migrations', wholeNumber(2, 1000), 64)
   .option('--mib <n>', 'RAM of each', wholeNumber(1, 2 ** 20), 64)
   .option(
     '--small <folder>',
@@ -89,11 +106,12 @@ const command = benchCommand(
 await runBench<Options>(command, async ({ count, mib, small, json }) => {
   const machine = machineNow();
   const common = { count, bytes: mib * 2 ** 20 };
+  const folder = small && (await folderIn(small, common.bytes));
   const runs = [
     { what: 'one', begin: { ...common, count: 1 }, expected: 1 },
     { what: `${count} at once`, begin: common, expected: count },
-    ...(small
-      ? [{ what: 'one of them with a full disk', begin: { ...common, small }, expected: count - 1 }]
+    ...(folder
+      ? [{ what: 'one of them with a full disk', begin: { ...common, small: folder }, expected: count - 1 }]
       : []),
   ];
   const status = new Status(runs.length);
@@ -104,6 +122,7 @@ await runBench<Options>(command, async ({ count, mib, small, json }) => {
     requireArrived(expected, outcome);
     rows.push(row(what, outcome));
   }
+  if (folder) removePath(folder);
   status.end();
   const title = `Migrations of ${mib} MiB between two processes; what each process holds at its most`;
   await tell('many', { tables: [{ id: 'many', title, columns: COLUMNS, rows }] }, { json, machine });
