@@ -1,6 +1,6 @@
 /**
  * Who comes to a destination and is no source, in a process of their own. Each one that is sent away comes again, until the parent goes.
- * `{ port }` begins; `{ there: true }` is the answer when each kind has come.
+ * `{ port }` begins; `{ there: true }` is the answer when each kind has come, and the refused are about to.
  */
 import { connect, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -64,7 +64,6 @@ process.once('message', async ({ port, each, refused: count }: Crowd) => {
   for (const kind of Object.values(KINDS)) for (let n = 0; n < each; n++) void again(port, kind);
   await delay(1_000);
   process.send?.({ there: true });
-  await Promise.all(Array.from({ length: count }, () => refused(port)));
-  process.send?.({ refused: count });
+  for (let n = 0; n < count; n++) void refused(port);
 });
 process.on('disconnect', () => process.exit(0));
