@@ -24,6 +24,8 @@ const QUEUE = 65_536;
 const SIZES = [1, 32, 256] as const;
 const LOOPBACK_REQUESTS = 50_000;
 const LOOPBACK_BYTES = 8;
+/** WRITEs under way at the most. */
+const DEPTH = 1024;
 
 type Row = Readonly<Record<string, number>>;
 
@@ -39,8 +41,15 @@ function each(count: number, body: () => void): number {
 
 function sends(memory: MemoryRegion, count: number): WorkRequestBatch {
   const batch = new WorkRequestBatch(count);
-  for (let index = 0; index < count; index += 1) batch.pushSend(index, memory.addr, 64, memory.lkey);
+  for (let index = 1; index <= count; index += 1) batch.pushSend(index, memory.addr, 64, memory.lkey);
   return batch;
+}
+
+/** What the `wrId`s of a full queue come to, posted by batches of 1 to `size`. */
+const sumOf = (size: number): number => (QUEUE * (size + 1)) / 2;
+
+function requireAll(sum: number, expected: number): void {
+  if (sum !== expected) throw new Error(`not every request has completed once: ${sum}, not ${expected}`);
 }
 
 /** One fresh queue pair: filled with sends by batches of `size`, then ended, and its completions taken by batches of `size`. */
@@ -52,7 +61,7 @@ async function postAndPoll(domain: Domain, memory: MemoryRegion, size: number): 
     for (let call = 0; call < calls; call += 1) queuePair.postSend(batch);
   });
   const recvs = new WorkRequestBatch(size);
-  for (let index = 0; index < size; index += 1) recvs.pushRecv(index, memory.addr, 64, memory.lkey);
+  for (let index = 1; index <= size; index += 1) recvs.pushRecv(index, memory.addr, 64, memory.lkey);
   const recv = each(calls, () => {
     for (let call = 0; call < calls; call += 1) queuePair.postRecv(recvs);
   });
@@ -63,15 +72,15 @@ async function postAndPoll(domain: Domain, memory: MemoryRegion, size: number): 
     while (queuePair.pollCompletions(done) > 0)
       for (let at = 0; at < done.length; at += 1) sum += done.wrIdNumber(at);
   });
-  if (sum === 0 && size > 1) throw new Error('no completion was read');
+  requireAll(sum, 2 * sumOf(size));
   return { 'post-send-call': post, 'post-recv-call': recv, 'poll-call': poll };
 }
 
 async function objects(domain: Domain, memory: MemoryRegion, size: number): Promise<Row> {
   const queuePair = domain.createQueuePair({ maxSendWr: QUEUE });
-  const requests: SendRequest[] = Array.from({ length: size }, (_, wrId) => ({
+  const requests: SendRequest[] = Array.from({ length: size }, (_, at) => ({
     opcode: 'SEND',
-    wrId,
+    wrId: at + 1,
     ...memory.range(0, 64),
   }));
   const calls = QUEUE / size;
@@ -84,14 +93,14 @@ async function objects(domain: Domain, memory: MemoryRegion, size: number): Prom
   const poll = each(calls, () => {
     while (queuePair.pollCompletions(done) > 0) for (const { wrId } of done) sum += wrId;
   });
-  if (sum === 0n && size > 1) throw new Error('no completion was read');
+  requireAll(Number(sum), sumOf(size));
   return { 'post-objects-call': post, 'poll-objects-call': poll };
 }
 
 function fill(memory: MemoryRegion, size: number): Row {
   const batch = new WorkRequestBatch(size);
-  const rounds = 100_000 / size;
-  const put = each(rounds * size, () => {
+  const rounds = QUEUE / size;
+  const put = each(QUEUE, () => {
     for (let round = 0; round < rounds; round += 1) {
       batch.clear();
       for (let at = 0; at < size; at += 1)
@@ -104,7 +113,7 @@ function fill(memory: MemoryRegion, size: number): Row {
 /** WRITEs of a few bytes between two queue pairs of this process, batches of `size` posted whenever there is room. */
 async function loopback(domain: Domain, memory: MemoryRegion, size: number): Promise<Row> {
   await using listener = await listen({ host: '127.0.0.1', port: 0 }, { provider: 'iwarp' });
-  await using left = domain.createQueuePair({ maxSendWr: 1024 });
+  await using left = domain.createQueuePair({ maxSendWr: DEPTH });
   await using right = domain.createQueuePair();
   const connecting = left.connect({ host: '127.0.0.1', port: listener.port });
   for await (const request of listener) {
@@ -118,10 +127,10 @@ async function loopback(domain: Domain, memory: MemoryRegion, size: number): Pro
   const began = now();
   let posted = left.postSend(batch);
   let done = 0;
-  for await (const completions of left.completions({ batch: new CompletionBatch(1024) })) {
+  for await (const completions of left.completions({ batch: new CompletionBatch(DEPTH) })) {
     done += completions.length;
     if (done >= LOOPBACK_REQUESTS) break;
-    while (posted - done <= 1024 - size) posted += left.postSend(batch);
+    while (posted - done <= DEPTH - size) posted += left.postSend(batch);
   }
   return { 'loopback-write': (now() - began) / done };
 }
