@@ -1,6 +1,8 @@
 /** When the two ends register, and how much at a time. */
+import { once } from 'node:events';
+import { setTimeout as pause } from 'node:timers/promises';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { preparePins } from '../../lib/migration/source/prepare.ts';
+import { pinHere, preparePins } from '../../lib/migration/source/prepare.ts';
 import { ACCESS } from '../../lib/native/transport.ts';
 import type { ControlMessage } from '../../lib/protocol/control.ts';
 import { Connection } from '../../lib/transport/connection.ts';
@@ -33,22 +35,62 @@ describe('pin-all', () => {
       expect(await target.blocks[index]?.mapping.digest()).toBe(await block.mapping.digest());
   });
 
-  it('ends with the source’s reason when that cannot register, and nothing is registered afterwards', async () => {
+  it('ends with the source’s reason when that cannot register, whatever the destination is still at', async () => {
     await using vm = await MemoryVm.create({ 'pc.ram': 4n * MIB, 'vga.vram': 2n * MIB });
     const { register } = Connection.prototype;
     let underWay = 0;
     vi.spyOn(Connection.prototype, 'register').mockImplementation(async function (this: Connection, ...args) {
-      const [, , length, access] = args;
-      if ((access & ACCESS.remoteWrite) !== 0) return register.apply(this, args);
-      underWay += 1;
-      await new Promise((resolve) => setTimeout(resolve, length === 4n * MIB ? 50 : 0));
-      underWay -= 1;
-      if (length === 2n * MIB) throw new Error('no memory to pin');
+      const [, [, length], access] = args;
+      if ((access & ACCESS.remoteWrite) !== 0) await once(this.ended, 'abort');
+      else {
+        underWay += 1;
+        await pause(length === 4n * MIB ? 50 : 0);
+        underWay -= 1;
+        if (length === 2n * MIB) throw new Error('no memory to pin');
+      }
       return register.apply(this, args);
     });
     await using target = new MemoryTarget();
     await expect(migrateMemory(vm, target, { pinAll: true })).rejects.toThrow('no memory to pin');
     expect(underWay).toBe(0);
+  });
+
+  it('ends with the destination’s reason when that cannot register, and here nothing is registered any more', async () => {
+    await using vm = await MemoryVm.create({ 'pc.ram': 4n * MIB, 'vga.vram': 2n * MIB });
+    const { register } = Connection.prototype;
+    let begun = 0;
+    let ended = 0;
+    vi.spyOn(Connection.prototype, 'register').mockImplementation(async function (this: Connection, ...args) {
+      const [, , access] = args;
+      if ((access & ACCESS.remoteWrite) !== 0) throw new Error('no memory to pin');
+      begun += 1;
+      try {
+        await pause(200);
+        return await register.apply(this, args);
+      } finally {
+        ended += 1;
+      }
+    });
+    await using target = new MemoryTarget();
+    await expect(migrateMemory(vm, target, { pinAll: true })).rejects.toMatchObject({
+      code: 'PEER_ERROR',
+    });
+    expect([begun, ended]).toEqual([2, 2]);
+  });
+
+  it('registers no block here that is sent from copies', async () => {
+    const blocks = ['ram', 'settles', 'more'].map((name) => ({ name, length: MIB, mapping: { name } }));
+    const registered: string[] = [];
+    const connection = {
+      register: async (mapping: { name: string }) => {
+        registered.push(mapping.name);
+        return Uint32Array.of(1, 2);
+      },
+    };
+    const guest = { tracker: { sent: [{}] }, settling: ['settles'] };
+    const lkeys = await pinHere({ blocks, guest } as never, connection as never);
+    expect(registered).toEqual(['settles', 'more']);
+    expect([...lkeys.keys()]).toEqual([1, 2]);
   });
 });
 

@@ -7,6 +7,7 @@ import type { HintBook } from '../../ram/hint-book.ts';
 import { type SourceVm, sentOf } from '../../ram/vm.ts';
 import type { Connection } from '../../transport/connection.ts';
 import type { SourceTurns, TurnLimits } from '../../transport/turns.ts';
+import { unlessAborted } from '../../transport/wait.ts';
 import { PinWindow, pinGranule, pinnedSpanBytes, spanBytesFor } from '../pins/pin-window.ts';
 import {
   type LocalRegions,
@@ -82,7 +83,7 @@ export async function preparePins(
   blocks: readonly SourceBlock[],
   { connection, turns, agreed, pinBudget: budget, hints, limits, pinned }: PinContext,
 ): Promise<SourcePins> {
-  if (pinned) return new WholeBlocks(connection, await pinned, blocks);
+  if (pinned) return new WholeBlocks(connection, await unlessAborted(pinned, limits.signal, 'setup'), blocks);
   const granule = pinGranule(blocks.map(({ block }) => block.mapping.pageSize));
   const lengths = blocks.map(({ block }) => block.length);
   const short = agreed.extended && connection.info.pinsMemory;

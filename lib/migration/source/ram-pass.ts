@@ -139,7 +139,7 @@ class RamPass {
     const zeros = new SpanJoiner();
     const left = spans.toReversed();
     for (let ahead = this.#classifyNext(block, left); ahead; ) {
-      const classified = await ahead;
+      const classified = await unlessAborted(ahead, this.#options.signal, 'ram');
       ahead = this.#classifyNext(block, left);
       throwIfAborted(this.#options.signal, 'ram');
       const pageSize = BigInt(block.block.mapping.pageSize);

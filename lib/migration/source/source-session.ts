@@ -14,7 +14,7 @@ import type { HintBook } from '../../ram/hint-book.ts';
 import type { SourceVm } from '../../ram/vm.ts';
 import type { Connection } from '../../transport/connection.ts';
 import { SourceTurns, type TurnLimits } from '../../transport/turns.ts';
-import { throwIfAborted, unlessAborted } from '../../transport/wait.ts';
+import { throwIfAborted, unlessAborted, within } from '../../transport/wait.ts';
 import { checkDeviceState, deviceStateOf } from '../device-state.ts';
 import { Heartbeat } from '../heartbeat.ts';
 import type { Journal } from '../journal.ts';
@@ -34,6 +34,8 @@ import { passCosts, wireTimeOf } from './wire-time.ts';
 
 /** How long a disconnect may take once everything has been said. */
 const DISCONNECT_MS = 5_000;
+/** How long a migration that has failed waits for what is still being pinned; pinning itself cannot be stopped. */
+const PINNING_MS = 5_000;
 
 interface Context {
   readonly vm: SourceVm;
@@ -154,8 +156,9 @@ export class SourceSession {
   /** Gives up what is registered still; the connection has ended, or does next. Idempotent. Never throws: it is known already who has the VM. */
   async close(): Promise<void> {
     this.#context.hints?.detach();
-    // Nothing is registered once the connection closes, which owns what has been.
-    await this.#pinned?.catch(() => {});
+    // So that memory is not pinned any more when the embedder hears. What takes longer the connection gives up as soon as it is pinned.
+    const settling = { phase: 'setup', timeoutMs: PINNING_MS, what: 'memory to be pinned' } as const;
+    if (this.#pinned) await within(this.#pinned, settling).catch(() => {});
     await this.#pins?.close().catch(() => {});
   }
 
@@ -195,10 +198,17 @@ export class SourceSession {
       Buffer.concat([vm.before, encodeRamStart(vm.ramSection, vm.layout.blocks, 'rdma')]),
     );
     // Asked before anything is pinned here: a destination that is not there is known of first.
-    const asked = this.#turns.request({ type: 'RAM_BLOCKS_REQUEST' }, 'RAM_BLOCKS_RESULT', undefined, () => {
-      if (agreed.pinAll) this.#pinned = pinHere(vm, connection);
+    let cannotPin = (_: unknown): void => {};
+    const unpinnable = new Promise<never>((_, reject) => {
+      cannotPin = reject;
     });
-    const { blocks } = await asked;
+    const asked = this.#turns.request({ type: 'RAM_BLOCKS_REQUEST' }, 'RAM_BLOCKS_RESULT', undefined, () => {
+      if (!agreed.pinAll) return;
+      this.#pinned = pinHere(vm, connection);
+      // Told at once: the destination may take minutes over its own memory.
+      this.#pinned.catch(cannotPin);
+    });
+    const { blocks } = await Promise.race([asked, unpinnable]);
     this.#blocks = prepareBlocks(vm, blocks, this.#context.agreed.sparse);
     // The destination has let this source in, and lets its channels in until RAM moves.
     await dialRails();
