@@ -45,13 +45,16 @@ bool WriteCursor::seek() {
 }
 
 bool WriteCursor::take_bits(uint64_t limit) {
-  if (!seek()) return false;
-  const uint64_t most = std::min(end_, page_ + std::max<uint64_t>(1, limit / job_.page_size));
-  const uint64_t stop = job_.bitmap->next_clear(page_, most);
-  job_.bitmap->clear_range(page_, stop - page_);
-  rest_ = {page_ * job_.page_size, (stop - page_) * job_.page_size, span_};
-  page_ = stop;
-  return true;
+  while (seek()) {
+    const uint64_t most = std::min(end_, page_ + std::max<uint64_t>(1, limit / job_.page_size));
+    const uint64_t stop = job_.bitmap->next_clear(page_, most);
+    if (stop == page_) continue;  // it has been cleared since
+    job_.bitmap->clear_range(page_, stop - page_);
+    rest_ = {page_ * job_.page_size, (stop - page_) * job_.page_size, span_};
+    page_ = stop;
+    return true;
+  }
+  return false;
 }
 
 fabric::SendWorkRequest write_request(const WriteJob& job, const Extent& extent) {

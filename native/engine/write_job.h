@@ -34,9 +34,10 @@ struct WriteJob {
   uint64_t local_address = 0;   // of the block's first byte
   uint64_t remote_address = 0;  // of the same byte at the peer
   uint64_t page_size = 4096;
-  std::vector<WriteSpan> spans;            // written in this order
-  std::shared_ptr<memory::Bitmap> bitmap;  // of the block; a bit is cleared before its page is read
-  std::shared_ptr<void> keep_alive;        // whatever owns the block's memory
+  std::vector<WriteSpan> spans;  // written in this order
+  // Of the block; a bit is cleared before its page is read. Others set and clear bits meanwhile.
+  std::shared_ptr<memory::Bitmap> bitmap;
+  std::shared_ptr<void> keep_alive;  // whatever owns the block's memory
   // Not null: pages travel by way of staging memory, and what is sent of each is noted here. Of the same page
   // size, and as many pages as the bitmap.
   std::shared_ptr<dirty::PageDigests> digests;
