@@ -122,7 +122,7 @@ export interface NativeConnection {
    */
   registerSpans(mapping: NativeMapping, spans: NativeRuns, access: number): NativeKeys | Promise<NativeKeys>;
   /**
-   * By local keys; those that are not registered are passed over. The peer's use of the keys is refused from the call on; resolves when nothing
+   * By local keys; those that are not registered are passed over. On the software RNIC the peer's use of the keys is refused from the call on, on a device once it has resolved; resolves when nothing
    * touches the spans any more.
    */
   deregister(lkeys: Uint32Array): Promise<void>;

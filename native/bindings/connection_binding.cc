@@ -74,7 +74,7 @@ ConnectionBinding::~ConnectionBinding() {
   // Only at the environment's end: an open connection holds a reference to itself.
   if (!endpoint_) return;
   endpoint_->close();
-  registrations_->close();
+  registrations_->close(false);
   queue_->abandon();
 }
 
@@ -273,8 +273,9 @@ Napi::Value ConnectionBinding::close(const Napi::CallbackInfo& info) {
   const Napi::Promise promise = run_anyway(
       info.Env(), WorkLane::kClose,
       [endpoint, registrations = registrations_] {
+        const bool pins = endpoint->domain().pins_memory();
         endpoint->close();
-        registrations->close();
+        registrations->close(pins);
       },
       [this, queue](Napi::Env env) -> Napi::Value {
         queue->post([this, queue](Napi::Env) {

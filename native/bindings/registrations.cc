@@ -55,6 +55,11 @@ std::vector<Entry> register_side_by_side(const RegisterRequest& request) {
   return entries;
 }
 
+// A device unpins.
+void free_side_by_side(WorkLane lane, std::vector<Entry>& entries) {
+  share_work(lane, entries.size(), [&](size_t at) { entries[at].region.reset(); });
+}
+
 // lkey and rkey of each.
 std::vector<uint32_t> carry_out(const RegisterRequest& request, bool pins) {
   std::vector<Entry> entries = pins ? register_side_by_side(request) : register_one_by_one(request);
@@ -95,11 +100,15 @@ std::vector<Entry> Registrations::take(std::span<const uint32_t> lkeys) {
   return taken;
 }
 
-void Registrations::close() {
-  std::unordered_map<uint32_t, Entry> left;  // freed without the lock
-  std::lock_guard lock(mutex_);
-  closed_ = true;
-  left.swap(entries_);
+void Registrations::close(bool side_by_side) {
+  std::vector<Entry> left;  // freed without the lock
+  {
+    std::lock_guard lock(mutex_);
+    closed_ = true;
+    for (auto& [lkey, entry] : entries_) left.push_back(std::move(entry));
+    entries_.clear();
+  }
+  if (side_by_side) free_side_by_side(WorkLane::kClose, left);
 }
 
 Napi::Value register_spans(Napi::Env env, RegisterRequest request) {
@@ -133,7 +142,7 @@ Napi::Value deregister_spans(Napi::Env env, std::shared_ptr<engine::Endpoint> en
   return run_anyway(
       env, lane,
       [held, endpoint, lane, pins] {
-        if (pins) share_work(lane, held->size(), [held](size_t at) { (*held)[at].region.reset(); });
+        if (pins) free_side_by_side(lane, *held);
         held->clear();
       },
       [](Napi::Env js) -> Napi::Value { return js.Undefined(); });

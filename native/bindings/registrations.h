@@ -30,8 +30,9 @@ class Registrations {
   void add(std::vector<Entry> entries);
   // They are the caller's to free. Keys that are not registered are passed over.
   std::vector<Entry> take(std::span<const uint32_t> lkeys);
-  // Frees what is left and takes no more. After the endpoint has been closed: then nothing waits.
-  void close();
+  // Frees what is left and takes no more. After the endpoint has been closed: then no processing thread is
+  // waited for. side_by_side: with threads of the lane of closes, for a device that unpins.
+  void close(bool side_by_side);
 
  private:
   std::mutex mutex_;
@@ -53,8 +54,8 @@ struct RegisterRequest {
 // registered, those before it are given back.
 Napi::Value register_spans(Napi::Env env, RegisterRequest request);
 
-// A promise, resolved when nothing touches the ranges any more. From the call on a peer that uses one of the
-// keys is refused.
+// A promise, resolved when nothing touches the ranges any more. On the software RNIC a peer that uses one of
+// the keys is refused from the call on, on a device when the promise is resolved.
 Napi::Value deregister_spans(Napi::Env env, std::shared_ptr<engine::Endpoint> endpoint,
                              std::vector<Registrations::Entry> entries);
 

@@ -35,8 +35,8 @@ inline void share_work(WorkLane lane, size_t count, std::function<void(size_t)> 
   try {
     for (size_t threads = 1; threads < std::min({count, kMostThreads, Pool::most_threads(lane)}); ++threads)
       Pool::shared().run(lane, [shared] { shared->run(); });
-  } catch (const Error&) {
-    // This thread does it alone.
+  } catch (...) {
+    // No thread, or no memory for one: those that there are do it.
   }
   shared->run();
   for (size_t done = shared->done.load(std::memory_order_acquire); done < count;

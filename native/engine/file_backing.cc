@@ -33,9 +33,7 @@ void FileBacking::touched(uint64_t address, uint64_t length) {
 }
 
 uint64_t FileBacking::store(uint64_t address, std::span<const iovec> pieces) {
-  const uint64_t stored = memory::store_pieces(mapping_, address - mapping_.address(), pieces);
-  touched(address, stored);
-  return stored;
+  return memory::store_pieces(mapping_, address - mapping_.address(), pieces);
 }
 
 }  // namespace rdma_migrate::engine

@@ -24,7 +24,7 @@ class Backing {
   // Bytes are about to be placed in the mapping: makes that cheap for pages that the file has but the mapping
   // does not show yet.
   virtual void prepare(uint64_t address, uint64_t length) = 0;
-  // Bytes have been placed in the mapping.
+  // Bytes have been placed in the mapping, or stored.
   virtual void touched(uint64_t address, uint64_t length) = 0;
   // Stores the pieces, one after the other, from address on. Gives the bytes stored; what follows them is to
   // be placed in the mapping. Throws Error: DISK_FULL, OUT_OF_MEMORY, IO_ERROR, PERMISSION_DENIED; any number

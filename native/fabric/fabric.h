@@ -171,8 +171,8 @@ class Domain {
   // LOCKED_MEMORY_LIMIT).
   virtual std::unique_ptr<MemoryRegion> register_memory(uint64_t address, uint64_t length,
                                                         unsigned access) = 0;
-  // The same for a range that is a shared mapping of a file. A provider that writes memory by itself has no
-  // use for the file.
+  // The same for a range that is a shared mapping of a file. A provider whose device writes memory has no use
+  // for the file.
   virtual std::unique_ptr<MemoryRegion> register_mapped(uint64_t address, uint64_t length, unsigned access,
                                                         std::shared_ptr<Backing> backing) {
     (void)backing;

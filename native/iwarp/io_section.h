@@ -1,5 +1,6 @@
 // A processing thread's use of registered memory: open only around system calls and copies, which wait for
-// nothing but a page that memory does not have yet (a mapped file's comes from its disk).
+// nothing but a page that memory does not have yet (a mapped file's comes from its disk), or that another
+// thread has stored in the same file.
 // Who takes a region away changes its table's generation first and then waits for the sections that are open
 // on that table; who opens one looks at the generation inside. So no segment needs a lock.
 #pragma once

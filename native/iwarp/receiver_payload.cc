@@ -111,9 +111,15 @@ void Receiver::flush() {
 
 void Receiver::store_run() {
   const StoredRun run = std::exchange(run_, {});
-  run_of_fpdu_ = 0;
+  const bool of_fpdu_in_hand = std::exchange(run_of_fpdu_, 0) != 0;
   OpenSection section(section_, messages_.regions.get());
-  recheck(run_at_);
+  try {
+    recheck(run_at_);
+  } catch (const WireFault&) {
+    // The header in hand is another's: a TERMINATE that shows it would accuse the wrong segment.
+    if (!of_fpdu_in_hand) raw_header_size_ = 0;
+    throw;
+  }
   uint64_t skip = 0;
   try {
     skip = run_at_.region.backing->store(run_at_.address, run.pieces());

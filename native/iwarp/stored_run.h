@@ -33,10 +33,6 @@ class StoredRun {
       if (last.iov_len == 0) --count_;
     }
   }
-  void clear() {
-    count_ = 0;
-    size_ = 0;
-  }
 
  private:
   std::array<iovec, 32> pieces_;

@@ -68,7 +68,7 @@ void Store::flush() {
 }
 
 uint64_t store_pieces(const Mapping& mapping, uint64_t offset, std::span<const iovec> pieces) {
-  // As many as the receive buffer of the software RNIC gathers.
+  // Twice what the software RNIC gathers; what is beyond goes into the mapping.
   constexpr size_t kMost = 64;
   struct iovec own[kMost];
   const uint64_t end = mapping.length_is_sealed() ? mapping.length() : mapping.length() - mapping.page_size();
@@ -85,13 +85,13 @@ uint64_t store_pieces(const Mapping& mapping, uint64_t offset, std::span<const i
     const auto file = mapping.file();
     opened = true;
     write_all(mapping, file.get(), range, own, count);
+    // While it is open: it need not be opened again for this.
+    if (mapping.length_is_sealed() || !mapping.was_truncated(mapping.length())) return range.length;
   } catch (const Error&) {
     if (opened) throw;
     return 0;
   }
-  if (!mapping.length_is_sealed() && mapping.was_truncated(mapping.length()))
-    throw mapping.error("writing", {offset, mapping.length() - offset}, Mapping::Access::kWrite, EFAULT);
-  return range.length;
+  throw mapping.error("writing", {offset, mapping.length() - offset}, Mapping::Access::kWrite, EFAULT);
 }
 
 }  // namespace rdma_migrate::memory

@@ -55,3 +55,20 @@ it('the software RNIC registers at once', async () => {
   await pair.source.deregister((await keys).subarray(0, 1));
   await mapping.close();
 });
+
+it.each([
+  ['behind the end', [MIB, 4096n]],
+  ['over the end', [MIB - 4096n, 8192n]],
+  ['past 2^64', [4096n, 2n ** 64n - 4096n]],
+  ['the second of two', [0n, 4096n, MIB, 4096n]],
+  ['half of a pair', [0n]],
+])('neither registers nor writes a span %s', async (_, numbers) => {
+  await using pair = await NativePair.connect();
+  const mapping = await native.mapMemfd({ name: 'pool-bounds', length: MIB });
+  const spans = BigUint64Array.from(numbers);
+  expect(() => pair.source.registerSpans(mapping, spans, 0)).toThrow(/leaves the mapping/);
+  const bitmap = native.createBitmap(Number(MIB / 4096n));
+  const keys = new Uint32Array(spans.length);
+  expect(() => pair.source.write({ mapping, bitmap, spans, keys, remoteAddress: 0n })).toThrow();
+  await mapping.close();
+});

@@ -352,8 +352,10 @@ TEST_CASE("200 connections opened and closed leave no descriptor and no thread")
     size_t threads = entries_of("/proc/self/task");
     for (int round = 0; round < 200; ++round) cycle();
     // On a device the kernel lets go of it in its own time.
-    for (int pause = 0; pause < 500 && entries_of("/proc/self/fd") > descriptors; ++pause) usleep(10'000);
-    CHECK(entries_of("/proc/self/fd") <= descriptors);
+    for (int pause = 0; !is_software(*provider) && pause < 500 && entries_of("/proc/self/fd") > descriptors;
+         ++pause)
+      usleep(10'000);
+    CHECK(entries_of("/proc/self/fd") == descriptors);
     // A thread that has been joined may be listed for a moment more.
     for (int pause = 0; pause < 500 && entries_of("/proc/self/task") > threads; ++pause) usleep(10'000);
     CHECK(entries_of("/proc/self/task") <= threads);

@@ -178,7 +178,8 @@ TEST_CASE("what is rejected costs no thread and leaves no descriptor, and the ne
       request->reject(pattern(8, 3));
       CHECK_THROWS_AS(request->reject({}), Error);
       // On a device the kernel lets go of it in its own time.
-      for (int pause = 0; pause < 500 && entries_of("/proc/self/fd") >= before; ++pause)
+      for (int pause = 0; !is_software(provider) && pause < 500 && entries_of("/proc/self/fd") >= before;
+           ++pause)
         std::this_thread::sleep_for(std::chrono::milliseconds(10));
       CHECK(entries_of("/proc/self/fd") < before);
       events.wait_closed();
