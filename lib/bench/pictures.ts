@@ -50,12 +50,7 @@ function throughputPanel(result: BenchResult, operation: Operation): PlotPanel {
 /** What a byte costs, of both ends together. */
 function cpuPanels(result: BenchResult): PlotPanel[] {
   const points = result.points.filter((point) => point.kind === 'throughput');
-  const both = ({ cpuSecondsPerGib: cpu }: ThroughputResult): Figure | undefined =>
-    cpu && {
-      median: cpu.here.median + cpu.there.median,
-      min: cpu.here.min + cpu.there.min,
-      max: cpu.here.max + cpu.there.max,
-    };
+  const both = ({ cpuSecondsPerGib }: ThroughputResult): Figure | undefined => cpuSecondsPerGib?.both;
   const series = OPERATIONS.flatMap((operation) => {
     const own = points.filter((point) => point.operation === operation);
     return seriesBySize(own, both).map(({ name, ...rest }) => ({

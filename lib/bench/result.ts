@@ -19,7 +19,7 @@ const common = {
   rounds: count,
   crc: z.boolean(),
   /** Processor seconds for each GiB. */
-  cpuSecondsPerGib: ends.optional(),
+  cpuSecondsPerGib: ends.extend({ both: figure }).optional(),
   /** How much of the time each end's event loop was busy, 0 to 1: near 1, JavaScript was the limit. */
   loopBusy: ends.optional(),
 };

@@ -107,7 +107,10 @@ export function pointResult(point: Point, samples: readonly Sample[]): PointResu
   const common = {
     rounds: samples.length,
     ...(any && {
-      cpuSecondsPerGib: ends((cost, { bytes }) => (cpuSeconds(cost) * 2 ** 30) / bytes),
+      cpuSecondsPerGib: {
+        ...ends((cost, { bytes }) => (cpuSeconds(cost) * 2 ** 30) / bytes),
+        both: of(({ bytes, here, there }) => ((cpuSeconds(here) + cpuSeconds(there)) * 2 ** 30) / bytes),
+      },
       loopBusy: ends(({ loopPermille }) => loopPermille / 1000),
     }),
   };

@@ -156,7 +156,7 @@ export function tableNotes({ points }: BenchResult): readonly string[] {
   return points.some(limitedByJavaScript) ? ['', JAVASCRIPT_NOTE] : [];
 }
 
-/** All of it. `most`: lines that there is room for; those around `current` are kept then. */
+/** All of it. */
 export function tableLines(result: BenchResult): readonly string[] {
   const lines: string[] = [];
   let kind: PointResult['kind'] | undefined;

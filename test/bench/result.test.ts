@@ -67,6 +67,17 @@ describe('figures', () => {
     });
   });
 
+  it('of both ends together are sums of the same round', () => {
+    const spent = (here: number, there: number): Sample => ({
+      ...rate(1),
+      ...{ here: cost(here), there: cost(there) },
+    });
+    const point = pointResult(write(4096), [spent(1, 3), spent(3, 1), spent(2, 2)]);
+    expect(point.cpuSecondsPerGib?.both).toEqual({ median: 4, min: 4, max: 4 });
+    const panel = picturesOf(resultOf([point])).panels.find(({ title }) => title.startsWith('Processor'));
+    expect(panel?.series[0]?.points).toEqual([{ x: 4096, median: 4, low: 4, high: 4 }]);
+  });
+
   it('are missing where nothing was measured', () => {
     for (const point of [write(4096), latency, migration]) {
       const result = pointResult(point, []);
