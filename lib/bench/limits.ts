@@ -1,4 +1,4 @@
-/** What one end may ask of the other: whoever listens gives no more memory and time than this to a stranger. */
+/** What one end may ask of the other: whoever listens gives no more buffers and time than this to a stranger. */
 
 /** Bytes of one message. */
 export const MESSAGE = { least: 1, most: 64 << 20 } as const;
@@ -6,7 +6,7 @@ export const MESSAGE = { least: 1, most: 64 << 20 } as const;
 export const DEPTH = { least: 1, most: 4096 } as const;
 export const QUEUE_PAIRS = { least: 1, most: 64 } as const;
 export const CHANNELS = { least: 0, most: 16 } as const;
-/** Bytes of RAM of a migration. */
+/** Bytes of RAM of a migration, as far as numbers go: how much there is the listening end says. */
 export const RAM = { least: 1 << 20, most: 2 ** 44 } as const;
 export const RAM_GRANULE = 1 << 20;
 /** Of a round, milliseconds. */

@@ -43,6 +43,8 @@ export function parseRam(text: string): number[] {
   });
 }
 
+export const parseMaxRam = (text: string): number => size(text, RAM);
+
 /** Bytes per second. */
 export const parseDirtyRates = (text: string): number[] =>
   listOf(text, (part) => size(part, { least: 0, most: 2 ** 40 }));

@@ -7,6 +7,7 @@ import {
   parseChannels,
   parseDepths,
   parseDirtyRates,
+  parseMaxRam,
   parseMeasures,
   parsePercents,
   parsePort,
@@ -24,6 +25,8 @@ export interface BenchOptions extends OutputOptions {
   readonly listen?: string;
   readonly once?: boolean;
   readonly migrationPort?: number;
+  /** Bytes. */
+  readonly maxRam?: number;
   readonly provider: ProviderChoice;
   readonly measure?: readonly Measure[];
   /** Bytes. */
@@ -83,11 +86,16 @@ function addListening(command: Command): void {
         'be the other end: serve one client after the other until Ctrl-C, such as rdma:0.0.0.0:4444',
       ),
     )
-    .option('--once', 'with --listen: end when the first client has left')
+    .option('--once', 'with --listen: end when the first client that has asked for something has left')
     .option(
       '--migration-port <port>',
       'with --listen: where migrations come in (default: any free port)',
       parsePort,
+    )
+    .option(
+      '--max-ram <size>',
+      'with --listen: the largest VM that a client may move here (default: the memory that is available then, less 512M)',
+      parseMaxRam,
     );
 }
 

@@ -12,6 +12,7 @@ import { parseRdmaUri } from '../protocol/uri.ts';
 import { checkWritable, readResult, writePlot } from './bench-files.ts';
 import type { BenchOptions } from './bench-program.ts';
 import { type BenchView, benchView, headLines } from './bench-view.ts';
+import { printable } from './format.ts';
 import { toJson } from './json-reporter.ts';
 import type { Reporter } from './reporter.ts';
 import type { CommandContext } from './run.ts';
@@ -92,7 +93,7 @@ async function show(result: BenchResult, options: BenchOptions): Promise<void> {
 async function showFile(path: string, options: BenchOptions): Promise<void> {
   const result = await readResult(path);
   if (!options.json) {
-    if (!options.quiet) for (const line of headLines(result)) process.stdout.write(`${line}\n`);
+    if (!options.quiet) for (const line of headLines(result)) process.stdout.write(`${printable(line)}\n`);
     benchView({ json: false, quiet: true }).ended(result);
   }
   await show(result, options);
@@ -101,12 +102,12 @@ async function showFile(path: string, options: BenchOptions): Promise<void> {
 async function serve(
   { reporter, signal }: CommandContext,
   uri: string,
-  { provider, once = false, migrationPort = 0 }: BenchOptions,
+  { provider, once = false, migrationPort = 0, maxRam }: BenchOptions,
 ): Promise<void> {
   parseRdmaUri(uri);
   await using server = await BenchServer.listen(
     uri,
-    { provider, once, migrationPort, signal },
+    { provider, once, migrationPort, ...(maxRam !== undefined && { maxRam }), signal },
     {
       came: (peer) => reporter.notice(`${peer} measures`),
       left: (peer, error) =>
@@ -139,7 +140,7 @@ function wanted(options: BenchOptions): typeof DEFAULTS {
   };
 }
 
-const OF_LISTENING = ['once', 'migrationPort'] as const;
+const OF_LISTENING = ['once', 'migrationPort', 'maxRam'] as const;
 const OF_MEASURING = [
   ...([
     'measure',

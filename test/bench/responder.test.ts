@@ -1,7 +1,7 @@
 /** What the listening end does on a queue pair whose peer leaves in the middle. */
 import { setImmediate as turn } from 'node:timers/promises';
 import { expect, it } from 'vitest';
-import { Buffers } from '../../lib/bench/measure/buffers.ts';
+import { BufferMemory, Buffers } from '../../lib/bench/measure/buffers.ts';
 import { Responder, responderQueues } from '../../lib/bench/measure/responder.ts';
 import type { Shape } from '../../lib/bench/wire/messages.ts';
 import { listen, openDomain, type QueuePair } from '../../lib/verbs/index.ts';
@@ -17,7 +17,7 @@ function blockUntilEnded(queuePair: QueuePair): void {
 
 it('a post upon a message of a peer that has gone since is no uncaught exception', async () => {
   await using domain = await openDomain({ provider: 'iwarp' });
-  await using buffers = await Buffers.register(domain, shape);
+  await using buffers = await Buffers.register(domain, new BufferMemory(), shape);
   const here = domain.createQueuePair(responderQueues(shape));
   let accepted: Promise<unknown> = Promise.resolve();
   await using listener = await listen({ host: '127.0.0.1', port: 0 }, { provider: 'iwarp' }, (request) => {

@@ -1,17 +1,21 @@
 /** The end that listens, and clients that break its rules. */
-import { afterEach, describe, expect, it } from 'vitest';
+import { setTimeout as pause } from 'node:timers/promises';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { BenchClient } from '../../lib/bench/ends/client.ts';
 import { BenchServer, type ServeOptions } from '../../lib/bench/ends/server.ts';
+import { Buffers } from '../../lib/bench/measure/buffers.ts';
+import { ramToSpare } from '../../lib/bench/measure/machine.ts';
 import { runBench } from '../../lib/bench/run.ts';
 import { encodeRequest } from '../../lib/bench/wire/codec.ts';
 import { decodeWelcome, encodeHello, VERSION } from '../../lib/bench/wire/hello.ts';
 import type { Request } from '../../lib/bench/wire/messages.ts';
-import type { MigrationError } from '../../lib/errors.ts';
+import { MigrationError } from '../../lib/errors.ts';
 import { parseRdmaUri } from '../../lib/protocol/uri.ts';
 import { type Domain, type MemoryRegion, openDomain, type QueuePair } from '../../lib/verbs/index.ts';
 
 const ends: AsyncDisposable[] = [];
 afterEach(async () => {
+  vi.useRealTimers();
   for (const end of ends.splice(0).reverse()) await end[Symbol.asyncDispose]();
 });
 
@@ -50,11 +54,19 @@ class Rude {
   readonly queuePair: QueuePair;
   readonly #domain: Domain;
   readonly #memory: MemoryRegion;
+  #answers = 0;
 
   private constructor(domain: Domain, queuePair: QueuePair, memory: MemoryRegion) {
     this.#domain = domain;
     this.queuePair = queuePair;
     this.#memory = memory;
+    queuePair.onCompletions((batch) => {
+      for (let index = 0; index < batch.length; index++) {
+        if (!batch.isSuccess(index) || batch.opcode(index) !== 'RECV') continue;
+        this.#answers++;
+        if (queuePair.state === 'RTS') queuePair.postRecv([memory.range(8192, 2048)]);
+      }
+    });
   }
 
   static async connect(uri: string, hello: Uint8Array): Promise<{ rude: Rude; reply: Uint8Array }> {
@@ -72,11 +84,31 @@ class Rude {
     this.queuePair.postSend([{ opcode: 'SEND', ...this.#memory.range(0, bytes.length) }]);
   }
 
+  sayAtOnce(bytes: Uint8Array, times: number): void {
+    this.#memory.memory.set(bytes, 0);
+    const one = { opcode: 'SEND', ...this.#memory.range(0, bytes.length) } as const;
+    this.queuePair.postSend(Array.from({ length: times }, () => one));
+  }
+
+  /** Waits for the answer, whatever it is. */
+  async asks(request: Request): Promise<void> {
+    const before = this.#answers;
+    this.say(encodeRequest(request));
+    await vi.waitFor(() => expect(this.#answers).toBeGreaterThan(before), { timeout: 10_000, interval: 1 });
+  }
+
+  /** So many have come. */
+  answers(): number {
+    return this.#answers;
+  }
+
   close(): Promise<void> {
     return this.#domain.close();
   }
 }
 
+/** For any small point. */
+const ROOMY = { addr: 0n, length: 1 << 20, rkey: 1 };
 const control = encodeHello({ version: VERSION, kind: 'control', index: 0, token: 0n });
 const point = {
   kind: 'throughput',
@@ -118,24 +150,125 @@ describe('the end that listens', () => {
   it('drops who sends more than it waits for the answer of', async () => {
     const { server, left } = await serve();
     const { rude } = await Rude.connect(server.uri, control);
-    for (let times = 0; times < 32 && rude.queuePair.state === 'RTS'; times++) {
-      rude.say(Buffer.alloc(2048, 1));
-    }
-    expect((await left())?.code).toBeDefined();
+    // each of them is right: only that they come at once is wrong
+    rude.sayAtOnce(encodeRequest({ type: 'who' }), 32);
+    await rude.queuePair.closed;
+    await left();
+    expect(rude.answers()).toBeLessThan(32);
     expect(await measures(server.uri)).toBe(1);
   });
 
-  it('lets no data queue pair in that has not its token, or more than it was told', async () => {
+  it('lets no data queue pair in that has not its token, is one too many, comes twice or too late', async () => {
+    const { server } = await serve();
+    const { rude, reply } = await Rude.connect(server.uri, control);
+    const { token } = decodeWelcome(reply);
+    const data = (index: number, as = token): Promise<{ rude: Rude }> =>
+      Rude.connect(server.uri, encodeHello({ version: VERSION, kind: 'data', index, token: as }));
+    const rejected = { code: 'REJECTED' };
+    await expect(data(0)).rejects.toMatchObject(rejected); // nothing is open
+    await rude.asks({ type: 'open', ...point, queuePairs: 2, mode: 'throughput', place: ROOMY });
+    for (const wrong of [0n, 1n, (1n << 64n) - 1n, token ^ 1n])
+      await expect(data(0, wrong)).rejects.toMatchObject(rejected);
+    await expect(data(2)).rejects.toMatchObject(rejected);
+    await data(0);
+    await expect(data(0)).rejects.toMatchObject(rejected);
+    await rude.asks({ type: 'begin', mostMs: 10_000 });
+    await expect(data(1)).rejects.toMatchObject(rejected);
+  });
+
+  it('rejects a data queue pair that it cannot make', async () => {
+    const { server } = await serve();
+    const { rude, reply } = await Rude.connect(server.uri, control);
+    const { token } = decodeWelcome(reply);
+    await rude.asks({ type: 'open', ...point, mode: 'throughput', place: ROOMY });
+    const make = vi.spyOn(Buffers.prototype, 'rooms').mockImplementation(() => {
+      throw new MigrationError('RESOURCE_LIMIT', 'verbs', 'no memory for another one');
+    });
+    try {
+      const hello = encodeHello({ version: VERSION, kind: 'data', index: 0, token });
+      await expect(Rude.connect(server.uri, hello)).rejects.toMatchObject({ code: 'REJECTED' });
+    } finally {
+      make.mockRestore();
+    }
+  });
+
+  it('uses the same memory for one measurement after the other', async () => {
+    const { server } = await serve();
+    const { rude } = await Rude.connect(server.uri, control);
+    const asked = { ...point, messageBytes: 4 << 20, queuePairs: 8, mode: 'throughput' } as const;
+    const before = process.memoryUsage().rss;
+    for (let times = 0; times < 16; times++) {
+      await rude.asks({ type: 'open', ...asked, place: { ...ROOMY, length: 1 << 30 } });
+      await rude.asks({ type: 'close' });
+    }
+    expect(process.memoryUsage().rss - before).toBeLessThan(512 << 20); // 128 MiB each
+  });
+
+  it('refuses a VM that it has not the memory for, and says how much it has', async () => {
+    const { server } = await serve({ maxRam: 64 << 20 });
+    const client = await BenchClient.connect(server.uri, { provider: 'iwarp' });
+    ends.push(client);
+    const migrate = (ramBytes: number) =>
+      client.ask({ type: 'migrate', ramBytes, crc: false, channels: 0, mostMs: 1000 }, 'listening');
+    await expect(migrate(65 << 20)).rejects.toMatchObject({
+      code: 'PEER_ERROR',
+      message: expect.stringMatching(/68157440 bytes .* 67108864 bytes .*--max-ram.*OUT_OF_MEMORY/),
+    });
+    expect((await migrate(64 << 20)).port).toBeGreaterThan(0);
+  });
+
+  it('refuses more than is available when it was not told how much', async () => {
     const { server } = await serve();
     const client = await BenchClient.connect(server.uri, { provider: 'iwarp' });
     ends.push(client);
-    const place = { addr: 0n, length: 4096, rkey: 1 };
-    await client.ask({ type: 'open', ...point, mode: 'throughput', place }, 'opened');
-    for (const token of [0n, 1n, (1n << 64n) - 1n]) {
-      const hello = encodeHello({ version: VERSION, kind: 'data', index: 0, token });
-      await expect(Rude.connect(server.uri, hello)).rejects.toMatchObject({ code: 'REJECTED' });
+    const asked = { type: 'migrate', ramBytes: 2 ** 44, crc: false, channels: 0, mostMs: 1000 } as const;
+    await expect(client.ask(asked, 'listening')).rejects.toMatchObject({
+      message: expect.stringContaining('OUT_OF_MEMORY'),
+    });
+    expect(ramToSpare(() => 'MemAvailable:    2097152 kB\n')).toBe(3 << 29);
+    expect(ramToSpare(() => 'MemAvailable:      65536 kB\n')).toBe(0);
+  });
+
+  it('drops who asks nothing at first for ten seconds, and with once waits for the next one', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    const { server, left } = await serve({ once: true });
+    const serving = server.serve();
+    const { rude } = await Rude.connect(server.uri, control);
+    vi.advanceTimersByTime(9_900);
+    await pause(50);
+    expect(rude.queuePair.state).toBe('RTS');
+    vi.advanceTimersByTime(200);
+    expect(await left()).toMatchObject({ code: 'TIMEOUT' });
+    vi.useRealTimers();
+    expect(await measures(server.uri)).toBe(1);
+    await serving;
+  });
+
+  it('keeps a client that makes its VM for longer than a client may be silent', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
+    const { server } = await serve();
+    const client = await BenchClient.connect(server.uri, { provider: 'iwarp' });
+    ends.push(client);
+    await client.who();
+    for (let seconds = 0; seconds < 600; seconds += 20) {
+      vi.advanceTimersByTime(20_000);
+      await client.stayPresent();
     }
-    await client.ask({ type: 'close' }, 'closed');
+    await expect(client.who()).resolves.toMatchObject({ cpus: expect.any(Number) });
+  });
+
+  it('tells a client in the middle of a round that it leaves', async () => {
+    for (const kind of ['throughput', 'latency'] as const) {
+      const { server } = await serve();
+      const running = runBench({
+        ...{ uri: server.uri, provider: 'iwarp', points: [{ ...point, kind }], rounds: 1, local: true },
+        length: { seconds: 30 },
+      });
+      await pause(500);
+      await server.close();
+      const { error } = await running;
+      expect(error?.code).toMatch(/^CONNECTION_(CLOSED|LOST)$/);
+    }
   });
 
   it('says that it is busy, and serves again when that client has left', async () => {
@@ -166,21 +299,21 @@ describe('the end that listens', () => {
   it('ends a client that has died in the middle, and serves the next one', async () => {
     const { server, left } = await serve();
     const { rude } = await Rude.connect(server.uri, control);
-    const place = { addr: 0n, length: 4096, rkey: 1 };
-    rude.say(encodeRequest({ type: 'open', ...point, mode: 'throughput', place }));
+    rude.say(encodeRequest({ type: 'open', ...point, mode: 'throughput', place: ROOMY }));
     await rude.close();
     await left();
     expect(await measures(server.uri)).toBe(1);
   });
 
-  it('ends at once when it is told to, a client or not', async () => {
+  it.each([true, false])('ends at once when it is told to (a client is there: %s)', async (isThere) => {
     const controller = new AbortController();
     const { server } = await serve({ signal: controller.signal });
     const serving = server.serve();
-    const client = await BenchClient.connect(server.uri, { provider: 'iwarp' });
-    ends.push(client);
+    if (isThere) ends.push(await BenchClient.connect(server.uri, { provider: 'iwarp' }));
+    const began = performance.now();
     controller.abort();
     await expect(serving).rejects.toMatchObject({ code: 'CANCELLED' });
+    expect(performance.now() - began).toBeLessThan(5_000);
   });
 
   it('with once ends when the first client has left', async () => {

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { ringOf } from '../../lib/bench/limits.ts';
+import { MOST_BUFFERS, ringOf } from '../../lib/bench/limits.ts';
+import { chunkOf } from '../../lib/bench/measure/buffers.ts';
 import {
   decodeAnswer,
   decodeRequest,
@@ -35,7 +36,7 @@ const request: fc.Arbitrary<Request> = fc.oneof(
     depth: fc.integer({ min: 1, max: 4096 }),
     queuePairs: fc.integer({ min: 1, max: 64 }),
     crc: fc.boolean(),
-    place,
+    place: place.map((one) => ({ ...one, length: Math.max(one.length, MOST_BUFFERS) })),
   }),
   fc.record({
     type: fc.constant('migrate' as const),
@@ -78,9 +79,12 @@ const open = (): Buffer =>
       depth: 64,
       queuePairs: 1,
       crc: false,
-      place: { addr: 4096n, length: 4096, rkey: 7 },
+      place: { addr: 4096n, length: 64 * 4096, rkey: 7 },
     }),
   );
+
+/** Where its place begins. */
+const PLACE = 16;
 
 const refuses = (bytes: Uint8Array): void =>
   expect(() => decodeRequest(bytes)).toThrow(expect.objectContaining({ code: 'PROTOCOL_ERROR' }));
@@ -153,10 +157,50 @@ describe('messages of the benchmark', () => {
   it('refuses more buffers than an end gives, though each field is within its bounds', () => {
     const bytes = open();
     bytes.writeUInt32BE(64 << 20, 6);
+    bytes.writeUInt32BE(2 ** 31, PLACE + 8);
     bytes.writeUInt16BE(16, 12);
     expect(decodeRequest(bytes)).toMatchObject({ queuePairs: 16 });
     bytes.writeUInt16BE(17, 12);
     refuses(bytes);
+  });
+
+  it('refuses a place that is smaller than what is used of it, or ends after the last address', () => {
+    const bytes = open();
+    bytes.writeUInt32BE(64 * 4096 - 1, PLACE + 8);
+    refuses(bytes);
+    bytes.writeUInt32BE(64 * 4096, PLACE + 8);
+    bytes.writeBigUInt64BE((1n << 64n) - 64n * 4096n, PLACE);
+    expect(decodeRequest(bytes)).toMatchObject({ type: 'open' });
+    bytes.writeBigUInt64BE((1n << 64n) - 64n * 4096n + 1n, PLACE);
+    refuses(bytes);
+  });
+
+  it.each([
+    ['a migration of no RAM', 2, 0n, 'u64'],
+    ['a migration of more than 16 TiB', 2, 2n ** 44n + 2n ** 20n, 'u64'],
+    ['RAM that is no whole number of MiB', 2, 2n ** 20n + 4096n, 'u64'],
+    ['RAM that no number holds', 2, 2n ** 64n - 2n ** 20n, 'u64'],
+    ['17 channels', 12, 17n, 'u16'],
+    ['a migration of no time', 14, 0n, 'u32'],
+    ['a migration of more than an hour', 14, 3_600_001n, 'u32'],
+  ] as const)('refuses %s', (_name, at, value, type) => {
+    const asked = {
+      type: 'migrate',
+      ramBytes: 2 ** 44,
+      crc: false,
+      channels: 16,
+      mostMs: 3_600_000,
+    } as const;
+    const bytes = Buffer.from(encodeRequest(asked));
+    expect(decodeRequest(bytes)).toEqual(asked);
+    if (type === 'u64') bytes.writeBigUInt64BE(value, at);
+    else if (type === 'u32') bytes.writeUInt32BE(Number(value), at);
+    else bytes.writeUInt16BE(Number(value), at);
+    refuses(bytes);
+  });
+
+  it.each([0, 3_600_001, 2 ** 32 - 1])('refuses a round of %i ms', (mostMs) => {
+    refuses(encodeRequest({ type: 'begin', mostMs }));
   });
 
   it('bounds the buffers of a queue pair, whatever the depth', () => {
@@ -196,6 +240,16 @@ describe('messages of the benchmark', () => {
   });
 });
 
+it('all of a depth is under way, in whole chunks', () => {
+  for (let depth = 1; depth <= 4096; depth++) {
+    const chunk = chunkOf(depth);
+    expect(depth % chunk).toBe(0);
+    expect(chunk).toBeLessThanOrEqual(256);
+    if (depth >= 4) expect(depth / chunk).toBeGreaterThanOrEqual(4);
+  }
+  expect([1, 3, 10, 64, 1500, 4096].map(chunkOf)).toEqual([1, 1, 2, 16, 250, 256]);
+});
+
 describe('what comes along with a connection', () => {
   it('comes back as it was, also filled up with zeros', () => {
     fc.assert(
@@ -212,6 +266,24 @@ describe('what comes along with a connection', () => {
     );
     const welcome = { version: VERSION, status: 'busy', token: 5n } as const;
     expect(decodeWelcome(encodeWelcome(welcome))).toEqual(welcome);
+  });
+
+  it('of another version is only that, whatever else it has', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 50 }), fc.constantFrom(0, 2, 65_535), (rest, version) => {
+        const ours = Buffer.from(encodeHello({ version: VERSION, kind: 'data', index: 3, token: 4n }));
+        ours.writeUInt16BE(version, 4);
+        const bytes = Buffer.concat([ours.subarray(0, 6), rest]);
+        expect(decodeHello(bytes)).toEqual({ version, kind: 'unknown' });
+        expect(decodeWelcome(bytes)).toEqual({ version, status: 'version', token: 0n });
+      }),
+    );
+  });
+
+  it('is no hello of a kind that is not known', () => {
+    const bytes = Buffer.from(encodeHello({ version: VERSION, kind: 'data', index: 0, token: 0n }));
+    bytes.writeUInt16BE(3, 6);
+    expect(decodeHello(bytes)).toBeUndefined();
   });
 
   it('is no hello, and no more than that, when anything else comes', () => {

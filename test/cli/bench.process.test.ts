@@ -172,6 +172,50 @@ describe('bench', () => {
     expect(resultOf(stdout).points[0]?.rounds).toBeGreaterThan(0);
   });
 
+  it.each(['write', 'latency'])(
+    'says the same when the other end was stopped in good order: %s',
+    async (what) => {
+      const server = command.start('bench', '--listen', 'rdma:127.0.0.1:0');
+      const [, uri = ''] = await server.waitForOutput(/^listening at (\S+)\n/);
+      const given = ['--measure', what, '--sizes', '4K', '--rounds', '1000', '--seconds', '0.5'];
+      const running = command.start('bench', uri, ...given, '--json', '--verbose');
+      await running.waitForMessage(/measured: /);
+      await new Promise((resolve) => setTimeout(resolve, 200)); // into a round: between two it would be rejected
+      server.kill('SIGINT');
+      const { code, stdout } = await running.ended;
+      expect(eventsOf(stdout).at(-1)).toMatchObject({
+        event: 'error',
+        code: expect.stringMatching(/^CONNECTION_(CLOSED|LOST)$/),
+      });
+      expect(code).toBe(3);
+    },
+  );
+
+  it('refuses a VM that is larger than the listening end gives', async () => {
+    const server = command.start('bench', '--listen', 'rdma:127.0.0.1:0', '--max-ram', '8M');
+    const [, uri = ''] = await server.waitForOutput(/^listening at (\S+)\n/);
+    const { code, stderr } = await command.run('bench', uri, ...SMALL, '--measure', 'migration');
+    expect([code, stderr]).toEqual([4, expect.stringMatching(/16777216 bytes .* 8388608 bytes/)]);
+    server.kill('SIGINT');
+    await server.ended;
+  });
+
+  it('shows a result of others without what controls a terminal', async () => {
+    const first = await command.run('bench', ...SMALL, '--measure', 'write', '--json');
+    const { event: _, ...result } = JSON.parse(first.stdout);
+    const file = join(command.work, 'wild.json');
+    const wild = {
+      ...result,
+      connection: '\u001b[2J\n',
+      provider: { name: 'a', reason: '\u001b]0;x\u0007' },
+    };
+    await writeFile(file, JSON.stringify(wild));
+    const { code, stdout } = await command.run('bench', '--from', file);
+    expect(code).toBe(0);
+    expect(stdout).toContain('provider a: ?]0;x?; ?[2J');
+    expect([...stdout].filter((letter) => letter < ' ' && letter !== '\n')).toEqual([]);
+  });
+
   it.each([
     [['--rounds', 'abc'], /Expected a whole number but received abc/],
     [['--rounds', '0'], /Expected 1 to 1000/],
@@ -184,6 +228,8 @@ describe('bench', () => {
     [['--plot', '/nonexistent/out.svg'], /--plot: \/nonexistent\/out.svg cannot be written/],
     [['--seconds', '1', '--bytes', '1M'], /cannot be used with/],
     [['--once'], /--once goes with --listen/],
+    [['--max-ram', '1G'], /--max-ram goes with --listen/],
+    [['--listen', 'rdma:127.0.0.1:0', '--max-ram', '1'], /Expected 1048576 to 17592186044416/],
     [['--listen', 'rdma:127.0.0.1:0', '--rounds', '2'], /--rounds is for the end that measures/],
     [['tcp:host:1'], /Invalid URI/],
     [['--queue-pairs', '64', '--sizes', '64M'], /bytes of buffers/],

@@ -1,7 +1,6 @@
 /** The end that measures. */
 import { MigrationError } from '../../errors.ts';
-import { parseRdmaUri } from '../../protocol/uri.ts';
-import { cancelledError } from '../../transport/wait.ts';
+import { formatRdmaUri, parseRdmaUri } from '../../protocol/uri.ts';
 import {
   type ChosenProvider,
   type Domain,
@@ -10,7 +9,7 @@ import {
   type ProviderChoice,
   type QueuePair,
 } from '../../verbs/index.ts';
-import { Buffers } from '../measure/buffers.ts';
+import { BufferMemory, Buffers } from '../measure/buffers.ts';
 import { decodeAnswer, encodeRequest } from '../wire/codec.ts';
 import { decodeWelcome, encodeHello, VERSION } from '../wire/hello.ts';
 import type { Answer, AnswerType, Machine, Place, Request, Shape } from '../wire/messages.ts';
@@ -18,6 +17,8 @@ import { Channel } from './channel.ts';
 
 /** Registering with a device takes its time. */
 const ANSWER_MS = 60_000;
+/** Often enough for the other end, which drops a client that is silent. */
+const PRESENT_MS = 30_000;
 
 export interface ConnectBench {
   readonly provider?: ProviderChoice;
@@ -27,8 +28,8 @@ export interface ConnectBench {
 type AnswerOf<T extends AnswerType> = Extract<Answer, { type: T }>;
 type Queues = { readonly maxSendWr: number; readonly maxRecvWr: number };
 
-/** Its own end of what is measured: closes what it holds at both ends. */
-export interface Opened<T> extends AsyncDisposable {
+/** Data queue pairs that are connected, with what works on each. */
+export interface Opened<T> {
   readonly lanes: readonly T[];
   /** Of a connection, such as `MPA revision 2, CRC32C off`. */
   readonly detail: string;
@@ -40,6 +41,8 @@ export class BenchClient implements AsyncDisposable {
   readonly #endpoint: Endpoint;
   readonly #token: bigint;
   readonly #signal: AbortSignal | undefined;
+  readonly #memory = new BufferMemory();
+  #asked = performance.now();
 
   private constructor(
     domain: Domain,
@@ -80,16 +83,15 @@ export class BenchClient implements AsyncDisposable {
 
   /** Where a migration's destination listens. */
   uriOf(port: number): string {
-    const { host } = this.#endpoint;
-    return `rdma:${host.includes(':') ? `[${host}]` : host}:${port}`;
+    return formatRdmaUri({ host: this.#endpoint.host, port });
   }
 
   /** @throws MigrationError PEER_ERROR (with its words), PROTOCOL_ERROR, TIMEOUT, CANCELLED, what ended the connection */
-  async ask<T extends AnswerType>(request: Request, expected: T, moreMs = 0): Promise<AnswerOf<T>> {
+  async ask<T extends AnswerType>(request: Request, expected: T): Promise<AnswerOf<T>> {
+    this.#asked = performance.now();
     this.#channel.send(encodeRequest(request));
-    const what = `the answer to ${request.type}`;
-    const timeoutMs = ANSWER_MS + moreMs;
-    const answer = decodeAnswer(await this.#channel.must({ timeoutMs, signal: this.#signal, what }));
+    const waiting = { timeoutMs: ANSWER_MS, signal: this.#signal, what: `the answer to ${request.type}` };
+    const answer = decodeAnswer(await this.#channel.must(waiting));
     if (answer.type === expected) return answer as AnswerOf<T>;
     if (answer.type === 'failed') throw peerError(answer.reason);
     throw new MigrationError(
@@ -99,18 +101,24 @@ export class BenchClient implements AsyncDisposable {
     );
   }
 
-  /** Buffers and data queue pairs at both ends. `make`: what works on a queue pair, before it is connected. */
-  async open<T>(
+  /** For whoever works on something of its own for long, between requests: call it every now and then. @throws as {@link ask} */
+  async stayPresent(): Promise<void> {
+    if (performance.now() - this.#asked >= PRESENT_MS) await this.who();
+  }
+
+  /**
+   * Uses buffers and data queue pairs at both ends, and closes them. `make`: what works on a queue pair, before it is connected. When `use`
+   * fails the other end keeps its own until this client leaves: there is nothing more to be asked of it.
+   */
+  async opened<T, R>(
     shape: Shape & { readonly crc: boolean },
     queues: Queues,
     make: (queuePair: QueuePair, buffers: Buffers, index: number, peer: Place) => T,
-  ): Promise<Opened<T>> {
-    const buffers = await Buffers.register(this.#domain, shape);
+    use: (opened: Opened<T>) => Promise<R>,
+  ): Promise<R> {
+    const buffers = await Buffers.register(this.#domain, this.#memory, shape);
     const queuePairs: QueuePair[] = [];
-    const close = async (): Promise<void> => {
-      await Promise.all(queuePairs.map((queuePair) => queuePair.close()));
-      await buffers.close();
-    };
+    let result: R;
     try {
       const { place } = await this.ask({ type: 'open', ...shape, place: buffers.place }, 'opened');
       checkPlace(place, buffers.place);
@@ -122,19 +130,13 @@ export class BenchClient implements AsyncDisposable {
         await this.#join(queuePair, index);
       }
       const { detail = '' } = queuePairs[0]?.info ?? {};
-      return {
-        lanes,
-        detail,
-        [Symbol.asyncDispose]: async () => {
-          await close();
-          if (!this.#signal?.aborted && this.#channel.queuePair.state === 'RTS')
-            await this.ask({ type: 'close' }, 'closed');
-        },
-      };
-    } catch (error) {
-      await close();
-      throw error;
+      result = await use({ lanes, detail });
+    } finally {
+      await Promise.all(queuePairs.map((queuePair) => queuePair.close()));
+      await buffers.close();
     }
+    await this.ask({ type: 'close' }, 'closed');
+    return result;
   }
 
   /** Leaves in good order. */
@@ -152,11 +154,6 @@ export class BenchClient implements AsyncDisposable {
   async #join(queuePair: QueuePair, index: number): Promise<void> {
     const privateData = encodeHello({ version: VERSION, kind: 'data', index, token: this.#token });
     await queuePair.connect(this.#endpoint, { privateData, ...(this.#signal && { signal: this.#signal }) });
-  }
-
-  /** The promise, unless the user stops it. */
-  throwIfStopped(): void {
-    if (this.#signal?.aborted) throw cancelledError(this.#signal, 'verbs');
   }
 }
 

@@ -10,6 +10,8 @@ import {
   openDomain,
   type ProviderChoice,
 } from '../../verbs/index.ts';
+import { BufferMemory } from '../measure/buffers.ts';
+import { ramToSpare } from '../measure/machine.ts';
 import { decodeHello, encodeWelcome, type Hello, VERSION, type Welcome } from '../wire/hello.ts';
 import { Channel } from './channel.ts';
 import { Session } from './session.ts';
@@ -23,7 +25,9 @@ export interface ServeOptions {
   readonly provider?: ProviderChoice;
   /** For whole migrations; default 0: any free one. */
   readonly migrationPort?: number;
-  /** Ends when the first client has left. Default false. */
+  /** Bytes of RAM that a client may ask for in a migration; default: the memory that is available then, less a reserve. */
+  readonly maxRam?: number;
+  /** Ends when the first client has left; who leaves before it has asked anything is none. Default false. */
   readonly once?: boolean;
   readonly signal?: AbortSignal;
 }
@@ -43,6 +47,7 @@ export class BenchServer implements AsyncDisposable {
   readonly #host: string;
   readonly #ended: { promise: Promise<void>; resolve: () => void };
   readonly #stop = new AbortController();
+  readonly #memory = new BufferMemory();
   #session: Session | undefined;
   #serving: Promise<void> | undefined;
   #busy = false;
@@ -113,7 +118,7 @@ export class BenchServer implements AsyncDisposable {
   #come(request: ConnectionRequest): void {
     const hello = decodeHello(request.privateData);
     if (hello === undefined || this.#stop.signal.aborted) request.reject();
-    else if (hello.version !== VERSION) this.#refuse(request, 'version');
+    else if (hello.kind === 'unknown') this.#refuse(request, 'version');
     else if (hello.kind === 'data') this.#join(request, hello);
     else if (this.#busy) this.#refuse(request, 'busy');
     else {
@@ -124,8 +129,8 @@ export class BenchServer implements AsyncDisposable {
 
   #join(request: ConnectionRequest, hello: Hello): void {
     const session = this.#session;
-    // A failure shows at the client: its own queue pair ends.
-    if (session?.token === hello.token) session.join(request, hello).catch(() => undefined);
+    // A failure shows at the client: it is rejected, or its own queue pair ends.
+    if (session?.token === hello.token) session.join(request, hello).catch(() => rejectUnanswered(request));
     else request.reject();
   }
 
@@ -137,10 +142,12 @@ export class BenchServer implements AsyncDisposable {
       () => undefined,
       (thrown: unknown) => toMigrationError(thrown, 'verbs'),
     );
+    if (error !== undefined) rejectUnanswered(request);
+    const asked = this.#session?.asked ?? false;
     this.#session = undefined;
     this.#busy = false;
     this.#events.left?.(peer, error);
-    if (this.#options.once) this.#ended.resolve();
+    if (this.#options.once && asked) this.#ended.resolve();
   }
 
   async #attend(request: ConnectionRequest): Promise<void> {
@@ -148,8 +155,11 @@ export class BenchServer implements AsyncDisposable {
     await using domain = await openDomain({ provider: name });
     await using channel = await Channel.open(domain);
     const token = randomBytes(8).readBigUInt64BE();
-    const { migrationPort = 0 } = this.#options;
-    const session = new Session({ domain, channel, token, provider: name, host: this.#host, migrationPort });
+    const { migrationPort = 0, maxRam } = this.#options;
+    const session = new Session({
+      ...{ domain, channel, token, provider: name, host: this.#host, migrationPort, memory: this.#memory },
+      maxRam: () => maxRam ?? ramToSpare(),
+    });
     this.#session = session;
     const privateData = encodeWelcome({ version: VERSION, status: 'welcome', token });
     await channel.queuePair.accept(request, { privateData, signal: this.#stop.signal });
@@ -165,7 +175,7 @@ export class BenchServer implements AsyncDisposable {
     }
     this.#refusals++;
     void this.#tell(request, status)
-      .catch(() => undefined)
+      .catch(() => rejectUnanswered(request))
       .finally(() => {
         this.#refusals--;
       });
@@ -178,5 +188,14 @@ export class BenchServer implements AsyncDisposable {
     await queuePair.accept(request, { privateData, signal: this.#stop.signal });
     const late = new Promise((resolve) => setTimeout(resolve, REFUSED_GOES_MS).unref());
     await Promise.race([queuePair.closed, late]);
+  }
+}
+
+/** What failed before it could be answered would keep its client waiting, and hold one of the listener's places. */
+function rejectUnanswered(request: ConnectionRequest): void {
+  try {
+    request.reject();
+  } catch (error) {
+    if (toMigrationError(error, 'verbs').code !== 'INVALID_ARGUMENT') throw error; // answered already
   }
 }

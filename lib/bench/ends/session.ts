@@ -4,7 +4,7 @@ import { MigrationDestination } from '../../migration/destination/destination.ts
 import { formatRdmaUri, parseRdmaUri } from '../../protocol/uri.ts';
 import type { ConnectionRequest, Domain, ProviderName, QueuePair } from '../../verbs/index.ts';
 import { FreshTarget } from '../measure/bench-vm.ts';
-import { Buffers } from '../measure/buffers.ts';
+import { type BufferMemory, Buffers } from '../measure/buffers.ts';
 import { CostMeter } from '../measure/cost.ts';
 import { describeMachine } from '../measure/machine.ts';
 import { Responder, responderQueues } from '../measure/responder.ts';
@@ -13,8 +13,10 @@ import { encodeWelcome, type Hello, VERSION } from '../wire/hello.ts';
 import type { Answer, Request } from '../wire/messages.ts';
 import type { Channel } from './channel.ts';
 
-/** How long a client may be silent between requests: it makes its VM meanwhile. */
-const SILENCE_MS = 300_000;
+/** Who is a client asks at once: others are kept out until it has. */
+const FIRST_REQUEST_MS = 10_000;
+/** How long a client may be silent between requests: it registers, connects and warms up meanwhile, but shows its presence while it makes a VM. */
+const SILENCE_MS = 150_000;
 const MIGRATION_ENDS_MS = 60_000;
 
 export interface SessionParts {
@@ -26,6 +28,10 @@ export interface SessionParts {
   readonly host: string;
   /** 0: any free one. */
   readonly migrationPort: number;
+  /** For one measurement after the other. */
+  readonly memory: BufferMemory;
+  /** Bytes of RAM that a migration may have, as of now. */
+  readonly maxRam: () => number;
 }
 
 type Open = Extract<Request, { type: 'open' }>;
@@ -37,7 +43,8 @@ export class Session {
   #open: OpenPoint | undefined;
   #migration: OpenMigration | undefined;
   #meter: CostMeter | undefined;
-  #silenceMs = SILENCE_MS;
+  #silenceMs = FIRST_REQUEST_MS;
+  #asked = false;
 
   constructor(parts: SessionParts) {
     this.#parts = parts;
@@ -45,6 +52,11 @@ export class Session {
 
   get token(): bigint {
     return this.#parts.token;
+  }
+
+  /** Whether a request has come. */
+  get asked(): boolean {
+    return this.#asked;
   }
 
   /** Until the client leaves. @throws MigrationError PROTOCOL_ERROR, TIMEOUT, CANCELLED, what ended the connection */
@@ -57,6 +69,7 @@ export class Session {
         const waiting = { timeoutMs: this.#silenceMs, signal, what: "the benchmark's next request" };
         const bytes = await channel.next(waiting);
         if (bytes === undefined) return;
+        this.#asked = true;
         this.#silenceMs = SILENCE_MS;
         channel.send(encodeAnswer(await this.#answered(bytes, signal)));
       }
@@ -109,12 +122,13 @@ export class Session {
 
   async #opened(request: Open): Promise<Answer> {
     if (this.#open !== undefined || this.#migration !== undefined) throw outOfTurn('open');
-    this.#open = await OpenPoint.make(this.#parts.domain, request);
+    this.#open = await OpenPoint.make(this.#parts, request);
     return { type: 'opened', place: this.#open.buffers.place };
   }
 
   async #listening(request: Migrate, signal: AbortSignal): Promise<Answer> {
     if (this.#open !== undefined || this.#migration !== undefined) throw outOfTurn('migrate');
+    checkRam(request.ramBytes, this.#parts.maxRam());
     this.#migration = await OpenMigration.listen(
       this.#parts,
       request,
@@ -160,8 +174,8 @@ class OpenPoint {
     this.buffers = buffers;
   }
 
-  static async make(domain: Domain, request: Open): Promise<OpenPoint> {
-    return new OpenPoint(domain, request, await Buffers.register(domain, request));
+  static async make({ domain, memory }: SessionParts, request: Open): Promise<OpenPoint> {
+    return new OpenPoint(domain, request, await Buffers.register(domain, memory, request));
   }
 
   async join(request: ConnectionRequest, { index }: Hello, signal: AbortSignal): Promise<void> {
@@ -220,6 +234,17 @@ class OpenMigration {
     await this.received.catch(() => undefined);
     await this.#target.close();
   }
+}
+
+/** @throws MigrationError OUT_OF_MEMORY */
+function checkRam(needed: number, limit: number): void {
+  if (needed <= limit) return;
+  throw new MigrationError(
+    'OUT_OF_MEMORY',
+    'setup',
+    `a VM of ${needed} bytes was asked for, and this end gives ${limit} bytes of RAM at most: use a smaller --ram, or a larger --max-ram where it listens`,
+    { details: { needed, limit } },
+  );
 }
 
 function outOfTurn(what: string): MigrationError {

@@ -30,7 +30,13 @@ export interface VmShape {
   readonly dirtyRate: number;
 }
 
-/** Makes the VM with its RAM written: takes about a second for a GiB. */
+export interface MakeVm {
+  readonly signal?: AbortSignal | undefined;
+  /** After each MiB: making takes about a second for a GiB. */
+  readonly onPart?: () => Promise<void>;
+}
+
+/** A VM with its RAM written. */
 export class BenchVm implements AsyncDisposable {
   readonly vm: SourceVm;
   readonly #mapping: Mapping;
@@ -42,12 +48,12 @@ export class BenchVm implements AsyncDisposable {
     this.#guest = guest;
   }
 
-  static async make({ ramBytes, zeroPercent, dirtyRate }: VmShape, signal?: AbortSignal): Promise<BenchVm> {
+  static async make({ ramBytes, zeroPercent, dirtyRate }: VmShape, making: MakeVm = {}): Promise<BenchVm> {
     const length = BigInt(ramBytes);
     const mapping = await mapMemfd({ name: BLOCK, length });
     try {
       const reader = native.createPageReader([{ name: BLOCK, mapping: mapping as never }]);
-      await fill(reader, ramBytes, zeroPercent, signal);
+      await fill(reader, ramBytes, zeroPercent, making);
       const block = { name: BLOCK, length, mapping };
       const guest = dirtyRate > 0 ? await WritingGuest.make(block, reader, dirtyRate) : undefined;
       return new BenchVm(describe(block, guest), mapping, guest);
@@ -90,7 +96,7 @@ async function fill(
   reader: NativePageReader,
   ramBytes: number,
   zeroPercent: number,
-  signal: AbortSignal | undefined,
+  { signal, onPart }: MakeVm,
 ): Promise<void> {
   const written = Math.round((STRIPE_PAGES * (100 - zeroPercent)) / 100);
   const noise = randomFillSync(Buffer.alloc(STRIPE));
@@ -104,6 +110,7 @@ async function fill(
       ),
       0,
     );
+    await onPart?.();
   }
 }
 

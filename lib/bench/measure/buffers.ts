@@ -1,14 +1,37 @@
 /** Registered memory of a measurement at one end, and the requests that use it. */
 import { type Domain, type MemoryRegion, WorkRequestBatch } from '../../verbs/index.ts';
-import { type Ring, ringOf } from '../limits.ts';
+import { MOST_BUFFERS, type Ring, ringOf } from '../limits.ts';
 import type { Operation, Place, Shape } from '../wire/messages.ts';
 
 /** What is told beside messages: a credit, the end of WRITEs. */
 export const NOTE_BYTES = 8;
+/** One to send, and room for one. */
+const NOTES_BYTES = 2 * NOTE_BYTES;
+const MOST_CHUNK = 256;
 
 /** Messages that are posted with one call, and have one completion: JavaScript's share is paid once for each. */
 export function chunkOf(depth: number): number {
-  return Math.max(1, Math.min(256, Math.floor(depth / 4)));
+  let chunk = Math.max(1, Math.min(MOST_CHUNK, Math.floor(depth / 4)));
+  while (depth % chunk !== 0) chunk--; // whole chunks, so that all of the depth is under way
+  return chunk;
+}
+
+/**
+ * What one end's buffers are made of, one measurement after the other: reserved once, and resident as far as the largest one has asked for.
+ * Shared memory goes only with the garbage collector, which does not count it: who made a new piece for each measurement would hold them all.
+ */
+export class BufferMemory {
+  #bytes: Uint8Array | undefined;
+  #written = 0;
+
+  /** As many bytes from its start. */
+  take(length: number): Uint8Array {
+    this.#bytes ??= new Uint8Array(new SharedArrayBuffer(MOST_BUFFERS + NOTES_BYTES));
+    // Untouched memory is one page of zeros: reading it would measure nothing but a cache.
+    if (length > this.#written) this.#bytes.fill(0xa5, this.#written, length);
+    this.#written = Math.max(this.#written, length);
+    return this.#bytes.subarray(0, length);
+  }
 }
 
 /** A ring for each queue pair, and a place for notes after them. */
@@ -25,14 +48,17 @@ export class Buffers implements AsyncDisposable {
     this.#messageBytes = messageBytes;
   }
 
-  static async register(domain: Domain, { messageBytes, depth, queuePairs }: Shape): Promise<Buffers> {
+  /** One measurement at a time uses the memory. */
+  static async register(
+    domain: Domain,
+    memory: BufferMemory,
+    { messageBytes, depth, queuePairs }: Shape,
+  ): Promise<Buffers> {
     const ring = ringOf(messageBytes, depth);
     const notes = ring.bytes * queuePairs;
-    const memory = new SharedArrayBuffer(notes + 2 * NOTE_BYTES);
-    // Untouched memory is one page of zeros: reading it would measure nothing but a cache.
-    new Uint8Array(memory).fill(0xa5);
     const access = { localWrite: true, remoteWrite: true, remoteRead: true };
-    return new Buffers(await domain.registerMemory(memory, access), ring, notes, messageBytes);
+    const region = await domain.registerMemory(memory.take(notes + NOTES_BYTES), access);
+    return new Buffers(region, ring, notes, messageBytes);
   }
 
   /** For the other end: the rings alone. */

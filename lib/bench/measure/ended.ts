@@ -11,3 +11,12 @@ export function unlessEnded(queuePair: QueuePair, post: () => void): void {
     if (!(error instanceof MigrationError) || error.code !== 'CONNECTION_CLOSED') void queuePair.close();
   }
 }
+
+/** A queue pair whose peer has ended it in good order, but before a round was over. */
+export function leftInARound(): MigrationError {
+  return new MigrationError(
+    'CONNECTION_CLOSED',
+    'verbs',
+    'the other end of the benchmark left in the middle of a round: see what it says there',
+  );
+}

@@ -3,14 +3,14 @@ import type { CompletionBatch, MigrationError, QueuePair, WorkRequestBatch } fro
 import { CompletionBatch as Batch } from '../../verbs/index.ts';
 import type { Place, Shape } from '../wire/messages.ts';
 import { type Buffers, chunkOf } from './buffers.ts';
-import { unlessEnded } from './ended.ts';
+import { leftInARound, unlessEnded } from './ended.ts';
 
 /** Whether so many messages are enough. Asked before each post. */
 export type Over = (messages: number) => boolean;
 
 /** Requests of a queue pair at the end that measures. */
 export function laneQueues({ depth }: Shape): { maxSendWr: number; maxRecvWr: number } {
-  return { maxSendWr: depth + 8, maxRecvWr: Math.ceil(depth / chunkOf(depth)) + 4 };
+  return { maxSendWr: depth + 8, maxRecvWr: depth / chunkOf(depth) + 4 };
 }
 
 /**
@@ -24,8 +24,6 @@ export class Lane {
   readonly #requests: WorkRequestBatch;
   readonly #note: WorkRequestBatch;
   readonly #room: WorkRequestBatch;
-  /** Of messages under way at most, whole chunks. */
-  readonly #most: number;
   #posted = 0;
   #done = 0;
   #over: Over = () => true;
@@ -37,11 +35,10 @@ export class Lane {
     this.#queuePair = queuePair;
     this.#shape = shape;
     this.#chunk = chunkOf(depth);
-    this.#most = Math.floor(depth / this.#chunk) * this.#chunk;
-    this.#requests = buffers.messages(operation, this.#most, index, peer, this.#chunk);
+    this.#requests = buffers.messages(operation, depth, index, peer, this.#chunk);
     this.#note = buffers.note('SEND', true);
     this.#room = buffers.note('RECV');
-    for (let rooms = Math.ceil(depth / this.#chunk) + 2; rooms > 0; rooms--) queuePair.postRecv(this.#room);
+    for (let rooms = depth / this.#chunk + 2; rooms > 0; rooms--) queuePair.postRecv(this.#room);
     queuePair.onCompletions((done) => unlessEnded(queuePair, () => this.#take(done)), {
       batch: new Batch(Math.max(256, depth)),
     });
@@ -64,7 +61,7 @@ export class Lane {
   }
 
   #fail(reason: MigrationError | null): void {
-    this.#settle?.reject(reason ?? new Error('the other end of the benchmark has closed a queue pair'));
+    this.#settle?.reject(reason ?? leftInARound());
     this.#settle = undefined;
   }
 
@@ -80,13 +77,13 @@ export class Lane {
 
   #mayPost(): boolean {
     if (this.#posted % this.#chunk !== 0) return true; // the rest of a chunk that the queue had no room for
-    return this.#posted - this.#done + this.#chunk <= this.#most && !this.#over(this.#posted);
+    return this.#posted - this.#done + this.#chunk <= this.#shape.depth && !this.#over(this.#posted);
   }
 
   /** @returns whether the queue took all of it */
   #post(): boolean {
     const count = this.#chunk - (this.#posted % this.#chunk);
-    const taken = this.#queuePair.postSend(this.#requests, this.#posted % this.#most, count);
+    const taken = this.#queuePair.postSend(this.#requests, this.#posted % this.#shape.depth, count);
     this.#posted += taken;
     return taken === count;
   }

@@ -4,7 +4,7 @@ import type { CompletionBatch, MigrationError, QueuePair, WorkRequestBatch } fro
 import { CompletionBatch as Batch } from '../../verbs/index.ts';
 import type { Place, Shape } from '../wire/messages.ts';
 import type { Buffers } from './buffers.ts';
-import { unlessEnded } from './ended.ts';
+import { leftInARound, unlessEnded } from './ended.ts';
 import type { Over } from './lane.ts';
 
 export const LATENCY_QUEUES = { maxSendWr: 128, maxRecvWr: 8 } as const;
@@ -83,7 +83,7 @@ export class PingPong {
   }
 
   #fail(reason: MigrationError | null): void {
-    this.#settle?.reject(reason ?? new Error('the other end of the benchmark has closed a queue pair'));
+    this.#settle?.reject(reason ?? leftInARound());
     this.#settle = undefined;
   }
 }

@@ -1,5 +1,6 @@
-import { cpus, release } from 'node:os';
+import { cpus, freemem, release } from 'node:os';
 import { toolVersion } from '../../image/tool.ts';
+import { kilobytesOf, type ReadText, readText } from '../../ram/proc.ts';
 import type { Machine } from '../wire/messages.ts';
 
 /** This one. */
@@ -12,4 +13,13 @@ export async function describeMachine(): Promise<Machine> {
     node: process.version,
     tool: await toolVersion(),
   };
+}
+
+/** For everything else that runs here. */
+const RESERVE = 512 << 20;
+
+/** Bytes that a VM may have here without anything else being short of memory. */
+export function ramToSpare(read: ReadText = readText): number {
+  const available = kilobytesOf(read('/proc/meminfo'), 'MemAvailable') ?? BigInt(freemem());
+  return Math.max(0, Number(available) - RESERVE);
 }

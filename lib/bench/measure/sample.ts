@@ -68,10 +68,16 @@ interface Run {
 /** Warms up, then measures, at both ends. */
 async function timed<T extends Run>(
   client: BenchClient,
-  { lanes }: Opened<T>,
+  { lanes, detail }: Opened<T>,
   { length, signal }: SampleLimits,
   messageBytes: number,
-): Promise<{ results: Awaited<ReturnType<T['run']>>[]; seconds: number; here: Cost; there: Cost }> {
+): Promise<{
+  results: Awaited<ReturnType<T['run']>>[];
+  detail: string;
+  seconds: number;
+  here: Cost;
+  there: Cost;
+}> {
   const mostMs = 'seconds' in length ? Math.ceil(length.seconds * 1000) : MOST_MS;
   const waiting = {
     phase: 'verbs',
@@ -90,7 +96,7 @@ async function timed<T extends Run>(
   const seconds = (performance.now() - began) / 1000;
   const here = meter.read();
   const there = await client.ask({ type: 'finish' }, 'finished');
-  return { results: results as Awaited<ReturnType<T['run']>>[], seconds, here, there };
+  return { results: results as Awaited<ReturnType<T['run']>>[], detail, seconds, here, there };
 }
 
 function deadline(seconds: number): Over {
@@ -108,18 +114,18 @@ async function measureThroughput(
   limits: SampleLimits,
 ): Promise<Sample> {
   const shape = { ...point, mode: 'throughput' } as const;
-  await using opened = await client.open(
+  const { results, detail, ...taken } = await client.opened(
     shape,
     laneQueues(shape),
     (queuePair, buffers, index, peer) => new Lane(queuePair, buffers, shape, index, peer),
+    (opened) => timed(client, opened, limits, point.messageBytes),
   );
-  const { results, ...taken } = await timed(client, opened, limits, point.messageBytes);
   const messages = results.reduce((sum, count) => sum + count, 0);
   return {
     kind: 'throughput',
     messages,
     bytes: messages * point.messageBytes,
-    detail: opened.detail,
+    detail,
     ...taken,
   };
 }
@@ -133,12 +139,12 @@ async function measureLatency(
     ...{ operation, messageBytes, crc, mode: 'latency' },
     ...{ depth: 1, queuePairs: 1 },
   };
-  await using opened = await client.open(
+  const { results, detail, ...taken } = await client.opened(
     shape,
     LATENCY_QUEUES,
     (queuePair, buffers, index, peer) => new PingPong(queuePair, buffers, shape, index, peer),
+    (opened) => timed(client, opened, limits, messageBytes),
   );
-  const { results, ...taken } = await timed(client, opened, limits, messageBytes);
   const [histogram] = results as [RecordableHistogram];
   // A READ has no way back: its own completion is all of it.
   const share = operation === 'read' ? 1 : 2;
@@ -149,7 +155,7 @@ async function measureLatency(
     messages,
     bytes: messages * messageBytes,
     ...{ p50: at(50), p99: at(99), p999: at(99.9) },
-    detail: opened.detail,
+    detail,
     ...taken,
   };
 }
@@ -160,7 +166,7 @@ async function measureMigration(
   { signal }: SampleLimits,
 ): Promise<Sample> {
   const { ramBytes, crc, channels, pinAll } = point;
-  await using bench = await BenchVm.make(point, signal);
+  await using bench = await BenchVm.make(point, { signal, onPart: () => client.stayPresent() });
   const asked = { type: 'migrate', ramBytes, crc, channels, mostMs: MOST_MS } as const;
   const { port } = await client.ask(asked, 'listening');
   const source = new MigrationSource(bench.vm, client.uriOf(port), {

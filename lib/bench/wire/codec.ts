@@ -92,7 +92,8 @@ export function decodeRequest(bytes: Uint8Array): Request {
       return fields.end({ type: 'who' });
     case TYPES.open: {
       const shape = takeShape(fields);
-      return fields.end({ type: 'open', ...shape, crc: fields.flag(), place: takePlace(fields) });
+      const crc = fields.flag();
+      return fields.end({ type: 'open', ...shape, crc, place: takePlace(fields, ringBytes(shape)) });
     }
     case TYPES.begin:
       return fields.end({ type: 'begin', mostMs: fields.within('mostMs', fields.u32(), ROUND_MS) });
@@ -152,7 +153,7 @@ function takeShape(fields: Fields): Shape {
     depth: fields.within('depth', fields.u16(), DEPTH),
     queuePairs: fields.within('queuePairs', fields.u16(), QUEUE_PAIRS),
   };
-  const bytes = ringOf(shape.messageBytes, shape.depth).bytes * shape.queuePairs;
+  const bytes = ringBytes(shape);
   if (bytes > MOST_BUFFERS) throw wrong(`${bytes} bytes of buffers are more than ${MOST_BUFFERS}`);
   return shape;
 }
@@ -161,8 +162,14 @@ function putPlace(writer: Writer, { addr, length, rkey }: Place): Writer {
   return writer.u64(addr).u32(length).u32(rkey);
 }
 
-function takePlace(fields: Fields): Place {
+/** Of all queue pairs: what each end's place holds at least. */
+function ringBytes({ messageBytes, depth, queuePairs }: Shape): number {
+  return ringOf(messageBytes, depth).bytes * queuePairs;
+}
+
+function takePlace(fields: Fields, least = 0): Place {
   const place = { addr: fields.u64(), length: fields.u32(), rkey: fields.u32() };
+  if (place.length < least) throw wrong(`a place of ${place.length} bytes, and ${least} are used`);
   if (place.addr + BigInt(place.length) > 1n << 64n) throw wrong('a place ends after the last address');
   return place;
 }

@@ -10,6 +10,10 @@ import { Writer } from '../../protocol/writer.ts';
 
 /** `RMBN` */
 const MAGIC = 0x524d_424e;
+/** Magic and version. */
+const OF_ALL_VERSIONS = 6;
+/** Of either. */
+const BYTES = 20;
 /** Of hello and messages. Ends of different versions do not talk. */
 export const VERSION = 1;
 
@@ -42,16 +46,27 @@ export function encodeWelcome({ status, token, version }: Welcome): Uint8Array {
   return new Writer(20).u32(MAGIC).u16(version).u16(code).u32(0).u64(token).finish();
 }
 
+/** Of another version only that is known. */
+export interface UnknownHello {
+  readonly version: number;
+  readonly kind: 'unknown';
+}
+
 /** Anybody may connect. Of another version only magic and version are read. undefined: no benchmark. */
-export function decodeHello(data: Uint8Array): Hello | undefined {
+export function decodeHello(data: Uint8Array): Hello | UnknownHello | undefined {
+  const version = versionOf(data);
+  if (version === undefined) return undefined;
+  if (version !== VERSION) return { version, kind: 'unknown' };
   const read = decode(data, KINDS);
-  return read && { version: read.version, kind: read.value, index: read.number, token: read.token };
+  return read && { version, kind: read.value, index: read.number, token: read.token };
 }
 
 /** @throws MigrationError PROTOCOL_ERROR: whoever answered is no benchmark */
 export function decodeWelcome(data: Uint8Array): Welcome {
-  const read = decode(data, STATUSES);
-  if (read !== undefined) return { version: read.version, status: read.value, token: read.token };
+  const version = versionOf(data);
+  if (version !== undefined && version !== VERSION) return { version, status: 'version', token: 0n };
+  const read = version && decode(data, STATUSES);
+  if (read) return { version, status: read.value, token: read.token };
   throw new MigrationError(
     'PROTOCOL_ERROR',
     'connect',
@@ -60,17 +75,21 @@ export function decodeWelcome(data: Uint8Array): Welcome {
 }
 
 interface Read<T> {
-  readonly version: number;
   readonly value: T;
   readonly number: number;
   readonly token: bigint;
 }
 
-function decode<T>(data: Uint8Array, values: Readonly<Record<number, T>>): Read<T> | undefined {
-  if (data.length < 20) return undefined;
+function versionOf(data: Uint8Array): number | undefined {
+  if (data.length < OF_ALL_VERSIONS) return undefined;
   const cursor = new Cursor(data, 'the hello of a benchmark', 'connect');
-  if (cursor.u32() !== MAGIC) return undefined;
-  const version = cursor.u16();
+  return cursor.u32() === MAGIC ? cursor.u16() : undefined;
+}
+
+/** What stands after a version that is ours. */
+function decode<T>(data: Uint8Array, values: Readonly<Record<number, T>>): Read<T> | undefined {
+  if (data.length < BYTES) return undefined;
+  const cursor = new Cursor(data.subarray(OF_ALL_VERSIONS), 'the hello of a benchmark', 'connect');
   const value = values[cursor.u16()];
-  return value === undefined ? undefined : { version, value, number: cursor.u32(), token: cursor.u64() };
+  return value === undefined ? undefined : { value, number: cursor.u32(), token: cursor.u64() };
 }
