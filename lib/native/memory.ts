@@ -56,7 +56,7 @@ export interface NativeMapping {
   /**
    * Sorts the candidate pages of `bitmap` in a window of whole pages into zero and data. While a guest runs, send the zero
    * runs before any page whose bit is set after the call began; native/memory/classify.h says why. One call at a time for a
-   * window. An error gives every bit back. After `mostRead` bytes have been read it ends early, within 16 MiB.
+   * window. An error gives every bit back. After `mostRead` bytes have been read it ends early, within 16 MiB or one page.
    */
   classify(
     bitmap: NativeBitmap,
