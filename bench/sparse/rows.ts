@@ -1,14 +1,11 @@
 /** A sparse VM in two layouts beside a small one that is full: rows that take turns. */
-import { fork } from 'node:child_process';
-import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
 import { MigrationSource, type SourceVm } from 'rdma-migrate';
-import { ownChild } from '../support/leftovers.ts';
+import { Child } from '../support/child.ts';
 import type { Owned } from '../support/owned.ts';
 import { sourceVm } from '../throughput/memory-vm.ts';
 import type { Row, Sample } from '../throughput/sample.ts';
 
-const RECEIVER = fileURLToPath(new URL('receiver.js', import.meta.url));
+const RECEIVER = new URL('receiver.js', import.meta.url);
 const PIECES = [64, 4096] as const;
 
 export interface SparseSizes {
@@ -36,17 +33,14 @@ export async function sparseRows({ gib, mib }: SparseSizes, open: Owned): Promis
 }
 
 async function move(vm: SourceVm): Promise<Sample> {
-  const receiver = ownChild(fork(RECEIVER));
-  const exited = once(receiver, 'exit');
-  const [{ uri }] = (await once(receiver, 'message')) as [{ uri: string }];
-  const done = once(receiver, 'message') as Promise<[{ peakMiB: number; cpuSeconds: number }]>;
+  await using receiver = new Child(RECEIVER);
+  const { uri } = await receiver.hear<{ uri: string }>();
   const cpu = process.cpuUsage();
   const began = performance.now();
   const { channels, control } = await new MigrationSource(vm, uri, { provider: 'iwarp' }).migrate();
   const seconds = (performance.now() - began) / 1000;
   const { user, system } = process.cpuUsage(cpu);
-  const [{ peakMiB, cpuSeconds }] = await done;
-  await exited;
+  const { peakMiB, cpuSeconds } = await receiver.hear<{ peakMiB: number; cpuSeconds: number }>();
   const both = (user + system) / 1e6 + cpuSeconds;
   return { seconds, totalSeconds: seconds, cpuSeconds: both, channels, peakMiB, ...(control && { control }) };
 }

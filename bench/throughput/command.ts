@@ -60,7 +60,7 @@ export function throughputCommand(): Command {
         .default([1024, 2048, 4096, 8192, 16_384], '1024,2048,4096,8192,16384'),
     )
     .option('--sparse-gib <n>', 'sparse: size of the VM', wholeNumber(1, 1024), 16)
-    .option('--sparse-mib <n>', 'sparse: RAM in use', mib, 256)
+    .option('--sparse-mib <n>', 'sparse: RAM in use, in up to 4096 pieces', wholeNumber(16, MOST_MIB), 256)
     .option('--beside <folder>', 'touched: another build of this package, measured in the same rounds')
     .option('--json <file>', 'write what was measured to a file');
 }

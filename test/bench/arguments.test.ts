@@ -53,6 +53,7 @@ it.each([
   [['--only', 'touched,nothing'], /Expected one of touched, fresh/],
   [['--flat-mib', '16,24'], /multiples of the least/],
   [['--channels', '17'], /1 to 16/],
+  [['--sparse-mib', '8'], /16 to/], // no whole page for each piece
   [['surplus'], /too many arguments/],
 ])('%j is refused with a sentence', (args, message) => {
   expect(() => parse(...args)).toThrow(CommanderError);
