@@ -1,7 +1,9 @@
-/** What the listening end does on a queue pair whose peer leaves in the middle. */
+/** What both ends do on a queue pair whose peer leaves in the middle. */
 import { setImmediate as turn } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { BufferMemory, Buffers } from '../../lib/bench/measure/buffers.ts';
+import { Lane } from '../../lib/bench/measure/lane.ts';
+import { PingPong } from '../../lib/bench/measure/latency.ts';
 import { Responder, responderQueues } from '../../lib/bench/measure/responder.ts';
 import type { Shape } from '../../lib/bench/wire/messages.ts';
 import { listen, openDomain, type QueuePair } from '../../lib/verbs/index.ts';
@@ -36,3 +38,29 @@ it('a post upon a message of a peer that has gone since is no uncaught exception
     expect.objectContaining({ code: 'CONNECTION_CLOSED' }),
   );
 });
+
+it.each(['throughput', 'latency'] as const)(
+  'a peer that leaves in good order in the middle of a round is CONNECTION_CLOSED (%s)',
+  async (mode) => {
+    await using domain = await openDomain({ provider: 'iwarp' });
+    await using buffers = await Buffers.register(domain, new BufferMemory(), shape);
+    const silent = domain.createQueuePair();
+    silent.postRecv(buffers.rooms(4, 0));
+    let accepted: Promise<unknown> = Promise.resolve();
+    await using listener = await listen({ host: '127.0.0.1', port: 0 }, { provider: 'iwarp' }, (request) => {
+      accepted = silent.accept(request);
+    });
+    const here = domain.createQueuePair();
+    const given = [here, buffers, { ...shape, mode }, 0, buffers.place] as const;
+    const measuring = mode === 'latency' ? new PingPong(...given) : new Lane(...given);
+    await here.connect({ host: '127.0.0.1', port: listener.port });
+    await accepted;
+    const round = measuring.run(() => false);
+    const ended = expect(round).rejects.toMatchObject({
+      code: 'CONNECTION_CLOSED',
+      message: expect.stringContaining('in the middle of a round'),
+    });
+    await silent.disconnect();
+    await ended;
+  },
+);
