@@ -52,10 +52,7 @@ const SPEED: readonly Figure[] = [
     head: 'per GiB',
     unit: 's/GiB',
     digits: 3,
-    of: (row) =>
-      row.kind === 'ours'
-        ? (medianOf(row.samples, ({ totalSeconds }) => totalSeconds) ?? Number.NaN) / gibOf(row)
-        : null,
+    of: (row) => (medianOf(row.samples, ({ totalSeconds }) => totalSeconds) ?? seconds(row)) / gibOf(row),
   },
   { head: 'channels', digits: 0, of: median(({ channels }) => channels) },
   {

@@ -6,7 +6,7 @@ import { ownPath, removePath } from '../support/leftovers.ts';
 import { Owned } from '../support/owned.ts';
 import { isInstalled } from '../support/program.ts';
 import { writeRandom } from './memory-vm.ts';
-import { type Channels, type Configuration, Ends, ourRow } from './ours.ts';
+import { type Channels, type Configuration, Ends, OTHER_BUILD, ourRow } from './ours.ts';
 import { iperf3, nativePeer } from './peers.ts';
 import type { GroupName, Plan } from './plan.ts';
 import { QEMU, qemuRow } from './qemu.ts';
@@ -40,7 +40,7 @@ async function touched(plan: Plan): Promise<Group> {
   const rows = [...configurations(plan.channels)].flatMap((configuration): Row[] => {
     const row = ourRow(ours, configuration, { bytes, rateOf: 'ram' });
     if (!others || configuration.channels !== plan.channels[0]) return [row];
-    const named = { id: `beside/${row.id}`, label: `${row.label}, the other build` };
+    const named = { id: `${OTHER_BUILD}${row.id}`, label: `${row.label}, the other build` };
     return [row, ourRow(others, configuration, { bytes, rateOf: 'ram', ...named })];
   });
   return {

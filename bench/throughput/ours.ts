@@ -57,6 +57,9 @@ export const idOf = ({ pinAll, crc, channels }: Configuration): string =>
 export const labelOf = ({ pinAll, crc, channels }: Configuration): string =>
   `${pinAll ? 'pin-all' : 'dynamic'}, CRC ${crc ? 'on' : 'off'}, ${channels === 'default' ? 'default channels' : `${channels} channel${channels === 1 ? '' : 's'}`}`;
 
+/** What the ids of another build's rows begin with. */
+export const OTHER_BUILD = 'beside/';
+
 export interface OurRow {
   readonly bytes: number;
   readonly rateOf: 'ram' | 'total';

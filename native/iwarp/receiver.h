@@ -43,8 +43,9 @@ class Receiver {
     kReady,  // the ready-to-receive message that was owed has come, or may be taken to have; there is more
     kEnded,  // the peer has ended the stream, and between messages
   };
-  // Takes what the socket has, budget bytes or a little more. Throws WireFault, PlacementFault
-  // (IO_ERROR, DISK_FULL), and Error CONNECTION_LOST, TERMINATE_RECEIVED, INVALID_ARGUMENT.
+  // Takes what the socket has: budget bytes or a little more. What is in a wide buffer by then (256 KiB at
+  // most) is taken too, and counts for nothing. Throws WireFault, PlacementFault (IO_ERROR, DISK_FULL), and
+  // Error CONNECTION_LOST, TERMINATE_RECEIVED, INVALID_ARGUMENT.
   Went receive(size_t budget);
 
   // No ready-to-receive message is owed (any more).

@@ -43,6 +43,7 @@ class Classifier {
                                           " must be multiples of the page size, " +
                                           std::to_string(page_size_));
     }
+    if (window.most_read == 0) throw Error("INVALID_ARGUMENT", "classify: most_read must not be 0");
     first_ = window.offset / page_size_;
     end_ = first_ + window.length / page_size_;
     if (end_ > bitmap.pages()) {

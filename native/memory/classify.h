@@ -18,7 +18,7 @@ struct ClassifyWindow {
   uint64_t merge_gap = 0;  // bytes: data runs with a gap below this become one
   // Bytes: after so much has been read it ends early, within 16 MiB, or one page where that is more. Holes,
   // and pages whose bits are clear, cost nothing of it: sparse RAM, or RAM of which little is dirty, is one
-  // window. Holes of hugetlbfs are found by reading, and cost their length.
+  // window. Holes of hugetlbfs are found by reading, and cost their length. Not 0: it would come nowhere.
   uint64_t most_read = UINT64_MAX;
 };
 

@@ -130,6 +130,28 @@ TEST_CASE("WRITEs here and there are each in their place, and told of as they ca
   CHECK(fresh.placed->ranges[1].length == 30'000);
 }
 
+TEST_CASE("two queue pairs that fill the same fresh pages leave each other's part as it is") {
+  constexpr uint64_t kPages = 200;
+  const auto ram = Mapping::memfd("ram", kPages * kPage);
+  const Bytes bytes = pattern(kPages * kPage, 5);
+  Fresh one(ram);
+  Fresh other(ram);
+  // Each the half of every page, at the same time.
+  const auto fill = [&](Fresh& end, uint64_t half) {
+    Bytes stream;
+    for (uint64_t at = half * kPage / 2; at < bytes.size(); at += kPage) {
+      const auto from = bytes.begin() + static_cast<ptrdiff_t>(at);
+      stream = std::move(stream) + end.write(at, Bytes(from, from + kPage / 2));
+    }
+    end.victim.peer.send(stream + fpdu(send_header(1), {}));
+    end.victim.events.wait_recvs(1);
+  };
+  std::thread beside([&] { fill(other, 1); });
+  fill(one, 0);
+  beside.join();
+  CHECK(one.holds(0, bytes));
+}
+
 TEST_CASE("pages that are there are written in place") {
   Fresh fresh(Mapping::memfd("ram", 2 * kMiB));
   const Bytes first = pattern(kMiB, 1);

@@ -238,6 +238,7 @@ TEST_CASE("refuses windows that are not whole pages of mapping and bitmap") {
   CHECK(code_of([&] { classify(*mapping, bitmap, {0, 100, 0, 0}); }) == "INVALID_ARGUMENT");
   CHECK(code_of([&] { classify(*mapping, bitmap, {0, 65 * kPage, 0, 0}); }) == "INVALID_ARGUMENT");
   CHECK(code_of([&] { classify(*mapping, bitmap, {0, 33 * kPage, 0, 0}); }) == "INVALID_ARGUMENT");
+  CHECK(code_of([&] { classify(*mapping, bitmap, {0, kPage, 0, 0, 0}); }) == "INVALID_ARGUMENT");
   CHECK(code_of([&] {
           classify(*mapping, bitmap, {kPage, UINT64_MAX - kPage + 1, 0, 0});
         }) == "INVALID_ARGUMENT");

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { BenchError } from '../failures.ts';
 import { benchVmOptions } from './options.ts';
 import { secondsBetween } from './perftest.ts';
-import { median, rowsOf, tableOf } from './table.ts';
+import { rowsOf, tableOf } from './table.ts';
 
 describe('benchVmOptions', () => {
   it('has defaults and takes every option', () => {
@@ -73,10 +73,6 @@ describe('rowsOf', () => {
     expect(baseline).not.toHaveProperty('total');
     expect(qemu).not.toHaveProperty('rate');
     expect(rowsOf(samples.slice(0, 2))[1]).not.toHaveProperty('totalRatio');
-  });
-
-  it('has a median of an even number of values that is one of them', () => {
-    expect(median([4, 1, 3, 2])).toBe(2);
   });
 
   it('prints a head over each column and says what is compared', () => {

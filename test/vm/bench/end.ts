@@ -4,7 +4,7 @@
  */
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { MemoryTarget, type Package, sourceVm } from '../../../bench/throughput/memory-vm.ts';
+import { FreshTarget, MemoryTarget, type Package, sourceVm } from '../../../bench/throughput/memory-vm.ts';
 import { GUEST_ADDRESS } from '../job.ts';
 
 export interface Settings {
@@ -54,7 +54,7 @@ async function source(): Promise<void> {
 function destination(): void {
   const kept = new MemoryTarget({}, from);
   process.on('message', async ({ touched }: Settings) => {
-    const target = touched ? kept : new MemoryTarget({ populates: false }, from);
+    const target = touched ? kept : new FreshTarget(from);
     const listening = await from.MigrationDestination.listen(`rdma:${GUEST_ADDRESS}:0`, target, {
       provider: 'verbs',
     });

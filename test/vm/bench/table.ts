@@ -1,4 +1,5 @@
 /** What was measured, as rows. Pure functions. */
+import { median, type Spread, spreadOf } from '../../../bench/support/statistics.ts';
 
 /** One way of moving RAM; a value for each round. */
 export interface Samples {
@@ -15,12 +16,6 @@ export interface Samples {
   readonly against?: string;
 }
 
-export interface Spread {
-  readonly least: number;
-  readonly median: number;
-  readonly most: number;
-}
-
 export interface Row {
   readonly name: string;
   readonly rate?: Spread;
@@ -34,17 +29,6 @@ export interface Row {
   readonly phases?: Readonly<Record<string, number>>;
   readonly cpu?: number;
 }
-
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.floor((sorted.length - 1) / 2)] ?? Number.NaN;
-}
-
-const spread = (values: readonly number[]): Spread => ({
-  least: Math.min(...values),
-  median: median(values),
-  most: Math.max(...values),
-});
 
 const ratio = (values: readonly number[], others: readonly number[] = []): number =>
   median(values.map((value, round) => value / (others[round] ?? Number.NaN)));
@@ -60,8 +44,8 @@ export function rowsOf(all: readonly Samples[]): Row[] {
     const other = all.find((samples) => samples.name === against);
     return {
       name,
-      ...(rates && { rate: spread(rates), rateRatio: ratio(rates, all[0]?.rates) }),
-      ...(totals && { total: spread(totals) }),
+      ...(rates && { rate: spreadOf(rates), rateRatio: ratio(rates, all[0]?.rates) }),
+      ...(totals && { total: spreadOf(totals) }),
       ...(totals && other?.totals && { against: other.name, totalRatio: ratio(totals, other.totals) }),
       ...(phases && { phases: phasesOf(phases) }),
       ...(cpu && { cpu: median(cpu) }),

@@ -7,14 +7,17 @@ const GIVEN_UP = /RDMA ERROR: connecting to destination|CONNECT_FAILED/;
 const ATTEMPTS = 4;
 
 /** For connections from a siw device to a QEMU that listens: starts again, with new QEMUs, if siw gave up the connection. */
-export async function evenOnSiw<T>(work: () => Promise<T>): Promise<T> {
+export async function evenOnSiw<T>(
+  work: () => Promise<T>,
+  say: (note: string) => void = console.log,
+): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     try {
       return await work();
     } catch (error) {
       const unlucky = process.env.RDMA_MIGRATE_VM_DEVICE === 'siw' && GIVEN_UP.test(String(error));
       if (!unlucky || attempt === ATTEMPTS) throw error;
-      console.log(`note    siw gave up its connection to QEMU (attempt ${attempt} of ${ATTEMPTS}): ${error}`);
+      say(`note    siw gave up its connection to QEMU (attempt ${attempt} of ${ATTEMPTS}): ${error}`);
     }
   }
 }
