@@ -44,7 +44,7 @@ export function throughputCommand(): Command {
     )
     .option('--mib <n>', 'touched: RAM to move', mib, 1024)
     .addOption(
-      new Option('--channels <list>', 'touched: queue pairs, 1 to 16, or default')
+      new Option('--channels <list>', 'touched, fresh: queue pairs, 1 to 16, or default')
         .argParser(listOf(channels))
         .default(['default', 1, 4] satisfies Channels[], 'default,1,4'),
     )

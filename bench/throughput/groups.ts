@@ -6,7 +6,7 @@ import { ownPath, removePath } from '../support/leftovers.ts';
 import { Owned } from '../support/owned.ts';
 import { isInstalled } from '../support/program.ts';
 import { writeRandom } from './memory-vm.ts';
-import { type Channels, type Configuration, Ends, OTHER_BUILD, ourRow } from './ours.ts';
+import { type Channels, type Configuration, Ends, idOf, OTHER_BUILD, ourRow } from './ours.ts';
 import { iperf3, nativePeer } from './peers.ts';
 import type { GroupName, Plan } from './plan.ts';
 import { QEMU, qemuRow } from './qemu.ts';
@@ -65,14 +65,14 @@ async function fresh(plan: Plan): Promise<Group> {
   const limits = plan.only.includes('fresh') ? kinds.map((kind) => nativePeer(kind, bytes)) : [];
   const open = new Owned();
   const { ends, file } = await freshEnds(open, bytes);
-  const ours = [true, false].map((pinAll) =>
-    ourRow(ends, { pinAll, crc: false, channels: 'default' }, { bytes, rateOf: 'total' }),
-  );
+  const ours = [...configurations(plan.channels)]
+    .filter(({ crc }) => !crc)
+    .map((configuration) => ourRow(ends, configuration, { bytes, rateOf: 'total' }));
   const qemus = withQemu ? [0, ...plan.multifd].map((multifd) => qemuRow({ multifd, file, bytes })) : [];
   return {
     name: 'fresh',
     title: `${plan.freshMib} MiB of random RAM, whole migrations into memory that nobody has touched`,
-    baseline: ours[1]?.id as string,
+    baseline: idOf({ pinAll: false, crc: false, channels: plan.channels[0] ?? 'default' }),
     rows: [...limits, ...ours, ...qemus],
     notes: plan.only.includes('qemu') && !withQemu ? [`${QEMU} is not installed`] : [],
     [Symbol.asyncDispose]: () => open[Symbol.asyncDispose](),

@@ -84,7 +84,10 @@ uint64_t store_pieces(const Mapping& mapping, uint64_t offset, std::span<const i
   try {
     const auto file = mapping.file();
     opened = true;
-    write_all(mapping, file.get(), range, own, count);
+    {
+      std::lock_guard turn(mapping.store_turn());
+      write_all(mapping, file.get(), range, own, count);
+    }
     // While it is open: it need not be opened again for this.
     if (mapping.length_is_sealed() || !mapping.was_truncated(mapping.length())) return range.length;
   } catch (const Error&) {
