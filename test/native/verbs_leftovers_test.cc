@@ -8,6 +8,7 @@
 #include <functional>
 #include <mutex>
 #include <thread>
+#include <vector>
 
 #include "verbs/leftovers.h"
 
@@ -69,8 +70,11 @@ size_t threads() {
   return count - 2;  // . and ..
 }
 
-// Leftovers live until the process ends.
-Leftovers& fresh() { return *new Leftovers; }
+// Leftovers live until the process ends: they are kept, so that they are no leak.
+Leftovers& fresh() {
+  static auto& all = *new std::vector<Leftovers*>;
+  return *all.emplace_back(new Leftovers);
+}
 
 }  // namespace
 
