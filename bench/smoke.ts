@@ -12,6 +12,7 @@ const THROUGHPUT =
 const BENCHES = {
   throughput: `${THROUGHPUT} --sparse-gib 1 --sparse-mib 16`,
   pinning: '--rounds 0 --mib 32 --budget 8',
+  trackers: '--rounds 1 --gib 1 --touched 16 --dirty 10 --bitmap-gib 16',
   footprint: '--mib 64',
   many: '--count 8 --mib 8',
   strangers: '--each 8 --refused 64 --mib 8',

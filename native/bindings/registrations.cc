@@ -7,6 +7,7 @@
 
 #include "bindings/async.h"
 #include "bindings/shared_work.h"
+#include "engine/file_backing.h"
 
 namespace rdma_migrate::bindings {
 namespace {
@@ -17,7 +18,8 @@ std::unique_ptr<fabric::MemoryRegion> register_range(const RegisterRequest& requ
                                                      const memory::Range& range) {
   const auto attempt = [&] {
     const uint64_t address = request.mapping->address() + range.offset;
-    return request.endpoint->domain().register_memory(address, range.length, request.access);
+    return request.endpoint->domain().register_mapped(address, range.length, request.access,
+                                                      engine::FileBacking::of(*request.mapping));
   };
   try {
     return attempt();

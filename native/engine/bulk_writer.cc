@@ -205,7 +205,7 @@ bool BulkWriter::take_batch(WriteLane& lane, Batch& batch) {
       const uint64_t limit = std::min(longest_batch(), pace_.longest_write());
       fill(batch, pace_.limited() ? 1 : std::min(room, kBatchWrites), limit);
       if (batch.count == 0) {
-        // The pages have become free since at_end() has seen their bits.
+        // Somebody has cleared the bits that at_end() saw.
         batch.job.reset();
         continue;
       }

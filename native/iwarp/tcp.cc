@@ -9,9 +9,9 @@
 namespace rdma_migrate::iwarp {
 namespace {
 
-// Data that waits unsent in the kernel falls out of the CPU's caches before the receiver reads it: with 1 MiB
-// the two ends of a loopback transfer took an eighth more CPU time for a GiB, with no limit a quarter more,
-// all of it at the receiver. 64 to 256 KiB are alike. Data in flight is not limited by it.
+// Data that waits unsent in the kernel falls out of the CPU's caches before the receiver reads it: without a
+// limit the receiver of a loopback transfer takes more CPU time for a GiB. 64 to 256 KiB are alike. Data in
+// flight is not limited by it.
 constexpr int kUnsentBytes = 128 * 1024;
 
 }  // namespace

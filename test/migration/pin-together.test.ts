@@ -130,8 +130,8 @@ describe('spans towards one of ours', () => {
         limits: { timeoutMs: 1000, signal: new AbortController().signal },
       } as never,
     );
-    for await (const span of pins.ready(block as never, [{ offset: 0n, length }], true))
-      span.writtenBy(Promise.resolve());
+    for await (const ready of pins.ready(block as never, BigUint64Array.of(0n, length), true))
+      ready.writtenBy(Promise.resolve());
     expect(asked).toEqual(expected);
   });
 });

@@ -145,7 +145,7 @@ describe('which memory is touched ahead', () => {
       info: { pinsMemory: false },
       ended: new AbortController().signal,
       stats: () => ({ writeBytesPlaced: 0n }),
-      register: async () => ({ rkey: 7 }),
+      register: async () => Uint32Array.of(6, 7),
     } as unknown as Connection;
     const block = {
       name: 'ram',
@@ -157,9 +157,8 @@ describe('which memory is touched ahead', () => {
       onFailure: () => undefined,
       signal: new AbortController().signal,
     });
-    expect(
-      await registrations.register(0, { offset: 0n, length: MIB, firstChunk: 0n, moreChunks: 0n }, true),
-    ).toBe(7);
+    const whole = { offset: 0n, length: MIB, firstChunk: 0n, moreChunks: 0n };
+    expect(await registrations.register([{ index: 0, span: whole, populate: true }])).toEqual([7]);
     await registrations.settled();
     expect(populate).toHaveBeenCalledTimes(steps);
   });

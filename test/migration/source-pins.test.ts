@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { PinWindow, spanBytesFor } from '../../lib/migration/pins/pin-window.ts';
-import type { PinnedBlock, SpanKeys } from '../../lib/migration/pins/source-pins.ts';
+import type { PinnedBlock, ReadySpans, SpanKeys } from '../../lib/migration/pins/source-pins.ts';
 import { registerWhole, SpanPins, WholeBlocks } from '../../lib/migration/pins/source-pins.ts';
 import type { NativePageDigests } from '../../lib/native/dirty.ts';
 import type { NativeMapping, NativeRuns } from '../../lib/native/memory.ts';
@@ -279,9 +279,9 @@ describe('SpanPins', () => {
     const options = { connection, turns, window, extended: true, sparse: true, signal };
     const pins = new SpanPins({ ...options, aheadBytes: 8n * CHUNK_BYTES } as never);
     const covered: Span[] = [];
-    for await (const span of pins.ready(block, [{ offset: 0n, length: LENGTH }], true)) {
-      covered.push(span);
-      span.writtenBy(world.write(span, 0));
+    for await (const ready of pins.ready(block, packed([{ offset: 0n, length: LENGTH }]), true)) {
+      covered.push(...runs(ready.spans));
+      ready.writtenBy(world.write(ready, 0));
     }
     const counts = world.messages.map((message) => 'commands' in message && message.commands.length);
     expect(counts).toEqual([1, 2, 4, 8, 8, 8, 8, 8, 2]);
@@ -293,13 +293,13 @@ describe('SpanPins', () => {
     let underWay = 0;
     let most = 0;
     const connection = {
-      register: async (_: NativeMapping, __: bigint, length: bigint): Promise<NativeMemoryRegion> => {
+      register: async (_: NativeMapping, [, length]: NativeRuns): Promise<NativeKeys> => {
         most = Math.max(most, ++underWay);
         await tick();
-        if (length > PAGE) await tick();
+        if ((length as bigint) > PAGE) await tick();
         underWay -= 1;
         if (length === PAGE) throw new Error('no memory');
-        return { length } as NativeMemoryRegion;
+        return Uint32Array.of(Number(length), 0);
       },
     };
     const blocks = [PAGE, 2n * PAGE, 3n * PAGE].map((length, index) => {
@@ -308,10 +308,10 @@ describe('SpanPins', () => {
     await expect(registerWhole(connection, blocks)).rejects.toThrow('no memory');
     expect(underWay).toBe(0);
     expect(most).toBe(3);
-    const regions = await registerWhole(connection, blocks.slice(1));
-    expect([...regions].map(([index, { length }]) => [index, length])).toEqual([
-      [1, 2n * PAGE],
-      [2, 3n * PAGE],
+    const lkeys = await registerWhole(connection, blocks.slice(1));
+    expect([...lkeys]).toEqual([
+      [1, Number(2n * PAGE)],
+      [2, Number(3n * PAGE)],
     ]);
   });
 

@@ -12,7 +12,6 @@
 #include <vector>
 
 using rdma_migrate::iwarp::crc32c;
-using rdma_migrate::iwarp::crc32c_copy;
 using rdma_migrate::iwarp::crc32c_copy_in_pieces;
 using rdma_migrate::iwarp::crc32c_fold;
 using rdma_migrate::iwarp::crc32c_fold_copy;
@@ -154,7 +153,11 @@ TEST_CASE("the sum is that of the copy, whoever writes the bytes meanwhile") {
   std::thread guest([&] { scribble(live, stop); });
   size_t wrong = 0;
   for (int round = 0; round < 2'000; ++round) {
-    if (crc32c_copy(copy.data(), live) != crc32c_portable(copy.data(), copy.size(), 0)) ++wrong;
+    for (const auto way : {crc32c_copy_in_pieces, crc32c_fold_copy()}) {
+      if (way == nullptr) continue;
+      const uint32_t sum = way(copy.data(), live.data(), live.size(), 0);
+      if (sum != crc32c_portable(copy.data(), copy.size(), 0)) ++wrong;
+    }
   }
   stop.store(true);
   guest.join();

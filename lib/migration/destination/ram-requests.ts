@@ -6,7 +6,6 @@ import type { RamBlock } from '../../ram/vm.ts';
 import type { Connection } from '../../transport/connection.ts';
 import type { DestinationTurns } from '../../transport/turns.ts';
 import { unlessAborted } from '../../transport/wait.ts';
-import { allOf } from '../pins/all-of.ts';
 import type { Registrations } from '../pins/registrations.ts';
 import { WRITTEN_THROUGHOUT } from '../pins/source-pins.ts';
 import type { Arrivals } from './arrivals.ts';

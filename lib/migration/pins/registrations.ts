@@ -3,6 +3,7 @@ import { ACCESS } from '../../native/transport.ts';
 import { type ChunkSpan, chunkCount, packed } from '../../ram/spans.ts';
 import type { RamBlock } from '../../ram/vm.ts';
 import type { Connection } from '../../transport/connection.ts';
+import type { TouchedAhead } from '../options.ts';
 import { allOf } from './all-of.ts';
 import { PopulateAhead } from './populate-ahead.ts';
 
@@ -66,12 +67,15 @@ export class Registrations {
     this.#limit = 2n * blocks.reduce((sum, { length }) => sum + chunkCount(length), 0n);
   }
 
-  /** pin-all: every block as one region, side by side: pinning one is the work of one thread. */
-  registerAll(): Promise<NativeMemoryRegion[]> {
+  /** pin-all: every block as one region, side by side: pinning one is the work of one thread. Their keys. */
+  async registerAll(): Promise<number[]> {
     for (const { length } of this.#blocks) this.#take(length);
-    return allOf(
-      this.#blocks.map(({ mapping, length }) => this.#connection.register(mapping, 0n, length, REMOTE_WRITE)),
+    const keys = await allOf(
+      this.#blocks.map(({ mapping, length }) =>
+        this.#connection.register(mapping, BigUint64Array.of(0n, length), REMOTE_WRITE),
+      ),
     );
+    return keys.map(([, rkey]) => rkey as number);
   }
 
   /** Bytes that are registered. */
@@ -88,21 +92,15 @@ export class Registrations {
    * The keys for spans, in their order; the same span asked for again has the same key. One call after the other.
    * @throws MigrationError PROTOCOL_ERROR, REGISTER_FAILED, LOCKED_MEMORY_LIMIT
    */
-  async register(index: number, span: ChunkSpan, populate: boolean): Promise<number> {
-    const key = `${index}:${span.firstChunk}`;
-    const there = this.#registered.get(key) ?? [];
-    const same = there.find((registration) => registration.span.length === span.length);
-    if (same) return (await same.region).rkey;
-    if (this.#count >= this.#limit) throw this.#tooMany();
-    this.#take(span.length);
-    this.#count += 1n;
-    const { mapping } = this.#blocks[index] as RamBlock;
-    const region = this.#connection.register(mapping, span.offset, span.length, REMOTE_WRITE);
-    there.push({ span, region });
-    this.#registered.set(key, there);
-    const { rkey } = await region;
-    if (populate && this.#isTouched(mapping)) this.#ahead?.add(mapping, span);
-    return rkey;
+  async register(spans: readonly Wanted[]): Promise<number[]> {
+    const fresh: Registration[] = [];
+    const all = spans.map((wanted) => this.#known(wanted) ?? this.#enter(wanted, fresh));
+    for (const index of new Set(fresh.map((one) => one.index)))
+      await this.#carryOut(
+        index,
+        fresh.filter((one) => one.index === index),
+      );
+    return all.map(({ rkey }) => rkey);
   }
 
   #known({ index, span }: Wanted): Registration | undefined {
@@ -131,7 +129,7 @@ export class Registrations {
     for (const [at, registration] of fresh.entries()) {
       registration.lkey = keys[2 * at] as number;
       registration.rkey = keys[2 * at + 1] as number;
-      if (registration.populate) this.#ahead?.add(mapping, registration.span);
+      if (registration.populate && this.#isTouched(mapping)) this.#ahead?.add(mapping, registration.span);
     }
   }
 

@@ -10,7 +10,7 @@ import type { Connection } from '../../transport/connection.ts';
 import type { SourceTurns } from '../../transport/turns.ts';
 import { throwIfAborted, unlessAborted } from '../../transport/wait.ts';
 import { allOf } from './all-of.ts';
-import type { Pin, PinWindow } from './pin-window.ts';
+import type { Head, Pin, PinWindow } from './pin-window.ts';
 
 /** In the padding of a register command, between two ends that agreed on sparse RAM: every page of the span will be written. */
 export const WRITTEN_THROUGHOUT = 1;
@@ -52,8 +52,8 @@ export interface SourcePins {
   close(): Promise<void>;
 }
 
-/** Whole blocks that are registered here, by their index. Without those that are sent from copies. */
-export type LocalRegions = ReadonlyMap<number, NativeMemoryRegion>;
+/** The keys of whole blocks that are registered here, by their index. Without those that are sent from copies. */
+export type LocalKeys = ReadonlyMap<number, number>;
 
 /**
  * For pin-all, before the destination's keys are known: both ends pin at the same time. It has ended, well or not, when nothing is under way any
@@ -63,30 +63,31 @@ export type LocalRegions = ReadonlyMap<number, NativeMemoryRegion>;
 export async function registerWhole(
   connection: Pick<Connection, 'register'>,
   blocks: readonly { readonly index: number; readonly block: RamBlock }[],
-): Promise<LocalRegions> {
-  const regions = blocks.map(async ({ index, block }) => {
-    return [index, await connection.register(block.mapping, 0n, block.length, 0)] as const;
+): Promise<LocalKeys> {
+  const lkeys = blocks.map(async ({ index, block }) => {
+    const [lkey] = await connection.register(block.mapping, BigUint64Array.of(0n, block.length), 0);
+    return [index, lkey as number] as const;
   });
-  return new Map(await allOf(regions));
+  return new Map(await allOf(lkeys));
 }
 
 /** pin-all: the destination has given a key for each block, and so it is here. */
 export class WholeBlocks implements SourcePins {
   readonly #connection: Connection;
-  readonly #regions: LocalRegions;
+  readonly #lkeys: LocalKeys;
   readonly bytes: bigint;
   readonly peak: bigint;
 
-  constructor(connection: Connection, regions: LocalRegions, blocks: readonly PinnedBlock[]) {
+  constructor(connection: Connection, lkeys: LocalKeys, blocks: readonly PinnedBlock[]) {
     this.#connection = connection;
     this.#lkeys = lkeys;
     this.peak = blocks.reduce((sum, { block }) => sum + block.length, 0n);
     this.bytes = this.peak;
   }
 
-  async *ready({ index, remote }: PinnedBlock, data: readonly Span[]): AsyncGenerator<ReadySpan> {
-    const lkey = this.#regions.get(index)?.lkey ?? KEY_OF_COPIES;
-    for (const span of data) yield { ...span, lkey, rkey: remote.rkey, writtenBy: () => {} };
+  async *ready({ index, remote }: PinnedBlock, spans: NativeRuns): AsyncGenerator<ReadySpans> {
+    const keys = Uint32Array.of(this.#lkeys.get(index) ?? KEY_OF_COPIES, remote.rkey);
+    if (spans.length > 0) yield { spans, keys, writtenBy: () => {} };
   }
 
   async close(): Promise<void> {
@@ -133,7 +134,7 @@ export class SpanPins implements SourcePins {
   readonly #options: SpanPinsOptions;
   readonly #window: PinWindow<SpanKeys>;
   /** In the order in which they were begun, which is that in which they end. */
-  readonly #jobs = new Set<Promise<unknown>>();
+  readonly #jobsUnderWay = new Set<Promise<unknown>>();
   /** Without a budget: as much as is asked for at once. */
   #ahead: bigint;
 
@@ -237,7 +238,7 @@ export class SpanPins implements SourcePins {
     await this.#evict(this.#window.victims(bytes) as readonly Pin<SpanKeys>[]);
     const { aheadBytes = 0n } = this.#options;
     if (2n * this.#ahead <= aheadBytes) this.#ahead *= 2n;
-    const [rkeys, regions] = await Promise.all([
+    const [rkeys, lkeys] = await Promise.all([
       this.#registerRemote(block, spans, written),
       this.#registerLocal(block, spans),
     ]);

@@ -10,7 +10,7 @@ import type { SourceTurns, TurnLimits } from '../../transport/turns.ts';
 import { unlessAborted } from '../../transport/wait.ts';
 import { PinWindow, pinGranule, pinnedSpanBytes, spanBytesFor } from '../pins/pin-window.ts';
 import {
-  type LocalRegions,
+  type LocalKeys,
   registerWhole,
   type SourcePins,
   type SpanKeys,
@@ -63,11 +63,11 @@ interface PinContext {
   readonly hints: HintBook | undefined;
   readonly limits: TurnLimits;
   /** With pin-all: what {@link pinHere} has begun. */
-  readonly pinned: Promise<LocalRegions> | undefined;
+  readonly pinned: Promise<LocalKeys> | undefined;
 }
 
 /** With pin-all: registers the blocks here while the destination registers its own. Never an unhandled rejection. */
-export function pinHere(vm: SourceVm, connection: Connection): Promise<LocalRegions> {
+export function pinHere(vm: SourceVm, connection: Connection): Promise<LocalKeys> {
   const sent = sentOf(vm);
   const blocks = vm.blocks.map((block, index) => ({ index, block }));
   const pinned = registerWhole(

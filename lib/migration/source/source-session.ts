@@ -21,7 +21,7 @@ import type { Journal } from '../journal.ts';
 import type { DowntimePart } from '../live/downtime.ts';
 import type { GuestControl } from '../live/guest-control.ts';
 import { type LiveControls, preCopy, type RamRound } from '../live/pre-copy.ts';
-import type { LocalRegions, SourcePins } from '../pins/source-pins.ts';
+import type { LocalKeys, SourcePins } from '../pins/source-pins.ts';
 import type { RamPassResult, SourceBlock } from '../ram-round.ts';
 import type { ControlCosts } from '../result.ts';
 import { addPass, NO_PASSES } from './control-costs.ts';
@@ -83,6 +83,8 @@ export class SourceSession {
   readonly #meter: SentMeter;
   #blocks: SourceBlock[] = [];
   #pins: SourcePins | undefined;
+  /** pin-all: begun while the destination registers its RAM. */
+  #pinned: Promise<LocalKeys> | undefined;
   #passes = NO_PASSES;
 
   constructor(context: Context) {
