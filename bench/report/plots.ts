@@ -93,8 +93,10 @@ function panelsOf({ name, rows }: MeasuredGroup): { title: string; panels: PlotP
         title: 'Whole migrations into fresh memory',
         panels: [bars(rows, total, TIME), bars(rows, cpu, CPU)],
       };
+    case 'flat-touched':
+      return { title: 'Whole migrations by size, into touched memory', panels: [flat(rows)] };
     case 'flat':
-      return { title: 'Whole migrations by size', panels: [flat(rows)] };
+      return { title: 'Whole migrations by size, into fresh memory', panels: [flat(rows)] };
     default:
       return { title: 'Sparse RAM', panels: [bars(rows, total, TIME)] };
   }

@@ -9,18 +9,21 @@ import { FreshTarget, fileVm, MemoryTarget, type Package, sourceVm } from './mem
 import type { Sample } from './sample.ts';
 
 /** What the source sends, and what the destination has for it. */
-export type Ram =
-  /** One block of `bytes`, into memory that is touched already. */
-  | { readonly into: 'touched'; readonly bytes: number }
-  /** `blocks` blocks, each all of `file`, into memory that nobody has touched. */
-  | { readonly into: 'fresh'; readonly file: string; readonly bytes: number };
+export interface Ram {
+  /** Memory that is touched already and kept, or such as nobody has touched. */
+  readonly into: 'touched' | 'fresh';
+  /** Of one block. */
+  readonly bytes: number;
+  /** Each block is all of it; absent: one block of its own. */
+  readonly file?: string;
+}
 
 export interface Settings {
   readonly uri?: string;
   readonly pinAll?: boolean;
   readonly crc: boolean;
   readonly channels?: number;
-  /** Of {@link Ram.file}, for RAM that is fresh; 1 if absent. */
+  /** Each all of {@link Ram.file}; 1 if absent. */
   readonly blocks?: number;
 }
 
@@ -55,18 +58,16 @@ async function send(vm: SourceVm, { uri = '', blocks: _, ...options }: Settings)
   return { ramSeconds, channels, ...(control && { control }) };
 }
 
-function source(ram: Ram): (settings: Settings) => Promise<void> {
-  const touched = ram.into === 'touched' ? sourceVm(BigInt(ram.bytes), {}, from) : undefined;
+function source({ file, bytes }: Ram): (settings: Settings) => Promise<void> {
+  const own = file === undefined ? sourceVm(BigInt(bytes), {}, from) : undefined;
   return async (settings) => {
-    const vm =
-      touched ??
-      fileVm(
-        { file: (ram as { file: string }).file, bytes: BigInt(ram.bytes), blocks: settings.blocks ?? 1 },
-        from,
-      );
-    const opened = await vm;
-    process.send?.(await measured(() => send(opened, settings)));
-    if (!touched) await opened[Symbol.asyncDispose]();
+    if (file === undefined) {
+      const vm = await (own as Promise<SourceVm>);
+      process.send?.(await measured(() => send(vm, settings)));
+      return;
+    }
+    await using vm = await fileVm({ file, bytes: BigInt(bytes), blocks: settings.blocks ?? 1 }, from);
+    process.send?.(await measured(() => send(vm, settings)));
   };
 }
 

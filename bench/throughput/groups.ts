@@ -5,6 +5,7 @@ import { sparseRows, sparseTitle } from '../sparse/rows.ts';
 import { ownPath, removePath } from '../support/leftovers.ts';
 import { Owned } from '../support/owned.ts';
 import { isInstalled } from '../support/program.ts';
+import type { Ram } from './end.ts';
 import { writeRandom } from './memory-vm.ts';
 import { type Channels, type Configuration, Ends, idOf, OTHER_BUILD, ourRow } from './ours.ts';
 import { iperf3, nativePeer } from './peers.ts';
@@ -23,7 +24,7 @@ export function groupsOf(plan: Plan): (() => Promise<Group>)[] {
   return [
     ...(wants('touched') ? [() => touched(plan)] : []),
     ...(wants('fresh') || wants('qemu') ? [() => fresh(plan)] : []),
-    ...(wants('flat') ? [() => flat(plan)] : []),
+    ...(wants('flat') ? [() => flat(plan, 'touched'), () => flat(plan, 'fresh')] : []),
     ...(wants('sparse') ? [() => sparse(plan)] : []),
   ];
 }
@@ -64,7 +65,7 @@ async function fresh(plan: Plan): Promise<Group> {
   const kinds = ['touch-mapping', 'touch-pwrite', 'socket', 'socket-mapping', 'socket-pwrite'] as const;
   const limits = plan.only.includes('fresh') ? kinds.map((kind) => nativePeer(kind, bytes)) : [];
   const open = new Owned();
-  const { ends, file } = await freshEnds(open, bytes);
+  const { ends, file } = await fileEnds(open, 'fresh', bytes);
   const ours = [...configurations(plan.channels)]
     .filter(({ crc }) => !crc)
     .map((configuration) => ourRow(ends, configuration, { bytes, rateOf: 'total' }));
@@ -80,23 +81,28 @@ async function fresh(plan: Plan): Promise<Group> {
 }
 
 /** Both ends, and a file of random bytes that is the source's RAM. */
-async function freshEnds(open: Owned, bytes: number): Promise<{ ends: Ends; file: string }> {
+async function fileEnds(
+  open: Owned,
+  into: Ram['into'],
+  bytes: number,
+): Promise<{ ends: Ends; file: string }> {
   const file = ownPath(`/dev/shm/rdma-migrate-bench-ram-${process.pid}`);
   open.defer(() => removePath(file));
   await writeRandom(file, bytes);
-  return { ends: open.use(await Ends.start(HERE, { into: 'fresh', file, bytes })), file };
+  return { ends: open.use(await Ends.start(HERE, { into, file, bytes })), file };
 }
 
 /**
  * The source's RAM consists of blocks that all are one file of the least size, so that the largest VM fits beside its copy: every byte is read,
- * sent and placed, and the file is far larger than a cache.
+ * sent and placed, and the file is far larger than a cache. Into touched memory it shows what a size costs us, into fresh memory what it costs
+ * the system too.
  */
-async function flat({ flatMib, beside: _ }: Plan): Promise<Group> {
+async function flat({ flatMib }: Plan, into: Ram['into']): Promise<Group> {
   const unit = Math.min(...flatMib);
   const room = availableBytes() - RESERVE_BYTES - unit * MIB;
   const fits = flatMib.filter((mib) => mib * MIB <= room);
   const open = new Owned();
-  const { ends } = await freshEnds(open, unit * MIB);
+  const { ends } = await fileEnds(open, into, unit * MIB);
   const configuration = { pinAll: false, crc: false, channels: 'default' } as const;
   const rows = fits.map((mib) =>
     ourRow(ends, configuration, {
@@ -107,7 +113,8 @@ async function flat({ flatMib, beside: _ }: Plan): Promise<Group> {
       label: `${mib / 1024} GiB`,
     }),
   );
-  const limits = [...new Set([fits[0] ?? unit, fits.at(-1) ?? unit])].map((mib) =>
+  const outermost = [...new Set([fits[0] ?? unit, fits.at(-1) ?? unit])];
+  const limits = (into === 'fresh' ? outermost : []).map((mib) =>
     nativePeer('touch-pwrite', mib * MIB, {
       id: `touch-pwrite/${mib}`,
       label: `first touch of ${mib / 1024} GiB by pwrite`,
@@ -115,8 +122,8 @@ async function flat({ flatMib, beside: _ }: Plan): Promise<Group> {
   );
   const small = flatMib.filter((mib) => !fits.includes(mib));
   return {
-    name: 'flat',
-    title: `Whole migrations of growing size into memory that nobody has touched, dynamic, CRC off; the source's blocks are all one file of ${unit} MiB`,
+    name: into === 'fresh' ? 'flat' : 'flat-touched',
+    title: `Whole migrations of growing size into memory that ${into === 'fresh' ? 'nobody has touched' : 'is touched already'}, dynamic, CRC off; the source's blocks are all one file of ${unit} MiB`,
     baseline: `flat/${unit}`,
     rows: [...limits, ...rows],
     notes: small.map((mib) => `${mib / 1024} GiB do not fit: ${(room / 2 ** 30).toFixed(1)} GiB are free`),

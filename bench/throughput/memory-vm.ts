@@ -131,11 +131,11 @@ export class FreshTarget implements DestinationTarget {
   }
 }
 
-/** Memory that is allocated and, by default, touched before the RAM comes, and kept for the next migration. */
+/** Memory that is allocated and, by default, touched before the RAM comes, and kept for the next migration, which has blocks of the same size. */
 export class MemoryTarget implements DestinationTarget {
   readonly #populates: boolean;
   readonly #package: Package;
-  #mapping: Mapping | undefined;
+  readonly #mappings: Promise<Mapping>[] = [];
 
   constructor({ populates = true }: { populates?: boolean } = {}, from: Package = installed) {
     this.#populates = populates;
@@ -143,10 +143,12 @@ export class MemoryTarget implements DestinationTarget {
   }
 
   async allocate({ layout }: Parameters<DestinationTarget['allocate']>[0]) {
-    const block = layout.blocks[0];
-    if (layout.blocks.length !== 1 || !block) throw new Error('the benchmark moves one block');
-    this.#mapping ??= await this.#allocated(block.length);
-    return [{ ...block, mapping: this.#mapping }];
+    return Promise.all(
+      layout.blocks.map(async (block, at) => {
+        this.#mappings[at] ??= this.#allocated(block.length);
+        return { ...block, mapping: await this.#mappings[at] };
+      }),
+    );
   }
 
   async #allocated(length: bigint): Promise<Mapping> {
@@ -160,6 +162,6 @@ export class MemoryTarget implements DestinationTarget {
   async abort(): Promise<void> {}
 
   async close(): Promise<void> {
-    await this.#mapping?.close();
+    for (const mapping of this.#mappings) await (await mapping).close();
   }
 }

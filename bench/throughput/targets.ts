@@ -115,12 +115,12 @@ function fresh(find: Find): Target[] {
   ];
 }
 
-function flat(all: readonly MeasuredRow[]): Target[] {
+function flat(all: readonly MeasuredRow[], memory: string): Target[] {
   const rows = all.filter(({ kind }) => kind === 'ours');
   const perByte = rows.map((row) => seconds(row) / row.bytes);
   const value = rows.length > 1 ? Math.max(...perByte) / Math.min(...perByte) : undefined;
   const sizes = rows.length > 1 ? `, ${rows[0]?.label} to ${rows.at(-1)?.label}` : '';
-  return [target(`time a GiB, most to least${sizes}`, 'at most', 1.1, value)];
+  return [target(`time a GiB into ${memory} memory, most to least${sizes}`, 'at most', 1.1, value)];
 }
 
 function sparse(find: Find): Target[] {
@@ -138,7 +138,8 @@ export function targetsOf(groups: readonly MeasuredGroup[]): Target[] {
   return [
     ...touched(find('touched'), named('touched')?.rows ?? []),
     ...fresh(find('fresh')),
-    ...flat(named('flat')?.rows ?? []),
+    ...flat(named('flat-touched')?.rows ?? [], 'touched'),
+    ...flat(named('flat')?.rows ?? [], 'fresh'),
     ...sparse(find('sparse')),
   ];
 }
