@@ -2,7 +2,7 @@
  * Checks what a source asks of the destination's RAM before anything is done with it: block index, address, chunk count, length.
  */
 import { MigrationError } from '../../errors.ts';
-import { CHUNK_BYTES, type ChunkSpan, chunkCount, chunksOf, type Span } from '../../ram/spans.ts';
+import { CHUNK_BYTES, type ChunkSpan, chunkCount, type Span } from '../../ram/spans.ts';
 
 /** A block as the destination has announced it in RAM_BLOCKS_RESULT. */
 export interface AnnouncedBlock {
@@ -54,10 +54,7 @@ export function checkRange(
     offset > block.length ||
     command.length > block.length - offset
   ) {
-    throw violation(
-      `${what} covers ${command.length} bytes at ${command.offset}; block '${block.name}' has ${block.length} bytes at ${block.offset}`,
-      { blockIndex: command.blockIndex, offset: command.offset, length: command.length },
-    );
+    throw outside(block, command, what);
   }
   return { index: command.blockIndex, span: { offset, length: command.length } };
 }
@@ -69,21 +66,14 @@ export function checkRegister(
 ): BlockSpan<ChunkSpan> {
   const what = 'REGISTER_REQUEST';
   const block = blockAt(blocks, command.blockIndex, what);
-  const { span } = checkRange(
-    blocks,
-    { blockIndex: command.blockIndex, offset: command.key, length: 1n },
-    what,
-  );
-  const { firstChunk } = chunksOf(span, block.length);
+  const at = command.key - block.offset;
+  if (at < 0n || at >= block.length)
+    throw outside(block, { blockIndex: command.blockIndex, offset: command.key, length: 1n }, what);
+  const firstChunk = at / CHUNK_BYTES;
   checkChunks(block, firstChunk, command.chunks, what);
-  const first = firstChunk * CHUNK_BYTES;
-  return {
-    index: command.blockIndex,
-    span: chunksOf(
-      { offset: first, length: chunksEnd(block, firstChunk + command.chunks) - first },
-      block.length,
-    ),
-  };
+  const offset = firstChunk * CHUNK_BYTES;
+  const length = chunksEnd(block, firstChunk + command.chunks) - offset;
+  return { index: command.blockIndex, span: { offset, length, firstChunk, moreChunks: command.chunks } };
 }
 
 /** UNREGISTER counts by chunk number. @throws MigrationError PROTOCOL_ERROR */
@@ -95,6 +85,17 @@ export function checkUnregister(
   const block = blockAt(blocks, command.blockIndex, what);
   checkChunks(block, command.key, command.chunks, what);
   return { index: command.blockIndex, firstChunk: command.key };
+}
+
+function outside(
+  block: AnnouncedBlock,
+  { blockIndex, offset, length }: { blockIndex: number; offset: bigint; length: bigint },
+  what: string,
+): MigrationError {
+  return violation(
+    `${what} covers ${length} bytes at ${offset}; block '${block.name}' has ${block.length} bytes at ${block.offset}`,
+    { blockIndex, offset, length },
+  );
 }
 
 function chunksEnd(block: AnnouncedBlock, lastChunk: bigint): bigint {

@@ -71,11 +71,12 @@ export class RamRequests {
   async register(commands: readonly RegisterCommand[]): Promise<void> {
     const { agreed, registrations, turns, told, arrivals } = this.#options;
     // All are checked before the first is carried out.
-    const spans = commands.map((command) => ({
-      ...checkRegister(this.#announced, command),
+    const spans = commands.map((command) => {
+      const { index, span } = checkRegister(this.#announced, command);
       // Sparse RAM stays untouched where nothing will be written.
-      populate: !agreed.sparse || command.padding === WRITTEN_THROUGHOUT,
-    }));
+      const populate = !agreed.sparse || command.padding === WRITTEN_THROUGHOUT;
+      return { index, span, populate };
+    });
     for (const { index, span } of spans) told?.registered(index, span);
     arrivals.registered(spans);
     const rkeys = await registrations.register(spans);
