@@ -2,7 +2,10 @@
 import type { Status } from '../support/status.ts';
 import type { Group, MeasuredGroup, Sample } from './sample.ts';
 
-/** `rounds` times each; one more before them warms up and does not count, unless it is the only one (0). */
+/**
+ * `rounds` times each; one more before them warms up and does not count, unless it is the only one (0). Every other round goes backwards: what a
+ * row leaves behind, such as memory that is warm, is not always found by the same one.
+ */
 export async function measure(
   group: Omit<Group, keyof AsyncDisposable>,
   rounds: number,
@@ -11,7 +14,8 @@ export async function measure(
   const { name, title, baseline, rows, notes } = group;
   const samples = rows.map((): Sample[] => []);
   for (let round = 0; round <= rounds; round++) {
-    for (const [at, row] of rows.entries()) {
+    const order = [...rows.entries()];
+    for (const [at, row] of round % 2 === 0 ? order : order.reverse()) {
       status.step(`${name}, ${round === 0 ? 'warming up' : `round ${round} of ${rounds}`}: ${row.label}`);
       const sample = await row.measure();
       if (round > 0 || rounds === 0) samples[at]?.push(sample);

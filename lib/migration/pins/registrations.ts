@@ -126,10 +126,11 @@ export class Registrations {
     const { mapping } = this.#blocks[index] as RamBlock;
     const spans = packed(fresh.map(({ span }) => span));
     const keys = await this.#connection.register(mapping, spans, REMOTE_WRITE);
+    const ahead = this.#isTouched(mapping) ? this.#ahead : undefined;
     for (const [at, registration] of fresh.entries()) {
       registration.lkey = keys[2 * at] as number;
       registration.rkey = keys[2 * at + 1] as number;
-      if (registration.populate && this.#isTouched(mapping)) this.#ahead?.add(mapping, registration.span);
+      if (registration.populate) ahead?.add(mapping, registration.span);
     }
   }
 
