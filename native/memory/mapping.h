@@ -70,8 +70,8 @@ class Mapping {
   bool is_in_memory() const { return in_memory_; }
   // Nobody can make the file shorter or longer.
   bool length_is_sealed() const { return length_sealed_; }
-  // Stores of several threads through one file take turns in the system, by a lock that they wait for on their
-  // processors. Who holds this first leaves its processor to others instead.
+  // Stores of several threads through one file take turns in the system, by a lock that they wait for on
+  // their processors. Who holds this first leaves its processor to others instead.
   std::mutex& store_turn() const { return store_turn_; }
   // It was made here, so that its pages are empty until somebody is known to have touched them: hints, for
   // who chooses the faster way to fill a page. Not of huge pages.
