@@ -1,5 +1,5 @@
-// What only a device can do to a connection. Runs in the test VM, as root: it takes the device's link away.
-// verbs_removal_test.cc takes the device itself.
+// What only a device can do to a connection. Runs in the test VM. verbs_port_test.cc takes the device's link
+// away, verbs_removal_test.cc the device itself.
 #include <doctest/doctest.h>
 #include <sys/resource.h>
 
@@ -128,20 +128,4 @@ TEST_CASE(
   connect();
   CHECK(acceptor.next()->peer_address() != "");
   for (auto& queue_pair : queue_pairs) queue_pair->close();
-}
-
-TEST_CASE("a port that goes down ends its connections with a typed error") {
-  if (unavailable()) return;
-  const auto provider = device_provider();
-  Pair pair(*provider);
-  run("ip link set eth0 down");
-  pair.active_events.wait_closed();
-  pair.passive_events.wait_closed();
-  run("ip link set eth0 up && ip address replace 10.0.2.15/24 dev eth0");
-  CAPTURE(pair.active_events.reason_text());
-  if (!is_siw(*pair.active)) {
-    CHECK(pair.active_events.reason_code() == "CONNECTION_LOST");
-    CHECK(pair.active_events.reason_text().find("is down") != std::string::npos);
-  }
-  pair.close();
 }

@@ -12,7 +12,7 @@ using namespace rdma_migrate::test;
 
 TEST_CASE("a device that is removed ends its connections and listeners, and nothing hangs") {
   if (unavailable()) return;
-  // Once its link was down, as verbs_device_test leaves it, rxe makes no connection until it is made again.
+  // Once its link was down, as verbs_port_test leaves it, rxe makes no connection until it is made again.
   if (device_kind() == "rxe") run("rdma link delete rxe0 && rdma link add rxe0 type rxe netdev eth0");
   const auto provider = device_provider();
   // The link needs a moment.
