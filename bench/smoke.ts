@@ -9,15 +9,16 @@ import { ownChild } from './support/leftovers.ts';
 
 const THROUGHPUT =
   '--targets --rounds 0 --mib 16 --fresh-mib 16 --channels default --multifd 4 --flat-mib 16,32';
+const STRANGERS = '--each 8 --refused 64 --mib 8';
 const BENCHES = {
-  throughput: `${THROUGHPUT} --sparse-gib 1 --sparse-mib 16`,
-  pinning: '--rounds 0 --mib 32 --budget 8',
-  trackers: '--rounds 1 --gib 1 --touched 16 --dirty 10 --bitmap-gib 16',
-  footprint: '--mib 64',
-  many: '--count 8 --mib 8',
-  strangers: '--each 8 --refused 64 --mib 8',
-  'queue-pairs': '--count 64',
-  verbs: '--rounds 0',
+  throughput: [`${THROUGHPUT} --sparse-gib 1 --sparse-mib 16`],
+  pinning: ['--rounds 0 --mib 32 --budget 8'],
+  trackers: ['--rounds 1 --gib 1 --touched 16 --dirty 10 --bitmap-gib 16'],
+  footprint: ['--mib 64'],
+  many: ['--count 8 --mib 8'],
+  strangers: [STRANGERS, `${STRANGERS} --tls`],
+  'queue-pairs': ['--count 64'],
+  verbs: ['--rounds 0'],
 } as const;
 /** A bench that hangs fails. Each takes seconds. */
 const TIMEOUT_MS = 90_000;
@@ -91,7 +92,7 @@ await runBench(
   async () => {
     const names = Object.keys(BENCHES) as (keyof typeof BENCHES)[];
     const outcomes: boolean[] = [];
-    for (const name of names) outcomes.push(await run(name, BENCHES[name]));
+    for (const name of names) for (const args of BENCHES[name]) outcomes.push(await run(name, args));
     outcomes.push(...(await Promise.all(names.map(refuses))));
     outcomes.push(await isInterrupted());
     const failed = outcomes.filter((passed) => !passed).length;

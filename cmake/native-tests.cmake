@@ -1,4 +1,5 @@
-# Builds and runs the native tests: cmake -DPRESET=plain|asan|tsan [-DSTAGE=build|run] -P cmake/native-tests.cmake
+# Builds and runs the native tests: cmake -DPRESET=plain|asan|tsan [-DSTAGE=build|run] [-DTARGET=one of them]
+# -P cmake/native-tests.cmake
 # plain: in the build folder of the addon, whose core they share. The sanitizers have folders of their own.
 cmake_minimum_required(VERSION 3.16)
 set(sanitize_plain "")
@@ -6,6 +7,9 @@ set(sanitize_asan "address")
 set(sanitize_tsan "thread")
 if(NOT DEFINED sanitize_${PRESET})
   message(FATAL_ERROR "PRESET is '${PRESET}': expected plain, asan or tsan")
+endif()
+if(NOT DEFINED TARGET)
+  set(TARGET native_tests)
 endif()
 if(NOT DEFINED STAGE)
   set(STAGE all)
@@ -32,7 +36,7 @@ if(NOT STAGE STREQUAL "run")
     run(${CMAKE_COMMAND} -S ${source} -B ${build} -DRDMA_MIGRATE_TESTS=ON -DRDMA_MIGRATE_WERROR=OFF
       -DRDMA_MIGRATE_SANITIZE=${sanitize_${PRESET}} --log-level=WARNING)
   endif()
-  run(${CMAKE_COMMAND} --build ${build} --parallel ${cores} --target native_tests)
+  run(${CMAKE_COMMAND} --build ${build} --parallel ${cores} --target ${TARGET})
 endif()
 if(NOT STAGE STREQUAL "build")
   run(${CMAKE_CTEST_COMMAND} --test-dir ${build} --output-on-failure --parallel ${cores})

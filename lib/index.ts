@@ -43,6 +43,7 @@ export type {
   RamStatistics,
   RoundReport,
 } from './migration/progress.ts';
+export type { TlsFacts } from './migration/protection.ts';
 export type { ControlCosts, MigrationFacts, MigrationResult } from './migration/result.ts';
 export { MigrationSource } from './migration/source/source.ts';
 export { type DeviceState, openDeviceState, sealDeviceState, streamHeader } from './protocol/framing.ts';
@@ -74,3 +75,12 @@ export type {
   VmLayout,
 } from './ram/vm.ts';
 export type { ProviderChoice, ProviderName } from './transport/provider.ts';
+export type {
+  Authorize,
+  Pem,
+  PskCredentials,
+  SourceTlsOptions,
+  TlsOptions,
+  TlsPeer,
+  X509Credentials,
+} from './trust/credentials.ts';

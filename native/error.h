@@ -2,10 +2,12 @@
 // `error.code`.
 #pragma once
 
+#include <cstdint>
 #include <cstring>
 #include <stdexcept>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace rdma_migrate {
 
@@ -20,10 +22,17 @@ class Error : public std::runtime_error {
 
   const std::string& code() const noexcept { return code_; }
   int sys_errno() const noexcept { return sys_errno_; }
+  // REJECTED: what the peer said with it, for whoever knows its protocol.
+  const std::vector<uint8_t>& private_data() const noexcept { return private_data_; }
+  Error with_private_data(std::vector<uint8_t> data) && {
+    private_data_ = std::move(data);
+    return std::move(*this);
+  }
 
  private:
   std::string code_;
   int sys_errno_;
+  std::vector<uint8_t> private_data_;
 };
 
 }  // namespace rdma_migrate

@@ -97,6 +97,8 @@ function panelsOf({ name, rows }: MeasuredGroup): { title: string; panels: PlotP
       return { title: 'Whole migrations by size, into touched memory', panels: [flat(rows)] };
     case 'flat':
       return { title: 'Whole migrations by size, into fresh memory', panels: [flat(rows)] };
+    case 'tls':
+      return { title: 'Encrypted migrations', panels: [bars(rows, rates, RATE), bars(rows, cpu, CPU)] };
     default:
       return { title: 'Sparse RAM', panels: [bars(rows, total, TIME)] };
   }

@@ -29,10 +29,10 @@ export async function output(
   }
 }
 
-/** Whether it is installed; says so where it is not. */
-export async function isInstalled(program: string, remedy: string): Promise<boolean> {
+/** Whether it is installed; says so where it is not. `ask`: what it takes without doing anything. */
+export async function isInstalled(program: string, remedy: string, ask = '--version'): Promise<boolean> {
   try {
-    await output(program, ['--version']);
+    await output(program, [ask]);
     return true;
   } catch {
     console.error(`${program} is not installed, so it is left out: ${remedy}`);

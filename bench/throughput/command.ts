@@ -44,13 +44,13 @@ export function throughputCommand(): Command {
     )
     .option('--mib <n>', 'touched: RAM to move', mib, 1024)
     .addOption(
-      new Option('--channels <list>', 'touched, fresh: queue pairs, 1 to 16, or default')
+      new Option('--channels <list>', 'touched, fresh, tls: queue pairs, 1 to 16, or default')
         .argParser(listOf(channels))
         .default(['default', 1, 4] satisfies Channels[], 'default,1,4'),
     )
-    .option('--fresh-mib <n>', 'fresh, qemu: RAM to move', mib, 2000)
+    .option('--fresh-mib <n>', 'fresh, qemu, tls: RAM to move', mib, 2000)
     .addOption(
-      new Option('--multifd <list>', 'qemu: multifd channels')
+      new Option('--multifd <list>', 'qemu, tls: multifd channels')
         .argParser(listOf(wholeNumber(1, 255)))
         .default([2, 4], '2,4'),
     )

@@ -23,6 +23,8 @@ export interface Settings {
   readonly pinAll?: boolean;
   readonly crc: boolean;
   readonly channels?: number;
+  /** Credentials of both ends. */
+  readonly tls?: { readonly creds: string };
   /** Each all of {@link Ram.file}; 1 if absent. */
   readonly blocks?: number;
 }
@@ -73,8 +75,8 @@ function source({ file, bytes }: Ram): (settings: Settings) => Promise<void> {
 
 function destination(ram: Ram): (settings: Settings) => Promise<void> {
   const touched = ram.into === 'touched' ? new MemoryTarget({}, from) : undefined;
-  return async ({ crc, channels }) => {
-    const options = { crc, provider: 'iwarp', ...(channels && { channels }) } as const;
+  return async ({ crc, channels, tls }) => {
+    const options = { crc, provider: 'iwarp', ...(channels && { channels }), ...(tls && { tls }) } as const;
     const target = touched ?? new FreshTarget(from);
     const listening = await from.MigrationDestination.listen('rdma:127.0.0.1:0', target, options);
     process.send?.({ uri: listening.uri });

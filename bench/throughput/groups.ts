@@ -1,6 +1,10 @@
 /** What can be measured: groups of rows that take turns. */
 import { readFileSync } from 'node:fs';
+import { mkdtemp } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { x509Folder } from '../../test/support/authority.ts';
 import { sparseRows, sparseTitle } from '../sparse/rows.ts';
 import { ownPath, removePath } from '../support/leftovers.ts';
 import { Owned } from '../support/owned.ts';
@@ -8,7 +12,7 @@ import { isInstalled } from '../support/program.ts';
 import type { Ram } from './end.ts';
 import { writeRandom } from './memory-vm.ts';
 import { type Channels, type Configuration, Ends, idOf, OTHER_BUILD, ourRow } from './ours.ts';
-import { iperf3, nativePeer } from './peers.ts';
+import { aesGcm, iperf3, nativePeer } from './peers.ts';
 import type { GroupName, Plan } from './plan.ts';
 import { QEMU, qemuRow } from './qemu.ts';
 import type { Group, Row } from './sample.ts';
@@ -26,10 +30,12 @@ export function groupsOf(plan: Plan): (() => Promise<Group>)[] {
     ...(wants('fresh') || wants('qemu') ? [() => fresh(plan)] : []),
     ...(wants('flat') ? [() => flat(plan, 'touched'), () => flat(plan, 'fresh')] : []),
     ...(wants('sparse') ? [() => sparse(plan)] : []),
+    ...(wants('tls') ? [() => encrypted(plan)] : []),
   ];
 }
 
 const hasIperf3 = (): Promise<boolean> => isInstalled('iperf3', 'apt-get install iperf3');
+const hasOpenssl = (): Promise<boolean> => isInstalled('openssl', 'apt-get install openssl', 'version');
 const hasQemu = (): Promise<boolean> => isInstalled(QEMU, 'apt-get install qemu-system-x86');
 
 async function touched(plan: Plan): Promise<Group> {
@@ -85,11 +91,12 @@ async function fileEnds(
   open: Owned,
   into: Ram['into'],
   bytes: number,
+  creds?: string,
 ): Promise<{ ends: Ends; file: string }> {
   const file = ownPath(`/dev/shm/rdma-migrate-bench-ram-${process.pid}`);
   open.defer(() => removePath(file));
   await writeRandom(file, bytes);
-  return { ends: open.use(await Ends.start(HERE, { into, file, bytes })), file };
+  return { ends: open.use(await Ends.start(HERE, { into, file, bytes }, creds)), file };
 }
 
 /**
@@ -145,4 +152,32 @@ async function sparse({ sparseGib, sparseMib }: Plan): Promise<Group> {
     notes: [],
     [Symbol.asyncDispose]: () => open[Symbol.asyncDispose](),
   };
+}
+
+/** Ours with and without, beside QEMU over TLS with the same certificates. */
+async function encrypted({ freshMib, channels, multifd }: Plan): Promise<Group> {
+  const bytes = freshMib * MIB;
+  const open = new Owned();
+  const creds = (await hasOpenssl()) ? await credentials(open) : undefined;
+  const withQemu = creds !== undefined && (await hasQemu());
+  const { ends, file } = await fileEnds(open, 'fresh', bytes, creds);
+  const ours = (configuration: Omit<Configuration, 'pinAll'>): Row =>
+    ourRow(ends, { pinAll: false, ...configuration }, { bytes, rateOf: 'total' });
+  const plain = [false, true].map((crc) => ours({ crc, channels: 'default' }));
+  const secured = creds ? channels.map((many) => ours({ crc: false, tls: true, channels: many })) : [];
+  const qemus = withQemu ? [0, ...multifd].map((many) => qemuRow({ multifd: many, file, bytes, creds })) : [];
+  return {
+    name: 'tls',
+    title: `${freshMib} MiB of random RAM, whole migrations into memory that nobody has touched, encrypted and not`,
+    baseline: idOf({ pinAll: false, crc: false, channels: 'default' }),
+    rows: [...(creds ? [aesGcm(bytes)] : []), ...plain, ...secured, ...qemus],
+    notes: creds === undefined ? ['openssl is not installed'] : withQemu ? [] : [`${QEMU} is not installed`],
+    [Symbol.asyncDispose]: () => open[Symbol.asyncDispose](),
+  };
+}
+
+async function credentials(open: Owned): Promise<string> {
+  const folder = ownPath(await mkdtemp(join(tmpdir(), 'rdma-migrate-bench-tls-')));
+  open.defer(() => removePath(folder));
+  return x509Folder(join(folder, 'authority'));
 }

@@ -9,13 +9,17 @@ export class Ends implements AsyncDisposable {
   readonly #source: Child;
   readonly #destination: Child;
 
-  private constructor(folder: string) {
+  /** Of both ends; empty where nothing is protected. */
+  readonly creds: string;
+
+  private constructor(folder: string, creds: string) {
+    this.creds = creds;
     this.#source = new Child(END, ['source', folder]);
     this.#destination = new Child(END, ['destination', folder]);
   }
 
-  static async start(folder: string, ram: Ram): Promise<Ends> {
-    const ends = new Ends(folder);
+  static async start(folder: string, ram: Ram, creds = ''): Promise<Ends> {
+    const ends = new Ends(folder, creds);
     for (const end of [ends.#source, ends.#destination]) end.say(ram);
     await Promise.all([ends.#source.hear(), ends.#destination.hear()]);
     return ends;
@@ -49,13 +53,19 @@ export interface Configuration {
   readonly pinAll: boolean;
   readonly crc: boolean;
   readonly channels: Channels;
+  /** Encrypted, with certificates; there is no CRC then. */
+  readonly tls?: boolean;
 }
 
-export const idOf = ({ pinAll, crc, channels }: Configuration): string =>
-  `${pinAll ? 'pin-all' : 'dynamic'}/crc-${crc ? 'on' : 'off'}/${channels}`;
+export const idOf = ({ pinAll, crc, channels, tls }: Configuration): string =>
+  `${pinAll ? 'pin-all' : 'dynamic'}/${tls ? 'x509' : `crc-${crc ? 'on' : 'off'}`}/${channels}`;
 
-export const labelOf = ({ pinAll, crc, channels }: Configuration): string =>
-  `${pinAll ? 'pin-all' : 'dynamic'}, CRC ${crc ? 'on' : 'off'}, ${channels === 'default' ? 'default channels' : `${channels} channel${channels === 1 ? '' : 's'}`}`;
+export const labelOf = ({ pinAll, crc, channels, tls }: Configuration): string =>
+  [
+    pinAll ? 'pin-all' : 'dynamic',
+    tls ? 'encrypted (x509)' : `CRC ${crc ? 'on' : 'off'}`,
+    channels === 'default' ? 'default channels' : `${channels} channel${channels === 1 ? '' : 's'}`,
+  ].join(', ');
 
 /** What the ids of another build's rows begin with. */
 export const OTHER_BUILD = 'beside/';
@@ -75,8 +85,14 @@ export function ourRow(
   configuration: Configuration,
   { bytes, rateOf, blocks, id, label }: OurRow,
 ): Row {
-  const { pinAll, crc, channels } = configuration;
-  const settings = { pinAll, crc, ...(channels !== 'default' && { channels }), ...(blocks && { blocks }) };
+  const { pinAll, crc, channels, tls } = configuration;
+  const settings = {
+    pinAll,
+    crc,
+    ...(channels !== 'default' && { channels }),
+    ...(tls && { tls: { creds: ends.creds } }),
+    ...(blocks && { blocks }),
+  };
   return {
     id: id ?? idOf(configuration),
     label: label ?? labelOf(configuration),

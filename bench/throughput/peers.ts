@@ -1,4 +1,4 @@
-/** What the machine does without us: the C++ programs of native_peers.cc, and iperf3. */
+/** What the machine does without us: the C++ programs of native_peers.cc, iperf3, and openssl. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
@@ -75,6 +75,26 @@ async function moveByIperf3(zeroCopy: boolean, bytes: number): Promise<Sample> {
 function clientArguments(port: string, zeroCopy: boolean, bytes: number): string[] {
   const most = ['-c', '127.0.0.1', '-p', port, '-n', String(bytes), '-l', '1M', '-J'];
   return zeroCopy ? [...most, '-Z'] : most;
+}
+
+/** What sealing a byte costs, and opening it again as much: as much content as a record of TLS has at most, by one core. */
+export function aesGcm(bytes: number): Row {
+  return {
+    id: 'aes-256-gcm',
+    label: 'AES-256-GCM, one core (openssl speed)',
+    kind: 'limit',
+    bytes,
+    measure: () => sealByOpenssl(bytes),
+  };
+}
+
+async function sealByOpenssl(bytes: number): Promise<Sample> {
+  const briefly = ['-elapsed', '-seconds', '1', '-bytes', '16384'];
+  const said = await output('openssl', ['speed', '-mr', ...briefly, '-evp', 'aes-256-gcm']);
+  const bytesPerSecond = Number(/^\+F:\d+:AES-256-GCM:([\d.]+)$/m.exec(said)?.[1]);
+  if (!(bytesPerSecond > 0)) throw new Error(`openssl speed does not say how fast it is: ${said}`);
+  const seconds = bytes / bytesPerSecond;
+  return { seconds, cpuSeconds: seconds };
 }
 
 async function freePort(): Promise<number> {

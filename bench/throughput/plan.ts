@@ -1,7 +1,7 @@
 /** What a run of `npm run bench` is to measure. */
 import type { Channels } from './ours.ts';
 
-export const GROUPS = ['touched', 'fresh', 'qemu', 'flat', 'sparse'] as const;
+export const GROUPS = ['touched', 'fresh', 'qemu', 'flat', 'sparse', 'tls'] as const;
 export type GroupName = (typeof GROUPS)[number];
 
 /** Sizes are MiB, as on the command line. */

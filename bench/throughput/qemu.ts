@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { QmpClient } from 'rdma-migrate';
 import { z } from 'zod';
+import { HOSTNAME } from '../../test/support/authority.ts';
 import { ownChild, ownPath, removePath } from '../support/leftovers.ts';
 import type { Row, Sample } from './sample.ts';
 
@@ -21,19 +22,25 @@ const LOOK_MS = 50;
 const TICKS = 100;
 /** Bytes per second, more than any: QEMU's own limit is 128 MiB/s. */
 const NO_LIMIT = 2 ** 40;
+/** The id of QEMU's object. */
+const CREDENTIALS = 'tls0';
 
 export interface QemuSettings {
   /** Multifd channels; 0: plain tcp. */
   readonly multifd: number;
   readonly file: string;
   readonly bytes: number;
+  /** A folder with the credentials of both ends. Absent: nothing is protected. */
+  readonly creds?: string | undefined;
 }
 
 export function qemuRow(settings: QemuSettings): Row {
-  const { multifd, bytes } = settings;
+  const { multifd, bytes, creds } = settings;
+  const [id, label] =
+    multifd === 0 ? ['tcp', 'over tcp'] : [`multifd-${multifd}`, `multifd, ${multifd} channels`];
   return {
-    id: multifd === 0 ? 'qemu/tcp' : `qemu/multifd-${multifd}`,
-    label: multifd === 0 ? 'QEMU over tcp' : `QEMU multifd, ${multifd} channels`,
+    id: `qemu/${id}${creds === undefined ? '' : '/tls'}`,
+    label: `QEMU ${label}${creds === undefined ? '' : ', TLS'}`,
     kind: 'peer',
     bytes,
     measure: () => migrate(settings),
@@ -124,14 +131,15 @@ async function migrate(settings: QemuSettings): Promise<Sample> {
   }
 }
 
-async function between(folder: string, { multifd, file, bytes }: QemuSettings): Promise<Sample> {
+async function between(folder: string, settings: QemuSettings): Promise<Sample> {
+  const { file, bytes, creds } = settings;
   const from = `memory-backend-file,mem-path=${file}`;
-  await using source = await Qemu.start(folder, 'source', from, bytes, []);
+  await using source = await Qemu.start(folder, 'source', from, bytes, credentials('client', creds));
   await using target = await Qemu.start(folder, 'target', 'memory-backend-memfd', bytes, [
-    '-incoming',
-    'defer',
+    ...credentials('server', creds),
+    ...['-incoming', 'defer'],
   ]);
-  for (const { qmp } of [source, target]) await prepare(qmp, multifd);
+  for (const { qmp } of [source, target]) await prepare(qmp, settings);
   await target.qmp.execute('migrate-incoming', { uri: 'tcp:127.0.0.1:0' });
   const before = source.cpuSeconds + target.cpuSeconds;
   await source.qmp.execute('migrate', { uri: await addressOf(target.qmp) });
@@ -141,11 +149,17 @@ async function between(folder: string, { multifd, file, bytes }: QemuSettings): 
   return { seconds: milliseconds / 1000, totalSeconds: milliseconds / 1000, cpuSeconds };
 }
 
-async function prepare(qmp: QmpClient, multifd: number): Promise<void> {
+const credentials = (endpoint: 'client' | 'server', creds: string | undefined): string[] =>
+  creds === undefined
+    ? []
+    : ['-object', `tls-creds-x509,id=${CREDENTIALS},dir=${creds},endpoint=${endpoint},verify-peer=on`];
+
+async function prepare(qmp: QmpClient, { multifd, creds }: QemuSettings): Promise<void> {
   const capabilities = [{ capability: 'multifd', state: multifd > 0 }];
   await qmp.execute('migrate-set-capabilities', { capabilities });
   const channels = multifd > 0 ? { 'multifd-channels': multifd } : {};
-  await qmp.execute('migrate-set-parameters', { 'max-bandwidth': NO_LIMIT, ...channels });
+  const tls = creds === undefined ? {} : { 'tls-creds': CREDENTIALS, 'tls-hostname': HOSTNAME };
+  await qmp.execute('migrate-set-parameters', { 'max-bandwidth': NO_LIMIT, ...channels, ...tls });
 }
 
 const listening = z.object({

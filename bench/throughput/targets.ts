@@ -128,6 +128,15 @@ function sparse(find: Find): Target[] {
   return [target('sparse VM of 4096 pieces: total time to a small VM that is full', 'at most', 1.2, value)];
 }
 
+/** Beside the fastest that QEMU has. */
+function encrypted(find: Find, rows: readonly MeasuredRow[]): Target[] {
+  const qemus = rows.filter(({ id }) => id.startsWith('qemu/multifd'));
+  const fastest = qemus.sort((one, other) => seconds(one) - seconds(other))[0];
+  const own = find(idOf({ pinAll: false, crc: false, tls: true, channels: 'default' }));
+  const value = ratio(own, fastest, speed);
+  return [target('encrypted: rate to QEMU multifd with TLS', 'at least', 2, value)];
+}
+
 /** All of them; those of groups that were not measured are without a value. */
 export function targetsOf(groups: readonly MeasuredGroup[]): Target[] {
   const named = (name: string): MeasuredGroup | undefined => groups.find((group) => group.name === name);
@@ -141,6 +150,7 @@ export function targetsOf(groups: readonly MeasuredGroup[]): Target[] {
     ...flat(named('flat-touched')?.rows ?? [], 'touched'),
     ...flat(named('flat')?.rows ?? [], 'fresh'),
     ...sparse(find('sparse')),
+    ...encrypted(find('tls'), named('tls')?.rows ?? []),
   ];
 }
 

@@ -72,7 +72,8 @@ interface Moved {
 async function move(context: DemoContext, source: Qemu): Promise<Moved> {
   try {
     const paused = await pause(context, source);
-    const moved = await transfer(context, context.workspace.at('sent'), {
+    const sent = { image: context.workspace.at('sent'), ramFiles: { [RAM]: source.ramFile } };
+    const moved = await transfer(context, sent, {
       image: context.workspace.at('received'),
       ramFiles: { [RAM]: ramFileOf(context, 'destination') },
     });
@@ -122,9 +123,10 @@ async function load(context: DemoContext, kernel: string, paused: GuestState): P
   const { narrator, workspace, signal } = context;
   await checkArrived(context, paused);
   const file = workspace.at('destination.stream');
-  const output = createWriteStream(file);
+  const output = createWriteStream(file, { mode: 0o600 });
   await toQemu(workspace.at('received'), output, {
     signal,
+    ramFiles: { [RAM]: ramFileOf(context, 'destination') },
     ignoreShared: [RAM],
     guestAddresses: { [RAM]: RAM_ADDRESS },
   });

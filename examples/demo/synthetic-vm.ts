@@ -15,7 +15,7 @@ export async function migrateSyntheticVm(context: DemoContext): Promise<string> 
     `Make an image of a synthetic VM: ${bytes(ramBytes)} of random, mixed, sparse and zero pages`,
   );
   await fromQemu(syntheticStream(blocksOf(ramBytes)), sent, { signal });
-  const moved = await transfer(context, sent, { image: received, ramFiles: {} });
+  const moved = await transfer(context, { image: sent, ramFiles: {} }, { image: received, ramFiles: {} });
   requireSameCounts(moved);
   narrator.step('Compare what arrived with what was sent');
   const files = await requireEqualImages(sent, received);

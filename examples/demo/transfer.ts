@@ -24,7 +24,7 @@ export interface Transfer {
  */
 export async function transfer(
   context: DemoContext,
-  image: string,
+  from: Pick<ReceiverJob, 'image' | 'ramFiles'>,
   placement: Pick<ReceiverJob, 'image' | 'ramFiles'>,
 ): Promise<Transfer> {
   const { narrator, signal, options } = context;
@@ -33,7 +33,7 @@ export async function transfer(
   await using receiver = await context.startReceiver({ ...placement, crc });
   narrator.say(`process ${receiver.pid} listens at ${receiver.uri}`);
   narrator.step(`Migrate: process ${process.pid} sends RAM and device state to process ${receiver.pid}`);
-  await using vm = await openImage(image, { signal });
+  await using vm = await openImage(from.image, { signal, ramFiles: from.ramFiles });
   const source = new MigrationSource(vm, receiver.uri, { pinAll, crc, commit: 'require' });
   const watching = showProgress(source, narrator);
   const sent = await source.migrate({ signal }).catch(async (error: unknown) => {

@@ -20,7 +20,13 @@ export class StreamListener implements AsyncDisposable {
   static async open(path: string): Promise<StreamListener> {
     const server = createServer();
     server.maxConnections = 1;
-    server.listen(path);
+    // The VM's device state comes through it. The socket is made in listen(), so nothing else is meanwhile.
+    const umask = process.umask(0o077);
+    try {
+      server.listen(path);
+    } finally {
+      process.umask(umask);
+    }
     await once(server, 'listening');
     return new StreamListener(path, server);
   }

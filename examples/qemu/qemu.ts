@@ -61,9 +61,15 @@ export class Qemu implements AsyncDisposable {
     this.ramFile = options.ramFile;
     this.ramBytes = options.ramBytes;
     this.serialFile = join(folder, `${name}.serial`);
-    this.#child = spawn(executable, qemuArguments({ ...options, serialFile: this.serialFile }), {
-      stdio: ['ignore', 'ignore', 'pipe', 'pipe'],
-    });
+    // RAM file, QMP socket and serial log are made by QEMU, which would let others read them.
+    const umask = process.umask(0o077);
+    try {
+      this.#child = spawn(executable, qemuArguments({ ...options, serialFile: this.serialFile }), {
+        stdio: ['ignore', 'ignore', 'pipe', 'pipe'],
+      });
+    } finally {
+      process.umask(umask);
+    }
     this.#exited = this.#watch(executable);
   }
 

@@ -1,6 +1,7 @@
 /** Reads what stands on the command line. Everything is refused that is not exactly what was asked for. */
 import { resolve } from 'node:path';
 import { InvalidArgumentError } from 'commander';
+import { NETWORK, parseNetwork } from '../trust/allow.ts';
 
 const UNITS: Readonly<Record<string, bigint>> = {
   B: 1n,
@@ -48,6 +49,12 @@ export function parseSeconds(text: string): number {
   throw new InvalidArgumentError(`Expected seconds, more than 0 and at most ${Math.floor(MAX_SECONDS)}.`);
 }
 
+/** A path, absolute. An empty one would be the working directory, which nobody means. */
+export function parsePath(text: string): string {
+  if (text === '') throw new InvalidArgumentError('Expected a path.');
+  return resolve(text);
+}
+
 /** Collects `NAME=PATH` options; paths become absolute. Block names such as `/rom@etc/acpi/tables` have no `=`. */
 export function collectPath(
   text: string,
@@ -57,6 +64,18 @@ export function collectPath(
   if (path === undefined || path === '')
     throw new InvalidArgumentError('Expected BLOCK=PATH, such as pc.ram=/dev/shm/vm1.');
   return assign(previous, name, resolve(path));
+}
+
+/** Collects addresses and networks. */
+export function collectNetwork(text: string, previous: readonly string[] = []): readonly string[] {
+  if (parseNetwork(text)) return [...previous, text];
+  throw new InvalidArgumentError(`Expected ${NETWORK}.`);
+}
+
+/** Collects names as they are. */
+export function collectName(text: string, previous: readonly string[] = []): readonly string[] {
+  if (text === '') throw new InvalidArgumentError('Expected a name.');
+  return [...previous, text];
 }
 
 /** Collects `NAME` or `NAME=ADDRESS` options; the address is decimal or 0x hexadecimal. */

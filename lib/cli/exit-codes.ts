@@ -46,8 +46,13 @@ const EXIT_CODE_OF: Readonly<Record<ErrorCode, ExitCode>> = {
   TIMEOUT: EXIT.unreachable,
   CONNECTION_CLOSED: EXIT.unreachable,
   CONNECTION_LOST: EXIT.unreachable,
+  CREDENTIALS_INVALID: EXIT.host,
+  TLS_REQUIRED: EXIT.refused,
+  TLS_FAILED: EXIT.refused,
+  NOT_AUTHORIZED: EXIT.refused,
   MPA_ERROR: EXIT.protocol,
   CRC_ERROR: EXIT.protocol,
+  INTEGRITY_ERROR: EXIT.protocol,
   TERMINATE_RECEIVED: EXIT.protocol,
   REMOTE_ACCESS_ERROR: EXIT.protocol,
   WIRE_ERROR: EXIT.protocol,
@@ -63,6 +68,7 @@ const EXIT_CODE_OF: Readonly<Record<ErrorCode, ExitCode>> = {
   GUEST_ERROR: EXIT.host,
   PROVIDER_UNAVAILABLE: EXIT.host,
   TRACKER_UNAVAILABLE: EXIT.host,
+  CRYPTO_UNAVAILABLE: EXIT.host,
   REGISTER_FAILED: EXIT.host,
   LOCKED_MEMORY_LIMIT: EXIT.host,
   OUT_OF_MEMORY: EXIT.host,
@@ -88,10 +94,10 @@ Exit codes:
   1    internal error
   2    usage: an argument or URI is not valid
   3    the peer cannot be reached, or went away
-  4    the peer refused or gave up: version, RAM blocks, an error of its own
+  4    the peer refused or gave up, or is not trusted: version, RAM blocks, TLS, an error of its own
   5    what came over the wire, or in a stream, is wrong or incomplete
   6    the image or a file: exists, missing, damaged, disk full
-  7    this machine: limits, memory, permissions, provider
+  7    this machine: limits, memory, permissions, provider, credentials
   8    unknown whether the destination has the VM: look there before it goes on here
   9    the guest wrote faster than its RAM could be sent; it runs on at the source
   130  cancelled by SIGINT (Ctrl-C); 143: by SIGTERM; 129: by SIGHUP (the terminal went away)

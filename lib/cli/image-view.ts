@@ -60,5 +60,7 @@ export function inspectionLines(image: ImageInspection): readonly string[] {
 function blockLine(block: BlockInspection): string {
   const disk = block.allocated === undefined ? '' : `, ${formatBytes(block.allocated)} on disk`;
   const problem = block.problem === undefined ? '' : `  UNUSABLE: ${block.problem}`;
-  return `  ${block.name}: ${formatBytes(block.length)}${disk}, ${block.file}${problem}`;
+  const unseen = block.allocated === undefined && block.problem === undefined;
+  const named = unseen ? `  outside, not looked at: --ram-file ${block.name}=PATH` : '';
+  return `  ${block.name}: ${formatBytes(block.length)}${disk}, ${block.file}${problem}${named}`;
 }

@@ -1,5 +1,6 @@
 /** A migration's progress and result as people read them. */
 import type { MigrationProgress } from '../migration/progress.ts';
+import { type TlsFacts, tlsInWords } from '../migration/protection.ts';
 import type { MigrationResult } from '../migration/result.ts';
 import { coverageLine } from './coverage-view.ts';
 import { formatBytes, formatDuration, formatRate } from './format.ts';
@@ -34,13 +35,28 @@ export function migrationSummary(
   return [
     `${verb} ${what} ${direction} ${result.peer}: ${result.machine}, ${formatBytes(ram.total)} of RAM in ${ramSeconds}` +
       `${content}, ${formatBytes(result['device-state-bytes'])} of device state`,
-    `provider ${result.provider}: ${result['provider-reason']}; ${result.channels > 1 ? `${result.channels} channels, ` : ''}${pinning(result)}, CRC ${onOff(result.crc)}`,
+    `provider ${result.provider}: ${result['provider-reason']}; ${result.channels > 1 ? `${result.channels} channels, ` : ''}${pinning(result)}, ${INTEGRITY[result.integrity]}`,
+    ...(result.tls ? [protectionLine(result.tls, result.encrypted)] : []),
     ...(result.coverage && result.outcome !== 'committed'
       ? [coverageLine(result.coverage, 'the source')]
       : []),
     `migration ${result.migrationId}`,
     OUTCOME[verb][result.outcome],
   ];
+}
+
+const INTEGRITY: Readonly<Record<MigrationResult['integrity'], string>> = {
+  aead: 'checked by what encrypts it',
+  crc32c: 'checked by CRC32C',
+  device: 'checked by the device',
+  none: 'NOT checked but by TCP',
+};
+
+function protectionLine(tls: TlsFacts, encrypted: boolean): string {
+  const ram = encrypted
+    ? 'RAM was encrypted'
+    : 'RAM crossed the fabric in CLEAR, messages and device state did not';
+  return `${tlsInWords(tls)}; ${ram}`;
 }
 
 function pinning(result: MigrationResult): string {

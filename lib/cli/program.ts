@@ -1,7 +1,16 @@
 /** The tree of commands, arguments and options. It loads nothing that needs the addon. */
 import { Command, Option } from 'commander';
 import type { ProviderChoice } from '../transport/provider.ts';
-import { collectIgnored, collectPath, parseCount, parseSeconds, parseSize } from './arguments.ts';
+import {
+  collectIgnored,
+  collectName,
+  collectNetwork,
+  collectPath,
+  parseCount,
+  parsePath,
+  parseSeconds,
+  parseSize,
+} from './arguments.ts';
 import { addBench, type BenchOptions } from './bench-program.ts';
 import { EXIT_CODE_HELP } from './exit-codes.ts';
 import type { OutputOptions } from './output.ts';
@@ -24,12 +33,21 @@ export interface EndOptions extends OutputOptions {
   readonly totalTimeout?: number;
   /** Absolute paths by block name. */
   readonly ramFile?: Readonly<Record<string, string>>;
+  /** An absolute path. */
+  readonly tlsCreds?: string;
+  readonly tlsPskName?: string;
+  readonly tlsAuthz?: readonly string[];
 }
 
 export interface ReceiveOptions extends EndOptions {
   readonly image: string;
+  /** Addresses and networks. */
+  readonly allow?: readonly string[];
   /** Milliseconds. */
   readonly timeout?: number;
+  /** Bytes. */
+  readonly maxRam?: bigint;
+  readonly connectionsPerSecond?: number;
 }
 
 export interface SendOptions extends EndOptions {
@@ -37,6 +55,11 @@ export interface SendOptions extends EndOptions {
   /** Bytes per second. */
   readonly maxBandwidth?: bigint;
   readonly verify?: boolean;
+  readonly tlsHostname?: string;
+}
+
+export interface InspectOptions extends OutputOptions {
+  readonly ramFile?: Readonly<Record<string, string>>;
 }
 
 export interface ToQemuOptions extends OutputOptions {
@@ -56,17 +79,25 @@ export interface CleanOptions extends OutputOptions {
   readonly dryRun?: boolean;
 }
 
+export interface DoctorOptions extends OutputOptions {
+  /** An absolute path. */
+  readonly tlsCreds?: string;
+  readonly tlsHostname?: string;
+}
+
 /** What the commands do. */
 export interface Actions {
   receive(uri: string, options: ReceiveOptions): Promise<void>;
   send(image: string, uri: string, options: SendOptions): Promise<void>;
-  inspect(image: string, options: OutputOptions): Promise<void>;
+  inspect(image: string, options: InspectOptions): Promise<void>;
   toQemu(image: string, file: string, options: ToQemuOptions): Promise<void>;
   fromQemu(file: string, image: string, options: FromQemuOptions): Promise<void>;
   clean(folder: string, options: CleanOptions): Promise<void>;
-  doctor(options: OutputOptions): Promise<void>;
+  doctor(options: DoctorOptions): Promise<void>;
   bench(uri: string | undefined, options: BenchOptions): Promise<void>;
 }
+
+const RAM_FILE_HELP = 'where a RAM block outside the image is: only a file named here is read (repeatable)';
 
 const URI_HELP = `
 URIs are QEMU's: rdma:host:port, with IPv6 addresses in brackets: rdma:[2001:db8::7]:4444.`;
@@ -101,6 +132,21 @@ function addReceive(program: Command, actions: Actions): void {
     .argument('<uri>', 'where to listen, such as rdma:0.0.0.0:4444; port 0 takes any free port')
     .requiredOption('--image <dir>', 'the image to create; it must not exist')
     .option('--ram-file <block=path>', 'keep a RAM block in a new file of its own (repeatable)', collectPath)
+    .option(
+      '--allow <network>',
+      'who may connect: an address or a network, such as 192.0.2.0/24 (repeatable; default: everybody)',
+      collectNetwork,
+    )
+    .option(
+      '--max-ram <size>',
+      'the most RAM that the VM may have, such as 64G (default: the memory that is available here)',
+      parseSize,
+    )
+    .option(
+      '--connections-per-second <number>',
+      'how many connections of one address are looked at each second (default 100)',
+      parseCount,
+    )
     .option('--timeout <seconds>', 'give up when no source has begun by then', parseSeconds)
     .action((uri: string, options: ReceiveOptions) => actions.receive(uri, options));
   withOutput(withEnd(command)).addHelpText('after', `${URI_HELP}\n${EXIT_CODE_HELP}`);
@@ -125,8 +171,12 @@ function addSend(program: Command, actions: Actions): void {
       'bytes per second, such as 500M or 1.5G; 0: no limit (default)',
       parseSize,
     )
+    .option(
+      '--tls-hostname <name>',
+      "whom the destination's certificate must name (default: the host of the URI)",
+    )
     .option('--verify', 'compare a digest of all RAM on both sides before the commit')
-    .option('--ram-file <block=path>', 'where a RAM block outside the image is now (repeatable)', collectPath)
+    .option('--ram-file <block=path>', RAM_FILE_HELP, collectPath)
     .action((image: string, uri: string, options: SendOptions) => actions.send(image, uri, options));
   withOutput(withEnd(command)).addHelpText('after', `${URI_HELP}\n${EXIT_CODE_HELP}`);
 }
@@ -140,7 +190,8 @@ function addImage(program: Command, actions: Actions): void {
     .command('inspect')
     .description('Shows what an image holds.')
     .argument('<image>')
-    .action((path: string, options: OutputOptions) => actions.inspect(path, options));
+    .option('--ram-file <block=path>', RAM_FILE_HELP, collectPath)
+    .action((path: string, options: InspectOptions) => actions.inspect(path, options));
   const toQemu = image
     .command('to-qemu')
     .description('Writes an image as a plain QEMU stream, which -incoming "exec:cat FILE" loads.')
@@ -151,7 +202,7 @@ function addImage(program: Command, actions: Actions): void {
       'leave out the pages of a block that QEMU maps itself (x-ignore-shared); its guest address if the image does not know it, 0x0 for pc.ram (repeatable)',
       collectIgnored,
     )
-    .option('--ram-file <block=path>', 'where a RAM block outside the image is now (repeatable)', collectPath)
+    .option('--ram-file <block=path>', RAM_FILE_HELP, collectPath)
     .action((path: string, file: string, options: ToQemuOptions) => actions.toQemu(path, file, options));
   const fromQemu = image
     .command('from-qemu')
@@ -185,7 +236,9 @@ function addDoctor(program: Command, actions: Actions): void {
       'Checks providers, devices, limits and kernel features, says what is missing and how to get it, and migrates a small VM through ' +
         '127.0.0.1 within this process. Ends with 0 when this machine can migrate over iWARP.',
     )
-    .action((options: OutputOptions) => actions.doctor(options));
+    .option('--tls-creds <dir>', 'look at these TLS credentials too', parsePath)
+    .option('--tls-hostname <name>', "what the destination's certificate has to name")
+    .action((options: DoctorOptions) => actions.doctor(options));
   withOutput(doctor).addHelpText('after', EXIT_CODE_HELP);
 }
 
@@ -212,7 +265,19 @@ function withEnd(command: Command): Command {
       "queue pairs that carry RAM side by side, 1 to 16, between two rdma-migrate (QEMU's multifd-channels)",
       parseCount,
     )
-    .option('--crc', 'ask for CRC32C on the wire (iwarp); in use when either end asks')
+    .option(
+      '--tls-creds <dir>',
+      "protect the migration with TLS 1.3: a folder as QEMU's tls-creds-x509 or tls-creds-psk",
+      parsePath,
+    )
+    .option(
+      '--tls-authz <name>',
+      'a name of a peer that may take part (repeatable; default: all with good credentials)',
+      collectName,
+    )
+    .option('--tls-psk-name <name>', 'which key of keys.psk a source shows (default qemu)')
+    .option('--crc', 'ask for CRC32C on the wire (iwarp), also of QEMU; two rdma-migrate have it anyway')
+    .option('--no-crc', 'nothing checks what travels, unless the other end asks for it')
     .option(
       '--pin-budget <size>',
       'the most RAM to have registered, and with an RDMA device pinned, at one time, such as 64M; at least 2M',

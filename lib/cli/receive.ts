@@ -8,12 +8,20 @@ import { noticeLeftovers } from './image-clean.ts';
 import { migrationSummary } from './migration-view.ts';
 import type { ReceiveOptions } from './program.ts';
 import type { CommandContext } from './run.ts';
+import { tlsOptions } from './tls-options.ts';
 import { ON_COMMAND_LINE } from './wording.ts';
 
 /** `rdma-migrate receive`: waits for one VM and keeps it as an image. */
 export async function receive(context: CommandContext, uri: string, options: ReceiveOptions): Promise<void> {
   const { reporter, signal } = context;
-  const wanted = endOptions(options);
+  const { allow, maxRam, connectionsPerSecond } = options;
+  const wanted = {
+    ...endOptions(options),
+    ...tlsOptions(options),
+    ...(allow && { allow }),
+    ...(maxRam !== undefined && { maxRam }),
+    ...(connectionsPerSecond !== undefined && { connectionsPerSecond }),
+  };
   checkDestinationOptions(wanted, ON_COMMAND_LINE);
   await using writer = await ImageWriter.open(options.image, { ramFiles: options.ramFile });
   for (const path of writer.removedPartials) reporter.notice(`removed ${path}, left by a receive that died`);

@@ -8,6 +8,7 @@ import { formatBytes } from './format.ts';
 import { migrationSummary } from './migration-view.ts';
 import type { SendOptions } from './program.ts';
 import type { CommandContext } from './run.ts';
+import { tlsOptions } from './tls-options.ts';
 import { ON_COMMAND_LINE } from './wording.ts';
 
 /** `rdma-migrate send`: sends an image to a waiting destination. */
@@ -37,6 +38,7 @@ function sourceOptions(options: SendOptions): SourceOptions {
   const { pinAll, maxBandwidth, verify } = options;
   return {
     ...endOptions(options),
+    ...tlsOptions(options),
     ...(pinAll !== undefined && { pinAll }),
     ...(maxBandwidth !== undefined && { maxBandwidth }),
     ...(verify !== undefined && { verify }),

@@ -10,6 +10,7 @@ import { checkCrc, checkKernel, checkNode } from './platform.ts';
 import { checkAddon, checkIwarp, checkVerbs } from './providers.ts';
 import { checkQemu } from './qemu.ts';
 import { thisSystem } from './system.ts';
+import { checkTls } from './tls.ts';
 import { checkTrackers } from './trackers.ts';
 
 export type { Check, CheckDetail, CheckStatus } from './check.ts';
@@ -19,12 +20,14 @@ export type { System } from './system.ts';
 export interface DoctorReport {
   /** Of rdma-migrate. */
   readonly version: string;
-  /** A migration over iWARP is possible: everything essential is ok. */
+  /** A migration over iWARP is possible, with the credentials if there are any: everything essential is ok. */
   readonly ready: boolean;
   readonly checks: readonly Check[];
 }
 
 export interface DoctorOptions {
+  /** Credentials to look at too. */
+  readonly tls?: { readonly creds: string; readonly hostname?: string };
   readonly signal?: AbortSignal;
 }
 
@@ -34,7 +37,7 @@ export interface DoctorOptions {
  * Works without the addon. Whatever is wrong is in the report.
  * @throws MigrationError CANCELLED
  */
-export async function runDoctor({ signal }: DoctorOptions = {}): Promise<DoctorReport> {
+export async function runDoctor({ signal, tls }: DoctorOptions = {}): Promise<DoctorReport> {
   const system = thisSystem();
   const { native: found, failure } = await loadAddon();
   const addon = checkAddon(failure);
@@ -54,6 +57,7 @@ export async function runDoctor({ signal }: DoctorOptions = {}): Promise<DoctorR
     checkHugePages(system),
     checkShmemHugePages(system),
     qemu,
+    ...(tls ? await checkTls(tls.creds, { ...tls, ...(signal && { signal }) }) : []),
     ...(addon.status === 'ok'
       ? [await probedTrackers(), await (await import('./self-test.ts')).selfTest(signal)]
       : []),

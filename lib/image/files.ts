@@ -53,10 +53,17 @@ export async function syncDirectory(path: string): Promise<void> {
   }
 }
 
-/** Creates a file that must not exist, for appending. */
-export function createFile(path: string): Promise<FileHandle> {
+/** Creates a file that must not exist, for appending, with {@link FILE_MODE} whatever the umask is. */
+export async function createFile(path: string): Promise<FileHandle> {
   const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
-  return open(path, flags, FILE_MODE);
+  const handle = await open(path, flags, FILE_MODE);
+  try {
+    await handle.chmod(FILE_MODE); // a umask may have taken the owner's rights too
+    return handle;
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
 }
 
 /** write(2) may take less than it is given. */

@@ -6,6 +6,7 @@ export type { Completeness, Manifest, Provenance } from './manifest.ts';
 export type {
   FromQemuOptions,
   ImageWriterOptions,
+  InspectOptions,
   OpenImageOptions,
   ReadQemuStreamOptions,
   ToQemuOptions,

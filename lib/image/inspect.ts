@@ -3,6 +3,9 @@ import { MigrationError } from '../errors.ts';
 import { DeviceStateCheck, type VmDescription } from '../protocol/tail.ts';
 import { during } from './errors.ts';
 import type { ManifestBlock, Provenance } from './manifest.ts';
+import { checkImageOptions } from './option-schema.ts';
+import type { InspectOptions } from './options.ts';
+import type { RamPaths } from './ram-store.ts';
 import { type ImageDirectory, openImageDirectory, openMember, openRamFile } from './store.ts';
 
 const CHUNK = 256 << 10;
@@ -12,9 +15,9 @@ const ST_BLOCK = 512n;
 export interface BlockInspection {
   readonly name: string;
   readonly length: bigint;
-  /** Bytes that the file takes on the disk; undefined: see `problem`. */
+  /** Bytes that the file takes on the disk; undefined: see `problem`, or it is external and was not named, so not looked at. */
   readonly allocated: bigint | undefined;
-  /** Name inside the image, or absolute path of a file outside it. */
+  /** Name inside the image, or path outside it: as named by the caller, or where the manifest says it was made. */
   readonly file: string;
   readonly external: boolean;
   readonly guestAddress?: bigint;
@@ -45,11 +48,14 @@ export interface ImageInspection {
  * Looks at the image at `path` without mapping its RAM. A RAM file that is missing or damaged is a `problem` of its block.
  * @throws MigrationError IMAGE_NOT_FOUND, IMAGE_INVALID, PERMISSION_DENIED, IO_ERROR.
  */
-export async function inspect(path: string): Promise<ImageInspection> {
+export async function inspect(path: string, options: InspectOptions = {}): Promise<ImageInspection> {
+  checkImageOptions('inspect', options);
   const image = await openImageDirectory(path);
   try {
     const { machine, pageSize, tool, created, provenance, after } = image.manifest;
-    const blocks = await Promise.all(image.manifest.blocks.map((block) => inspectBlock(image, block)));
+    const blocks = await Promise.all(
+      image.manifest.blocks.map((block) => inspectBlock(image, block, options.ramFiles)),
+    );
     const ramBytes = blocks.reduce((sum, { length }) => sum + length, 0n);
     const allocatedBytes = blocks.reduce((sum, { allocated }) => sum + (allocated ?? 0n), 0n);
     const devices = await readDevices(image);
@@ -67,18 +73,24 @@ export function inspectionToJson(inspection: ImageInspection): string {
   );
 }
 
-async function inspectBlock(image: ImageDirectory, block: ManifestBlock): Promise<BlockInspection> {
+async function inspectBlock(
+  image: ImageDirectory,
+  block: ManifestBlock,
+  named: RamPaths = {},
+): Promise<BlockInspection> {
   const { name, length, guestAddress, digest, file, external } = block;
+  const given = Object.hasOwn(named, name) ? named[name] : undefined;
   const about = {
     name,
     length,
-    file: file ?? external?.path ?? '',
-    external: external !== undefined,
+    file: given ?? file ?? external?.path ?? '',
+    external: file === undefined || given !== undefined,
     ...(guestAddress !== undefined && { guestAddress }),
     ...(digest !== undefined && { digest }),
   };
+  if (file === undefined && given === undefined) return { ...about, allocated: undefined };
   try {
-    return { ...about, allocated: await allocatedOf(await openRamFile(image, block)) };
+    return { ...about, allocated: await allocatedOf(await openRamFile(image, block, named)) };
   } catch (error) {
     if (!(error instanceof MigrationError)) throw error;
     return { ...about, allocated: undefined, problem: error.message };

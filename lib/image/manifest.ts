@@ -37,7 +37,7 @@ const text = (max: number) =>
     // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is refused
     .regex(/^[^\u0000-\u001f\u007f]*$/, 'text without control characters');
 
-/** A file outside the image. `inode` tells whether it is still the file that was recorded. */
+/** Where a block outside the image was made, for people: only what the user names is opened (see openRamFile). */
 const external = z.strictObject({
   path: text(4096).refine((path) => path.startsWith('/'), 'an absolute path'),
   inode: decimal,

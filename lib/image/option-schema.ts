@@ -16,6 +16,7 @@ import {
 import type {
   FromQemuOptions,
   ImageWriterOptions,
+  InspectOptions,
   OpenImageOptions,
   ReadQemuStreamOptions,
   ToQemuOptions,
@@ -31,6 +32,8 @@ const addresses = field(
 );
 
 const OPEN = { ramFiles: paths, signal } satisfies ShapeOf<OpenImageOptions>;
+
+const INSPECT = { ramFiles: paths } satisfies ShapeOf<InspectOptions>;
 
 const WRITER = {
   ramFiles: paths,
@@ -63,6 +66,7 @@ const TO_QEMU = { ...WRITE_STREAM, ramFiles: paths } satisfies ShapeOf<ToQemuOpt
 
 const SCHEMAS = {
   open: optionsOf(OPEN),
+  inspect: optionsOf(INSPECT),
   writer: optionsOf(WRITER),
   fromQemu: optionsOf(FROM_QEMU),
   readStream: optionsOf(READ_STREAM),

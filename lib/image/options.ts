@@ -5,10 +5,13 @@ import type { RamPaths, RamPlacement } from './ram-store.ts';
 
 /** Of `openImage()`. */
 export interface OpenImageOptions {
-  /** Where blocks outside the image are now, if not where the manifest says. Absolute paths. */
+  /** Where blocks outside the image are: each must be named, the manifest's word opens nothing. Absolute paths. */
   readonly ramFiles?: RamPaths;
   readonly signal?: AbortSignal;
 }
+
+/** Of `inspect()`. */
+export type InspectOptions = Pick<OpenImageOptions, 'ramFiles'>;
 
 /** Of `ImageWriter.open()`. */
 export interface ImageWriterOptions extends RamPlacement {
@@ -33,7 +36,7 @@ export interface WriteQemuStreamOptions {
 
 /** Of `toQemu()`. */
 export interface ToQemuOptions extends WriteQemuStreamOptions {
-  /** Where blocks outside the image are now, if not where the manifest says. */
+  /** As for `openImage()`; ignored blocks are named too. */
   readonly ramFiles?: RamPaths;
 }
 

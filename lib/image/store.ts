@@ -1,10 +1,12 @@
 import type { FileHandle } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { MigrationError } from '../errors.ts';
 import { codeOf, imageError } from './errors.ts';
-import { descriptorPath, MANIFEST_FILE, openDirectory, openRegular, readBounded } from './files.ts';
+import { descriptorPath, MANIFEST_FILE, openRegular, readBounded } from './files.ts';
 import { type Manifest, type ManifestBlock, parseManifest } from './manifest.ts';
 import type { RamPaths } from './ram-store.ts';
+import { checkTrusted } from './trust.ts';
+import { openTrustedDirectory } from './trusted-path.ts';
 
 const MAX_MANIFEST_BYTES = 16 << 20;
 
@@ -17,14 +19,16 @@ export interface ImageDirectory {
 
 /**
  * Opens an image's directory and reads its manifest. The caller closes the handle.
- * @throws MigrationError IMAGE_NOT_FOUND, IMAGE_INVALID, PERMISSION_DENIED, IO_ERROR.
+ * @throws MigrationError IMAGE_NOT_FOUND, IMAGE_INVALID, IO_ERROR; PERMISSION_DENIED: also where directory or manifest are not this
+ *   user's or root's, or others may write them.
  */
 export async function openImageDirectory(path: string): Promise<ImageDirectory> {
   const image = resolve(path);
-  const handle = await openDirectory(image).catch((error) => {
+  const handle = await openTrustedDirectory(image).catch((error) => {
     throw notAnImage(error, image);
   });
   try {
+    await checkTrusted(handle, image);
     const bytes = await readMember(handle, image, MANIFEST_FILE, MAX_MANIFEST_BYTES);
     const manifest = parseManifest(Buffer.from(bytes).toString(), join(image, MANIFEST_FILE));
     return { path: image, handle, manifest };
@@ -34,54 +38,61 @@ export async function openImageDirectory(path: string): Promise<ImageDirectory> 
   }
 }
 
-/** Opens a file of the image for reading, and checks that it is as long as the manifest says. */
+/** Opens a file of the image for reading, and checks whose it is and that it is as long as the manifest says. */
 export async function openMember(
   { path, handle }: Pick<ImageDirectory, 'path' | 'handle'>,
   file: string,
   length: bigint,
 ): Promise<FileHandle> {
   const shown = join(path, file);
-  const member = await openRegular(join(descriptorPath(handle), file), shown).catch((error) => {
-    throw memberError(error, shown);
-  });
-  try {
-    const { size } = await member.stat({ bigint: true });
-    if (size !== length) throw wrongLength(shown, size, length);
-    return member;
-  } catch (error) {
-    await member.close();
-    throw imageError(error, `opening ${shown}`);
-  }
+  return openChecked(join(descriptorPath(handle), file), shown, (size) => size === length, length);
 }
 
-/** Opens the file that holds a RAM block, inside the image or where the manifest or the caller says. */
+/**
+ * Opens the file that holds a RAM block: inside the image, or where the caller says.
+ * @throws MigrationError INVALID_ARGUMENT: the file is outside and the caller has not named it. A manifest alone opens nothing outside
+ *   its directory: whoever wrote it would choose which of this user's files are sent.
+ */
 export async function openRamFile(
   image: ImageDirectory,
   block: ManifestBlock,
   named: RamPaths = {},
 ): Promise<FileHandle> {
-  if (Object.hasOwn(named, block.name)) return openExternal(block, named[block.name] ?? '', undefined);
-  const { file, external } = block;
-  if (external !== undefined) return openExternal(block, external.path, external.inode);
-  return openMember(image, file ?? '', block.length);
+  const path = Object.hasOwn(named, block.name) ? named[block.name] : undefined;
+  if (path !== undefined) return openNamed(path, block.length);
+  if (block.file === undefined) throw notNamed(image, block);
+  return openMember(image, block.file, block.length);
 }
 
-async function openExternal(
-  block: ManifestBlock,
-  path: string,
-  inode: bigint | undefined,
-): Promise<FileHandle> {
-  const handle = await openRegular(path).catch((error) => {
+async function openNamed(path: string, length: bigint): Promise<FileHandle> {
+  const directory = await openTrustedDirectory(dirname(path)).catch((error) => {
     throw memberError(error, path);
   });
   try {
-    const { size, ino } = await handle.stat({ bigint: true });
-    if (inode !== undefined && ino !== inode) throw replaced(block, path);
-    if (size < block.length) throw wrongLength(path, size, block.length);
+    const name = join(descriptorPath(directory), basename(path));
+    return await openChecked(name, path, (size) => size >= length, length);
+  } finally {
+    await directory.close();
+  }
+}
+
+async function openChecked(
+  path: string,
+  shown: string,
+  fits: (size: bigint) => boolean,
+  length: bigint,
+): Promise<FileHandle> {
+  const handle = await openRegular(path, shown).catch((error) => {
+    throw memberError(error, shown);
+  });
+  try {
+    await checkTrusted(handle, shown);
+    const { size } = await handle.stat({ bigint: true });
+    if (!fits(size)) throw wrongLength(shown, size, length);
     return handle;
   } catch (error) {
     await handle.close();
-    throw imageError(error, `opening ${path}`);
+    throw imageError(error, `opening ${shown}`);
   }
 }
 
@@ -98,6 +109,7 @@ async function readMember(
     throw new MigrationError('IMAGE_INVALID', 'image', message, { cause: error });
   });
   try {
+    await checkTrusted(member, shown);
     return await readBounded(member, limit, shown);
   } catch (error) {
     throw imageError(error, `reading ${shown}`);
@@ -129,9 +141,11 @@ function wrongLength(shown: string, size: bigint, length: bigint): MigrationErro
   return new MigrationError('IMAGE_INVALID', 'image', message, { details: { size, length } });
 }
 
-function replaced({ name }: ManifestBlock, path: string): MigrationError {
+function notNamed({ path }: ImageDirectory, { name, external }: ManifestBlock): MigrationError {
+  const recorded = external?.path ?? '';
   const message =
-    `${path} is not the file that was recorded for the RAM block ${name}: it was replaced. If it does hold that ` +
-    'RAM, name it in ramFiles';
-  return new MigrationError('IMAGE_INVALID', 'image', message, { details: { block: name } });
+    `the RAM block ${name} is outside the image ${path}, and no file outside an image is read unless you name it: give ` +
+    `--ram-file ${name}=PATH (ramFiles). It was made in ${recorded}: see first that this is a file of that VM`;
+  const details = { block: name, recorded };
+  return new MigrationError('INVALID_ARGUMENT', 'image', message, { details });
 }

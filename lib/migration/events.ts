@@ -125,8 +125,10 @@ export interface ThrottleEvent {
 
 /** Why something is worth an operator's while. Stable; docs/events.md says what each one means. */
 export const NOTICE_CODES = [
+  'PROTECTED',
   'PIN_LIMIT',
   'PIN_ALL_DECLINED',
+  'UNPROTECTED',
   'PEER_REFUSED',
   'FEWER_CHANNELS',
   'STRANGER',

@@ -5,6 +5,7 @@ import {
   bytes,
   field,
   integer,
+  listOf,
   milliseconds,
   oneOf,
   optionsOf,
@@ -14,6 +15,8 @@ import {
 } from '../options/fields.ts';
 import { MigrationHints } from '../ram/hints.ts';
 import { CHUNK_BYTES } from '../ram/spans.ts';
+import { NETWORK, parseNetwork } from '../trust/allow.ts';
+import { hasCredentials, sourceTlsOptions, tlsOptions } from '../trust/option-schema.ts';
 import { isLogger } from './logger.ts';
 import {
   type DestinationOptions,
@@ -36,6 +39,7 @@ const COMMON = {
   channels: integer(1, MOST_CHANNELS),
   pinBudget: bytes(leastPinBudget(CHUNK_BYTES)),
   onPinLimit: oneOf('lower', 'fail'),
+  tls: tlsOptions,
 } satisfies ShapeOf<MigrationOptions>;
 
 const LIVE = {
@@ -52,6 +56,7 @@ const LIVE = {
 
 const SOURCE = {
   ...COMMON,
+  tls: sourceTlsOptions,
   pinAll: boolean,
   maxBandwidth: bytes(0n, 'bytes per second'),
   verify: boolean,
@@ -61,6 +66,9 @@ const SOURCE = {
 
 const DESTINATION = {
   ...COMMON,
+  allow: listOf(field(NETWORK, (value) => parseNetwork(value) !== undefined)),
+  maxRam: bytes(1n),
+  connectionsPerSecond: integer(1, 100_000),
   populate: oneOf('auto', 'always', 'never'),
 } satisfies ShapeOf<DestinationOptions>;
 
@@ -74,8 +82,8 @@ const verifiesInCommit: Rule<SourceOptions> = ({ verify, commit }, name) =>
     ? `${name('verify')} compares RAM as a part of the commit handshake, and ${name('commit')} off leaves that out: ask for one of them`
     : undefined;
 
-const SOURCE_OPTIONS = { schema: optionsOf(SOURCE), rules: [pinsOnce, verifiesInCommit] };
-const DESTINATION_OPTIONS = { schema: optionsOf(DESTINATION) };
+const SOURCE_OPTIONS = { schema: optionsOf(SOURCE), rules: [pinsOnce, verifiesInCommit, hasCredentials] };
+const DESTINATION_OPTIONS = { schema: optionsOf(DESTINATION), rules: [hasCredentials] };
 const LIVE_OPTIONS = { schema: optionsOf(LIVE) };
 const RUN_OPTIONS = { schema: optionsOf({ signal }) };
 const MAX_BANDWIDTH = { schema: SOURCE.maxBandwidth, prefix: 'bytesPerSecond' };

@@ -1,9 +1,11 @@
 import { availableParallelism } from 'node:os';
 import { MigrationError } from '../errors.ts';
-import type { NativeConnectionOptions } from '../native/transport.ts';
 import { invalid } from '../options/check.ts';
 import type { MigrationHints } from '../ram/hints.ts';
+import type { ConnectOptions } from '../transport/connect.ts';
 import type { ProviderChoice, ProviderName } from '../transport/provider.ts';
+import type { SourceTlsOptions, TlsOptions } from '../trust/credentials.ts';
+import type { Trust } from '../trust/handshake.ts';
 import type { ConvergenceLimits } from './live/convergence.ts';
 import type { MigrationLogger } from './logger.ts';
 import type { PinOptions } from './pins/pinning.ts';
@@ -12,9 +14,12 @@ import type { PinOptions } from './pins/pinning.ts';
 export interface MigrationOptions extends PinOptions {
   /** Default `auto`. */
   readonly provider?: ProviderChoice;
-  /** Software iWARP: ask for CRC32C on the wire. In use when either end asks. Default false, as the Linux driver `siw` has it. */
+  /**
+   * Software RNIC: CRC32C on the wire, in use when either end asks. Default: between two ends of ours, unless one of them says false; not with
+   * others, as the Linux driver `siw` has it. What `tls` encrypts is checked by that, and no CRC is in it. Devices check by themselves.
+   */
   readonly crc?: boolean;
-  /** Connecting and the handshake, milliseconds. Default 10 000, or `responseTimeoutMs` if that is less. */
+  /** Connecting, and as long again for the TLS handshake where there is one, milliseconds. Default 10 000, or `responseTimeoutMs` if that is less. */
   readonly connectTimeoutMs?: number;
   /**
    * The longest wait for the peer's next message, and for the wire to make progress, milliseconds. Default 60 000: a peer that pins
@@ -44,6 +49,8 @@ export interface MigrationOptions extends PinOptions {
    * (default 2 on the software RNIC, 1 on a device), at the destination the most that it grants (default 16). A version 1 peer has one.
    */
   readonly channels?: number;
+  /** Protects the migration with TLS 1.3. Both ends have it, or neither: an end refuses a peer that does not (TLS_REQUIRED). Default: none. */
+  readonly tls?: TlsOptions;
 }
 
 /** More than any link has been seen to gain by, and a bound for what a peer makes this end hold. */
@@ -59,6 +66,7 @@ export const channelsWanted = ({ channels }: MigrationOptions, provider: Provide
 export const channelsGranted = ({ channels = MOST_CHANNELS }: MigrationOptions): number => channels;
 
 export interface SourceOptions extends MigrationOptions {
+  readonly tls?: SourceTlsOptions;
   /** QEMU's `rdma-pin-all`: the destination registers all RAM at once. Default false. */
   readonly pinAll?: boolean;
   /** QEMU's `max-bandwidth`: bytes per second, 0 for no limit. Default 0. */
@@ -102,6 +110,23 @@ export interface LiveOptions {
 
 export interface DestinationOptions extends MigrationOptions {
   /**
+   * Who may connect: addresses and networks, such as `192.0.2.7`, `192.0.2.0/24` or `2001:db8::/32`. Everybody else is refused when it asks,
+   * with a notice, before it is let in. An address can be forged by whoever sits in between: this keeps strangers out, and proves nothing. Default:
+   * everybody; an empty list is nobody.
+   */
+  readonly allow?: readonly string[];
+  /**
+   * The most RAM that a source's VM may have, bytes; more is OUT_OF_MEMORY before anything is allocated. Default: for a target with
+   * `ramIsFresh` the memory that is available, with swap and free huge pages, for another all that the machine has; in either case no more than
+   * the cgroup allows. Sparse RAM, and RAM that goes to a disk, may have more: name how much.
+   */
+  readonly maxRam?: bigint;
+  /**
+   * How many connections of one address are looked at each second, 1 to 100 000; four seconds' worth, and 32 in any case, may come at once, more
+   * are closed unread. Of a network of 64 bits of IPv6, and over a device, it counts only while 32 or more requests wait. Default 100: a migration has up to 16.
+   */
+  readonly connectionsPerSecond?: number;
+  /**
    * Whether registered memory is touched ahead of the WRITEs, on threads of its own and at most 64 MiB beyond what they have filled. A first
    * touch on the way of a WRITE is several times slower; but where no core is to spare those threads keep event loops waiting (23 instead of 3 ms at the 99th percentile, with both
    * ends on two cores). The software RNIC stores what comes for empty pages of a new memfd or file through the file, which needs no first touch: `always` has that memory touched too,
@@ -144,10 +169,24 @@ export function liveParameters(options: LiveOptions = {}): LiveParameters {
 
 const CONNECT_TIMEOUT_MS = 10_000;
 
-export function connectionOptions(options: MigrationOptions): NativeConnectionOptions {
+const CONNECTIONS_PER_SECOND = 100;
+
+/** {@link connectionOptions}, and those of the listener. */
+export function listenerOptions(options: DestinationOptions, trust?: Trust): ConnectOptions {
+  const { connectionsPerSecond = CONNECTIONS_PER_SECOND } = options;
+  return { ...connectionOptions(options, trust), connectionsPerSecond };
+}
+
+export function connectionOptions(options: MigrationOptions, trust?: Trust): ConnectOptions {
   const stallTimeoutMs = options.responseTimeoutMs ?? 60_000;
   const connectTimeoutMs = options.connectTimeoutMs ?? Math.min(CONNECT_TIMEOUT_MS, stallTimeoutMs);
-  return { crc: options.crc ?? false, connectTimeoutMs, stallTimeoutMs };
+  const { crc } = options;
+  return {
+    ...(crc !== undefined && { crc }),
+    ...(trust && { tls: trust }),
+    connectTimeoutMs,
+    stallTimeoutMs,
+  };
 }
 
 const COMMIT_TIMEOUT_MS = 600_000;

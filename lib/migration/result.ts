@@ -3,6 +3,7 @@ import type { Coverage } from '../ram/coverage.ts';
 import type { Connection } from '../transport/connection.ts';
 import type { ChosenProvider, ProviderName } from '../transport/provider.ts';
 import type { MigrationProgress } from './progress.ts';
+import { type TlsFacts, tlsFacts } from './protection.ts';
 
 /** What control messages have cost a source. Times are milliseconds of the passes over RAM. */
 export interface ControlCosts {
@@ -33,6 +34,18 @@ export interface MigrationFacts {
   readonly 'peer-extended': boolean;
   readonly 'pin-all': boolean;
   readonly crc: boolean;
+  /**
+   * What finds damage of what travels: `aead` where RAM is encrypted, which finds attacks too; `crc32c` on the software RNIC, `device` on an RDMA device,
+   * which checks what its network carries; `none`: nothing does but TCP's checksum, for an end has switched the CRC off, or the peer knows none.
+   */
+  readonly integrity: 'aead' | 'crc32c' | 'device' | 'none';
+  /**
+   * RAM, messages and device state were encrypted on their way. False without TLS, and with it where an RDMA device is at either end: messages and
+   * device state are encrypted then, and RAM is in clear.
+   */
+  readonly encrypted: boolean;
+  /** With TLS: who the peer has proved to be. */
+  readonly tls?: TlsFacts;
   /** Bytes of RAM that could be registered at one time. Absent: there was no budget. */
   readonly 'pin-budget'?: number;
   /** The most bytes of RAM that were registered at one time. */
@@ -57,6 +70,15 @@ export interface MigrationResult extends MigrationProgress, MigrationFacts {
   readonly status: 'completed';
 }
 
+const integrityOf = ({
+  info: { provider, crc },
+  secured,
+}: Pick<Connection, 'info' | 'secured'>): MigrationFacts['integrity'] => {
+  if (secured?.encrypted) return 'aead';
+  if (provider === 'verbs') return 'device';
+  return crc ? 'crc32c' : 'none';
+};
+
 export function describe(
   connection: Connection,
   agreed: Agreed,
@@ -72,7 +94,7 @@ export function describe(
     control?: ControlCosts;
   },
 ): MigrationFacts {
-  const { info } = connection;
+  const { info, secured } = connection;
   return {
     migrationId: summary.migrationId,
     provider: info.provider,
@@ -82,6 +104,9 @@ export function describe(
     'peer-extended': agreed.extended,
     'pin-all': agreed.pinAll,
     crc: info.crc,
+    integrity: integrityOf(connection),
+    encrypted: secured?.encrypted ?? false,
+    ...(secured && { tls: tlsFacts(secured) }),
     ...(summary.pinBudget === undefined ? {} : { 'pin-budget': Number(summary.pinBudget) }),
     'registered-peak': Number(summary.registeredPeak),
     outcome: summary.committed ? 'committed' : 'unconfirmed',

@@ -127,9 +127,14 @@ export interface NativeMemory {
   }): Promise<NativeMapping>;
   /**
    * A range of this process that the caller owns and keeps mapped, as it is, until close. fd: the file behind a shared range (it
-   * is duplicated); without it the holes of shared memory cannot be told and count as data.
+   * is duplicated); without it the holes of shared memory cannot be told and count as data. coreDumps false: the range goes into none.
    */
-  mapCaller(options: { address: bigint; length: bigint; fd?: number }): Promise<NativeMapping>;
+  mapCaller(options: {
+    address: bigint;
+    length: bigint;
+    fd?: number;
+    coreDumps?: boolean;
+  }): Promise<NativeMapping>;
   createBitmap(pages: number): NativeBitmap;
   /** `lengths` of the blocks, in bytes; `pageSize` a power of two. */
   createCoverage(lengths: readonly bigint[], pageSize: number): NativeCoverage;

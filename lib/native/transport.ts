@@ -11,6 +11,20 @@ export interface NativeConnectionOptions {
   readonly connectTimeoutMs: number;
   /** Longest time without progress while work is outstanding. */
   readonly stallTimeoutMs: number;
+  /** Of a listener: connections of one address, in the long run; four seconds' worth, and 32 in any case, may come at once. Default: any number. */
+  readonly connectionsPerSecond?: number;
+  /**
+   * Until {@link NativeConnection.protect}, nothing more is taken after each message of the peer's before
+   * {@link NativeConnection.resumeReceive}: what follows may be records. The peer's end is noticed where nothing lies before it. Until then a
+   * peer that uses a key is refused, too. Not of rails; a device takes no notice. Default false.
+   */
+  readonly holdUntilProtected?: boolean;
+}
+
+/** Traffic secrets, 48 bytes each: one end's `send` is the other's `receive`. For one queue pair. They are copied; their owner wipes them. */
+export interface NativeSecrets {
+  readonly send: Uint8Array;
+  readonly receive: Uint8Array;
 }
 
 export interface NativeConnectionInfo {
@@ -91,15 +105,21 @@ export interface NativeConnection {
    * Active side: one more queue pair, once the first is established; resolves with the peer's private data, or rejects within
    * `connectTimeoutMs`. A rail that cannot be established rejects and ends nothing else, and one that dies before it has carried a WRITE or
    * a barrier is left out; one that dies later ends the whole connection with its reason
-   * (CONNECTION_LOST where the peer closed it) and a message that names it ("channel 2 of 4").
+   * (CONNECTION_LOST where the peer closed it) and a message that names it ("channel 2 of 4"). `secrets`: all of it is protected, from the first
+   * byte after the handshake on, as by {@link protect}.
    */
   connectRail(
     endpoint: NativeEndpoint,
     privateData: Uint8Array,
     connectTimeoutMs: number,
+    secrets?: NativeSecrets,
   ): Promise<Uint8Array>;
   /** Passive side of {@link connectRail}: takes the request over. */
-  acceptRail(request: NativeConnectionRequest, privateData: Uint8Array): Promise<void>;
+  acceptRail(
+    request: NativeConnectionRequest,
+    privateData: Uint8Array,
+    secrets?: NativeSecrets,
+  ): Promise<void>;
   /** Queue pairs that have been established, the first included. */
   readonly rails: number;
   /**
@@ -116,6 +136,18 @@ export interface NativeConnection {
   send(message: Uint8Array): Promise<void>;
   /** The next message, in order; null after an orderly end; rejects when the connection broke. */
   receive(): Promise<Uint8Array | null>;
+  /**
+   * The software RNIC's first queue pair, once it is established, when every {@link send} has resolved: what is sent from here on leaves in
+   * records of TLS 1.3 (AES-256-GCM), and what of the peer's has not been taken must come in such. What is no good record ends the connection
+   * (INTEGRITY_ERROR), and nothing of it is placed. Once. The secrets are those of {@link NativeSecrets}. Throws INVALID_ARGUMENT for other
+   * lengths; rejects with INVALID_ARGUMENT (another moment; a device protects nothing), CRYPTO_UNAVAILABLE, CONNECTION_CLOSED.
+   */
+  protect(send: Uint8Array, receive: Uint8Array): Promise<void>;
+  /**
+   * Of `holdUntilProtected`: the next message may come; `forGood`: nothing is held from here on, and the peer may use its keys. Harmless where
+   * nothing is held.
+   */
+  resumeReceive(forGood: boolean): void;
   /**
    * Registers spans of a mapping, any number in one call. At once with the software RNIC; a promise with a device, which pins. All or none. They
    * are the connection's: registered until {@link deregister} or its close, with the mapping held that long.

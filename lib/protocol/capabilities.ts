@@ -64,6 +64,8 @@ export interface Offer {
   readonly channels?: number;
   /** This end is our software RNIC. Default false. */
   readonly softwareRnic?: boolean;
+  /** This end has credentials, and goes on only with a peer that has some too. Default false. */
+  readonly tls?: boolean;
 }
 
 export interface SourceOffer extends Offer {
@@ -71,6 +73,8 @@ export interface SourceOffer extends Offer {
   readonly ramBytes?: bigint;
   /** A UUID. */
   readonly migrationId?: string;
+  /** No check of what travels is wanted. Default false. */
+  readonly unchecked?: boolean;
 }
 
 export interface DestinationOffer extends Offer {
@@ -127,6 +131,15 @@ export function isSoftwareRnic(privateData: Uint8Array): boolean {
   }
 }
 
+/**
+ * Whether a request comes from a source of ours on the software RNIC whose operator has not switched checks off: what travels from there has a
+ * CRC unless somebody says otherwise. Damage is found elsewhere.
+ */
+export function takesChecks(request: Uint8Array): boolean {
+  if (!isSoftwareRnic(request)) return false;
+  return !hasFlag(decodeCapabilities(request), FLAG.UNCHECKED);
+}
+
 /** Source: the private data of its connection request. It always has the tail: QEMU ignores it. */
 export function requestCapabilities(offer: SourceOffer): Uint8Array {
   return encodeCapabilities({
@@ -150,6 +163,8 @@ export function answerCapabilities(
 ): { reply: Uint8Array; agreed: Agreed; migrationId?: string } {
   const asked = decodeCapabilities(request);
   checkVersion(asked.version, 'source asks for');
+  if (offer.tls === true && !hasFlag(asked, FLAG.TLS)) throw sourceHasNone(asked);
+  if (offer.tls !== true && hasFlag(asked, FLAG.TLS)) throw credentialsWanted();
   const pinBudget = hasFlag(asked, FLAG.PIN_BUDGET) ? offer.pinBudget : undefined;
   const fits = (bytesOf(asked) ?? 0n) <= (offer.pinAllLimit ?? U64_MAX);
   const both = agree(asked, { ...offer, pinAll: offer.pinAll && fits }, pinBudget);
@@ -167,7 +182,7 @@ export function answerCapabilities(
     ...(asked.extension && {
       extension: {
         ...extensionOf(
-          { ...agreed, softwareRnic: offer.softwareRnic === true },
+          { ...agreed, softwareRnic: offer.softwareRnic === true, tls: offer.tls === true },
           pinBudget,
           asked.extension.checked,
         ),
@@ -180,10 +195,77 @@ export function answerCapabilities(
 
 const grantedChannels = (wanted = 1, most = 1): number => Math.min(wanted, most);
 
-/** Destination: the private data of a rejection; its version is the one to fall back to. */
-export function rejectionCapabilities(): Uint8Array {
-  return encodeCapabilities({ version: PROTOCOL_VERSION, flags: 0 });
+/** Destination: the private data of a rejection; its version is the one to fall back to. `tls`: only sources with credentials are let in. */
+export function rejectionCapabilities(tls = false): Uint8Array {
+  const extension = { version: EXTENSION_VERSION, flags: FLAG.TLS, checked: true };
+  return encodeCapabilities({ version: PROTOCOL_VERSION, flags: 0, ...(tls && { extension }) });
 }
+
+/**
+ * Source: what a rejection says of credentials. undefined: that both ends have some, or neither, so that it was for another reason; or nothing that can
+ * be read, as of QEMU; or zeros, which InfiniBand and RoCE give where nothing was said. A destination with credentials says so in each of its
+ * rejections, whatever the reason.
+ * @param credentials whether this end has some
+ */
+export function rejectedForTls(
+  rejection: Uint8Array,
+  credentials: boolean,
+  cause: unknown,
+): MigrationError | undefined {
+  const theirs = saysTls(rejection);
+  if (theirs === undefined || theirs === credentials) return undefined;
+  return credentials ? destinationHasNone('connect', cause) : tlsRequired(cause);
+}
+
+function saysTls(privateData: Uint8Array): boolean | undefined {
+  try {
+    const said = decodeCapabilities(privateData);
+    return said.version === 0 ? undefined : hasFlag(said, FLAG.TLS);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Source with credentials: @throws MigrationError TLS_REQUIRED: the reply comes from an end without */
+export function requireTls(reply: Uint8Array): void {
+  if (!hasFlag(decodeCapabilities(reply), FLAG.TLS)) throw destinationHasNone('negotiate');
+}
+
+/** What a source without credentials is told of a destination that takes nobody else. */
+function tlsRequired(cause: unknown): MigrationError {
+  return new MigrationError(
+    'TLS_REQUIRED',
+    'connect',
+    'the destination takes only sources that show who they are. Give this one credentials (--tls-creds)',
+    { cause },
+  );
+}
+
+function sourceHasNone({ extension }: Capabilities): MigrationError {
+  const who = extension ? 'has no credentials' : 'is a QEMU, or another program that cannot show who it is';
+  return new MigrationError(
+    'TLS_REQUIRED',
+    'negotiate',
+    `the source ${who}, and only sources with credentials are let in here (--tls-creds). Give it some (rdma-migrate send --tls-creds), or listen ` +
+      'without, on a network that you trust',
+  );
+}
+
+const credentialsWanted = (): MigrationError =>
+  new MigrationError(
+    'TLS_REQUIRED',
+    'negotiate',
+    'the source wants a protected migration, and there are no credentials here. Give this end some too (--tls-creds)',
+  );
+
+const destinationHasNone = (phase: 'connect' | 'negotiate', cause?: unknown): MigrationError =>
+  new MigrationError(
+    'TLS_REQUIRED',
+    phase,
+    'this source has credentials (--tls-creds), and the destination has none: it was started without, or is a QEMU, or another program that cannot ' +
+      'show who it is. Start the destination with credentials too (rdma-migrate receive --tls-creds), or send without, on a network that you trust',
+    { cause },
+  );
 
 /**
  * Source: reads the reply to {@link requestCapabilities} of the same offer. What the destination did not grant is off: a
@@ -253,7 +335,8 @@ const bytesOf = (peer: Capabilities): bigint | undefined =>
   hasFlag(peer, FLAG.PIN_BUDGET) ? peer.extension?.bytes : undefined;
 
 function extensionOf(
-  uses: Pick<Offer, 'commit' | 'sparse' | 'alive' | 'progress' | 'softwareRnic'> & { reasons: boolean },
+  uses: Pick<Offer, 'commit' | 'sparse' | 'alive' | 'progress' | 'softwareRnic' | 'tls'> &
+    Pick<SourceOffer, 'unchecked'> & { reasons: boolean },
   bytes: bigint | undefined,
   checked: boolean,
 ): Extension {
@@ -264,6 +347,8 @@ function extensionOf(
     uses.alive ? FLAG.ALIVE : 0,
     uses.progress ? FLAG.PROGRESS : 0,
     uses.softwareRnic ? FLAG.SOFTWARE_RNIC : 0,
+    uses.tls ? FLAG.TLS : 0,
+    uses.unchecked ? FLAG.UNCHECKED : 0,
     bytes === undefined ? 0 : FLAG.PIN_BUDGET,
   ].reduce((all, flag) => all | flag, 0);
   return { version: EXTENSION_VERSION, flags, ...(bytes !== undefined && { bytes }), checked };

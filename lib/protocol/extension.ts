@@ -50,6 +50,10 @@ export const FLAG = {
   PROGRESS: 0x100,
   /** Not a wish but a fact: this end is our software RNIC. */
   SOFTWARE_RNIC: 0x200,
+  /** A TLS handshake follows before anything else is said; in a rejection: only who makes one is let in. */
+  TLS: 0x400,
+  /** The source's operator wants no check of what travels: the destination does not ask for one by itself. */
+  UNCHECKED: 0x800,
 } as const;
 
 /** Which queue pair of a migration a connection is. */
@@ -74,6 +78,13 @@ export interface Extension {
   readonly channels?: number;
   /** In the reply to a source: the token that its rails are to show. */
   readonly rail?: Rail;
+}
+
+/** Private data as its sender made it: without the zeros that a provider has padded it with. */
+export function unpadded(privateData: Uint8Array): Uint8Array {
+  if (readExtension(privateData) === undefined) return privateData.subarray(0, V1_BYTES);
+  const length = new DataView(privateData.buffer, privateData.byteOffset).getUint16(V1_BYTES + 6);
+  return privateData.subarray(0, V1_BYTES + length);
 }
 
 /** QEMU's 8 bytes followed by the tail. */

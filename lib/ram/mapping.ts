@@ -59,10 +59,16 @@ export function mapFile(options: {
 
 /**
  * A range of this process that the embedder has mapped, such as its guest's RAM. It must stay mapped until the mapping is closed. `fd`: the
- * file of a shared range; only with it are its holes known, so that a sparse VM costs what it uses.
+ * file of a shared range; only with it are its holes known, so that a sparse VM costs what it uses. `coreDumps` false:
+ * the range goes into no core dump from here on, as what is mapped here never does; by default it stays as the embedder has it.
  * @throws MigrationError INVALID_ARGUMENT
  */
-export function mapCaller(options: { address: bigint; length: bigint; fd?: number }): Promise<Mapping> {
+export function mapCaller(options: {
+  address: bigint;
+  length: bigint;
+  fd?: number;
+  coreDumps?: boolean;
+}): Promise<Mapping> {
   return native.mapCaller(options).catch(rethrow);
 }
 

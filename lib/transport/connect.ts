@@ -7,9 +7,13 @@ import type {
   NativeListener,
   NativeStranger,
 } from '../native/transport.ts';
-import { isSoftwareRnic } from '../protocol/capabilities.ts';
+import { isSoftwareRnic, rejectedForTls, takesChecks } from '../protocol/capabilities.ts';
+import type { HandshakeWatch, Trust } from '../trust/handshake.ts';
+import type { ClearHandshake } from '../trust/session-keys.ts';
 import { Connection, GRACE_MS, type PeerRole } from './connection.ts';
+import { endReason } from './end-reason.ts';
 import type { ProviderName } from './provider.ts';
+import { secured } from './secured.ts';
 import { throwIfAborted, within } from './wait.ts';
 
 export interface Endpoint {
@@ -18,53 +22,88 @@ export interface Endpoint {
   readonly port: number;
 }
 
+export interface ConnectOptions extends Omit<NativeConnectionOptions, 'crc' | 'holdUntilProtected'> {
+  /** Absent: as the passive side has it, which asks for a CRC where both ends are our software RNIC and TLS checks nothing. */
+  readonly crc?: boolean;
+  /** Present: nothing is said before the peer has shown who it is. The private data of both ends says so too. */
+  readonly tls?: Trust;
+}
+
+const nativeOptions = (
+  { tls, crc, ...options }: ConnectOptions,
+  byDefault = false,
+): NativeConnectionOptions => ({
+  ...options,
+  crc: crc ?? (byDefault && tls === undefined), // records are checked by what seals them
+  holdUntilProtected: tls !== undefined,
+});
+
 /**
- * Connects and exchanges private data.
- * @throws MigrationError CONNECTION_REFUSED, ADDRESS_NOT_FOUND, REJECTED, TIMEOUT, MPA_ERROR, CANCELLED
+ * Connects, exchanges private data, and protects the connection if that is asked for.
+ * @throws MigrationError CONNECTION_REFUSED, ADDRESS_NOT_FOUND, REJECTED, TLS_REQUIRED, TLS_FAILED, NOT_AUTHORIZED, INTEGRITY_ERROR, CRYPTO_UNAVAILABLE,
+ *   TIMEOUT, MPA_ERROR, CANCELLED
  */
 export async function connect(
   provider: ProviderName,
   endpoint: Endpoint,
   privateData: Uint8Array,
-  options: NativeConnectionOptions,
+  options: ConnectOptions,
   signal?: AbortSignal,
 ): Promise<Connection> {
   throwIfAborted(signal, 'connect');
-  const connection = native.createConnection(provider, options);
-  const connected = () => connection.connect(endpoint, privateData);
+  const connection = native.createConnection(provider, nativeOptions(options));
+  const connected = async (): Promise<ClearHandshake> => ({
+    request: privateData,
+    reply: await connection.connect(endpoint, privateData),
+  });
   return handshake(connection, connected, 'destination', options, signal);
 }
 
 async function handshake(
   connection: NativeConnection,
-  establish: () => Promise<Uint8Array>,
+  establish: () => Promise<ClearHandshake>,
   peer: PeerRole,
-  options: NativeConnectionOptions,
+  options: ConnectOptions,
   signal?: AbortSignal,
 ): Promise<Connection> {
   try {
     const timeoutMs = options.connectTimeoutMs + GRACE_MS;
-    const data = await within(establish(), {
+    const clear = await within(establish(), {
       phase: 'connect',
       timeoutMs,
       signal,
       what: 'the connection to be established',
     });
+    const data = peer === 'destination' ? clear.reply : clear.request;
     if (isSoftwareRnic(data)) connection.allowLargeSegments();
-    return new Connection(connection, data, peer);
+    const { tls } = options;
+    const securing = tls && (await secured(connection, clear, { data, tls, timeoutMs, signal }));
+    return new Connection(connection, data, peer, securing);
   } catch (error) {
+    const why = await endReason(connection.closed, toMigrationError(error, 'connect'), 'connect');
     await connection.close().catch(() => {});
-    throw toMigrationError(error, 'connect');
+    throw rejection(why, options);
   }
 }
+
+/** A destination says with its rejection whether it lets only those in that have credentials. */
+function rejection(error: MigrationError, { tls }: ConnectOptions): MigrationError {
+  const data = (error.cause as { privateData?: Uint8Array } | undefined)?.privateData;
+  return (data && rejectedForTls(data, tls !== undefined, error)) ?? error;
+}
+
+const watched = ({ tls, ...options }: ConnectOptions, watch: HandshakeWatch | undefined): ConnectOptions => ({
+  ...options,
+  ...(tls && { tls: { ...tls, ...(watch && { watch }) } }),
+});
 
 /** A peer that wants to connect: `accept`, `reject` or `drop` it, once. It costs one descriptor until it is accepted. */
 export class IncomingConnection {
   readonly #provider: ProviderName;
   readonly #request: NativeConnectionRequest;
-  readonly #options: NativeConnectionOptions;
+  readonly #options: ConnectOptions;
 
-  constructor(provider: ProviderName, request: NativeConnectionRequest, options: NativeConnectionOptions) {
+  constructor(provider: ProviderName, request: NativeConnectionRequest, options: ConnectOptions) {
     this.#provider = provider;
     this.#request = request;
     this.#options = options;
@@ -78,24 +117,29 @@ export class IncomingConnection {
     return this.#request.peerAddress;
   }
 
-  /** @throws MigrationError CONNECTION_LOST, TIMEOUT, CANCELLED */
-  async accept(privateData: Uint8Array, signal?: AbortSignal): Promise<Connection> {
-    const connection = native.createConnection(this.#provider, this.#options);
-    const theirs = this.privateData;
-    const accepted = async (): Promise<Uint8Array> => {
-      await connection.accept(this.#request, privateData, isSoftwareRnic(theirs));
-      return theirs;
+  /**
+   * `watch`: told how the peer's TLS handshake goes, if there is one.
+   * @throws MigrationError CONNECTION_LOST, TLS_FAILED, NOT_AUTHORIZED, INTEGRITY_ERROR, CRYPTO_UNAVAILABLE, TIMEOUT, CANCELLED
+   */
+  async accept(privateData: Uint8Array, signal?: AbortSignal, watch?: HandshakeWatch): Promise<Connection> {
+    const request = this.privateData;
+    const crc = this.#provider === 'iwarp' && takesChecks(request);
+    const connection = native.createConnection(this.#provider, nativeOptions(this.#options, crc));
+    const accepted = async (): Promise<ClearHandshake> => {
+      await connection.accept(this.#request, privateData, isSoftwareRnic(request));
+      return { request, reply: privateData };
     };
-    return handshake(connection, accepted, 'source', this.#options, signal);
+    return handshake(connection, accepted, 'source', watched(this.#options, watch), signal);
   }
 
   /**
-   * Becomes one more queue pair of a connection, and ends with it.
+   * Becomes one more queue pair of a connection, and ends with it. `index`: which one of its rails.
    * @throws MigrationError CONNECTION_LOST, TIMEOUT, or why the connection has ended
    */
-  async join(connection: Connection, privateData: Uint8Array): Promise<void> {
+  async join(connection: Connection, privateData: Uint8Array, index: number): Promise<void> {
     const { connectTimeoutMs } = this.#options;
-    await connection.acceptRail(this.#request, privateData, { connectTimeoutMs, signal: connection.ended });
+    const rail = { index, connectTimeoutMs, signal: connection.ended };
+    await connection.acceptRail(this.#request, privateData, rail);
   }
 
   /** Refuses, and tells the peer with private data; nobody waits for it to take that. Never throws. */
@@ -129,7 +173,7 @@ export class Listener {
   static async open(
     provider: ProviderName,
     endpoint: Endpoint,
-    options: NativeConnectionOptions,
+    options: ConnectOptions,
     onIncoming: (incoming: IncomingConnection) => void,
     onFailed: (error: MigrationError) => void,
     onStranger: (stranger: NativeStranger) => void = () => {},
@@ -138,7 +182,7 @@ export class Listener {
       const listener = await native.listen(
         provider,
         endpoint,
-        options,
+        nativeOptions(options),
         (request) => onIncoming(new IncomingConnection(provider, request, options)),
         (error) => onFailed(toMigrationError(error, 'listen')),
         onStranger,

@@ -1,5 +1,5 @@
 import { setMaxListeners } from 'node:events';
-import { type ErrorCode, MigrationError, type Phase, toMigrationError } from '../errors.ts';
+import { MigrationError, type Phase, toMigrationError } from '../errors.ts';
 import type { NativeCoverage, NativeMapping, NativeRuns } from '../native/memory.ts';
 import type {
   NativeConnection,
@@ -10,9 +10,14 @@ import type {
   NativeWriteJob,
   NativeWriteResult,
 } from '../native/transport.ts';
-import { type ControlMessage, decodeControl, encodeControl } from '../protocol/control.ts';
+import { CONTROL_MAX_BYTES, type ControlMessage, decodeControl, encodeControl } from '../protocol/control.ts';
 import { decodeReason, encodeReason, type PeerReason } from '../protocol/reason.ts';
+import type { MessagePort } from '../trust/message-stream.ts';
+import type { Protection } from '../trust/protection.ts';
+import { SEAL_BYTES } from '../trust/sealed-messages.ts';
+import { type SessionKeys, type TrafficSecrets, wipe } from '../trust/session-keys.ts';
 import type { WaitingFor } from '../waiting.ts';
+import { END_REASON_MS, tellsOnlyTheEnd } from './end-reason.ts';
 import { ProgressWatch } from './progress-watch.ts';
 import { throwIfAborted, timeoutError, unlessAborted, within } from './wait.ts';
 
@@ -21,8 +26,6 @@ const INBOX_LIMIT = 4;
 /** How long a failing side waits for the wire to move before it gives up telling its peer, and how often it looks. */
 const ERROR_NOTICE_MS = 1_000;
 const ERROR_NOTICE_LOOKS = 10;
-/** A provider that refuses a peer's message lingers for a second before it reports the end. */
-const END_REASON_MS = 2_000;
 
 /** Waits that a connection's end may cut short at one time: a rail's each, and some more. Above it Node warns of a leak. */
 const MOST_WAITERS = 32;
@@ -38,14 +41,21 @@ export interface Received {
 /** Which end of the migration the peer is. */
 export type PeerRole = 'source' | 'destination';
 
-/** Codes of a call that failed because the connection ends, which may have a better reason. */
-const ENDS: ReadonlySet<string> = new Set<ErrorCode>(['CONNECTION_CLOSED', 'CONNECTION_LOST']);
-
-/** Of one more queue pair. */
-interface RailLimits {
+/** One more queue pair. */
+interface RailSettings {
+  /** Which one, from 1 on: each has keys of its own, for one attempt. */
+  readonly index: number;
   /** Connecting and the handshake, milliseconds. */
   readonly connectTimeoutMs: number;
   readonly signal: AbortSignal;
+}
+
+/** What TLS has made of a connection. */
+export interface Secured extends Protection {
+  /** Where its messages go and come from. */
+  readonly port: MessagePort;
+  /** All of it is in protected records, and so are its rails. False: its messages are sealed, and nothing else. */
+  readonly encrypted: boolean;
 }
 
 /** How a connection ended. */
@@ -69,6 +79,8 @@ export class Connection {
   readonly privateData: Uint8Array;
 
   readonly #native: NativeConnection;
+  /** Where messages go and come from. */
+  readonly #port: MessagePort;
   readonly #peer: PeerRole;
   readonly #inbox: Received[] = [];
   readonly #ended = new AbortController();
@@ -76,9 +88,14 @@ export class Connection {
   #wake: (() => void) | undefined;
   #closing: Promise<void> | undefined;
 
-  /** `native` is established; this object owns it from now on. */
-  constructor(native: NativeConnection, privateData: Uint8Array, peer: PeerRole) {
+  /** Absent: it is not protected. */
+  readonly secured: Secured | undefined;
+
+  /** `native` is established; this object owns it, and the keys, from now on. */
+  constructor(native: NativeConnection, privateData: Uint8Array, peer: PeerRole, secured?: Secured) {
     this.#native = native;
+    this.#port = secured?.port ?? native;
+    this.secured = secured;
     this.#peer = peer;
     this.info = native.info;
     setMaxListeners(MOST_WAITERS, this.#ended.signal);
@@ -89,6 +106,17 @@ export class Connection {
   /** Aborts, with the MigrationError as its reason, when the connection has ended, however it did. */
   get ended(): AbortSignal {
     return this.#ended.signal;
+  }
+
+  /** Of a protected connection: for its rails. */
+  get keys(): SessionKeys | undefined {
+    return this.secured?.keys;
+  }
+
+  /** Most bytes of one message, header included: sealing takes some of what the wire has room for. */
+  get mostMessageBytes(): number {
+    const sealed = this.secured !== undefined && !this.secured.encrypted;
+    return CONTROL_MAX_BYTES - (sealed ? SEAL_BYTES : 0);
   }
 
   get counters(): BigUint64Array {
@@ -103,7 +131,7 @@ export class Connection {
   async #pump(): Promise<void> {
     try {
       for (;;) {
-        const bytes = await this.#native.receive();
+        const bytes = await this.#port.receive();
         if (bytes === null) break;
         this.#deliver({ message: decodeControl(bytes), bytes });
       }
@@ -158,7 +186,7 @@ export class Connection {
   /** Why the connection ended says more than that a call on it failed, and may be known a moment later. */
   async #endError(error: unknown): Promise<MigrationError> {
     const failure = this.#labelled(error);
-    if (!this.#end && ENDS.has(failure.code)) {
+    if (!this.#end && tellsOnlyTheEnd(failure)) {
       const limits = { timeoutMs: END_REASON_MS, phase: this.phase, what: 'the reason of the end' };
       await within(this.#hasEnded(), limits).catch(() => {});
     }
@@ -193,7 +221,7 @@ export class Connection {
     throwIfAborted(limits.signal, this.phase);
     const bytes = encodeControl(message);
     try {
-      const sent = this.#native.send(bytes);
+      const sent = this.#port.send(bytes);
       posted?.(bytes);
       await within(sent, {
         ...limits,
@@ -265,10 +293,8 @@ export class Connection {
 
   /** Waits for the connection's end. @throws MigrationError TIMEOUT, CANCELLED */
   async waitForEnd(limits: { timeoutMs: number; signal?: AbortSignal | undefined }): Promise<ConnectionEnd> {
-    await within(this.#native.closed, { ...limits, phase: this.phase, what: 'the peer to disconnect' });
-    // The pump has seen every message that came before the end.
-    await this.#hasEnded();
-    return this.#end as unknown as ConnectionEnd;
+    await within(this.#hasEnded(), { ...limits, phase: this.phase, what: 'the peer to disconnect' });
+    return this.#end as ConnectionEnd;
   }
 
   /**
@@ -316,24 +342,38 @@ export class Connection {
   connectRail(
     endpoint: { readonly host: string; readonly port: number },
     privateData: Uint8Array,
-    limits: RailLimits,
+    { index, connectTimeoutMs, signal }: RailSettings,
   ): Promise<Uint8Array> {
     // The native side has the deadline. Whoever gave up earlier could not say that it does not come up, with nobody to look at its answer.
-    const rail = this.#native.connectRail(endpoint, privateData, limits.connectTimeoutMs);
-    return unlessAborted(rail, limits.signal, this.phase);
+    const rail = this.#withRailSecrets(index, (secrets) =>
+      this.#native.connectRail(endpoint, privateData, connectTimeoutMs, secrets),
+    );
+    return unlessAborted(rail, signal, this.phase);
   }
 
   /** The passive side of {@link connectRail}. @throws MigrationError as there */
-  acceptRail(request: NativeConnectionRequest, privateData: Uint8Array, limits: RailLimits): Promise<void> {
+  acceptRail(
+    request: NativeConnectionRequest,
+    privateData: Uint8Array,
+    { index, connectTimeoutMs, signal }: RailSettings,
+  ): Promise<void> {
     const what = 'a further channel to be established';
-    const timeoutMs = limits.connectTimeoutMs + GRACE_MS;
-    const { signal } = limits;
-    return within(this.#native.acceptRail(request, privateData), {
-      phase: this.phase,
-      timeoutMs,
-      signal,
-      what,
-    });
+    const timeoutMs = connectTimeoutMs + GRACE_MS;
+    const rail = this.#withRailSecrets(index, (secrets) =>
+      this.#native.acceptRail(request, privateData, secrets),
+    );
+    return within(rail, { phase: this.phase, timeoutMs, signal, what });
+  }
+
+  /** None where a device carries rails: its WRITEs are in clear anyway, and what else goes over a rail are barriers, which tell nothing. */
+  async #withRailSecrets<T>(index: number, establish: (secrets?: TrafficSecrets) => Promise<T>): Promise<T> {
+    if (!this.secured?.encrypted) return establish();
+    const secrets = this.secured.keys.traffic(index);
+    try {
+      return establish(secrets);
+    } finally {
+      wipe(secrets); // they have been copied
+    }
   }
 
   /**
@@ -385,7 +425,7 @@ export class Connection {
     if (this.#end?.error.code !== 'PEER_ERROR') {
       const reason = this.tellsReasons ? { reason: encodeReason(failure) } : {};
       // A promise also where it throws: whoever is not there any more is not told.
-      const said = async () => this.#native.send(encodeControl({ type: 'ERROR', ...reason }));
+      const said = async () => this.#port.send(encodeControl({ type: 'ERROR', ...reason }));
       await this.#whileItMoves(said());
       await this.disconnect(ERROR_NOTICE_MS);
     }
@@ -444,6 +484,7 @@ export class Connection {
 
   async #close(): Promise<void> {
     await this.#native.close().catch(() => {});
+    this.keys?.wipe();
     this.#finish(true, new MigrationError('CLOSED', this.phase, 'this connection was closed'));
   }
 

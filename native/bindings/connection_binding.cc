@@ -9,6 +9,7 @@
 #include "bindings/memory_bindings.h"
 #include "bindings/memory_coverage.h"
 #include "bindings/options.h"
+#include "bindings/protection.h"
 #include "bindings/registrations.h"
 #include "bindings/write_job.h"
 #include "engine/placed_pages.h"
@@ -36,6 +37,8 @@ Napi::Function ConnectionBinding::define(Napi::Env env) {
                          InstanceMethod<&ConnectionBinding::release_rails>("releaseRails"),
                          InstanceMethod<&ConnectionBinding::send>("send"),
                          InstanceMethod<&ConnectionBinding::receive>("receive"),
+                         InstanceMethod<&ConnectionBinding::protect>("protect"),
+                         InstanceMethod<&ConnectionBinding::resume_receive>("resumeReceive"),
                          InstanceMethod<&ConnectionBinding::register_spans>("registerSpans"),
                          InstanceMethod<&ConnectionBinding::deregister>("deregister"),
                          InstanceMethod<&ConnectionBinding::observe_placement>("observePlacement"),
@@ -155,15 +158,17 @@ Napi::Value ConnectionBinding::connect_rail(const Napi::CallbackInfo& info) {
   const auto to = endpoint(object_argument(info, 0, "endpoint"));
   const auto data = bytes_argument(info, 1, "privateData");
   const uint32_t timeout_ms = u32_argument(info, 2, "connectTimeoutMs");
+  const auto protection = protection_argument(info, 3);
   return promised(info.Env(), rails_,
-                  [&](uint64_t id) { endpoint_->connect_rail(to, data, timeout_ms, id); });
+                  [&](uint64_t id) { endpoint_->connect_rail(to, data, timeout_ms, id, protection); });
 }
 
 Napi::Value ConnectionBinding::accept_rail(const Napi::CallbackInfo& info) {
   auto request = RequestBinding::take_from_js(info[0]);
   const auto data = bytes_argument(info, 1, "privateData");
+  const auto protection = protection_argument(info, 2);
   return promised(info.Env(), rails_,
-                  [&](uint64_t id) { endpoint_->accept_rail(std::move(request), data, id); });
+                  [&](uint64_t id) { endpoint_->accept_rail(std::move(request), data, id, protection); });
 }
 
 Napi::Value ConnectionBinding::barrier(const Napi::CallbackInfo& info) {
@@ -189,6 +194,21 @@ Napi::Value ConnectionBinding::receive(const Napi::CallbackInfo& info) {
   receives_.push_back(deferred);
   settle_receives(info.Env());
   return deferred.Promise();
+}
+
+// On a thread of the pool: it waits for the provider's.
+Napi::Value ConnectionBinding::protect(const Napi::CallbackInfo& info) {
+  const fabric::Protection protection{.send = secret_argument(info[0], "send"),
+                                      .receive = secret_argument(info[1], "receive")};
+  const auto endpoint = endpoint_;
+  return run_async(info.Env(), WorkLane::kClose, [endpoint, protection] {
+    if (!endpoint) throw Error("CONNECTION_CLOSED", "the connection has been closed");
+    endpoint->queue_pair().protect(protection);
+  });
+}
+
+void ConnectionBinding::resume_receive(const Napi::CallbackInfo& info) {
+  if (endpoint_) endpoint_->queue_pair().resume_receive(info[0].ToBoolean());
 }
 
 Napi::Value ConnectionBinding::register_spans(const Napi::CallbackInfo& info) {

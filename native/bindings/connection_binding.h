@@ -42,6 +42,8 @@ class ConnectionBinding final : public Napi::ObjectWrap<ConnectionBinding>, priv
   void release_rails(const Napi::CallbackInfo& info);
   Napi::Value send(const Napi::CallbackInfo& info);
   Napi::Value receive(const Napi::CallbackInfo& info);
+  Napi::Value protect(const Napi::CallbackInfo& info);
+  void resume_receive(const Napi::CallbackInfo& info);
   Napi::Value register_spans(const Napi::CallbackInfo& info);
   Napi::Value deregister(const Napi::CallbackInfo& info);
   Napi::Value observe_placement(const Napi::CallbackInfo& info);

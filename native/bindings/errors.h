@@ -12,11 +12,13 @@
 
 namespace rdma_migrate::bindings {
 
-// An Error with `code`, and `errno` where a system call was behind it.
+// An Error with `code`, `errno` where a system call was behind it, and `privateData` where a peer said some.
 inline Napi::Error to_js_error(Napi::Env env, const Error& error) {
   Napi::Error js = Napi::Error::New(env, error.what());
   js.Set("code", Napi::String::New(env, error.code()));
   if (error.sys_errno() != 0) js.Set("errno", Napi::Number::New(env, error.sys_errno()));
+  if (const auto& data = error.private_data(); !data.empty())
+    js.Set("privateData", Napi::Buffer<uint8_t>::Copy(env, data.data(), data.size()));
   return js;
 }
 

@@ -66,7 +66,12 @@ Napi::Value map_caller(const Napi::CallbackInfo& info, const SharedClasses& clas
   const uint32_t fd = file.IsUndefined() ? 0 : to_u32(file, "fd");
   if (fd > INT32_MAX) throw Error("INVALID_ARGUMENT", "fd " + std::to_string(fd) + " is no file descriptor");
   const int given = file.IsUndefined() ? -1 : static_cast<int>(fd);
-  return open_mapping(info.Env(), classes, [=] { return memory::Mapping::caller(address, length, given); });
+  const Napi::Value dumped = options.Get("coreDumps");
+  if (!dumped.IsUndefined() && !dumped.IsBoolean()) throw bad_argument(info.Env(), "coreDumps", "a boolean");
+  using memory::Mapping;
+  const bool leave_out = dumped.IsBoolean() && !dumped.As<Napi::Boolean>().Value();
+  const auto dumps = leave_out ? Mapping::CoreDumps::kLeaveOut : Mapping::CoreDumps::kAsTheyAre;
+  return open_mapping(info.Env(), classes, [=] { return Mapping::caller(address, length, given, dumps); });
 }
 
 // Exports a function that throws, or one that answers with a promise.

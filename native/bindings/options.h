@@ -13,6 +13,9 @@ inline fabric::QueuePairOptions queue_pair_options(const Napi::Object& from) {
   options.crc = from.Get("crc").ToBoolean();
   options.connect_timeout_ms = u32_property(from, "connectTimeoutMs");
   options.stall_timeout_ms = u32_property(from, "stallTimeoutMs");
+  if (const Napi::Value rate = from.Get("connectionsPerSecond"); !rate.IsUndefined())
+    options.connections_per_second = to_u32(rate, "connectionsPerSecond");
+  options.hold_until_protected = from.Get("holdUntilProtected").ToBoolean();
   return options;
 }
 

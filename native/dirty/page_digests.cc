@@ -8,6 +8,7 @@
 #include <string>
 
 #include "error.h"
+#include "memory/core_dumps.h"
 
 namespace rdma_migrate::dirty {
 namespace {
@@ -39,6 +40,7 @@ PageDigests::PageDigests(uint64_t pages, uint64_t page_size)
     throw Error("OUT_OF_MEMORY", "no room for " + std::to_string(pages * 16) + " bytes of page digests",
                 errno);
   }
+  memory::leave_out_of_core_dumps(mapped, pages * 16);
   words_ = static_cast<uint64_t*>(mapped);
 }
 

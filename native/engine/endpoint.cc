@@ -20,11 +20,12 @@ constexpr std::chrono::seconds kOwnLastWords{5};
 
 fabric::Bytes copy_of(std::span<const uint8_t> bytes) { return {bytes.begin(), bytes.end()}; }
 
-// What failed here and not on the way or at the peer: memory, its file, or what was posted.
+// What failed here and not on the way or at the peer: memory, its file, or what was posted; and what only
+// this side can find out.
 bool is_of_this_side(const Error& reason) {
   static constexpr std::string_view kCodes[] = {"IO_ERROR",      "DISK_FULL",      "PERMISSION_DENIED",
                                                 "OUT_OF_MEMORY", "RESOURCE_LIMIT", "INVALID_ARGUMENT",
-                                                "INTERNAL"};
+                                                "INTERNAL",      "INTEGRITY_ERROR"};
   return std::find(std::begin(kCodes), std::end(kCodes), reason.code()) != std::end(kCodes);
 }
 
@@ -118,28 +119,33 @@ std::optional<fabric::Bytes> Endpoint::take_message() {
 
 // Made without the lock, and destroyed without it when there is no use for it: a queue pair that goes waits
 // for its processing thread, which may be about to take the lock.
-Rail& Endpoint::add_rail(const fabric::QueuePairOptions& options, uint64_t token) {
+fabric::QueuePair& Endpoint::add_rail(fabric::QueuePairOptions options, uint64_t token,
+                                      const std::optional<fabric::Protection>& protection) {
+  options.hold_until_protected = false;  // a rail is protected from its first byte on, or not at all
   auto rail = std::make_unique<Rail>(*domain_, options, writer_, static_cast<RailOwner&>(*this), token);
+  if (protection) rail->queue_pair().protect(*protection);
   std::lock_guard lock(mutex_);
   if (closed_) throw Error("CONNECTION_CLOSED", "the connection has been closed");
   if (!alarm_) alarm_ = std::make_unique<Alarm>(*queue_pair_);
   rails_.push_back(std::move(rail));
-  return *rails_.back();
+  return rails_.back()->queue_pair();
 }
 
 void Endpoint::connect_rail(const fabric::Endpoint& to, std::span<const uint8_t> private_data,
-                            uint32_t connect_timeout_ms, uint64_t token) {
+                            uint32_t connect_timeout_ms, uint64_t token,
+                            const std::optional<fabric::Protection>& protection) {
   fabric::QueuePairOptions options = options_;
   options.connect_timeout_ms = connect_timeout_ms;
-  fabric::QueuePair& queue_pair = add_rail(options, token).queue_pair();
+  fabric::QueuePair& queue_pair = add_rail(options, token, protection);
   if (large_segments_.load()) queue_pair.allow_large_segments();
   queue_pair.connect(to, private_data);
 }
 
 // Its first message is the answer to one of the peer's.
 void Endpoint::accept_rail(std::unique_ptr<fabric::ConnectionRequest> request,
-                           std::span<const uint8_t> private_data, uint64_t token) {
-  add_rail(options_, token).queue_pair().accept(std::move(request), private_data, true);
+                           std::span<const uint8_t> private_data, uint64_t token,
+                           const std::optional<fabric::Protection>& protection) {
+  add_rail(options_, token, protection).accept(std::move(request), private_data, true);
 }
 
 void Endpoint::allow_large_segments() {
@@ -333,7 +339,9 @@ void Endpoint::rail_down(Rail& rail, const Error* reason) {
   }
   // What fails on this side, and what a peer does wrong, is no end that comes too late.
   const bool own = reason != nullptr && is_of_this_side(*reason);
-  const bool gone = reason == nullptr || reason->code() == "CONNECTION_LOST" || reason->code() == "TIMEOUT";
+  // Whoever cannot seal for it may be anybody: a rail that has proved nothing is not the peer's.
+  const bool gone = reason == nullptr || reason->code() == "CONNECTION_LOST" || reason->code() == "TIMEOUT" ||
+                    reason->code() == "INTEGRITY_ERROR";
   if ((gone && left_out(rail)) || released()) return;
   const auto now = Clock::now();
   if (reason == nullptr) {

@@ -82,12 +82,14 @@ class Endpoint final : public fabric::QueuePairEvents, private RailOwner {
 
   // One more queue pair for WRITEs, once the first is established. The outcome is rail_established or
   // rail_refused, with the token; one that could not be established, or that ends before it has carried
-  // anything, ends nothing else. connect_timeout_ms: of this rail. Throws Error: RESOURCE_LIMIT,
-  // CONNECTION_CLOSED and what the handshake throws.
+  // anything, ends nothing else. connect_timeout_ms: of this rail. protection: from its first byte after the
+  // handshake on (fabric::QueuePair::protect). Throws Error: RESOURCE_LIMIT, CONNECTION_CLOSED and what the
+  // handshake and protect() throw.
   void connect_rail(const fabric::Endpoint& to, std::span<const uint8_t> private_data,
-                    uint32_t connect_timeout_ms, uint64_t token);
+                    uint32_t connect_timeout_ms, uint64_t token,
+                    const std::optional<fabric::Protection>& protection = {});
   void accept_rail(std::unique_ptr<fabric::ConnectionRequest> request, std::span<const uint8_t> private_data,
-                   uint64_t token);
+                   uint64_t token, const std::optional<fabric::Protection>& protection = {});
   // See fabric::QueuePair; of this queue pair and of rails that are connected from now on.
   void allow_large_segments();
   // Established queue pairs, the first included.
@@ -133,7 +135,8 @@ class Endpoint final : public fabric::QueuePairEvents, private RailOwner {
   uint8_t* slot_address(uint32_t slot) const { return slab_.data() + size_t{slot} * kMaxControlMessage; }
   void post_recv(uint32_t slot);
   std::optional<uint32_t> claim_send_slot(uint64_t token);
-  Rail& add_rail(const fabric::QueuePairOptions& options, uint64_t token);
+  fabric::QueuePair& add_rail(fabric::QueuePairOptions options, uint64_t token,
+                              const std::optional<fabric::Protection>& protection);
   bool left_out(Rail& rail);
   bool released() const;
   std::string channel(const Rail& rail) const;

@@ -1,4 +1,4 @@
-// Zeroed memory that takes room only where it has been used.
+// Zeroed memory that takes room only where it has been used, and is in no core dump.
 #pragma once
 
 #include <cstddef>

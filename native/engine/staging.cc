@@ -1,8 +1,7 @@
 #include "engine/staging.h"
 
-#include <cstring>
-
 #include "memory/guarded.h"
+#include "memory/live_copy.h"
 
 namespace rdma_migrate::engine {
 
@@ -21,17 +20,7 @@ uint64_t Staging::take(uint64_t length) {
 }
 
 bool copy_live(uint8_t* to, const uint8_t* from, uint64_t length) {
-#if defined(__SANITIZE_THREAD__)
-  // The sanitizer would take memcpy() for a race with the guest, which it is, and is meant to be.
-  return memory::guarded([=] {
-    for (uint64_t at = 0; at < length; at += 8) {
-      const uint64_t word = __atomic_load_n(reinterpret_cast<const uint64_t*>(from + at), __ATOMIC_RELAXED);
-      std::memcpy(to + at, &word, 8);
-    }
-  });
-#else
-  return memory::guarded([=] { std::memcpy(to, from, length); });
-#endif
+  return memory::guarded([=] { memory::copy_live(to, from, length); });
 }
 
 }  // namespace rdma_migrate::engine

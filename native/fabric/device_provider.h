@@ -80,6 +80,6 @@ class DeviceProvider : public Provider {
 using MakeDeviceProvider = DeviceProvider* (*)(const char* loader_mark, const char** own_mark);
 inline constexpr const char* kDevicePluginSymbol = "rdma_migrate_device_provider";
 // The number counts changes of fabric.h and of this file.
-#define RDMA_MIGRATE_PLUGIN_MARK "rdma-migrate fabric 4, " __VERSION__
+#define RDMA_MIGRATE_PLUGIN_MARK "rdma-migrate fabric 5, " __VERSION__
 
 }  // namespace rdma_migrate::fabric

@@ -16,6 +16,7 @@
 #include <string>
 
 #include "fabric/backing.h"
+#include "fabric/protection.h"
 #include "fabric/queue_pair_state.h"
 #include "fabric/types.h"
 
@@ -73,6 +74,12 @@ struct QueuePairOptions {
   // outstanding. Progress is a message that ends, or ProgressWatch::kLeastRate.
   uint32_t connect_timeout_ms = 10'000;
   uint32_t stall_timeout_ms = 30'000;
+  // Of a listener: connections of one address, in the long run; see AddressLimits. 0: it limits no address.
+  uint32_t connections_per_second = 0;
+  // Until protect(), after every SEND of the peer's nothing more is taken before resume_receive(): time to
+  // find out whether records follow. The peer's end is noticed where nothing lies before it. Until then a
+  // peer that uses a key is refused, too. Providers that protect nothing ignore it.
+  bool hold_until_protected = false;
 };
 
 // Counters that a provider keeps while it runs; read from any thread.
@@ -141,6 +148,23 @@ class QueuePair {
   // The peer is known to take segments that are longer than a packet of its path, which costs less. Without
   // it they fit into one, as hardware may insist on (RFC 5044 section 5.1). Devices see to that themselves.
   virtual void allow_large_segments() {}
+
+  // Protected records: from here on everything that is sent is sealed, and everything of the peer's that has
+  // not been taken yet must be. Nothing of a record is placed that cannot be authenticated: that ends the
+  // queue pair (INTEGRITY_ERROR). The peer's orderly end is told from a cut, which is CONNECTION_LOST.
+  // Before connect() or accept(): from the first byte after the handshake on. Later: in RTS, when everything
+  // that was posted has completed, and between messages of the peer's; what it has sent in the clear and is
+  // not taken yet would be taken for records (hold_until_protected). Once. Waits for the provider's thread,
+  // as close() does; inside an event of this queue pair it is done at once. Throws Error INVALID_ARGUMENT
+  // (another moment, a bad records_per_key, or this provider protects nothing), CRYPTO_UNAVAILABLE,
+  // OUT_OF_MEMORY, CONNECTION_CLOSED; nothing is protected then, in neither direction.
+  virtual void protect(const Protection& protection) {
+    (void)protection;
+    throw Error("INVALID_ARGUMENT", "this provider protects no records: it puts no bytes on the wire itself");
+  }
+  // Of hold_until_protected: the next SEND may come. for_good: nothing is held from here on, and keys may be
+  // used; the owner has found out that no records follow.
+  virtual void resume_receive(bool for_good) { (void)for_good; }
 
   // on_notify comes soon, on the provider's thread; several calls may make one event. Nothing once it has
   // ended.
@@ -230,7 +254,8 @@ class Provider {
   virtual std::string name() const = 0;
   virtual std::unique_ptr<Domain> open_domain() = 0;
   // Peers that do not complete their request within connect_timeout_ms are dropped; one slow or hostile peer
-  // does not hold up another; half-open peers and unanswered requests are bounded. Throws Error:
+  // does not hold up another; half-open peers and unanswered requests are bounded, of all and of one address,
+  // and so is how often one address may come (connections_per_second). Throws Error:
   // ADDRESS_IN_USE, ADDRESS_NOT_FOUND, PERMISSION_DENIED, LISTEN_FAILED.
   virtual std::unique_ptr<Listener> listen(const Endpoint& endpoint, const QueuePairOptions& options,
                                            ListenerCallbacks callbacks) = 0;

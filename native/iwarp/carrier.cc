@@ -108,6 +108,8 @@ bool Carrier::receive_on() {
     case Receiver::Went::kDry:
       readable_ = false;
       return false;
+    case Receiver::Went::kHeld:  // a kick follows
+      return fin_sent_ && discard_on();
     case Receiver::Went::kOn:
       return true;
     case Receiver::Went::kReady:
@@ -122,6 +124,13 @@ bool Carrier::receive_on() {
   return false;
 }
 
+// Nothing more is wanted but the peer's end. True: there is more.
+bool Carrier::discard_on() {
+  const Receiver::Went went = receiver_.discard();
+  if (went == Receiver::Went::kEnded) down(std::nullopt);
+  return went == Receiver::Went::kOn;
+}
+
 bool Carrier::may_send(Clock::time_point now) const {
   return is_up_ && !fin_sent_ && !send_error_ &&
          (now >= first_send_ || messages_.counters.bytes_received.load(std::memory_order_relaxed) != 0);
@@ -133,8 +142,9 @@ bool Carrier::transmit_on(Clock::time_point now) {
   try {
     switch (transmitter_.transmit(kTurn)) {
       case Transmitter::Went::kIdle:
-        if (drain_by_ && messages_.send_queue.drained() && messages_.read_jobs.empty()) end_stream();
-        return false;
+        if (!drain_by_ || !(transmitter_.is_ending() || transmitter_.is_idle())) return false;
+        if (transmitter_.say_end()) end_stream();
+        return true;
       case Transmitter::Went::kFull:
         writable_ = false;
         return false;
@@ -149,6 +159,22 @@ bool Carrier::transmit_on(Clock::time_point now) {
     return true;
   }
   return false;
+}
+
+void Carrier::protect(const fabric::Protection& protection) {
+  if (phase_ == Phase::kNew) {
+    protection_ = protection;
+    return;
+  }
+  if (phase_ != Phase::kOpen || !is_up_ || drain_by_ || receiver_.is_protected())
+    throw Error("INVALID_ARGUMENT", "protect() while the queue pair begins or ends, or once more");
+  if (!transmitter_.is_idle())
+    throw Error("INVALID_ARGUMENT", "protect() while something waits to be sent to " + peer_);
+  RecordWriter writer(protection);  // what can fail comes before the first change
+  receiver_.protect(protection);
+  transmitter_.protect(std::move(writer));
+  readable_ = true;  // there may be something in the buffer
+  processor_.kick(*this);
 }
 
 void Carrier::drain() {
@@ -236,8 +262,18 @@ void Carrier::set_alarm(Clock::time_point now) {
   if (is_up_ && now < first_send_) by(first_send_);
 }
 
+// As far as it goes without waiting: a peer that is not told takes the end for a cut.
+void Carrier::say_end() noexcept {
+  if (phase_ != Phase::kOpen || !is_up_ || fin_sent_ || send_error_ || transmitter_.say_end()) return;
+  try {
+    transmitter_.transmit(1);
+  } catch (const std::exception&) {
+  }
+}
+
 void Carrier::down(const std::optional<Error>& reason) {
   if (phase_ == Phase::kDown) return;
+  if (!reason) say_end();
   phase_ = Phase::kDown;
   unwatch(watched_);
   dialling_.reset();  // which may kick until it is gone

@@ -47,6 +47,8 @@ class Carrier final : public Served {
   void dial(const fabric::Endpoint& endpoint, fabric::Bytes private_data);
   void answer(Answer answer);
   Next serve(unsigned reasons) noexcept override;
+  // QueuePair::protect(): before dial() or answer(), or when messages flow.
+  void protect(const fabric::Protection& protection);
   // What is queued is sent, then the stream is ended.
   void drain();
   // Ends now.
@@ -61,11 +63,13 @@ class Carrier final : public Served {
   Next move_messages();
   Next terminate_on();
   bool receive_on();
+  bool discard_on();
   bool transmit_on(Clock::time_point now);
   void open(UniqueFd socket, Negotiated negotiated);
   void become_up();
   void notice_ready();
   void end_stream();
+  void say_end() noexcept;
   void begin_terminate(const WireFault& fault);
   void begin_last_word(const Error& error);
   Next say_last_word();
@@ -85,7 +89,8 @@ class Carrier final : public Served {
   Phase phase_ = Phase::kNew;
   std::unique_ptr<Dialling> dialling_;
   std::optional<Answer> answer_;
-  fabric::Bytes unsent_;  // of the reply
+  fabric::Bytes unsent_;                          // of the reply
+  std::optional<fabric::Protection> protection_;  // from the first byte after the handshake on
   Clock::time_point handshake_by_{};
   Negotiated negotiated_;
   UniqueFd socket_;

@@ -68,6 +68,11 @@ void Carrier::open(UniqueFd socket, Negotiated negotiated) {
   awaits_ready_ = negotiated_.awaits_ready;
   receiver_.open(socket_.get(), negotiated_.crc, awaits_ready_);
   transmitter_.open(socket_.get(), negotiated_.crc);
+  if (protection_) {
+    transmitter_.protect(RecordWriter(*protection_));
+    receiver_.protect(*protection_);
+    protection_.reset();
+  }
   phase_ = Phase::kOpen;
 }
 

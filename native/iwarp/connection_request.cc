@@ -7,19 +7,15 @@
 namespace rdma_migrate::iwarp {
 
 ConnectionRequest::ConnectionRequest(UniqueFd socket, MpaFrame request,
-                                     const fabric::QueuePairOptions& options,
-                                     std::shared_ptr<std::atomic<size_t>> unanswered)
+                                     const fabric::QueuePairOptions& options, std::shared_ptr<void> place)
     : socket_(std::move(socket)),
       request_(std::move(request)),
       options_(options),
       peer_(fabric::peer_address_of(socket_.get())),
-      unanswered_(std::move(unanswered)) {
-  ++*unanswered_;
-}
+      place_(std::move(place)) {}
 
 ConnectionRequest::~ConnectionRequest() {
   if (socket_) reject({});
-  --*unanswered_;
 }
 
 void ConnectionRequest::check_open() const {

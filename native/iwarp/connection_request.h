@@ -11,7 +11,7 @@ namespace rdma_migrate::iwarp {
 class ConnectionRequest final : public fabric::ConnectionRequest {
  public:
   ConnectionRequest(UniqueFd socket, MpaFrame request, const fabric::QueuePairOptions& options,
-                    std::shared_ptr<std::atomic<size_t>> unanswered);
+                    std::shared_ptr<void> place);
   ~ConnectionRequest() override;
 
   std::span<const uint8_t> private_data() const override { return request_.private_data; }
@@ -28,7 +28,7 @@ class ConnectionRequest final : public fabric::ConnectionRequest {
   const MpaFrame request_;
   const fabric::QueuePairOptions options_;
   const std::string peer_;
-  const std::shared_ptr<std::atomic<size_t>> unanswered_;  // of the listener
+  const std::shared_ptr<void> place_;  // among the listener's unanswered requests
 };
 
 }  // namespace rdma_migrate::iwarp

@@ -70,7 +70,8 @@ void check_reply(const MpaFrame& request, const MpaFrame& reply, const std::stri
     std::string data = reply.private_data.empty() ? "" : ": " + fabric::hex_of(reply.private_data);
     throw Error("REJECTED", peer + " rejected the connection, with " +
                                 std::to_string(reply.private_data.size()) + " bytes of private data" + data +
-                                "; see its log for the reason");
+                                "; see its log for the reason")
+        .with_private_data(reply.private_data);
   }
   if (reply.markers) {
     throw Error("MPA_ERROR",

@@ -4,6 +4,8 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <string_view>
+#include <unordered_map>
 
 #include "fabric/address.h"
 #include "iwarp/connection_request.h"
@@ -12,6 +14,7 @@ namespace rdma_migrate::iwarp {
 namespace {
 
 constexpr size_t kMaxHalfOpen = 64;
+constexpr size_t kMaxHalfOpenOfOne = 32;  // of one address; a migration of 16 channels has 15 at a time
 // Whole requests that nobody has answered yet: more of them wait in the kernel.
 constexpr size_t kMaxUnanswered = 64;
 constexpr size_t kAcceptAtOnce = 16;
@@ -44,7 +47,10 @@ UniqueFd listen_on_any(const std::vector<fabric::SocketAddress>& addresses) {
 class Listener::HalfOpen final : public Served {
  public:
   HalfOpen(Listener& listener, UniqueFd socket)
-      : address(fabric::peer_address_of(socket.get())), socket_(std::move(socket)), listener_(listener) {}
+      : address(fabric::peer_address_of(socket.get())),
+        key(fabric::address_key(address)),
+        socket_(std::move(socket)),
+        listener_(listener) {}
 
   Next serve(unsigned reasons) noexcept override {
     try {
@@ -74,6 +80,7 @@ class Listener::HalfOpen final : public Served {
   const MpaReader& reader() const { return reader_; }
 
   const std::string address;  // asked at once: of a peer that is gone nobody can tell it
+  const std::string key;
 
  private:
   UniqueFd socket_;
@@ -85,6 +92,7 @@ Listener::Listener(const fabric::Endpoint& endpoint, const fabric::QueuePairOpti
                    fabric::ListenerCallbacks callbacks)
     : options_(options),
       callbacks_(std::move(callbacks)),
+      limits_(std::make_shared<fabric::AddressLimits>(options.connections_per_second)),
       engine_(Engine::shared()),
       processor_(engine_->of_listeners()),
       socket_(listen_on_any(fabric::resolve(endpoint, fabric::Lookup::kPassive))),
@@ -128,7 +136,7 @@ Served::Next Listener::serve(unsigned) noexcept {
 
 Served::Next Listener::accept_some() {
   for (size_t count = 0; count < kAcceptAtOnce; ++count) {
-    if (unanswered_->load() >= kMaxUnanswered) {
+    if (limits_->unanswered() >= kMaxUnanswered) {
       processor_.wake_by(*this, Clock::now() + kAcceptPause);
       return Next::kWait;
     }
@@ -144,13 +152,32 @@ Served::Next Listener::accept_some() {
 }
 
 void Listener::admit(UniqueFd socket) {
+  auto next = std::make_unique<HalfOpen>(*this, std::move(socket));
+  if (!limits_->may_come(next->address, Clock::now())) {
+    report(next->address, "nothing that was read: it comes more often than connectionsPerSecond allows");
+    return;
+  }
   // A flood of silent peers costs the oldest of them their place; an honest one needs its place for a moment
   // only.
-  if (peers_.size() >= kMaxHalfOpen) turn_away(*peers_.front());
-  peers_.push_back(std::make_unique<HalfOpen>(*this, std::move(socket)));
+  if (HalfOpen* const other = in_the_way(next->key)) turn_away(*other);
+  peers_.push_back(std::move(next));
   HalfOpen& peer = *peers_.back();
   processor_.wake_by(peer, Clock::now() + std::chrono::milliseconds(options_.connect_timeout_ms));
   if (!processor_.watch(peer.fd(), peer)) forget(peer);
+}
+
+Listener::HalfOpen* Listener::in_the_way(const std::string& key) const {
+  std::unordered_map<std::string_view, size_t> of;
+  for (const auto& peer : peers_) ++of[peer->key];
+  const auto own = of.find(key);
+  const bool too_many = limits_->any() && own != of.end() && own->second >= kMaxHalfOpenOfOne;
+  if (!too_many && peers_.size() < kMaxHalfOpen) return nullptr;
+  size_t most = 0;
+  for (const auto& [each, count] : of) most = std::max(most, count);
+  const auto found = std::find_if(peers_.begin(), peers_.end(), [&](const auto& peer) {
+    return too_many ? peer->key == key : of[peer->key] == most;
+  });
+  return found->get();
 }
 
 void Listener::forget(HalfOpen& peer) {
@@ -164,18 +191,24 @@ void Listener::forget(HalfOpen& peer) {
 }
 
 void Listener::turn_away(HalfOpen& peer) {
-  const auto report = reports_.next(peer.address, spoken_by(peer.reader().bytes()), Clock::now());
+  const std::string address = peer.address;
+  std::string spoke = spoken_by(peer.reader().bytes());
   forget(peer);
-  if (report) callbacks_.stranger(*report);
+  report(address, std::move(spoke));
+}
+
+void Listener::report(const std::string& address, std::string spoke) {
+  if (const auto due = reports_.next(address, std::move(spoke), Clock::now())) callbacks_.stranger(*due);
 }
 
 void Listener::hand_on(HalfOpen& peer) {
   MpaFrame frame = peer.reader().frame();
+  auto place = fabric::AddressLimits::place(limits_, peer.key);
   forget(peer);
   UniqueFd socket = peer.take_socket();
-  const bool refused = frame.markers || frame.reject;
+  const bool refused = frame.markers || frame.reject || !place;
   auto request =
-      std::make_unique<ConnectionRequest>(std::move(socket), std::move(frame), options_, unanswered_);
+      std::make_unique<ConnectionRequest>(std::move(socket), std::move(frame), options_, std::move(place));
   if (!refused) callbacks_.request(std::move(request));
 }
 

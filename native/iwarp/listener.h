@@ -7,6 +7,7 @@
 #include <mutex>
 #include <string>
 
+#include "fabric/address_limits.h"
 #include "fabric/fabric.h"
 #include "iwarp/engine.h"
 #include "iwarp/mpa_reader.h"
@@ -31,19 +32,22 @@ class Listener final : public fabric::Listener, private Served {
   Next serve(unsigned reasons) noexcept override;
   Next accept_some();
   void admit(UniqueFd socket);
+  // Of that address the oldest, or of the address that has most: who makes room for one more; or nullptr.
+  HalfOpen* in_the_way(const std::string& key) const;
   // Both on the processor; the peer is forgotten.
   void hand_on(HalfOpen& peer);
   void turn_away(HalfOpen& peer);
+  void report(const std::string& address, std::string spoke);
   void forget(HalfOpen& peer);
 
   const fabric::QueuePairOptions options_;
   const fabric::ListenerCallbacks callbacks_;
+  const std::shared_ptr<fabric::AddressLimits> limits_;
   const std::shared_ptr<Engine> engine_;
   Processor& processor_;
   UniqueFd socket_;
   const std::string address_;
   uint16_t port_ = 0;
-  const std::shared_ptr<std::atomic<size_t>> unanswered_ = std::make_shared<std::atomic<size_t>>(0);
   StrangerReports reports_;
   std::list<std::unique_ptr<HalfOpen>> peers_;  // oldest first
   std::mutex close_mutex_;

@@ -37,7 +37,8 @@ struct MessageState {
         events(receiver),
         regions(std::move(table)),
         send_queue(given.max_send_wr),
-        recv_queue(given.max_recv_wr) {}
+        recv_queue(given.max_recv_wr),
+        holds(given.hold_until_protected) {}
 
   std::chrono::milliseconds stall_timeout() const {
     return std::chrono::milliseconds(options.stall_timeout_ms);
@@ -50,6 +51,8 @@ struct MessageState {
   SendQueue send_queue;
   RecvQueue recv_queue;
   std::atomic<bool> large_segments{false};  // the peer is known to take them
+  std::atomic<bool> holds;                  // each SEND is followed by a hold, until protect()
+  std::atomic<bool> held{false};            // until resume_receive() or protect() nothing more is taken
 
   // The processor's.
   size_t ord = 0;  // READs of ours at a time

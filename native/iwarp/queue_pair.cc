@@ -55,6 +55,7 @@ void QueuePair::start(Opening opening) {
   std::lock_guard lock(mutex_);
   check_startable();
   started_ = true;
+  opening.protection = std::exchange(protection_, std::nullopt);
   info_.peer_address = opening.peer;
   opening_ = std::move(opening);
   processor_.kick(*this);
@@ -92,6 +93,7 @@ void QueuePair::begin(Opening opening) {
   try {
     carrier_ = std::make_unique<Carrier>(messages_, static_cast<CarrierUser&>(*this), processor_,
                                          std::move(opening.peer));
+    if (opening.protection) carrier_->protect(*opening.protection);
     if (opening.answer) return carrier_->answer(std::move(*opening.answer));
     carrier_->dial(opening.endpoint, std::move(opening.private_data));
   } catch (const Error& error) {
@@ -149,6 +151,52 @@ size_t QueuePair::post_recv(std::span<const fabric::RecvWorkRequest> requests) {
     }
   }
   return messages_.recv_queue.post(requests);
+}
+
+void QueuePair::protect(const fabric::Protection& protection) {
+  if (protect_from_start(protection)) return;
+  std::optional<Error> failure;
+  processor_.call([&] {
+    try {
+      protect_now(protection);
+    } catch (const Error& error) {
+      failure = error;
+    } catch (const std::exception&) {
+      failure.emplace("OUT_OF_MEMORY", "no memory to protect the connection");
+    }
+  });
+  if (failure) throw *failure;
+}
+
+bool QueuePair::protect_from_start(const fabric::Protection& protection) {
+  std::lock_guard lock(mutex_);
+  if (closed_) throw Error("CONNECTION_CLOSED", "the queue pair has been closed");
+  if (started_) return false;
+  if (protected_) bad_argument("protect() of a protected queue pair");
+  RecordWriter{protection};  // what is wrong with it is said here
+  protection_ = protection;
+  protected_ = true;
+  return true;
+}
+
+void QueuePair::protect_now(const fabric::Protection& protection) {
+  if (ended_) throw Error("CONNECTION_CLOSED", "the queue pair has ended");
+  if (!carrier_) bad_argument("protect() while the queue pair begins");
+  carrier_->protect(protection);
+  std::lock_guard lock(mutex_);
+  protected_ = true;
+  describe_stream();
+}
+
+void QueuePair::describe_stream() {
+  info_.crc = negotiated_->crc && !protected_;
+  info_.detail = "MPA revision " + std::to_string(negotiated_->revision) + ", CRC32C " +
+                 (info_.crc ? "on" : "off") + (protected_ ? ", AES-256-GCM records" : "");
+}
+
+void QueuePair::resume_receive(bool for_good) {
+  if (for_good) messages_.holds.store(false);
+  if (messages_.held.exchange(false)) kick();
 }
 
 void QueuePair::notify() {
@@ -210,9 +258,8 @@ void QueuePair::carrier_up(const Negotiated& negotiated, int socket) {
     measurable_ = socket;
     info_.local_address = fabric::local_address_of(socket);
     info_.peer_address = fabric::peer_address_of(socket);
-    info_.crc = negotiated.crc;
-    info_.detail =
-        "MPA revision " + std::to_string(negotiated.revision) + ", CRC32C " + (negotiated.crc ? "on" : "off");
+    negotiated_ = negotiated;
+    describe_stream();
   }
   ord_.store(negotiated.ord);
   change(fabric::QueuePairChange::kConnected);

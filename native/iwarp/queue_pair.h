@@ -23,6 +23,8 @@ class QueuePair final : public fabric::QueuePair, private CarrierUser, private S
   size_t post_send(std::span<const fabric::SendWorkRequest> requests) override;
   size_t post_recv(std::span<const fabric::RecvWorkRequest> requests) override;
   void allow_large_segments() override { messages_.large_segments.store(true); }
+  void protect(const fabric::Protection& protection) override;
+  void resume_receive(bool for_good) override;
   void notify() override;
   void disconnect() override;
   void close() override;
@@ -36,6 +38,7 @@ class QueuePair final : public fabric::QueuePair, private CarrierUser, private S
     fabric::Endpoint endpoint;  // to dial; none: answer
     fabric::Bytes private_data;
     std::optional<Answer> answer;
+    std::optional<fabric::Protection> protection;
     std::string peer;
   };
 
@@ -44,6 +47,9 @@ class QueuePair final : public fabric::QueuePair, private CarrierUser, private S
   Next serve(unsigned reasons) noexcept override;
   void begin(Opening opening);
   void end();
+  bool protect_from_start(const fabric::Protection& protection);
+  void protect_now(const fabric::Protection& protection);
+  void describe_stream();
   void check_startable() const;
   void check(const fabric::SendWorkRequest& request) const;
   void change(fabric::QueuePairChange change);
@@ -67,7 +73,10 @@ class QueuePair final : public fabric::QueuePair, private CarrierUser, private S
   bool started_ = false;
   bool closed_ = false;
   std::optional<Opening> opening_;
+  std::optional<fabric::Protection> protection_;  // of the carrier to come
   fabric::QueuePairInfo info_;
+  std::optional<Negotiated> negotiated_;
+  bool protected_ = false;
   int measurable_ = -1;                    // the carrier's socket, while it is open
   std::chrono::microseconds wire_time_{};  // after that
 

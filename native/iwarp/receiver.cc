@@ -16,10 +16,6 @@ namespace {
 // Below it a system call costs more than copying its bytes. FPDUs of one Ethernet frame are below it.
 constexpr size_t kSmallFpdu = 2048;
 
-// What an FPDU counts for at least: taking one apart costs as much as that many bytes of payload, and others
-// have their turn.
-constexpr size_t kLeastCharge = 512;
-
 }  // namespace
 
 void Receiver::open(int socket, bool crc, bool awaits_ready) {
@@ -30,10 +26,10 @@ void Receiver::open(int socket, bool crc, bool awaits_ready) {
 
 Receiver::Went Receiver::receive(size_t budget) {
   budget_ = budget;
-  dry_ = false;
+  dry_ = held_ = false;
   bool more = true;
   try {
-    while ((more = step()) && !became_ready_ && (budget_ != 0 || buffer_.is_wide())) continue;
+    while ((more = step()) && !became_ready_ && (budget_ != 0 || finishes_buffer())) continue;
     flush();
   } catch (const WireFault&) {
     flush();  // what came before it was good
@@ -41,11 +37,22 @@ Receiver::Went Receiver::receive(size_t budget) {
   }
   more = more || is_turn_over();
   buffer_.narrow();
+  if (records_) records_->stream().narrow();
   if (std::exchange(became_ready_, false)) return Went::kReady;
   if (more) return Went::kOn;
   buffer_.rest();
+  if (records_) records_->stream().rest();
+  if (held_) return Went::kHeld;
   if (!eof_) return Went::kDry;
-  if (phase_ != Phase::kHeader || buffer_.available() != 0 || in_message()) fail_truncated();
+  if (phase_ != Phase::kHeader || buffer_.available() != 0 || in_message() ||
+      (records_ && records_->waiting() != 0))
+    fail_truncated("ended the connection in the middle of a message; see the peer's log for the reason");
+  // Anybody on the way can end a stream; close_notify only the peer can say.
+  if (records_ && !records_->ended()) {
+    fail_truncated(
+        "ended without saying so: it was killed, or somebody on the way cut the connection; see the peer's "
+        "log");
+  }
   return Went::kEnded;
 }
 
@@ -64,12 +71,13 @@ bool Receiver::step() {
   return false;
 }
 
-// There may be more in the socket, but what is in a wide buffer has been taken first, as far as it goes:
-// nothing of it can wait there for the next turn.
-bool Receiver::is_turn_over() const { return budget_ == 0 && buffer_.is_wide() && !dry_ && !eof_; }
+// There may be more in the socket, but what is in a wide buffer, or in records that have come, has been taken
+// first, as far as it goes: nothing of it can wait there for the next turn.
+bool Receiver::is_turn_over() const { return budget_ == 0 && finishes_buffer() && !dry_ && !eof_; }
 
 // One system call into the buffer. False: dry, or the end of the stream.
 bool Receiver::pull(size_t wanted) {
+  if (records_) return pull_records();
   if (!may_read()) return false;
   flush();  // it lies in the buffer
   if (stores_) buffer_.widen();
@@ -97,7 +105,7 @@ size_t Receiver::note_received(ssize_t got, size_t wanted) {
 
 // FPDUs that are small cost less when many come with one system call, and are copied once more. What is
 // stored by file is copied from the buffer in any case.
-bool Receiver::reads_ahead() const { return !header_.tagged || ulpdu_ <= kSmallFpdu || stores_; }
+bool Receiver::reads_ahead() const { return records_ || !header_.tagged || ulpdu_ <= kSmallFpdu || stores_; }
 
 // At least size bytes are in the buffer. Small messages are read ahead as far as the buffer goes; of bulk
 // payload nothing should pass through it, so after a large tagged FPDU only the next header comes along.
@@ -111,6 +119,9 @@ bool Receiver::have(size_t size) {
 }
 
 bool Receiver::take_header() {
+  held_ = messages_.held.load(std::memory_order_relaxed);
+  if (held_) look_for_end();
+  if (held_) return false;
   // The whole header at once, of either kind: no FPDU is smaller than a tagged header and a trailer.
   constexpr size_t kLeast = fpdu_size(kTaggedSize);
   static_assert(kLeast >= kFpduLengthSize + kUntaggedSize);
@@ -144,6 +155,16 @@ bool Receiver::take_header() {
   begin_message();
   if (!continues_run()) flush();
   return true;
+}
+
+// Held, and the peer has gone, with nothing left to take: nobody need hold that.
+void Receiver::look_for_end() {
+  if (!end_is_near_ || buffer_.available() != 0) return;
+  uint8_t byte;
+  const ssize_t got = recv(socket_, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+  if (got < 0 && errno != EAGAIN && errno != EINTR) fail(errno);
+  if (got == 0) eof_ = true;
+  held_ = got != 0;
 }
 
 bool Receiver::take_inline() {
@@ -185,7 +206,9 @@ void Receiver::add_crc(const uint8_t* data, size_t size) {
 }
 
 bool Receiver::owes() const {
-  return phase_ != Phase::kHeader || buffer_.available() != 0 || in_message() ||
+  if (held_) return false;
+  const bool in_record = records_ && records_->waiting() != 0;
+  return phase_ != Phase::kHeader || buffer_.available() != 0 || in_record || in_message() ||
          !messages_.pending_reads.empty();
 }
 
@@ -226,10 +249,9 @@ void Receiver::fail(int error_number) const {
               error_number);
 }
 
-void Receiver::fail_truncated() {
+void Receiver::fail_truncated(const std::string& how) {
   truncated_ = true;
-  throw Error("CONNECTION_LOST",
-              peer_ + " ended the connection in the middle of a message; see the peer's log for the reason");
+  throw Error("CONNECTION_LOST", peer_ + " " + how);
 }
 
 }  // namespace rdma_migrate::iwarp

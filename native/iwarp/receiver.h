@@ -19,6 +19,7 @@
 #include "fabric/progress_watch.h"
 #include "iwarp/ddp.h"
 #include "iwarp/message_state.h"
+#include "iwarp/record.h"
 #include "iwarp/rx_buffer.h"
 #include "iwarp/stored_run.h"
 #include "iwarp/terminate.h"
@@ -37,15 +38,22 @@ class Receiver {
 
   void open(int socket, bool crc, bool awaits_ready);
 
+  // What comes after the last message that has been taken is protected records, in which there is no CRC,
+  // also what is in the buffer already. Throws Error INVALID_ARGUMENT (a message is open),
+  // CRYPTO_UNAVAILABLE, and std::bad_alloc; nothing has changed then.
+  void protect(const fabric::Protection& protection);
+  bool is_protected() const { return records_.has_value(); }
+
   enum class Went {
     kDry,    // the socket has nothing for now
+    kHeld,   // there may be more; nothing is to be taken until the owner has said how it goes on
     kOn,     // there is more; others first
     kReady,  // the ready-to-receive message that was owed has come, or may be taken to have; there is more
     kEnded,  // the peer has ended the stream, and between messages
   };
   // Takes what the socket has: budget bytes or a little more. What is in a wide buffer by then (256 KiB at
-  // most) is taken too, and counts for nothing. Throws WireFault, PlacementFault (IO_ERROR, DISK_FULL), and
-  // Error CONNECTION_LOST, TERMINATE_RECEIVED, INVALID_ARGUMENT.
+  // most, and as much in records) is taken too, and counts for nothing. Throws WireFault, PlacementFault
+  // (IO_ERROR, DISK_FULL), and Error CONNECTION_LOST, TERMINATE_RECEIVED, INVALID_ARGUMENT.
   Went receive(size_t budget);
 
   // No ready-to-receive message is owed (any more).
@@ -63,10 +71,14 @@ class Receiver {
   // The stream ends after what the socket has, or has an error: receiving less than was asked for no longer
   // means that the rest is still to come, with a word from epoll.
   void expect_end() { end_is_near_ = true; }
-  // The peer has ended the stream in the middle of a message. It must not take our end for an orderly one.
+  // The peer has ended the stream where it may not. It must not take our end for an orderly one.
   bool truncated() const { return truncated_; }
 
  private:
+  // What an FPDU or a record counts for at least: taking one apart costs as much as that many bytes of
+  // payload, and others have their turn.
+  static constexpr size_t kLeastCharge = 512;
+
   enum class Phase { kHeader, kPayload, kInline, kTrailer };
   // A checked place in registered memory, and how to check it again when a region has gone in the meantime.
   struct Target {
@@ -78,6 +90,7 @@ class Receiver {
   };
 
   // receiver.cc: the stream.
+  bool finishes_buffer() const { return records_ || buffer_.is_wide(); }
   bool is_turn_over() const;
   bool may_read() const { return !dry_ && !eof_ && !is_turn_over(); }
   bool pull(size_t wanted);
@@ -85,6 +98,7 @@ class Receiver {
   bool reads_ahead() const;
   bool step();
   bool take_header();
+  void look_for_end();
   bool take_inline();
   bool take_trailer();
   void take(size_t size);
@@ -92,8 +106,12 @@ class Receiver {
   bool owes() const;
   bool in_message() const { return send_open_ || read_received_ != 0; }
   [[noreturn]] void fail(int error_number) const;
-  [[noreturn]] void fail_truncated();
+  [[noreturn]] void fail_truncated(const std::string& how);
   size_t note_received(ssize_t got, size_t wanted);
+
+  // receiver_records.cc: the protected stream.
+  bool pull_records();
+  size_t open_records();
 
   // receiver_payload.cc: into memory.
   bool take_payload();
@@ -113,6 +131,7 @@ class Receiver {
 
   // receiver_messages.cc: what an FPDU means.
   void check_header() const;
+  bool is_known() const;
   bool is_ready_message() const;
   void become_ready();
   void begin_message();
@@ -140,11 +159,13 @@ class Receiver {
   bool awaits_ready_ = false;
   bool became_ready_ = false;
   bool dry_ = false;
+  bool held_ = false;  // this turn ended because of MessageState::held
   bool eof_ = false;
   bool end_is_near_ = false;
   bool truncated_ = false;
   size_t budget_ = 0;
 
+  std::optional<RecordReader> records_;
   RxBuffer buffer_;
   Phase phase_ = Phase::kHeader;
 

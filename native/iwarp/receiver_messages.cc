@@ -39,6 +39,9 @@ void Receiver::check_header() const {
   }
 }
 
+// Until its connection is protected a peer may be anybody, and has no business in memory but what is posted.
+bool Receiver::is_known() const { return records_ || !messages_.holds.load(std::memory_order_relaxed); }
+
 // A SEND of nothing while the ready-to-receive message is owed is that message, and takes no RECV.
 bool Receiver::is_ready_message() const {
   return awaits_ready_ && opcode_of(header_) == RdmapOpcode::kSend && payload_ == 0 && header_.last;
@@ -82,6 +85,7 @@ void Receiver::find_write_target() {
   }
   const uint64_t at = header_.target_offset;
   const auto what = [&] { return "a WRITE of " + range_text(payload_, at); };
+  if (!is_known()) fault(TerminateCode::kRdmapAccessRights, what() + " before the connection is protected");
   if (at > UINT64_MAX - (payload_ - 1))
     fault(TerminateCode::kTaggedOffsetWrap, what() + " wraps around the end of the address space");
   if (cached_.stag == 0 || cached_.stag != header_.stag)
@@ -217,6 +221,10 @@ void Receiver::end_send() {
   send_received_ = 0;
   watch_.end();
   messages_.recv_queue.pop();
+  if (!records_ && messages_.holds.load()) {
+    messages_.held.store(true);
+    if (!messages_.holds.load()) messages_.held.store(false);  // let go for good meanwhile
+  }
   messages_.events.on_recv({&completion, 1});
 }
 
@@ -235,6 +243,7 @@ void Receiver::end_read_request() {
 void Receiver::check_read_source(const ReadRequest& request) const {
   if (request.length == 0) return;  // RFC 5040 section 5.2: neither key nor offset counts
   const std::string what = "a READ of " + range_text(request.length, request.source_offset);
+  if (!is_known()) fault(TerminateCode::kRdmapAccessRights, what + " before the connection is protected");
   if (request.source_offset > UINT64_MAX - (request.length - 1))
     fault(TerminateCode::kRdmapOffsetWrap, what + " wraps around the end of the address space");
   const std::optional<Region> region = messages_.regions->find(request.source_stag);

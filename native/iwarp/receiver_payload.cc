@@ -172,7 +172,7 @@ void Receiver::recheck(const Target& target) const {
 void Receiver::note_payload(size_t size) {
   target_.address += size;
   left_ -= size;
-  watch_.moved(size);
+  if (!records_) watch_.moved(size);  // records move it as they come
   messages_.counters.payload_received.fetch_add(size, std::memory_order_relaxed);
 }
 

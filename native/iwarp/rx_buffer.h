@@ -12,6 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include "memory/core_dumps.h"
+
 namespace rdma_migrate::iwarp {
 
 class RxBuffer {
@@ -54,8 +56,9 @@ class RxBuffer {
   void filled(size_t size) { tail_ += size; }
 
  private:
-  using Memory = std::unique_ptr<uint8_t[]>;
+  using Memory = memory::PrivatePages;
   static constexpr size_t kMostSpares = 8;
+  static constexpr size_t kMostWideSpares = 2;  // records, and what they open to
 
   static std::vector<Memory>& spares(size_t size) {
     static thread_local std::vector<Memory> narrow;
@@ -64,14 +67,15 @@ class RxBuffer {
   }
   static Memory borrow(size_t size) {
     std::vector<Memory>& all = spares(size);
-    if (all.empty()) return std::make_unique_for_overwrite<uint8_t[]>(size);
+    if (all.empty()) return memory::private_pages(size);
     Memory memory = std::move(all.back());
     all.pop_back();
     return memory;
   }
   void give_back() {
     std::vector<Memory>& all = spares(size_);
-    if (memory_ && all.size() < (is_wide() ? 1 : kMostSpares)) all.push_back(std::move(memory_));
+    if (memory_ && all.size() < (is_wide() ? kMostWideSpares : kMostSpares))
+      all.push_back(std::move(memory_));
     memory_.reset();
   }
   void change_to(size_t size) {

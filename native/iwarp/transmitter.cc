@@ -61,9 +61,10 @@ void Transmitter::terminate(fabric::Bytes payload) {
 
 bool Transmitter::fill() {
   if (!batch_) batch_ = take_batch();
-  batch_->begin(*messages_.regions, section_, crc_);
+  batch_->begin(*messages_.regions, section_, crc_, records_ ? &*records_ : nullptr);
   finished_ = 0;
   most_payload_ = payload_limit();
+  if (end_ != End::kOpen) return fill_last();
   if (terminating_) {
     // A message in the middle of its segments stays unfinished: TERMINATE is the last message of the stream.
     job_.reset();
@@ -93,10 +94,10 @@ bool Transmitter::fill() {
   return !batch_->empty();
 }
 
-// An FPDU fits into one TCP segment (RFC 5044 section 5.1), unless the peer is known not to care. Asked again
-// for each batch: the path may change.
+// An FPDU fits into one TCP segment (RFC 5044 section 5.1), unless the peer is known not to care; in records
+// there are no segments. Asked again for each batch: the path may change.
 size_t Transmitter::payload_limit() const {
-  if (messages_.large_segments.load(std::memory_order_relaxed)) return TxBatch::kMaxPayload;
+  if (records_ || messages_.large_segments.load(std::memory_order_relaxed)) return TxBatch::kMaxPayload;
   int segment = 0;
   socklen_t size = sizeof segment;
   if (getsockopt(socket_, IPPROTO_TCP, TCP_MAXSEG, &segment, &size) != 0) return TxBatch::kMaxPayload;

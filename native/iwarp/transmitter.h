@@ -20,6 +20,11 @@ class Transmitter {
       : messages_(messages), section_(section), peer_(peer), watch_(messages.stall_timeout()) {}
 
   void open(int socket, bool crc);
+  // Nothing waits to be sent, whole or in part.
+  bool is_idle() const;
+  // From the next byte on everything leaves in protected records, and without CRC. Before the first byte, or
+  // when idle.
+  void protect(RecordWriter writer) noexcept;
 
   enum class Went {
     kIdle,  // nothing is left to send
@@ -32,6 +37,11 @@ class Transmitter {
   // Drops what is queued and half sent messages; the TERMINATE is the last one. transmit() sends it.
   void terminate(fabric::Bytes payload);
   bool terminating() const { return terminating_; }
+  // Nothing but the end is sent any more. True: the stream may be ended now; false: transmit() first, of a
+  // protected stream the word that it ends here.
+  bool say_end();
+  // say_end() has been called: what comes to be sent after it never is.
+  bool is_ending() const { return end_ != End::kOpen; }
 
   // The peer takes nothing: throws Error TIMEOUT.
   void check_stall(Clock::time_point now);
@@ -47,6 +57,7 @@ class Transmitter {
   };
 
   bool fill();
+  bool fill_last();
   size_t payload_limit() const;
   bool next_job();
   bool start_request(const fabric::SendWorkRequest& request);
@@ -68,6 +79,8 @@ class Transmitter {
   const std::string& peer_;
   int socket_ = -1;
   bool crc_ = false;
+  std::optional<RecordWriter> records_;
+  enum class End { kOpen, kDue, kSaid } end_ = End::kOpen;
   std::unique_ptr<TxBatch> batch_;              // while something is on its way into the socket
   size_t most_payload_ = TxBatch::kMaxPayload;  // of one segment
   bool blocked_ = false;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "iwarp/crc32c.h"
 #include "memory/guarded.h"
@@ -20,11 +21,14 @@ const uint8_t* pointer_to(uint64_t address) {
 
 TxBatch::TxBatch() : scratch_(kMaxFpdus * kScratchPerFpdu) {}
 
-void TxBatch::begin(const RegionTable& regions, IoSection& section, bool crc) {
+void TxBatch::begin(const RegionTable& regions, IoSection& section, bool crc, RecordWriter* records) {
   regions_ = &regions;
   section_ = &section;
   crc_ = crc;
   if (crc_) copies_.resize(kMaxBytes);
+  records_ = records;
+  if (records_ != nullptr && !sealed_) sealed_ = std::make_unique<RecordBatch>(kMaxBytes + scratch_.size());
+  if (sealed_) sealed_->drop_to(0);
   scratch_used_ = payload_bytes_ = fpdus_ = first_ = 0;
   unreadable_ = 0;
   iov_.clear();
@@ -36,6 +40,7 @@ bool TxBatch::fits(size_t payload) const {
 }
 
 TxBatch::Appended TxBatch::append(const DdpHeader& header, const Source& source, size_t size) {
+  if (records_ != nullptr) return append_copy(header, source, size);
   uint8_t* head = scratch_.data() + scratch_used_;
   size_t head_size = encode_fpdu_header(header, size, head);
   const uint8_t* payload = nullptr;
@@ -54,6 +59,51 @@ TxBatch::Appended TxBatch::append(const DdpHeader& header, const Source& source,
   payload_bytes_ += size;
   ++fpdus_;
   return Appended::kOk;
+}
+
+TxBatch::Appended TxBatch::append_copy(const DdpHeader& header, const Source& source, size_t size) {
+  const size_t before = sealed_->size();
+  uint8_t head[kMaxHeaderSize];
+  const size_t head_size = encode_fpdu_header(header, size, head);
+  sealed_->add(head, head_size);
+  if (Appended copied = copy_payload(source, size); copied != Appended::kOk) {
+    sealed_->drop_to(before);
+    return copied;
+  }
+  constexpr uint8_t kNoCrc[kMaxTrailerSize] = {};
+  const size_t trailer_size = fpdu_pad(head_size - kFpduLengthSize + size) + kCrcSize;
+  sealed_->add(kNoCrc, trailer_size);
+  scratch_used_ += head_size + trailer_size;
+  payload_bytes_ += size;
+  ++fpdus_;
+  return Appended::kOk;
+}
+
+TxBatch::Appended TxBatch::copy_payload(const Source& source, size_t size) {
+  const uint8_t* memory = pointer_to(source.address);
+  if (source.stag == 0) {
+    sealed_->add(memory, size);
+    return Appended::kOk;
+  }
+  section_->enter(regions_);
+  const bool good = regions_->generation() == source.generation || still_good(source, size);
+  const bool read = good && memory::guarded([&] { sealed_->add(memory, size); });
+  section_->leave();
+  if (!good) return Appended::kDeregistered;
+  if (read) return Appended::kOk;
+  unreadable_ = memory::fault_address();
+  return Appended::kUnreadable;
+}
+
+void TxBatch::append_end() {
+  sealed_->end();
+  ++fpdus_;
+}
+
+// Everything at once: what is sealed is in the second cache still.
+void TxBatch::seal() {
+  const std::span<const uint8_t> records = sealed_->seal(*std::exchange(records_, nullptr));
+  add_piece(records.data(), records.size());
 }
 
 // payload: where it is to be sent from. crc: goes on over it.
@@ -116,6 +166,7 @@ bool TxBatch::recheck() {
 // Again after a part has left: what stopped it may have been memory that cannot be read, and not the socket,
 // of which epoll would tell.
 TxBatch::Outcome TxBatch::send(int socket, uint64_t& bytes_sent) {
+  if (records_ != nullptr) seal();
   while (first_ < iov_.size()) {
     msghdr message{};
     message.msg_iov = iov_.data() + first_;

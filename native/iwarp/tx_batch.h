@@ -1,6 +1,7 @@
 // FPDUs that leave in one system call: headers and trailers in a scratch buffer, payload from registered
 // memory where it lies. With CRC, payload is copied and summed in one pass: the memory belongs to a
-// running VM, and the bytes that are sent must be the bytes that were summed.
+// running VM, and the bytes that are sent must be the bytes that were summed. Protected, all of them are
+// copied, and leave in records.
 #pragma once
 
 #include <sys/uio.h>
@@ -11,7 +12,9 @@
 #include <vector>
 
 #include "iwarp/ddp.h"
+#include "iwarp/record_batch.h"
 #include "iwarp/region_table.h"
+#include "memory/core_dumps.h"
 
 namespace rdma_migrate::iwarp {
 
@@ -19,10 +22,10 @@ class TxBatch {
  public:
   TxBatch();
 
-  // Empties it. What is appended from here on belongs to these regions, and both must outlive the last
-  // send().
-  void begin(const RegionTable& regions, IoSection& section, bool crc);
-  bool empty() const { return iov_.empty(); }
+  // Empties it. What is appended from here on belongs to these regions, and all must outlive the last
+  // send(). records: nullptr, or what seals it; there is no CRC then.
+  void begin(const RegionTable& regions, IoSection& section, bool crc, RecordWriter* records);
+  bool empty() const { return fpdus_ == 0; }
   // Of the FPDUs that were appended, headers and trailers included.
   size_t bytes() const { return scratch_used_ + payload_bytes_; }
   // Room for one more FPDU with this much payload.
@@ -33,9 +36,12 @@ class TxBatch {
     unsigned right = 0;       // what the region must allow besides local reading
     uint64_t generation = 0;  // as of which stag was found good
   };
-  // Unless kOk nothing was added. kUnreadable (with CRC, where the payload is copied): fault_address().
+  // Unless kOk nothing was added. kUnreadable (where the payload is copied): fault_address().
   enum class Appended { kOk, kDeregistered, kUnreadable };
   Appended append(const DdpHeader& header, const Source& source, size_t size);
+
+  // Of a protected stream: nothing follows.
+  void append_end();
 
   enum class Outcome { kDone, kWouldBlock, kDeregistered, kFailed };
   // Sends what is left. kWouldBlock: the socket is full. kFailed: error_number(), and for EFAULT the address.
@@ -54,6 +60,9 @@ class TxBatch {
     size_t size;
   };
   void add_piece(const void* data, size_t size);
+  Appended append_copy(const DdpHeader& header, const Source& source, size_t size);
+  Appended copy_payload(const Source& source, size_t size);
+  void seal();
   // The stags of the batch are still good, as of the generation that is then remembered.
   bool recheck();
   bool still_good(const Source& source, size_t size) const;
@@ -71,9 +80,11 @@ class TxBatch {
   const RegionTable* regions_ = nullptr;
   IoSection* section_ = nullptr;
   bool crc_ = false;
-  std::vector<uint8_t> scratch_;
+  memory::PrivateBytes scratch_;
   size_t scratch_used_ = 0;
-  std::vector<uint8_t> copies_;
+  memory::PrivateBytes copies_;
+  RecordWriter* records_ = nullptr;
+  std::unique_ptr<RecordBatch> sealed_;  // made when it is first needed
   size_t payload_bytes_ = 0;
   size_t fpdus_ = 0;
   std::vector<iovec> iov_;

@@ -14,6 +14,7 @@
 #include <cstdio>
 #include <limits>
 
+#include "memory/core_dumps.h"
 #include "memory/memory_limit.h"
 
 #ifndef XFS_SUPER_MAGIC
@@ -22,6 +23,9 @@
 
 namespace rdma_migrate::memory {
 namespace {
+
+// Whatever the umask is.
+constexpr mode_t kPrivateMode = 0600;
 
 uint64_t host_page_size() { return static_cast<uint64_t>(sysconf(_SC_PAGESIZE)); }
 
@@ -72,6 +76,18 @@ class NewFile {
   const char* path_;
 };
 
+// What counts is what fstat says: file systems that keep no modes (vfat, 9p) refuse to change them, or only
+// seem to do it.
+void make_private(int fd, const std::string& name, uint64_t length) {
+  const int refusal = fchmod(fd, kPrivateMode) == 0 ? 0 : errno;
+  struct stat status {};
+  if (fstat(fd, &status) != 0) throw storage_error("cannot make " + name, length, -1, errno);
+  if ((status.st_mode & (S_IRWXG | S_IRWXO)) == 0) return;
+  throw storage_error("cannot keep other users out of " + name +
+                          ": its file system does not keep modes; choose another, or mount it with umask=077",
+                      length, -1, refusal == 0 ? EPERM : refusal);
+}
+
 unsigned memfd_flags(uint64_t huge_page_size) {
   if (huge_page_size == 0) return MFD_CLOEXEC | MFD_ALLOW_SEALING;
   if (!std::has_single_bit(huge_page_size) || huge_page_size < host_page_size()) {
@@ -101,6 +117,8 @@ std::shared_ptr<Mapping> Mapping::memfd(const std::string& name, uint64_t length
                   : storage_error(mapping->name_, length, -1, cause);
   }
   mapping->own(UniqueFd(fd), O_RDWR, false);
+  // Through /proc it can be opened by those whom its mode lets in; the kernel makes it 0777.
+  make_private(fd, mapping->name_, length);
   mapping->check_length();
   const MemoryLimit limit = memory_limit();
   if (length > limit.bytes) {
@@ -123,7 +141,7 @@ std::shared_ptr<Mapping> Mapping::file(const std::string& path, uint64_t length,
   }
   std::shared_ptr<Mapping> mapping(new Mapping(Kind::kFile, path, length));
   mapping->writable_ = mode != FileMode::kRead;
-  const int fd = open(path.c_str(), open_flags(mode), 0600);
+  const int fd = open(path.c_str(), open_flags(mode), kPrivateMode);
   if (fd < 0) throw storage_error("cannot open " + path, length, -1, errno);
   NewFile created(mode == FileMode::kCreate ? path.c_str() : nullptr);
   mapping->own(UniqueFd(fd), mode == FileMode::kRead ? O_RDONLY : O_RDWR, true);
@@ -132,6 +150,7 @@ std::shared_ptr<Mapping> Mapping::file(const std::string& path, uint64_t length,
   if (mode == FileMode::kCreate) {
     // Not by fd: with many files it may have been closed meanwhile, and its number reused.
     const auto use = mapping->file();
+    make_private(use.get(), path, length);  // a umask may have taken the owner's rights too
     if (ftruncate(use.get(), static_cast<off_t>(length)) != 0)
       throw storage_error("cannot make " + path, length, use.get(), errno);
   }
@@ -141,7 +160,7 @@ std::shared_ptr<Mapping> Mapping::file(const std::string& path, uint64_t length,
   return mapping;
 }
 
-std::shared_ptr<Mapping> Mapping::caller(uint64_t address, uint64_t length, int fd) {
+std::shared_ptr<Mapping> Mapping::caller(uint64_t address, uint64_t length, int fd, CoreDumps dumps) {
   std::shared_ptr<Mapping> mapping(
       new Mapping(Kind::kCaller, "the caller's range at " + hex(address), length));
   mapping->page_size_ = host_page_size();
@@ -170,6 +189,7 @@ std::shared_ptr<Mapping> Mapping::caller(uint64_t address, uint64_t length, int 
     mapping->page_size_ = host_page_size();
     mapping->find_fd_offset();
   }
+  if (dumps == CoreDumps::kLeaveOut) leave_out_of_core_dumps(mapping->data_, length);
   return mapping;
 }
 
@@ -217,8 +237,7 @@ void Mapping::map() {
                                       : storage_failure(what, length_, cause);
   }
   data_ = static_cast<uint8_t*>(memory);
-  // A guest's memory is large and private: it does not belong in our core dumps.
-  madvise(memory, length_, MADV_DONTDUMP);
+  leave_out_of_core_dumps(memory, length_);
 }
 
 // Where the file system tells holes truly it also keeps what is written and what is mapped as one.
@@ -242,7 +261,7 @@ bool Mapping::make_pinnable() {
   if (mmap(data_, length_, PROT_READ, MAP_PRIVATE | MAP_FIXED, file().get(), 0) == MAP_FAILED) {
     throw storage_failure("cannot map " + name_ + " again", length_, errno);
   }
-  madvise(data_, length_, MADV_DONTDUMP);
+  leave_out_of_core_dumps(data_, length_);
   return private_ = true;
 }
 

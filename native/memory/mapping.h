@@ -39,7 +39,10 @@ class Mapping {
   // A range of this process that stays mapped, as it is, until the last reference is gone. fd: the file of
   // a shared range (it is duplicated), or -1: only with it can holes of shared memory be found. Throws
   // Error: INVALID_ARGUMENT (also if part of the range is not mapped, or not from that file), IO_ERROR.
-  static std::shared_ptr<Mapping> caller(uint64_t address, uint64_t length, int fd = -1);
+  // kLeaveOut: the range goes into no core dump; it stays so when the mapping is gone.
+  enum class CoreDumps { kAsTheyAre, kLeaveOut };
+  static std::shared_ptr<Mapping> caller(uint64_t address, uint64_t length, int fd = -1,
+                                         CoreDumps dumps = CoreDumps::kAsTheyAre);
 
   ~Mapping();
   Mapping(const Mapping&) = delete;

@@ -11,17 +11,11 @@ void check_private_data(size_t size, size_t most) {
 }
 
 ConnectionRequest::ConnectionRequest(std::unique_ptr<CmId> id, fabric::Bytes data,
-                                     std::shared_ptr<std::atomic<size_t>> unanswered)
-    : id_(std::move(id)),
-      data_(std::move(data)),
-      peer_(id_->peer_address()),
-      unanswered_(std::move(unanswered)) {
-  ++*unanswered_;
-}
+                                     std::shared_ptr<void> place)
+    : id_(std::move(id)), data_(std::move(data)), peer_(id_->peer_address()), place_(std::move(place)) {}
 
 ConnectionRequest::~ConnectionRequest() {
   if (id_) rdma_reject(id_->get(), nullptr, 0);
-  --*unanswered_;
 }
 
 void ConnectionRequest::check_open() const {

@@ -1,7 +1,6 @@
 // A peer that has asked for a connection: an rdma_cm id, and no more.
 #pragma once
 
-#include <atomic>
 #include <memory>
 #include <string>
 
@@ -12,9 +11,8 @@ namespace rdma_migrate::verbs {
 
 class ConnectionRequest final : public fabric::ConnectionRequest {
  public:
-  // unanswered: of the listener, counts this one while it lives.
-  ConnectionRequest(std::unique_ptr<CmId> id, fabric::Bytes data,
-                    std::shared_ptr<std::atomic<size_t>> unanswered);
+  // place: among the listener's unanswered requests, while this one lives.
+  ConnectionRequest(std::unique_ptr<CmId> id, fabric::Bytes data, std::shared_ptr<void> place);
   ~ConnectionRequest() override;
 
   std::span<const uint8_t> private_data() const override { return data_; }
@@ -37,7 +35,7 @@ class ConnectionRequest final : public fabric::ConnectionRequest {
   std::unique_ptr<CmId> id_;
   const fabric::Bytes data_;
   const std::string peer_;
-  const std::shared_ptr<std::atomic<size_t>> unanswered_;
+  const std::shared_ptr<void> place_;
 };
 
 }  // namespace rdma_migrate::verbs

@@ -28,7 +28,8 @@ Error rejected(const CmEvent& event, const std::string& peer) {
   const auto said = without_padding(event.private_data);
   return Error("REJECTED", peer + " rejected the connection, with " + std::to_string(said.size()) +
                                " bytes of private data" + (said.empty() ? "" : ": " + fabric::hex_of(said)) +
-                               "; see its log for the reason");
+                               "; see its log for the reason")
+      .with_private_data(event.private_data);
 }
 
 Error not_answering(const std::string& peer) {

@@ -18,9 +18,10 @@ constexpr int kBacklog = 16;
 // descriptor.
 constexpr size_t kMaxUnanswered = 64;
 // With those that have been refused and are still in the kernel, which may keep them. At this many nothing
-// more is taken from rdma_cm, whose backlog refuses then.
+// more is taken from rdma_cm, whose backlog refuses then. It lets go of most within milliseconds, and the
+// pause keeps honest peers waiting too: it is short.
 constexpr size_t kMaxStrangers = 2 * kMaxUnanswered;
-constexpr std::chrono::milliseconds kTakePause{100};
+constexpr std::chrono::milliseconds kTakePause{10};
 // For the kernel to refuse whom nobody has looked at, after which the address can be listened on again.
 constexpr std::chrono::milliseconds kClosePatience{1000};
 
@@ -67,8 +68,12 @@ std::unique_ptr<CmId> bind_any(const std::vector<fabric::SocketAddress>& address
   return fabric::open_first(addresses, [](const auto& address, size_t) { return bind_to(address); });
 }
 
-Listener::Listener(const fabric::Endpoint& endpoint, fabric::ListenerCallbacks callbacks)
-    : callbacks_(std::move(callbacks)), id_(bind_any(fabric::resolve(endpoint, fabric::Lookup::kPassive))) {
+Listener::Listener(const fabric::Endpoint& endpoint, const fabric::QueuePairOptions& options,
+                   fabric::ListenerCallbacks callbacks)
+    : callbacks_(std::move(callbacks)),
+      limits_(std::make_shared<fabric::AddressLimits>(options.connections_per_second,
+                                                      fabric::Addresses::kClaimed)),
+      id_(bind_any(fabric::resolve(endpoint, fabric::Lookup::kPassive))) {
   port_ = ntohs(rdma_get_src_port(id_->get()));
   address_ = id_->local_address();
   if (rdma_listen(id_->get(), kBacklog) != 0) throw listen_error(address_, errno);
@@ -117,10 +122,14 @@ bool Listener::take_requests() {
 }
 
 void Listener::hand_on(CmId::Incoming incoming) {
-  const bool too_many = unanswered_->load() >= kMaxUnanswered;
+  const std::string address = incoming.id->peer_address();
+  const bool too_many = !limits_->may_come(address, fabric::AddressLimits::Clock::now()) ||
+                        limits_->unanswered() >= kMaxUnanswered;
+  auto place = fabric::AddressLimits::place(limits_, fabric::address_key(address));
+  const bool refused = too_many || !place;
   auto request = std::make_unique<ConnectionRequest>(std::move(incoming.id), std::move(incoming.private_data),
-                                                     unanswered_);
-  if (!too_many) callbacks_.request(std::move(request));
+                                                     std::move(place));
+  if (!refused) callbacks_.request(std::move(request));
 }
 
 void Listener::give_up() noexcept {

@@ -9,6 +9,7 @@
 #include <mutex>
 #include <thread>
 
+#include "fabric/address_limits.h"
 #include "fabric/fabric.h"
 #include "fd.h"
 #include "verbs/cm_id.h"
@@ -18,7 +19,8 @@ namespace rdma_migrate::verbs {
 class Listener final : public fabric::Listener {
  public:
   // Throws Error: ADDRESS_IN_USE, ADDRESS_NOT_FOUND, PERMISSION_DENIED, LISTEN_FAILED, PROVIDER_UNAVAILABLE.
-  Listener(const fabric::Endpoint& endpoint, fabric::ListenerCallbacks callbacks);
+  Listener(const fabric::Endpoint& endpoint, const fabric::QueuePairOptions& options,
+           fabric::ListenerCallbacks callbacks);
   ~Listener() override { close(); }
 
   std::string address() const override { return address_; }
@@ -35,7 +37,7 @@ class Listener final : public fabric::Listener {
   void give_up() noexcept;
 
   const fabric::ListenerCallbacks callbacks_;
-  const std::shared_ptr<std::atomic<size_t>> unanswered_ = std::make_shared<std::atomic<size_t>>(0);
+  const std::shared_ptr<fabric::AddressLimits> limits_;
   // Ids of peers that nobody has accepted: unanswered ones, and refused ones that the kernel still has.
   const std::shared_ptr<std::atomic<size_t>> strangers_ = std::make_shared<std::atomic<size_t>>(0);
   std::unique_ptr<CmId> id_;  // the thread's, while that runs

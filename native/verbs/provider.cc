@@ -17,9 +17,10 @@ class VerbsProvider final : public fabric::DeviceProvider {
  public:
   std::string name() const override { return "verbs"; }
   std::unique_ptr<fabric::Domain> open_domain() override { return std::make_unique<Domain>(); }
-  std::unique_ptr<fabric::Listener> listen(const fabric::Endpoint& endpoint, const fabric::QueuePairOptions&,
+  std::unique_ptr<fabric::Listener> listen(const fabric::Endpoint& endpoint,
+                                           const fabric::QueuePairOptions& options,
                                            fabric::ListenerCallbacks callbacks) override {
-    return std::make_unique<Listener>(endpoint, std::move(callbacks));
+    return std::make_unique<Listener>(endpoint, options, std::move(callbacks));
   }
   std::vector<fabric::Device> devices() override { return list_devices(); }
   fabric::Reach reach(const fabric::Endpoint& endpoint, fabric::Direction direction,

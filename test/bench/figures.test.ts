@@ -119,6 +119,17 @@ describe('targets', () => {
     expect(measuredOf([group('flat', rows)], /^time a GiB into fresh/)).toBeCloseTo(1.1 / 0.9);
   });
 
+  it('encrypted migrations are compared with the fastest that QEMU has over TLS', () => {
+    const tls = group('tls', [
+      row('dynamic/crc-off/default', 0.5),
+      row('dynamic/x509/default', 1),
+      row('qemu/tcp/tls', 1.5),
+      row('qemu/multifd-2/tls', 4),
+      row('qemu/multifd-4/tls', 3),
+    ]);
+    expect(measuredOf([tls], /^encrypted: rate to QEMU multifd/)).toBeCloseTo(3);
+  });
+
   it('what was not measured has no value and is not met', () => {
     const targets = targetsOf([]);
     expect(targets.map(({ value }) => value)).toEqual(targets.map(() => undefined));

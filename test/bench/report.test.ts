@@ -49,6 +49,13 @@ describe('rendering', () => {
     expect(text).toContain('npm run bench:record -- other');
   });
 
+  it('a group that the run has left out says so, once', () => {
+    const throughput = { ...report, bench: 'throughput', samples: [] };
+    const template = '{{plot throughput tls}}\n{{table throughput tls}}\n{{table throughput tls-control}}';
+    const text = render(template, new Map([['throughput', throughput]]));
+    expect(text.match(/Not measured yet/g)).toHaveLength(1);
+  });
+
   it('a place that nothing fits is an error', () => {
     expect(() => render('{{table many nothing}}', reports)).toThrow('{{table many nothing}}');
     expect(() => render('{{plot many many}}', reports)).toThrow('no such plot');

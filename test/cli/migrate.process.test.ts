@@ -2,8 +2,11 @@
 import { mkdtemp, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { credentialSets } from '../support/credentials.ts';
 import { differingFiles, MIB, syntheticImage } from '../support/images.ts';
 import { buildCommand, type CommandFolder, eventsOf } from './command.ts';
+
+const { good } = credentialSets();
 
 let command: CommandFolder;
 let image: string;
@@ -69,6 +72,31 @@ describe('receive and send', () => {
         percentage: expect.any(Number),
       });
     }
+  });
+
+  it('say what protects a migration, and who the other end is', async () => {
+    const target = join(await folder(), 'vm');
+    const receiver = command.start(
+      ...['receive', 'rdma:127.0.0.1:0', '--image', target, '--json', '--tls-creds', good],
+    );
+    const { uri } = await receiver.waitForEvent('listening');
+    const sent = await command.run('send', image, String(uri), '--tls-creds', good);
+    const received = await receiver.ended;
+    expect([sent.code, received.code]).toEqual([0, 0]);
+    expect(await differingFiles(image, target)).toEqual([]);
+    const protection = 'TLS 1.3 (TLS_AES_256_GCM_SHA384), peer CN=server.example';
+    expect(sent.stdout).toContain(protection);
+    expect(sent.stdout).toMatch(/; RAM was encrypted\n/);
+    const events = eventsOf(received.stdout);
+    const tls = { cipher: 'TLS_AES_256_GCM_SHA384', subject: expect.stringContaining('CN=client.example') };
+    expect(events.at(-1)).toMatchObject({ event: 'completed', integrity: 'aead', encrypted: true, tls });
+    expect(events).toContainEqual(
+      expect.objectContaining({
+        event: 'notice',
+        code: 'PROTECTED',
+        details: { cipher: tls.cipher, peer: tls.subject, encrypted: true },
+      }),
+    );
   });
 
   it('say one line at the start and the result at the end when stderr is no terminal', async () => {

@@ -49,6 +49,48 @@ describe('the command line', () => {
     expect(options).toMatchObject({ ramFile: { a: '/1', b: '/2' } });
   });
 
+  it('collects networks, and refuses what is none', async () => {
+    const [, , options] = await parse(
+      ...['receive', 'u', '--image', 'vm', '--allow', '192.0.2.0/24', '--allow', '2001:db8::7'],
+    );
+    expect(options).toMatchObject({ allow: ['192.0.2.0/24', '2001:db8::7'] });
+    for (const text of ['localhost', '192.0.2.0/33', ''])
+      await expect(parse('receive', 'u', '--image', 'vm', '--allow', text)).rejects.toThrow(
+        /an address or a network/,
+      );
+  });
+
+  it('gives both ends what they prove who they are with', async () => {
+    const line = [
+      '--tls-creds',
+      '/pki',
+      '--tls-authz',
+      'CN=a,O=b',
+      '--tls-authz',
+      'c',
+      '--tls-psk-name',
+      'd',
+    ];
+    const tls = { tlsCreds: '/pki', tlsAuthz: ['CN=a,O=b', 'c'], tlsPskName: 'd' };
+    expect((await parse('receive', 'u', '--image', 'vm', ...line))[2]).toMatchObject(tls);
+    expect((await parse('send', 'vm', 'u', ...line, '--tls-hostname', 'h'))[3]).toMatchObject({
+      ...tls,
+      tlsHostname: 'h',
+    });
+    await expect(parse('receive', 'u', '--image', 'vm', '--tls-hostname', 'h')).rejects.toThrow(
+      /unknown option/,
+    );
+    await expect(parse('send', 'vm', 'u', '--tls-authz', '')).rejects.toThrow(/Expected a name/);
+  });
+
+  it('gives doctor the credentials to look at', async () => {
+    expect(await parse('doctor', '--tls-creds', '/etc/pki/qemu', '--tls-hostname', 'h')).toEqual([
+      'doctor',
+      { tlsCreds: '/etc/pki/qemu', tlsHostname: 'h' },
+    ]);
+    await expect(parse('doctor', '--tls-creds', '')).rejects.toBeInstanceOf(CommanderError);
+  });
+
   it('gives send its options', async () => {
     const line =
       'send vm rdma:h:1 --pin-all --max-bandwidth 500M --verify --provider iwarp --commit require --total-timeout 90 --json';

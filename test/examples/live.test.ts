@@ -3,7 +3,11 @@ import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { beforeAll, expect, it } from 'vitest';
+import { HOSTNAME } from '../support/authority.ts';
+import { credentialSets } from '../support/credentials.ts';
 import { testSeed } from '../support/seed.ts';
+
+const sets = credentialSets();
 
 const run = promisify(execFile);
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
@@ -28,6 +32,18 @@ it.each(['write-protect', 'hash'])(
     expect(said).toContain(
       '3 moves, 0 attempts cancelled, 0 broken by a killed destination, no page lost or torn',
     );
+  },
+  160_000,
+);
+
+it.each([
+  ['x509', () => ['--tls-creds', sets.good, '--tls-hostname', HOSTNAME]],
+  ['psk', () => ['--tls-creds', sets.psk]],
+])(
+  'moves protected, with %s',
+  async (_, credentials) => {
+    const said = await journey('--moves', '2', ...credentials());
+    expect(said).toContain('2 moves, 0 attempts cancelled');
   },
   160_000,
 );

@@ -1,22 +1,12 @@
 /** A source that reaches nobody, or somebody who is no destination. */
 import { createServer } from 'node:net';
-import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { describe, it } from 'vitest';
 import type { ErrorCode, SourceOptions } from '../../lib/index.ts';
 import { privateData } from '../support/raw-control.ts';
 import { RawListener } from '../support/raw-listener.ts';
-import { fingerprint, smallImage, sourceFails } from '../support/sending.ts';
-import { temporaryFolder } from '../support/temp.ts';
+import { sourceFails, untouchedImage } from '../support/sending.ts';
 
-const folder = await temporaryFolder();
-const image = join(folder.path, 'vm');
-let before: readonly string[] = [];
-beforeAll(async () => {
-  await smallImage(image);
-  before = await fingerprint(image);
-});
-afterEach(async () => expect(await fingerprint(image)).toEqual(before));
-afterAll(() => folder[Symbol.asyncDispose]());
+const image = await untouchedImage();
 
 describe('a source reports', () => {
   it('a port on which nobody listens', async () => {

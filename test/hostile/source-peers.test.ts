@@ -1,6 +1,5 @@
 /** A source whose destination lies, fails, dies or falls silent. Its image is never touched. */
-import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { ErrorCode, Phase, SourceOptions } from '../../lib/index.ts';
 import { PATIENCE_MS } from '../support/patience.ts';
 import {
@@ -15,19 +14,10 @@ import { withDeadline } from '../support/raw-iwarp.ts';
 import { RawListener } from '../support/raw-listener.ts';
 import { type DestinationScript, ScriptedDestination } from '../support/scripted-destination.ts';
 import { nameOf } from '../support/scripted-source.ts';
-import { fingerprint, smallImage, sourceFails } from '../support/sending.ts';
+import { sourceFails, untouchedImage } from '../support/sending.ts';
 import { SMALL_BLOCKS } from '../support/small-vm.ts';
-import { temporaryFolder } from '../support/temp.ts';
 
-const folder = await temporaryFolder();
-const image = join(folder.path, 'vm');
-let before: readonly string[] = [];
-beforeAll(async () => {
-  await smallImage(image);
-  before = await fingerprint(image);
-});
-afterEach(async () => expect(await fingerprint(image)).toEqual(before));
-afterAll(() => folder[Symbol.asyncDispose]());
+const image = await untouchedImage();
 
 const BLOCKS: readonly Announced[] = SMALL_BLOCKS.map(({ length }, index) => ({
   address: 0x7f00_0000_0000n + BigInt(index) * 0x1000_0000n,

@@ -17,11 +17,16 @@ const LOADER = `
 `;
 
 /** Calls the export `run` of that module, which says on stdout how far it is. The caller ends the process. */
-export function startModule(module: string, args: readonly string[]): ChildProcess {
+export function startModule(
+  module: string,
+  args: readonly string[],
+  environment: Readonly<Record<string, string>> = {},
+): ChildProcess {
   const file = fileURLToPath(new URL(module, import.meta.url));
   const root = fileURLToPath(new URL('../..', import.meta.url));
   return spawn(process.execPath, ['--input-type=module', '--eval', LOADER, file, ...args], {
     cwd: root,
+    env: { ...process.env, ...environment },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
 }

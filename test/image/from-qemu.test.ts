@@ -248,7 +248,7 @@ describe('from-qemu with x-ignore-shared', () => {
     const shared = folder.at('shared.ram');
     await writeFile(shared, Buffer.alloc(4 * PAGE, 9));
     await fromQemu(chunks(stream), folder.at('vm'), { sharedRam: { [RAM]: shared } });
-    await using reader = await openImage(folder.at('vm'));
+    await using reader = await openImage(folder.at('vm'), { ramFiles: { [RAM]: shared } });
     expect(reader.manifest.blocks).toMatchObject([
       { name: RAM, external: { path: shared }, guestAddress: 0n },
       { name: ROM, file: 'ram-1.bin', guestAddress: 0xfffc0000n },

@@ -79,8 +79,9 @@ describe('the stream of a real VM', () => {
       RAM,
     );
     expect(await namesIn(folder.path)).toEqual(['ram']);
-    await fromQemu(Readable.from([original]), folder.at('vm'), { sharedRam: { [RAM]: folder.at('ram') } });
-    await writeStream(folder.at('vm'), folder.at('stream'), { ignoreShared: [RAM] });
+    const sharedRam = { [RAM]: folder.at('ram') };
+    await fromQemu(Readable.from([original]), folder.at('vm'), { sharedRam });
+    await writeStream(folder.at('vm'), folder.at('stream'), { ramFiles: sharedRam, ignoreShared: [RAM] });
     const [before, after] = [readStream(original), readStream(await readFile(folder.at('stream')))];
     expect(after.capabilities).toEqual(before.capabilities);
     expect(after.blocks).toEqual(before.blocks);
@@ -138,6 +139,7 @@ describeWithQemu('an image and stock QEMU', { ramBytes: RAM_BYTES, regionBytes: 
     const ramFile = vms.path('destination.ram');
     await fromQemu(createReadStream(vms.path('stream')), folder.at('vm'), { ramFiles: { [RAM]: ramFile } });
     await writeStream(folder.at('vm'), folder.at('again'), {
+      ramFiles: { [RAM]: ramFile },
       ignoreShared: [RAM],
       guestAddresses: { [RAM]: 0n },
     });
@@ -153,7 +155,7 @@ describeWithQemu('an image and stock QEMU', { ramBytes: RAM_BYTES, regionBytes: 
     await saveStream(source, { file: vms.path('stream'), ignoreShared: true });
     const sharedRam = { [RAM]: source.ramFile };
     await fromQemu(createReadStream(vms.path('stream')), folder.at('vm'), { sharedRam });
-    await writeStream(folder.at('vm'), folder.at('again'));
+    await writeStream(folder.at('vm'), folder.at('again'), { ramFiles: sharedRam });
     const destination = await vms.start({ name: 'destination', incoming: 'defer' });
     await loadStream(destination, { file: folder.at('again'), ignoreShared: false });
     await expectToGoOn(source, destination);

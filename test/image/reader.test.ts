@@ -118,25 +118,36 @@ describe('opening an image', () => {
 });
 
 describe('an image with RAM outside', () => {
-  it('refuses a file that was put in the place of the recorded one, unless the caller names it', async () => {
+  it('is opened only where the caller names the file: the manifest alone opens nothing', async () => {
     await using folder = await temporaryFolder();
     const ram = folder.at('vm.ram');
     await makeImage(folder.at('vm'), { ramFiles: { 'pc.ram': ram } });
-    await writeFile(folder.at('other'), Buffer.alloc(16 * PAGE));
-    await rename(folder.at('other'), ram);
-    await expectError(openImage(folder.at('vm')), 'IMAGE_INVALID', 'replaced', 'ramFiles');
+    const refused = await expectError(
+      openImage(folder.at('vm')),
+      'INVALID_ARGUMENT',
+      '--ram-file pc.ram=PATH',
+      ram,
+    );
+    expect(refused.details).toEqual({ block: 'pc.ram', recorded: ram });
+    expect(await leftOpen(folder.path)).toEqual([]);
     await using reader = await openImage(folder.at('vm'), { ramFiles: { 'pc.ram': ram } });
     expect(reader.blocks[0]?.mapping.length).toBe(BigInt(16 * PAGE));
   });
 
-  it('refuses a file that is too short or gone', async () => {
+  it('refuses a file that is too short, a link or gone', async () => {
     await using folder = await temporaryFolder();
     const ram = folder.at('vm.ram');
-    await makeImage(folder.at('vm'), { ramFiles: { 'pc.ram': ram } });
-    await truncate(ram, PAGE);
-    await expectError(openImage(folder.at('vm')), 'IMAGE_INVALID', `${PAGE} bytes`);
+    const ramFiles = { 'pc.ram': ram };
+    await makeImage(folder.at('vm'), { ramFiles });
+    await rename(ram, folder.at('moved'));
+    await symlink(folder.at('moved'), ram);
+    await expectError(openImage(folder.at('vm'), { ramFiles }), 'IMAGE_INVALID', 'symbolic link');
     await rm(ram);
-    await expectError(openImage(folder.at('vm')), 'IMAGE_INVALID', 'does not exist');
+    await rename(folder.at('moved'), ram);
+    await truncate(ram, PAGE);
+    await expectError(openImage(folder.at('vm'), { ramFiles }), 'IMAGE_INVALID', `${PAGE} bytes`);
+    await rm(ram);
+    await expectError(openImage(folder.at('vm'), { ramFiles }), 'IMAGE_INVALID', 'does not exist');
   });
 });
 
@@ -173,11 +184,23 @@ describe('inspecting an image', () => {
     });
   });
 
+  it('looks at a file outside only where the caller names it', async () => {
+    await using folder = await temporaryFolder();
+    const ramFiles = { 'pc.ram': folder.at('vm.ram') };
+    await makeImage(folder.at('vm'), { ramFiles });
+    const [unseen] = (await inspect(folder.at('vm'))).blocks;
+    expect(unseen).toMatchObject({ file: folder.at('vm.ram'), external: true, allocated: undefined });
+    expect(unseen?.problem).toBeUndefined();
+    const [seen] = (await inspect(folder.at('vm'), { ramFiles })).blocks;
+    expect(seen).toMatchObject({ file: folder.at('vm.ram'), external: true, allocated: 0n });
+  });
+
   it('names what is wrong with a RAM file and tells the rest', async () => {
     await using folder = await temporaryFolder();
-    await makeImage(folder.at('vm'), { ramFiles: { 'pc.ram': folder.at('vm.ram') } });
+    const ramFiles = { 'pc.ram': folder.at('vm.ram') };
+    await makeImage(folder.at('vm'), { ramFiles });
     await rm(folder.at('vm.ram'));
-    const { blocks } = await inspect(folder.at('vm'));
+    const { blocks } = await inspect(folder.at('vm'), { ramFiles });
     expect(blocks[0]).toMatchObject({ external: true, allocated: undefined });
     expect(blocks[0]?.problem).toContain('does not exist');
     expect(blocks[1]?.problem).toBeUndefined();

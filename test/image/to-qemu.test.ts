@@ -151,7 +151,8 @@ describe('to-qemu with x-ignore-shared', () => {
     await fromQemu(chunks(smallStream({ addresses: [0n, 0n] })), folder.at('a'));
     const stream = await streamOf(folder.at('a'), { ignoreShared: [RAM] });
     await fromQemu(chunks(stream), folder.at('b'), { sharedRam: { [RAM]: folder.at('a/ram-0.bin') } });
-    await using reader = await openImage(folder.at('b'));
+    const ramFiles = { [RAM]: folder.at('a/ram-0.bin') };
+    await using reader = await openImage(folder.at('b'), { ramFiles });
     await using original = await openImage(folder.at('a'));
     for (const index of [0, 1]) {
       expect(await reader.blocks[index]?.mapping.digest()).toBe(
@@ -187,8 +188,9 @@ describe('to-qemu with x-ignore-shared', () => {
 describe('to-qemu of an image with RAM outside', () => {
   it('reads the RAM where the caller says it is', async () => {
     await using folder = await temporaryFolder();
-    await fromQemu(chunks(smallStream()), folder.at('vm'), { ramFiles: { [RAM]: folder.at('vm.ram') } });
-    const first = await streamOf(folder.at('vm'));
+    const ramFiles = { [RAM]: folder.at('vm.ram') };
+    await fromQemu(chunks(smallStream()), folder.at('vm'), { ramFiles });
+    const first = await streamOf(folder.at('vm'), { ramFiles });
     await writeFile(folder.at('moved.ram'), await readFile(folder.at('vm.ram')));
     const second = await streamOf(folder.at('vm'), { ramFiles: { [RAM]: folder.at('moved.ram') } });
     expect(second).toEqual(first);

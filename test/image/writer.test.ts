@@ -235,7 +235,7 @@ describe('RAM outside the image', () => {
     await writer.commit();
     expect((await stat(path)).size).toBe(16 * PAGE);
     expect(await namesIn(folder.at('vm'))).not.toContain('ram-0.bin');
-    await using reader = await openImage(folder.at('vm'));
+    await using reader = await openImage(folder.at('vm'), { ramFiles: { 'pc.ram': path } });
     expect(reader.manifest.blocks[0]?.external?.path).toBe(path);
   });
 

@@ -76,6 +76,31 @@ const COMMON: readonly [Untyped, string][] = [
     { crc: null, commit: 1 },
     'expected true or false for crc but received null; expected auto, require or off for commit but received 1 of type number',
   ],
+  [{ tls: {} }, 'tls.creds is missing: without credentials nobody can prove anything'],
+  [{ tls: true }, 'expected an object of options for tls but received true of type boolean'],
+  [{ tls: { creds: 'd', cred: 'd' } }, 'unknown option tls.cred: did you mean tls.creds?'],
+  ...[
+    '',
+    'a\nb',
+    7,
+    {},
+    { ca: 1 },
+    { ca: 'x', kee: 'x' },
+    { keys: ['x'] },
+    { keys: { a: 1 } },
+    { keys: {}, ca: 'x' },
+  ].map((creds): [Untyped, string] => [
+    { tls: { creds } },
+    expect.stringMatching(
+      /^expected a folder, or an object .* for tls\.creds but received /,
+    ) as unknown as string,
+  ]),
+  [
+    { tls: { creds: 'd', authz: 'x', authorize: true, pskName: '' } },
+    'expected a string that is not empty for tls.pskName but received "" of type string; ' +
+      'expected an array for tls.authz but received "x" of type string; ' +
+      'expected a function for tls.authorize but received true of type boolean',
+  ],
   [{ comit: 'off' }, 'unknown option comit: did you mean commit?'],
   [7, 'expected an object of options for options but received 7 of type number'],
 ];
@@ -111,7 +136,7 @@ describe('a source refuses', () => {
       { verify: true, commit: 'off' },
       'verify compares RAM as a part of the commit handshake, and commit off leaves that out: ask for one of them',
     ],
-  ])('%o', async (options, message) => expect(await source(options)).toBe(message));
+  ])('%o', async (options, message) => expect(await source(options)).toEqual(message));
 
   it('a far-off key, and says which there are', async () => {
     expect(await source({ colour: 'red' })).toMatch(
@@ -146,8 +171,17 @@ describe('a source refuses', () => {
 describe('a destination refuses', () => {
   it.each<[Untyped, string]>([
     ...COMMON,
+    [
+      { tls: { creds: 'd', hostname: 'h' } },
+      'unknown option tls.hostname: known are creds, pskName, authz, authorize',
+    ],
     [{ populate: 'no' }, 'expected auto, always or never for populate but received "no" of type string'],
     [{ pinAll: true }, expect.stringMatching(/^unknown option pinAll: /) as unknown as string],
+    [{ allow: '192.0.2.7' }, 'expected an array for allow but received "192.0.2.7" of type string'],
+    [
+      { allow: ['192.0.2.7', 'localhost'] },
+      'expected an address or a network, such as 192.0.2.0/24 or 2001:db8::/32 for allow[1] but received "localhost" of type string',
+    ],
   ])('%o', async (options, message) => expect(await destination(options)).toEqual(message));
 
   it('before it listens', async () => {

@@ -3,13 +3,13 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 #include <numeric>
 #include <random>
 #include <string>
-#include <thread>
 #include <vector>
+
+#include "support/guest.h"
 
 using rdma_migrate::iwarp::crc32c;
 using rdma_migrate::iwarp::crc32c_copy_in_pieces;
@@ -17,6 +17,7 @@ using rdma_migrate::iwarp::crc32c_fold;
 using rdma_migrate::iwarp::crc32c_fold_copy;
 using rdma_migrate::iwarp::crc32c_hardware;
 using rdma_migrate::iwarp::crc32c_portable;
+using rdma_migrate::test::Guest;
 
 namespace {
 
@@ -48,16 +49,6 @@ void check_vectors(uint32_t (*function)(const uint8_t*, size_t, uint32_t)) {
   std::string digits = "123456789";
   CHECK(of(std::vector<uint8_t>(digits.begin(), digits.end())) == 0xe3069283);
   CHECK(of({}) == 0);
-}
-
-// A guest's stores, of which no sanitizer knows either.
-__attribute__((no_sanitize("thread"))) void scribble(std::vector<uint8_t>& bytes,
-                                                     const std::atomic<bool>& stop) {
-  volatile uint8_t* const data = bytes.data();
-  const size_t size = bytes.size();
-  for (uint8_t value = 0; !stop.load(std::memory_order_relaxed); ++value) {
-    for (size_t at = value; at < size; at += 97) data[at] = value;
-  }
 }
 
 }  // namespace
@@ -149,8 +140,7 @@ TEST_CASE("a copy has the bytes, their sum, and nothing beside them") {
 TEST_CASE("the sum is that of the copy, whoever writes the bytes meanwhile") {
   std::vector<uint8_t> live = random_bytes(61'440, 8);
   std::vector<uint8_t> copy(live.size());
-  std::atomic<bool> stop{false};
-  std::thread guest([&] { scribble(live, stop); });
+  const Guest guest(live);
   size_t wrong = 0;
   for (int round = 0; round < 2'000; ++round) {
     for (const auto way : {crc32c_copy_in_pieces, crc32c_fold_copy()}) {
@@ -159,8 +149,6 @@ TEST_CASE("the sum is that of the copy, whoever writes the bytes meanwhile") {
       if (sum != crc32c_portable(copy.data(), copy.size(), 0)) ++wrong;
     }
   }
-  stop.store(true);
-  guest.join();
   CHECK(wrong == 0);
 }
 

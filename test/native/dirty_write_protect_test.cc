@@ -9,6 +9,7 @@
 
 #include "dirty/write_protect.h"
 #include "dirty_support.h"
+#include "support/sanitizer.h"
 
 using namespace dirty_test;
 using rdma_migrate::dirty::ProtectMode;
@@ -212,7 +213,7 @@ TEST_CASE("no write is lost: writers at full speed, pages given back, system cal
     });
     tracker->start();
     Mirror mirror(*tracker, {anonymous, shared});
-    mirror.follow(150);
+    mirror.follow(rdma_migrate::test::rounds(150));
     guest.pause();
     mirror.finish();
     CHECK(mirror.found() > 0);
@@ -221,7 +222,7 @@ TEST_CASE("no write is lost: writers at full speed, pages given back, system cal
 
 TEST_CASE("no write is lost when pages are copied while the collect that finds them still runs") {
   in_each_mode([](ProtectMode mode) {
-    for (int round = 0; round < 40; ++round) {
+    for (int round = 0; round < rdma_migrate::test::rounds(40); ++round) {
       auto mapping = Mapping::memfd("wp-close", 8 * kMiB);
       const auto write_all = [&] {
         for (uint64_t page = 0; page < 2048; ++page) store(mapping->data() + page * kPage, 1);

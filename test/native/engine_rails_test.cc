@@ -8,6 +8,8 @@
 
 #include "memory/mapping.h"
 #include "support/endpoints.h"
+#include "support/protection.h"
+#include "support/raw_peer.h"
 
 namespace rdma_migrate::engine {
 namespace {
@@ -102,6 +104,54 @@ TEST_CASE("both ends ask for barriers at once, again and again") {
     pair.source_events.wait_barriers(round);
     pair.destination_events.wait_barriers(round);
   }
+}
+
+// One more rail of a pair that has none; the peer's keys may be others.
+void add_protected_rail(test::EndpointPair& pair, const fabric::Protection& passive) {
+  REQUIRE(test::has_libcrypto);
+  pair.source->connect_rail(pair.acceptor.endpoint(), {}, 10'000, 1, test::active_protection());
+  pair.destination->accept_rail(pair.acceptor.next(), {}, 1, passive);
+  pair.source_events.wait_rails(1);
+  pair.destination_events.wait_rails(1);
+}
+
+TEST_CASE(
+    "a protected rail carries what others do, also of an endpoint that holds what is not protected yet") {
+  fabric::QueuePairOptions options;
+  options.hold_until_protected = true;
+  test::EndpointPair pair(options);
+  add_protected_rail(pair, test::passive_protection());
+  pair.source->barrier(1);
+  pair.destination->barrier(2);
+  pair.source_events.wait_barriers(1);
+  pair.destination_events.wait_barriers(1);
+  CHECK(pair.source->rails() == 2);
+}
+
+TEST_CASE("a rail of other keys carries nothing: the end that counts on it is told which one it is") {
+  test::EndpointPair pair;
+  add_protected_rail(pair, test::protection_of(3, 4));
+  pair.source->barrier(1);
+  pair.source_events.wait_closed();
+  CHECK(pair.source_events.reason()->code() == "INTEGRITY_ERROR");
+  CHECK(std::string(pair.source_events.reason()->what()).find("channel 2 of 2") == 0);
+  CHECK(pair.source_events.barriers() == 0);
+}
+
+TEST_CASE("a rail of somebody who has no keys is left out, and the migration goes on") {
+  test::EndpointPair pair;
+  test::RawPeer stranger(pair.acceptor.endpoint());
+  stranger.send(iwarp::encode(iwarp::MpaFrame{}));
+  pair.destination->accept_rail(pair.acceptor.next(), {}, 1, test::passive_protection());
+  stranger.send({1, 2, 3, 4, 5});
+  pair.destination_events.wait_rails(1);
+  for (int wait = 0; wait < 10'000 && pair.destination->rails() != 1; ++wait)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  REQUIRE(pair.destination->rails() == 1);
+  pair.source->barrier(1);
+  pair.source_events.wait_barriers(1);
+  pair.sync();
+  CHECK(pair.destination_events.ends() == 0);
 }
 
 TEST_CASE("an endpoint that closes in the middle of a job with rails leaves nothing waiting") {

@@ -6,9 +6,12 @@ import {
   decodeCapabilities,
   encodeCapabilities,
   isSoftwareRnic,
+  rejectedForTls,
   rejectionCapabilities,
   requestCapabilities,
+  requireTls,
 } from '../../lib/protocol/capabilities.ts';
+import { FLAG, unpadded } from '../../lib/protocol/extension.ts';
 import { crc32c } from '../support/raw-crc32c.ts';
 import { Builder, hex } from './builder.ts';
 import { failure, orMigrationError } from './errors.ts';
@@ -122,10 +125,61 @@ describe('two ends of ours', () => {
   });
 });
 
+describe('TLS', () => {
+  const [plain, tls] = [ALL, { ...ALL, tls: true }];
+  const required = expect.objectContaining({ code: 'TLS_REQUIRED' });
+  const codeOf = (work: () => unknown): unknown => {
+    try {
+      return work();
+    } catch (error) {
+      return error;
+    }
+  };
+
+  it('is agreed where both ends have credentials', () => {
+    const { reply } = answerCapabilities(requestCapabilities(tls), tls);
+    expect(() => requireTls(reply)).not.toThrow();
+  });
+
+  it('is never left out: one end without it is refused, of ours, QEMU’s or an older one', () => {
+    expect(codeOf(() => answerCapabilities(requestCapabilities(plain), tls))).toEqual(required);
+    expect(codeOf(() => answerCapabilities(requestCapabilities(tls), plain))).toEqual(required);
+    expect(codeOf(() => answerCapabilities(v1(1, 1).bytes(), tls))).toEqual(required);
+    const answers = [v1(1, 1).bytes(), answerCapabilities(requestCapabilities(plain), plain).reply];
+    for (const reply of answers) expect(codeOf(() => requireTls(reply))).toEqual(required);
+  });
+
+  it('is why a peer is rejected, where one end has it and the other does not', () => {
+    const cause = new Error('rejected');
+    const [withTls, without] = [rejectionCapabilities(true), rejectionCapabilities()];
+    expect(rejectedForTls(withTls, false, cause)).toMatchObject({ code: 'TLS_REQUIRED', cause });
+    expect(rejectedForTls(without, true, cause)).toMatchObject({ code: 'TLS_REQUIRED', cause });
+    expect(rejectedForTls(withTls, true, cause)).toBeUndefined();
+    expect(rejectedForTls(without, false, cause)).toBeUndefined();
+    // A device gives zeros where a rejection came without a word.
+    for (const unreadable of [new Uint8Array(), new Uint8Array(3), new Uint8Array(148)])
+      for (const credentials of [true, false])
+        expect(rejectedForTls(unreadable, credentials, cause)).toBeUndefined();
+  });
+});
+
+describe('private data without its padding', () => {
+  it('is what its sender made', () => {
+    const all = [
+      requestCapabilities(ALL),
+      answerCapabilities(requestCapabilities(ALL), ALL).reply,
+      v1(1, 1).bytes(),
+    ];
+    for (const data of all)
+      for (const zeros of [0, 1, 100])
+        expect(hex(unpadded(Buffer.concat([data, Buffer.alloc(zeros)])))).toBe(hex(data));
+  });
+});
+
 describe('answerCapabilities', () => {
   it('clears unknown flags, of QEMU’s word and of ours', () => {
     const request = v1(1, 0xffff_ffff)
-      .raw(tail(1, 12, 0xffff_ffff))
+      .raw(tail(1, 12, (0xffff_ffff & ~FLAG.TLS) >>> 0))
       .bytes();
     expect(hex(answerCapabilities(request, ALL).reply)).toBe(
       hex(

@@ -12,6 +12,7 @@ class Flow {
   readonly #from: Socket;
   readonly #to: Socket;
 
+  /** What `watch` changes of the bytes is changed. */
   constructor(from: Socket, to: Socket, watch: (bytes: Buffer) => void) {
     this.#from = from;
     this.#to = to;
@@ -54,8 +55,8 @@ export interface Treatment {
 
 export class RailProxy implements AsyncDisposable {
   connections = 0;
-  /** Told of what the source says, before it is passed on. */
-  onData: (connection: number) => void = () => {};
+  /** Told of what the source says, before it is passed on; may change it. */
+  onData: (connection: number, bytes: Buffer) => void = () => {};
   /** The cut has been done, or the hold. */
   struck = false;
   readonly #server: Server;
@@ -93,7 +94,7 @@ export class RailProxy implements AsyncDisposable {
     for (const socket of [source, destination]) socket.setNoDelay(true);
     const flows = {
       source: new Flow(destination, source, () => {}),
-      destination: new Flow(source, destination, ({ length }) => this.#watch(number, length)),
+      destination: new Flow(source, destination, (bytes) => this.#watch(number, bytes)),
     };
     this.#pairs.set(number, { source, destination, flows });
     if (this.#treatment.silent?.includes(number)) this.hold(number, 'source');
@@ -110,9 +111,9 @@ export class RailProxy implements AsyncDisposable {
     pair?.destination.resetAndDestroy();
   }
 
-  #watch(connection: number, bytes: number): void {
-    this.onData(connection);
-    const passed = (this.#passed.get(connection) ?? 0) + bytes;
+  #watch(connection: number, bytes: Buffer): void {
+    this.onData(connection, bytes);
+    const passed = (this.#passed.get(connection) ?? 0) + bytes.length;
     this.#passed.set(connection, passed);
     const { cut, hold } = this.#treatment;
     const due = [cut, hold].find((at) => at?.connection === connection && passed >= at.atByte);

@@ -121,16 +121,14 @@ export class Account {
   }
 }
 
-/** Version and flags, and the extension's tail if wanted. */
+/** Version and flags, and the extension's tail if wanted: one without a check value. */
 export function privateData(
-  options: { version?: number; pinAll?: boolean; commit?: boolean; pinBudget?: bigint } = {},
+  options: { version?: number; pinAll?: boolean; commit?: boolean; pinBudget?: bigint; tls?: boolean } = {},
 ): Buffer {
-  const { version = 1, pinAll = false, commit = false, pinBudget } = options;
-  if (pinBudget !== undefined) {
-    const flags = commit ? 3 : 2;
-    const extension = Buffer.concat([Buffer.from('RDMg'), u32s(0x00010014, flags), u64s(pinBudget)]);
-    return Buffer.concat([u32s(version, pinAll ? 1 : 0), extension]);
-  }
-  const tail = commit ? Buffer.concat([Buffer.from('RDMg'), u32s(0x0001000c, 1)]) : Buffer.alloc(0);
-  return Buffer.concat([u32s(version, pinAll ? 1 : 0), tail]);
+  const { version = 1, pinAll = false, commit = false, pinBudget, tls = false } = options;
+  const flags = (commit ? 1 : 0) | (pinBudget === undefined ? 0 : 2) | (tls ? 0x400 : 0);
+  const v1 = u32s(version, pinAll ? 1 : 0);
+  if (flags === 0) return v1;
+  const bytes = pinBudget === undefined ? Buffer.alloc(0) : u64s(pinBudget);
+  return Buffer.concat([v1, Buffer.from('RDMg'), u32s(0x00010000 | (12 + bytes.length), flags), bytes]);
 }

@@ -75,9 +75,17 @@ export class RawPeer implements AsyncDisposable {
   }
 
   /** A TCP connection on which nothing has been sent. `keepOpen`: not closed when the peer closes. */
-  static async tcp(port: number, options: { host?: string; keepOpen?: boolean } = {}): Promise<RawPeer> {
-    const { host = '127.0.0.1', keepOpen = false } = options;
-    const socket = createConnection({ port, host, allowHalfOpen: keepOpen });
+  static async tcp(
+    port: number,
+    options: { host?: string; from?: string; keepOpen?: boolean } = {},
+  ): Promise<RawPeer> {
+    const { host = '127.0.0.1', from, keepOpen = false } = options;
+    const socket = createConnection({
+      port,
+      host,
+      allowHalfOpen: keepOpen,
+      ...(from !== undefined && { localAddress: from }),
+    });
     const peer = new RawPeer(socket);
     await withDeadline(once(socket, 'connect'), 'a TCP connection');
     return peer;

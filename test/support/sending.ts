@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, expect } from 'vitest';
 import {
   type ErrorCode,
   fromQemu,
@@ -15,6 +16,7 @@ import { beginning, blockList, eos, footer, header, startHeader } from '../proto
 import { u64s } from './raw-control.ts';
 import { expectError, failureOf } from './receiving.ts';
 import { SMALL_BLOCKS, SMALL_DEVICE_STATE } from './small-vm.ts';
+import { temporaryFolder } from './temp.ts';
 
 const PAGE = 4096;
 
@@ -103,4 +105,18 @@ export async function sourceFails(
   const error = await failureOf(source.migrate(), 'the source');
   expectError(error, code, phase);
   return error;
+}
+
+/** The path of a small image for the tests of a file, each of which must leave it as it is. */
+export async function untouchedImage(): Promise<string> {
+  const folder = await temporaryFolder();
+  const image = join(folder.path, 'vm');
+  let before: readonly string[] = [];
+  beforeAll(async () => {
+    await smallImage(image);
+    before = await fingerprint(image);
+  });
+  afterEach(async () => expect(await fingerprint(image)).toEqual(before));
+  afterAll(() => folder[Symbol.asyncDispose]());
+  return image;
 }

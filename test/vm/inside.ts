@@ -19,15 +19,17 @@ const TITLES = {
   fabric: 'fabric suite, provider verbs',
   limits: 'rdma-migrate with 8 MiB of lockable memory',
   device: 'rdma-migrate at both ends',
+  trust: 'protected migrations',
   interop: 'interop with stock QEMU',
   without: 'a machine without rdma-core',
 } as const;
 
-function command(suite: Suite, { interop }: SuitesSettings): string[] {
+function command(suite: Suite, { every, interop }: SuitesSettings): string[] {
   const own = [
     'node',
     relative(CHECKOUT, fileURLToPath(new URL('device/inside.js', import.meta.url))),
     suite,
+    ...(every ? ['every'] : []),
   ];
   if (suite === 'fabric') {
     const tests = ['--test-dir', FABRIC_BUILD, '-R', '^(fabric|verbs)', '--verbose', '--no-tests=error'];

@@ -11,6 +11,7 @@ export const PACKAGES = [
   'iproute2',
   'kmod',
   'make',
+  'openssl',
   'perftest',
   'qemu-system-x86',
   'rdma-core',

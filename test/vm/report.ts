@@ -1,11 +1,21 @@
 /** Cases that run in the VM, one after the other, with one line each in the log. */
+import type { Device } from './arguments.ts';
 
 export interface NamedCase<Context> {
   /** Such as `siw: QEMU → QEMU, pin-all on`. */
   readonly name: string;
+  /** What it shows is the same on every device, so it runs on this one alone; `every`: only with --every. */
+  readonly on?: Device | 'every';
   /** Runs to its end and returns a line of figures; a failure is thrown. */
   readonly run: (context: Context) => Promise<string>;
 }
+
+/** Those that run on a device, `every`: all of them. */
+export const casesOn = <One extends Pick<NamedCase<never>, 'on'>>(
+  device: Device,
+  every: boolean,
+  cases: readonly One[],
+): One[] => cases.filter(({ on }) => every || on === undefined || on === device);
 
 const CASE_TIMEOUT_MS = 480_000;
 

@@ -1,6 +1,6 @@
 /**
- * `npm run test:vm`: everything that needs RDMA devices, on siw and on rxe, in one VM each, in parallel. Ends with 1 if anything
- * fails.
+ * `npm run test:vm [-- --every]`: everything that needs RDMA devices, on siw and on rxe, in one VM each, in parallel; with --every also on one device
+ * what shows the same on the other. Ends with 1 if anything fails.
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -34,14 +34,15 @@ interface Run {
   readonly bench: Bench;
   readonly device: Device;
   readonly suites: readonly Suite[];
+  readonly every: boolean;
   readonly signal: AbortSignal;
 }
 
 /** All suites of a device in one boot. */
-function boot({ bench, device, suites, signal }: Run): Promise<number> {
+function boot({ bench, device, suites, every, signal }: Run): Promise<number> {
   const inside = relative(CHECKOUT, fileURLToPath(new URL('inside.js', import.meta.url)));
-  return withInteropSettings({ device, verbs: existsSync(VERBS) }, async (interop) => {
-    const settings: SuitesSettings = { device, suites, interop };
+  return withInteropSettings({ device, every, verbs: existsSync(VERBS) }, async (interop) => {
+    const settings: SuitesSettings = { device, suites, every, interop };
     const stdout = new LinePrefix(`${device}| `, process.stdout);
     const stderr = new LinePrefix(`${device}| `, process.stderr);
     try {
@@ -102,20 +103,27 @@ function runnable(suites: readonly Suite[]): readonly Suite[] {
   return suites.filter((suite) => suite === 'interop');
 }
 
-/** What does not depend on the device runs once: `without` in the last VM, which has fewer cases with QEMU, `limits` in the first. */
+/** What does not depend on the device runs once: `without` in the last VM, which has fewer cases with QEMU, as has `limits`. */
 function suitesOf(wanted: readonly Suite[], device: Device, devices: readonly Device[]): readonly Suite[] {
-  const once: Partial<Record<Suite, Device | undefined>> = { limits: devices[0], without: devices.at(-1) };
+  const once: Partial<Record<Suite, Device | undefined>> = {
+    limits: devices.at(-1),
+    without: devices.at(-1),
+  };
   return wanted.filter((suite) => !(suite in once) || once[suite] === device);
 }
 
 /** Two VMs on two cores: a VM leaves its second core idle for a good part of the time. */
-async function runDevices(devices: readonly Device[], wanted: readonly Suite[]): Promise<Outcome[]> {
+async function runDevices(
+  devices: readonly Device[],
+  wanted: readonly Suite[],
+  every: boolean,
+): Promise<Outcome[]> {
   const signal = interruptSignal();
   const bench = await ensureBench(say);
   const suites = runnable(wanted);
   if (suites.includes('fabric')) buildFabricTests();
   const runs = devices
-    .map((device) => ({ bench, device, signal, suites: suitesOf(suites, device, devices) }))
+    .map((device) => ({ bench, device, signal, every, suites: suitesOf(suites, device, devices) }))
     .filter((run) => run.suites.length > 0);
   return Promise.all(runs.map(outcomeOf));
 }
@@ -129,8 +137,15 @@ function chosen<T extends string>(known: readonly T[], wanted: string | undefine
 }
 
 async function main(): Promise<number> {
-  const { values } = parseArgs({ options: { device: { type: 'string' }, suite: { type: 'string' } } });
-  const outcomes = await runDevices(chosen(DEVICES, values.device), chosen(SUITES, values.suite));
+  const { values } = parseArgs({
+    options: {
+      device: { type: 'string' },
+      suite: { type: 'string' },
+      every: { type: 'boolean', default: false },
+    },
+  });
+  const { device: named, suite, every } = values;
+  const outcomes = await runDevices(chosen(DEVICES, named), chosen(SUITES, suite), every);
   for (const { device, exitCode, seconds } of outcomes)
     say(
       `${exitCode === 0 ? 'passed' : `FAILED (exit code ${exitCode})`}: the VM with ${device}, ${seconds.toFixed(0)} s`,

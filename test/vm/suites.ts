@@ -2,12 +2,14 @@
 import type { InsideSettings } from './interop/inside.ts';
 
 /** In the order in which they run. `without` removes rdma-core, so it is last. */
-export const SUITES = ['fabric', 'limits', 'device', 'interop', 'without'] as const;
+export const SUITES = ['fabric', 'limits', 'device', 'trust', 'interop', 'without'] as const;
 export type Suite = (typeof SUITES)[number];
 
 export interface SuitesSettings {
   readonly device: 'siw' | 'rxe';
   readonly suites: readonly Suite[];
+  /** Cases of other devices too. */
+  readonly every: boolean;
   readonly interop: InsideSettings;
 }
 

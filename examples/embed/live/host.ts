@@ -1,9 +1,11 @@
 /** One host, in its own process: starts a guest or waits for one, runs it, moves it on. Obeys its parent's messages. */
 import {
+  type DestinationOptions,
   MigrationDestination,
   MigrationError,
   MigrationSource,
   type ProviderChoice,
+  type SourceTlsOptions,
   type TrackerChoice,
 } from 'rdma-migrate';
 import { ExampleTarget, ExampleVm } from './vm.ts';
@@ -12,6 +14,7 @@ export interface MoveOptions {
   readonly uri: string;
   readonly provider: ProviderChoice;
   readonly tracker: TrackerChoice;
+  readonly tls?: SourceTlsOptions;
   readonly downtimeLimitMs: number;
   readonly maxBandwidth: bigint;
   /** Stops the guest rather than wait any longer, milliseconds. */
@@ -20,7 +23,7 @@ export interface MoveOptions {
 
 export type Command =
   | { readonly do: 'start'; readonly bytes: bigint }
-  | { readonly do: 'listen'; readonly address: string; readonly provider: ProviderChoice }
+  | { readonly do: 'listen'; readonly address: string; readonly options: DestinationOptions }
   | { readonly do: 'move'; readonly options: MoveOptions }
   | { readonly do: 'cancel' }
   | { readonly do: 'check' }
@@ -63,7 +66,7 @@ class Host {
         this.#vm.run();
         return say({ said: 'ready' });
       case 'listen':
-        return this.#receive(command.address, command.provider);
+        return this.#receive(command.address, command.options);
       case 'move':
         return this.#move(command.options);
       case 'cancel':
@@ -76,9 +79,9 @@ class Host {
     }
   }
 
-  async #receive(address: string, provider: ProviderChoice): Promise<void> {
+  async #receive(address: string, options: DestinationOptions): Promise<void> {
     await using target = new ExampleTarget();
-    await using destination = await MigrationDestination.listen(`rdma:${address}:0`, target, { provider });
+    await using destination = await MigrationDestination.listen(`rdma:${address}:0`, target, options);
     say({ said: 'listening', uri: destination.uri });
     await destination.receive();
     this.#vm = target.take();
@@ -93,11 +96,12 @@ class Host {
   }
 
   async #move(options: MoveOptions): Promise<void> {
-    const { uri, provider, tracker, downtimeLimitMs, maxBandwidth, timeLimitMs } = options;
+    const { uri, provider, tracker, tls, downtimeLimitMs, maxBandwidth, timeLimitMs } = options;
     const vm = this.#vm as ExampleVm;
     this.#cancel = new AbortController();
     const live = { downtimeLimitMs, timeLimitMs, onTimeLimit: 'stop-and-copy', autoConverge: true } as const;
-    const source = new MigrationSource(await vm.toSource(tracker), uri, { provider, maxBandwidth, live });
+    const how = { provider, maxBandwidth, live, ...(tls && { tls }) };
+    const source = new MigrationSource(await vm.toSource(tracker), uri, how);
     const result = await source.migrate({ signal: this.#cancel.signal });
     say({
       said: 'moved',

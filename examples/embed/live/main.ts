@@ -4,6 +4,7 @@
  *     npm run demo:embed -- --moves 10
  *     npm run demo:embed -- --moves 50 --chaos --seed 7 --tracker write-protect
  *     npm run demo:embed -- --provider verbs --address ADDRESS_OF_AN_RDMA_DEVICE
+ *     npm run demo:embed -- --tls-creds DIR --tls-hostname NAME
  *
  * With `--chaos` some migrations are cancelled and some destinations killed, at random moments; the guest must then run on where it
  * was, with correct memory. It goes on after the last of `--moves` until each has broken a migration. Exits with 1 if a page is wrong, the
@@ -143,7 +144,8 @@ class Journey {
     this.#attempts += 1;
     if (this.#attempts > 3 * moves + MAX_EXTRA_ATTEMPTS)
       throw new Error(`no ${this.#unbroken ?? 'move'} in ${this.#attempts - 1} attempts`);
-    there.tell({ do: 'listen', address, provider: move.provider });
+    const tls = move.tls && { tls: { creds: move.tls.creds } };
+    there.tell({ do: 'listen', address, options: { provider: move.provider, ...tls } });
     const { uri } = await there.expect('listening');
     this.#breaking = undefined;
     here.tell({ do: 'move', options: { uri, ...move } });
@@ -257,8 +259,11 @@ function options(): Options {
       'downtime-limit': { type: 'string', default: '300' },
       'max-bandwidth': { type: 'string', default: '0' },
       'time-limit': { type: 'string', default: '30000' },
+      'tls-creds': { type: 'string' },
+      'tls-hostname': { type: 'string' },
     },
   });
+  const { 'tls-creds': creds, 'tls-hostname': hostname } = values;
   return {
     moves: Number(values.moves),
     bytes: BigInt(values.mebibytes) << 20n,
@@ -271,6 +276,7 @@ function options(): Options {
       downtimeLimitMs: Number(values['downtime-limit']),
       maxBandwidth: BigInt(values['max-bandwidth']),
       timeLimitMs: Number(values['time-limit']),
+      ...(creds !== undefined && { tls: { creds, ...(hostname !== undefined && { hostname }) } }),
     },
   };
 }

@@ -48,7 +48,7 @@ interface Context {
   readonly pinBudget: bigint | undefined;
   /** The source has all channels that it will have. */
   readonly setupEnded: () => void;
-  /** Room for RAM that is pinned, if there is a limit; asked for when the RAM's size is known. */
+  /** Whether so much RAM may come, and be pinned; asked before anything is allocated. */
   readonly checkRam: (ramBytes: bigint) => void;
 }
 
@@ -251,8 +251,8 @@ export class DestinationSession {
     this.#layout = { machine: this.#machine, pageSize: this.#pageSize, blocks };
     const total = sizeOf(blocks);
     journal.tell({ type: 'link', state: 'ram', total: Number(total), 'page-size': this.#pageSize });
-    this.#arrivals.blocks(blocks.map(({ length }) => length));
     this.#context.checkRam(total);
+    this.#arrivals.blocks(blocks.map(({ length }) => length));
     const { before } = this.#parser;
     const vm = { layout: this.#layout, ramSection: section, before };
     const allocated = call(() => target.allocate(vm));

@@ -8,6 +8,8 @@ import { Listener } from '../../transport/connect.ts';
 import type { Connection } from '../../transport/connection.ts';
 import { type ChosenProvider, chooseProvider } from '../../transport/provider.ts';
 import { within } from '../../transport/wait.ts';
+import { AllowedAddresses } from '../../trust/allow.ts';
+import { openTrust } from '../../trust/open.ts';
 import { call } from '../embedder.ts';
 import { connected, type Ending, failed } from '../journal.ts';
 import { Migration } from '../migration.ts';
@@ -17,6 +19,7 @@ import {
   commitTimeoutMs,
   connectionOptions,
   type DestinationOptions,
+  listenerOptions,
   touchedAhead,
 } from '../options.ts';
 import { lockable } from '../pins/lockable.ts';
@@ -28,11 +31,14 @@ import {
   pinPolicy,
   planDestinationPins,
 } from '../pins/pinning.ts';
+import { tellProtection } from '../protection.ts';
 import { describe, type MigrationFacts, type MigrationResult } from '../result.ts';
 import { TotalLimit } from '../total-limit.ts';
 import { namingMigration } from '../unknown-outcome.ts';
 import { checkTarget } from '../vm-schema.ts';
 import { DestinationSession } from './destination-session.ts';
+import { exposure } from './exposure.ts';
+import { checkDeclaredRam } from './ram-limit.ts';
 import { type AdmittedSource, type Answer, SourceGate } from './source-gate.ts';
 import { Strangers } from './strangers.ts';
 
@@ -57,6 +63,8 @@ export class MigrationDestination extends Migration {
   readonly #host: string;
   readonly #strangers = new Strangers((message) => this.journal.notice('STRANGER', message));
   #listener: Listener | undefined;
+  /** What its operator has to know before anybody comes. */
+  #exposure: string | undefined;
   /** For a source that has no id of its own. */
   readonly #ownId = randomUUID() as string;
   #migrationId: string | undefined;
@@ -81,10 +89,12 @@ export class MigrationDestination extends Migration {
     this.#policy = pinPolicy(options);
     this.#options = options;
     this.#gate = new SourceGate({
+      ...(options.allow && { allowed: new AllowedAddresses(options.allow) }),
       answer: (privateData) => this.#answer(privateData),
+      ...(options.tls && { tlsWithinMs: connectionOptions(options).connectTimeoutMs }),
       atOnce: provider.name === 'verbs' ? connectionsThatFit(lockable()?.room) : connectionsInSoftware(),
       timeoutMs: connectionOptions(options).stallTimeoutMs,
-      notice: (message, peer) => this.journal.notice('PEER_REFUSED', message, { peer }),
+      notice: (message, peer, why) => this.journal.notice('PEER_REFUSED', message, { peer, why }),
     });
   }
 
@@ -101,15 +111,17 @@ export class MigrationDestination extends Migration {
     checkDestinationOptions(options);
     const endpoint = parseRdmaUri(uri);
     const provider = await chooseProvider(options.provider ?? 'auto', endpoint, 'listen');
+    const trust = options.tls && (await openTrust(options.tls, 'server', endpoint.host));
     const destination = new MigrationDestination(endpoint.host, target, provider, options);
     destination.#listener = await Listener.open(
       provider.name,
       endpoint,
-      connectionOptions(options),
+      listenerOptions(options, trust),
       (incoming) => destination.#gate.come(incoming),
       (error) => destination.#deaf.abort(error),
       (stranger) => destination.#strangers.came(stranger),
     );
+    destination.#exposure = await exposure(destination.uri, endpoint.host, options);
     return destination;
   }
 
@@ -163,6 +175,7 @@ export class MigrationDestination extends Migration {
     const plan = this.#planPins();
     this.#plan = plan;
     this.journal.enter('listen');
+    if (this.#exposure !== undefined) this.journal.notice('UNPROTECTED', this.#exposure);
     const source = await this.#gate.admit(AbortSignal.any([signal, this.#deaf.signal]));
     await this.#closeListener(source);
     using limit = new TotalLimit(this.#options.totalTimeoutMs, () => this.journal.phase);
@@ -210,6 +223,7 @@ export class MigrationDestination extends Migration {
       alive: true,
       progress: true,
       softwareRnic: this.#provider.name === 'iwarp',
+      tls: this.#options.tls !== undefined,
       channels: channelsGranted(this.#options),
       ...(pinAllLimit !== undefined && { pinAllLimit }),
       ...(offered !== undefined && { pinBudget: offered }),
@@ -233,6 +247,7 @@ export class MigrationDestination extends Migration {
     this.#migrationId = migrationId;
     this.journal.enter('negotiate');
     this.journal.tell(connected(connection, agreed, { since: this.journal.at(since), migrationId }));
+    tellProtection(connection, this.journal);
     try {
       const session = new DestinationSession({
         connection,
@@ -270,6 +285,10 @@ export class MigrationDestination extends Migration {
 
   #checkRam({ info }: Connection, { pinAll, pinBudget }: Agreed, ramBytes: bigint): void {
     const mayAllCome = pinAll || (pinBudget === undefined && this.#policy.onLimit === 'fail');
+    checkDeclaredRam(ramBytes, {
+      maxRam: this.#options.maxRam,
+      fresh: this.#target.ramIsFresh === true,
+    });
     if (info.pinsMemory && mayAllCome) checkRamFits(ramBytes, lockable());
   }
 

@@ -45,14 +45,15 @@ export class RailGate {
    */
   async admit(incoming: IncomingRail, rail: Rail): Promise<void> {
     const owner = this.#take(rail);
-    await incoming.join(owner.connection, answerRail(rail));
+    await incoming.join(owner.connection, answerRail(rail), rail.index);
     owner.joined += 1;
     if (owner.joined === owner.channels) this.close();
   }
 
   #take({ token, index }: Rail): Owner {
     const owner = this.#owner;
-    if (owner?.token !== token) throw refusal('its token is that of no migration that has been let in');
+    if (!owner || token !== (owner.connection.keys?.railToken(index) ?? owner.token))
+      throw refusal('its token is that of no migration that has been let in');
     if (index < 1 || index >= owner.channels)
       throw refusal(
         `it asks to be channel ${index + 1}, and ${owner.channels} were granted, of which the first is there`,

@@ -1,24 +1,25 @@
 import { MigrationError, toMigrationError } from '../../errors.ts';
 import { type Agreed, type Rail, railOf, rejectionCapabilities } from '../../protocol/capabilities.ts';
-import type { ControlMessage } from '../../protocol/control.ts';
 import type { IncomingConnection } from '../../transport/connect.ts';
 import type { Connection, Received } from '../../transport/connection.ts';
 import { throwIfAborted, unlessAborted } from '../../transport/wait.ts';
-import { step } from './destination-machine.ts';
+import type { AllowedAddresses } from '../../trust/allow.ts';
+import { hostOf, nextIn, nextOut, surplus } from './fairness.ts';
+import { requireFirst, saidNothing, wantedAnother } from './first-message.ts';
+import { type Crowd, type Guest, gaveWay, guestOf, patienceMs, reach } from './guest.ts';
+import { HandshakeTurns } from './handshake-turns.ts';
 import { RailGate } from './rail-gate.ts';
+import { Refusals, type SayRefused } from './refusals.ts';
 
 /**
- * Peers that may wait for their turn: more than a listener has unanswered, so that the others wait in the kernel and none that is honest is
- * refused. An honest one gives up after its own connect timeout, ten seconds.
+ * Peers that may wait for their turn. A listener takes no more while it has 64 unanswered, and then the others wait in the kernel, first come, first
+ * served: so where fewer than these wait nobody is sent away, from there on the hosts that have several waiting are; and where each has one, the
+ * kernel may keep the others. An honest one gives up after its own connect timeout, ten seconds.
  */
-const MOST_WAITING = 128;
-/** What a peer has to say its first message when others wait for its place. A QEMU with much RAM prepares for a moment before it speaks. */
-const GIVE_WAY_MS = 3_000;
-/** The same when a crowd waits: one of ours speaks at once. */
-const CROWD = 8;
-const GIVE_WAY_TO_CROWD_MS = 250;
-/** So many refusals are said one by one, then each time when there are twice as many: a storm must not fill a log. */
-const SAID_EACH = 16;
+const WAITING = { fair: 48, most: 128 };
+/** The part of the places in which handshakes of one host may be under way. */
+const SHARE_OF_ONE_HOST = 1 / 4;
+const LEAST_OF_ONE_HOST = 2;
 
 /** A source that has shown that it is one. */
 export interface AdmittedSource {
@@ -39,31 +40,28 @@ export interface Answer {
   readonly migrationId?: string;
 }
 
-/** A peer that has been let in and has not spoken. */
-interface Silent {
-  readonly host: string;
-  /** `performance.now()` */
-  readonly since: number;
-  /** Its host has asked for another connection meanwhile. */
-  twin: boolean;
-}
-
 interface GateSettings {
+  /** Everybody else is refused at once. Absent: everybody may come. */
+  readonly allowed?: AllowedAddresses;
   /** @throws MigrationError when the peer is none that can be served */
   readonly answer: (privateData: Uint8Array) => Answer;
+  /** Only sources with credentials are let in, a rejection says so, and each has that long to show who it is, milliseconds. Absent: all are. */
+  readonly tlsWithinMs?: number;
   /** Peers that are let in at the same time, until one of them has spoken. */
   readonly atOnce: number;
   /** The longest wait for the first message of a peer that is connected, milliseconds. */
   readonly timeoutMs: number;
   /** Somebody was refused. */
-  readonly notice: (message: string, peer: string) => void;
+  readonly notice: SayRefused;
 }
 
 /**
  * Where peers come in: the first that says what a source says is served. A port that anybody can reach is reached by strangers too, so
  * they are let in side by side: one that says nothing, or goes away, is dropped and keeps nobody waiting. Peers that come before a source
- * is waited for, or while as many others are let in as may be, wait in a queue; whoever is connected and silent gives way to them. From the
- * one that was admitted on only its further channels are let in.
+ * is waited for, or while as many others are let in as may be, wait in a queue; whoever is connected and does not go on gives way to them. A host
+ * with few peers comes before one with many, and one with many gives way first. Where credentials are asked for, a peer has its place until its handshake
+ * has failed, within a limit of time, and only so many handshakes are begun in a second. From the one that was admitted on only its further channels are
+ * let in.
  */
 export class SourceGate {
   readonly #settings: GateSettings;
@@ -72,35 +70,43 @@ export class SourceGate {
   readonly #shut = new AbortController();
   readonly #farewells = new Set<Promise<void>>();
   readonly #rails = new RailGate();
-  /** Peers that have been let in and have not spoken; the first is the one that came first. */
-  readonly #silent = new Map<AbortController, Silent>();
+  /** Peers that have a place and have not spoken. */
+  readonly #inside = new Set<Guest>();
+  readonly #turns: HandshakeTurns;
+  readonly #refusals: Refusals;
   #giveWay: NodeJS.Timeout | undefined;
+  /** Places that are taken, also by those who are about to leave. */
   #letIn = 0;
-  /** Refused so far, and how many there were when it was last said. */
-  #refused = 0;
-  #said = 0;
   #admit: ((source: AdmittedSource) => void) | undefined;
   #admitted: AdmittedSource | undefined;
 
   constructor(settings: GateSettings) {
     this.#settings = settings;
+    const share = Math.floor(settings.atOnce * SHARE_OF_ONE_HOST);
+    this.#turns = new HandshakeTurns(this.#inside, Math.max(LEAST_OF_ONE_HOST, share));
+    this.#refusals = new Refusals(settings.notice);
   }
 
-  /** Takes a peer, or refuses it when too many wait or nobody is let in any more. */
+  /** Takes a peer, or refuses it when it may not come, too many wait, or nobody is let in any more. */
   come(incoming: IncomingConnection): void {
+    if (this.#settings.allowed?.hasPeer(incoming.peerAddress) === false) {
+      this.#refuse(incoming, notAllowed());
+      return;
+    }
     const rail = railIn(incoming.privateData);
     if (rail) {
       this.#keep(this.#letRailIn(incoming, rail));
       return;
     }
     const host = hostOf(incoming.peerAddress);
-    for (const silent of this.#silent.values()) silent.twin ||= silent.host === host;
-    if (this.#shut.signal.aborted || this.#waiting.length >= MOST_WAITING) {
+    for (const guest of this.#inside) guest.twin ||= guest.host === host;
+    if (this.#shut.signal.aborted) {
       this.#refuse(incoming);
-    } else {
-      this.#waiting.push(incoming);
-      this.#letNextIn();
+      return;
     }
+    this.#waiting.push(incoming);
+    this.#keepFew();
+    this.#letNextIn();
   }
 
   /**
@@ -127,6 +133,7 @@ export class SourceGate {
     why = new MigrationError('CANCELLED', 'listen', 'the destination waits for no source any more'),
   ): void {
     if (!this.#shut.signal.aborted) this.#shut.abort(why);
+    for (const { leave } of this.#inside) leave.abort(this.#shut.signal.reason);
     clearTimeout(this.#giveWay);
     for (const incoming of this.#waiting.splice(0)) this.#refuse(incoming);
   }
@@ -152,22 +159,31 @@ export class SourceGate {
     try {
       await this.#rails.admit(incoming, rail);
     } catch (error) {
-      this.#refuse(incoming);
-      if (!this.#shut.signal.aborted) this.#say(incoming, error);
+      this.#refuse(incoming, error);
     }
   }
 
+  #keepFew(): void {
+    const tooMany = surplus(this.#hosts(), WAITING);
+    const [incoming] = tooMany === undefined ? [] : this.#waiting.splice(tooMany, 1);
+    if (incoming) this.#refuse(incoming, tooManyWait());
+  }
+
+  /** Of those who wait. */
+  #hosts(): readonly string[] {
+    return this.#waiting.map(({ peerAddress }) => hostOf(peerAddress));
+  }
+
   #letNextIn(): void {
-    if (!this.#admit) return;
+    if (!this.#admit || this.#waiting.length === 0) return;
     if (this.#letIn >= this.#settings.atOnce) {
       this.#makeRoom();
       return;
     }
-    const incoming = this.#waiting.shift();
-    if (!incoming) return;
+    const [incoming] = this.#waiting.splice(nextIn(this.#hosts(), this.#inside), 1);
     this.#letIn += 1;
     this.#keep(
-      this.#try(incoming).finally(() => {
+      this.#try(incoming as IncomingConnection).finally(() => {
         this.#letIn -= 1;
         this.#letNextIn();
       }),
@@ -175,36 +191,37 @@ export class SourceGate {
     this.#letNextIn();
   }
 
-  /** The peer that has been silent longest loses its place, once it has had its time. */
+  /** Of the host with most places the peer that has had its time first loses its place. */
   #makeRoom(): void {
     clearTimeout(this.#giveWay);
-    const [oldest] = this.#silent;
-    if (this.#waiting.length === 0 || oldest === undefined) return;
-    const [peer, { since }] = oldest;
-    const patience = this.#waiting.length < CROWD ? GIVE_WAY_MS : GIVE_WAY_TO_CROWD_MS;
-    const left = since + patience - performance.now();
+    const leaving = this.#letIn - this.#inside.size;
+    if (this.#waiting.length <= leaving) return;
+    const crowd: Crowd = { waiting: this.#hosts(), atOnce: this.#settings.atOnce };
+    const next = nextOut(this.#inside, (guest, count) => patienceMs(guest, count, crowd));
+    if (next === undefined) return;
+    const { guest, due } = next;
+    const left = due - performance.now();
     if (left > 0) {
       this.#giveWay = setTimeout(() => this.#makeRoom(), left);
       return;
     }
-    this.#silent.delete(peer);
-    const why = `it has said nothing for ${patience / 1000} s, and others wait`;
-    peer.abort(new MigrationError('TIMEOUT', 'negotiate', why));
+    this.#inside.delete(guest);
+    guest.leave.abort(new MigrationError('TIMEOUT', 'negotiate', gaveWay(guest, due - guest.since)));
   }
 
   /** Nothing here may throw: whoever came is a stranger until it has spoken. */
   async #try(incoming: IncomingConnection): Promise<void> {
-    const silence = new AbortController();
-    const silent = { host: hostOf(incoming.peerAddress), since: performance.now(), twin: false };
-    this.#silent.set(silence, silent);
-    const signal = AbortSignal.any([this.#shut.signal, silence.signal]);
+    const stage = this.#settings.tlsWithinMs === undefined ? 'silent' : 'greeting';
+    const guest = guestOf(hostOf(incoming.peerAddress), stage);
+    this.#inside.add(guest);
+    const { signal } = guest.leave;
     let connection: Connection | undefined;
     try {
       const { reply, agreed, migrationId } = this.#settings.answer(incoming.privateData);
-      connection = await incoming.accept(reply, signal);
+      connection = await this.#accept(incoming, reply, guest, signal);
       const since = performance.now();
       connection.tellsReasons = agreed.reasons;
-      const first = await this.#firstMessage(connection, agreed, silent, signal);
+      const first = await this.#firstMessage(connection, agreed, guest, signal);
       throwIfAborted(this.#shut.signal, 'negotiate');
       if (agreed.token === undefined) this.#rails.close();
       else this.#rails.open(connection, agreed.token, agreed.channels);
@@ -219,16 +236,40 @@ export class SourceGate {
       this.shut(new MigrationError('REJECTED', 'listen', 'another source came first'));
     } catch (error) {
       this.#sendAway(incoming, connection, toMigrationError(error, 'negotiate'));
-      if (!this.#shut.signal.aborted) this.#say(incoming, error);
     } finally {
-      this.#silent.delete(silence);
+      this.#inside.delete(guest);
+      this.#turns.goOn();
+    }
+  }
+
+  /** Where credentials are asked for the peer has shown who it is then. */
+  async #accept(
+    incoming: IncomingConnection,
+    reply: Uint8Array,
+    guest: Guest,
+    signal: AbortSignal,
+  ): Promise<Connection> {
+    const { tlsWithinMs } = this.#settings;
+    if (tlsWithinMs === undefined) return incoming.accept(reply, signal);
+    const late = setTimeout(() => guest.leave.abort(tooSlow(tlsWithinMs)), tlsWithinMs);
+    const watch = {
+      begins: () => this.#turns.take(guest, signal),
+      proved: () => {
+        reach(guest, 'proved');
+        this.#turns.goOn();
+      },
+    };
+    try {
+      return await incoming.accept(reply, signal, watch);
+    } finally {
+      clearTimeout(late);
     }
   }
 
   async #firstMessage(
     connection: Connection,
     { extended }: Agreed,
-    silent: Silent,
+    guest: Guest,
     signal: AbortSignal,
   ): Promise<Received> {
     const limits = { timeoutMs: this.#settings.timeoutMs, signal };
@@ -239,27 +280,29 @@ export class SourceGate {
       return first;
     } catch (error) {
       if (this.#shut.signal.aborted || extended) throw error;
-      throw silent.twin ? wantedAnother(error) : saidNothing(connection, error);
+      if (guest.twin) throw wantedAnother(error);
+      throw connection.ended.aborted ? saidNothing(error) : error;
     }
-  }
-
-  #say(incoming: IncomingConnection, error: unknown): void {
-    this.#refused += 1;
-    if (this.#refused > SAID_EACH && this.#refused < 2 * this.#said) return;
-    this.#said = this.#refused;
-    const { message } = toMigrationError(error, 'negotiate');
-    const others = this.#refused > SAID_EACH ? ` (the last of ${this.#refused} that were refused)` : '';
-    this.#settings.notice(`refused ${incoming.peerAddress}: ${message}${others}`, incoming.peerAddress);
   }
 
   /** Nobody waits for a peer to take its refusal, or it would keep the next source out for that time. */
   #sendAway(incoming: IncomingConnection, connection: Connection | undefined, failure: MigrationError): void {
-    if (connection) this.#keep(connection.fail(failure));
-    else this.#refuse(incoming);
+    if (connection) {
+      this.#keep(connection.fail(failure));
+      this.#say(incoming, failure);
+    } else {
+      this.#refuse(incoming, failure);
+    }
   }
 
-  #refuse(incoming: IncomingConnection): void {
-    incoming.reject(rejectionCapabilities());
+  /** `why`: what is said of it. */
+  #refuse(incoming: IncomingConnection, why?: unknown): void {
+    incoming.reject(rejectionCapabilities(this.#settings.tlsWithinMs !== undefined));
+    if (why !== undefined) this.#say(incoming, toMigrationError(why, 'negotiate'));
+  }
+
+  #say({ peerAddress }: IncomingConnection, why: MigrationError): void {
+    if (!this.#shut.signal.aborted) this.#refusals.add(peerAddress, why);
   }
 
   #keep(farewell: Promise<void>): void {
@@ -267,6 +310,15 @@ export class SourceGate {
     this.#farewells.add(kept);
   }
 }
+
+const notAllowed = (): MigrationError =>
+  new MigrationError('NOT_AUTHORIZED', 'listen', 'its address is not among those that may connect (allow)');
+
+const tooManyWait = (): MigrationError =>
+  new MigrationError('REJECTED', 'listen', 'too many wait to be let in, and most of them at its address');
+
+const tooSlow = (tlsWithinMs: number): MigrationError =>
+  new MigrationError('TIMEOUT', 'negotiate', `it has not shown who it is within ${tlsWithinMs / 1000} s`);
 
 /** undefined also for what cannot be read: whoever answers it finds that out. */
 function railIn(privateData: Uint8Array): Rail | undefined {
@@ -276,47 +328,3 @@ function railIn(privateData: Uint8Array): Rail | undefined {
     return undefined;
   }
 }
-
-/** What opens the VM's stream; it is carried out later. */
-function requireFirst(message: ControlMessage): void {
-  const { action } = step({ name: 'stream' }, message);
-  const what = action.do === 'feed-stream' ? 'no beginning of a QEMU stream' : message.type;
-  if (action.do === 'feed-stream' && beginsStream(action.bytes)) return;
-  throw new MigrationError('PROTOCOL_ERROR', 'negotiate', `its first message is ${what}`);
-}
-
-/**
- * A QEMU with a return path opens a second connection for it before it says anything on the first (QEMU 7.2 with postcopy-ram or
- * dirty-bitmaps, from 8.0 on with return-path too), and gives up when it does not get one. Nothing else tells that at this end.
- */
-const wantedAnother = (error: unknown): MigrationError =>
-  withHint(
-    error,
-    'Its host asked for a second connection before it said anything: if it is a QEMU, it has the capability return-path, postcopy-ram or ' +
-      'dirty-bitmaps on, and waits there for answers that nothing here gives. Switch these off at the source',
-  );
-
-/** QEMU 7.2 with return-path connects, and gives up without a word. */
-function saidNothing(connection: Connection, error: unknown): unknown {
-  if (!connection.ended.aborted) return error;
-  return withHint(
-    error,
-    'It connected and said nothing: so does a QEMU 7.2 with the capability return-path on, which cannot migrate over RDMA then. Switch that ' +
-      'capability off at the source',
-  );
-}
-
-function withHint(error: unknown, hint: string): MigrationError {
-  const cause = toMigrationError(error, 'negotiate');
-  const message = `${cause.message.replace(/[.]$/, '')}. ${hint}`;
-  return new MigrationError(cause.code, 'negotiate', message, { cause, details: cause.details });
-}
-
-const STREAM_MAGIC = Buffer.from('QEVM');
-
-function beginsStream(bytes: Uint8Array): boolean {
-  const length = Math.min(bytes.length, STREAM_MAGIC.length);
-  return length > 0 && STREAM_MAGIC.subarray(0, length).equals(bytes.subarray(0, length));
-}
-
-const hostOf = (address: string): string => address.slice(0, address.lastIndexOf(':'));

@@ -30,10 +30,21 @@ export async function dialRails(connection: Connection, settings: Settings): Pro
   const signal = AbortSignal.any([settings.signal, connection.ended]);
   setMaxListeners(10 + channels, signal);
   const endpoint = peerOf(connection) ?? settings.endpoint;
-  const limits = { connectTimeoutMs: timeoutMs, signal };
-  const rails = Array.from({ length: channels - 1 }, (_, i) => ({ token, index: i + 1 }));
+  const { keys } = connection;
+  const rails = Array.from({ length: channels - 1 }, (_, at) => at + 1).map((index) => ({
+    token: keys?.railToken(index) ?? token,
+    index,
+  }));
   const dialed = await within(
-    Promise.allSettled(rails.map((rail) => connection.connectRail(endpoint, requestRail(rail), limits))),
+    Promise.allSettled(
+      rails.map((rail) =>
+        connection.connectRail(endpoint, requestRail(rail), {
+          index: rail.index,
+          connectTimeoutMs: timeoutMs,
+          signal,
+        }),
+      ),
+    ),
     { phase: 'setup', timeoutMs: timeoutMs + GRACE_MS, signal, what: 'the further channels, made or not' },
   );
   throwIfAborted(signal, 'setup');

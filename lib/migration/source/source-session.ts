@@ -2,12 +2,7 @@ import type { Phase } from '../../errors.ts';
 import { COUNTER } from '../../native/transport.ts';
 import type { Agreed } from '../../protocol/capabilities.ts';
 import { SentDigest } from '../../protocol/commit.ts';
-import {
-  CONTROL_HEADER_BYTES,
-  CONTROL_MAX_BYTES,
-  type ControlMessage,
-  QEMU_FILE_BYTES,
-} from '../../protocol/control.ts';
+import { CONTROL_HEADER_BYTES, type ControlMessage, QEMU_FILE_BYTES } from '../../protocol/control.ts';
 import { encodeEos, encodeFooter, encodeRamRound, encodeRamStart } from '../../protocol/stream-encode.ts';
 import { digestRam } from '../../ram/digest.ts';
 import type { HintBook } from '../../ram/hint-book.ts';
@@ -256,8 +251,8 @@ export class SourceSession {
   }
 
   async #sendDeviceState(): Promise<number> {
-    const { vm, agreed, limits } = this.#context;
-    const most = agreed.extended ? CONTROL_MAX_BYTES - CONTROL_HEADER_BYTES : QEMU_FILE_BYTES;
+    const { vm, agreed, connection, limits } = this.#context;
+    const most = agreed.extended ? connection.mostMessageBytes - CONTROL_HEADER_BYTES : QEMU_FILE_BYTES;
     let waiting: Uint8Array = encodeFooter(vm.ramSection);
     let total = 0;
     for await (const piece of deviceStateOf(vm, limits)) {

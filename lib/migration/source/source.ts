@@ -15,6 +15,7 @@ import type { Connection } from '../../transport/connection.ts';
 import { type ChosenProvider, chooseProvider } from '../../transport/provider.ts';
 import type { TurnLimits } from '../../transport/turns.ts';
 import { throwIfAborted } from '../../transport/wait.ts';
+import { openTrust } from '../../trust/open.ts';
 import { connected, type Ending, failed } from '../journal.ts';
 import { GuestControl } from '../live/guest-control.ts';
 import { Migration } from '../migration.ts';
@@ -44,6 +45,7 @@ import {
   planPins,
   stagingBytes,
 } from '../pins/pinning.ts';
+import { tellProtection } from '../protection.ts';
 import { describe, type MigrationFacts, type MigrationResult } from '../result.ts';
 import { TotalLimit } from '../total-limit.ts';
 import { namingMigration } from '../unknown-outcome.ts';
@@ -163,17 +165,21 @@ export class MigrationSource extends Migration {
     const endpoint = parseRdmaUri(this.#uri);
     const provider = await chooseProvider(this.#options.provider ?? 'auto', endpoint, 'connect');
     throwIfAborted(signal, 'configure');
+    const { tls } = this.#options;
+    const trust = tls && (await openTrust(tls, 'client', endpoint.host));
+    throwIfAborted(signal, 'configure');
     const plan = this.#planPins(provider);
-    const offer = this.#offer(plan, provider);
+    const offer = { ...this.#offer(plan, provider), tls: trust !== undefined };
     this.journal.enter('connect');
     this.journal.tell({ type: 'link', state: 'connecting', provider: provider.name });
-    const options = connectionOptions(this.#options);
+    const options = connectionOptions(this.#options, trust);
     const connection = await connect(provider.name, endpoint, requestCapabilities(offer), options, signal);
     this.#connection = connection;
     try {
       const since = this.journal.at();
       const agreed = this.#negotiate(connection, offer);
       this.journal.tell(connected(connection, agreed, { since, migrationId: this.migrationId }));
+      tellProtection(connection, this.journal);
       connection.setMaxBandwidth(this.#maxBandwidth);
       const limits = { timeoutMs: options.stallTimeoutMs, signal };
       // The destination waits meanwhile, and must not take the source for lost.
@@ -287,6 +293,7 @@ export class MigrationSource extends Migration {
       progress: true,
       softwareRnic: provider.name === 'iwarp',
       migrationId: this.migrationId,
+      unchecked: this.#options.crc === false,
       channels: channelsWanted(this.#options, provider.name),
       ramBytes: totalBytes(this.#vm.blocks),
     };

@@ -121,6 +121,11 @@ class RawPeer {
     return bytes;
   }
   bool at_end() { return receive(1).empty(); }
+  // Whether the other end says something, or ends the stream, within that many milliseconds.
+  bool hears_within(int milliseconds) {
+    pollfd entry{fd_, POLLIN, 0};
+    return poll(&entry, 1, milliseconds) > 0;
+  }
   // What is left of the stream, thrown away, ends in a reset.
   bool ends_in_reset() {
     uint8_t scrap[4096];

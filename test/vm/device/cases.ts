@@ -78,18 +78,30 @@ export function deviceCases(device: Device): NamedCase<Stage>[] {
   const remove = () => run('rdma', 'link', 'delete', `${device}0`);
   const cases: NamedCase<Stage>[] = [
     { name: 'doctor', run: async () => expectProven(await doctor()) },
-    { name: `${both} (verbs), pin-all off`, run: whole(GUEST_ADDRESS, 'verbs', verbs, false) },
-    { name: `${both} (verbs), pin-all on`, run: whole(GUEST_ADDRESS, 'verbs', verbs, true) },
-    { name: `${both}, auto at the device's address`, run: whole(GUEST_ADDRESS, 'auto', found, false) },
-    { name: `${both}, auto at 127.0.0.1`, run: whole('127.0.0.1', 'auto', software, false) },
-    { name: 'a running guest (verbs), hash', run: liveMoves },
-    { name: `${both} (verbs), pin-all off, the port goes down`, run: broken(false, linkDown, mendLink) },
-    { name: `${both} (verbs), pin-all on, the port goes down`, run: broken(true, linkDown, mendLink) },
+    { name: `${both} (verbs), pin-all off`, on: 'siw', run: whole(GUEST_ADDRESS, 'verbs', verbs, false) },
+    { name: `${both} (verbs), pin-all on`, on: 'rxe', run: whole(GUEST_ADDRESS, 'verbs', verbs, true) },
+    {
+      name: `${both}, auto at the device's address`,
+      on: 'rxe',
+      run: whole(GUEST_ADDRESS, 'auto', found, false),
+    },
+    { name: `${both}, auto at 127.0.0.1`, on: 'siw', run: whole('127.0.0.1', 'auto', software, false) },
+    { name: 'a running guest (verbs), hash', on: 'siw', run: () => liveMoves(3) },
+    {
+      name: `${both} (verbs), pin-all off, the port goes down`,
+      on: 'siw',
+      run: broken(false, linkDown, mendLink),
+    },
+    {
+      name: `${both} (verbs), pin-all on, the port goes down`,
+      on: 'rxe',
+      run: broken(true, linkDown, mendLink),
+    },
     {
       name: `${both} (verbs), pin-all on, the device is removed`,
       run: broken(true, remove, () => addDevice(device)),
     },
     { name: 'receive (verbs) waits, the device is removed', run: (stage) => deserted(device, stage) },
   ];
-  return cases.map(({ name, run: work }) => ({ name: `${device}: ${name}`, run: work }));
+  return cases.map((one) => ({ ...one, name: `${device}: ${one.name}` }));
 }

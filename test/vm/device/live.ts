@@ -5,18 +5,17 @@ import { expectText } from './doctor.ts';
 import { run } from './pair.ts';
 
 const MAIN = fileURLToPath(new URL('../../../examples/embed/live/main.js', import.meta.url));
-const MOVES = 3;
 
 /** By `hash`, which pins only its copies: the VM's kernel does not let this guest's writes wait for `write-protect`. */
-export async function liveMoves(): Promise<string> {
+export async function liveMoves(moves: number, ...options: readonly string[]): Promise<string> {
   const where = ['--provider', 'verbs', '--address', GUEST_ADDRESS];
-  const how = ['--moves', String(MOVES), '--mebibytes', '16', '--tracker', 'hash'];
-  const said = await run(process.execPath, MAIN, ...where, ...how);
+  const how = ['--moves', String(moves), '--mebibytes', '16', '--tracker', 'hash'];
+  const said = await run(process.execPath, MAIN, ...where, ...how, ...options);
   const summary = said.trim().split('\n').at(-1) ?? '';
   expectText(
     summary,
     new RegExp(
-      `^${MOVES} moves, 0 attempts cancelled, 0 broken by a killed destination, no page lost or torn`,
+      `^${moves} moves, 0 attempts cancelled, 0 broken by a killed destination, no page lost or torn`,
     ),
   );
   return summary;

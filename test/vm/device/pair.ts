@@ -27,12 +27,37 @@ export async function sourceImage({ folder }: Stage, bytes: bigint): Promise<str
   return path;
 }
 
-export interface PairOptions {
-  readonly image: string;
+export interface ReceiverOptions {
   readonly host: string;
   readonly provider: string;
+  /** More options of `receive`. */
+  readonly receive?: readonly string[];
+}
+
+export interface PairOptions extends ReceiverOptions {
+  readonly image: string;
   /** More options of `send`. */
   readonly send?: readonly string[];
+}
+
+/** A `receive` that waits at `uri`. */
+export interface Waiting {
+  readonly receiver: RdmaMigrate;
+  readonly uri: string;
+  /** The image that it will write. */
+  readonly target: string;
+}
+
+export async function startReceiver(
+  { folder }: Stage,
+  { host, provider, receive = [] }: ReceiverOptions,
+): Promise<Waiting> {
+  const target = join(folder, 'target');
+  await rm(target, { recursive: true, force: true });
+  const how = ['--image', target, '--provider', provider, ...receive];
+  const receiver = new RdmaMigrate(['receive', `rdma:${host}:0`, ...how]);
+  const { uri } = await receiver.event('listening');
+  return { receiver, uri: String(uri), target };
 }
 
 /** A `receive` and a `send` to it; both are gone when the scope ends. */
@@ -47,13 +72,10 @@ export class Pair implements AsyncDisposable {
     this.sender = sender;
   }
 
-  static async start({ folder }: Stage, { image, host, provider, send = [] }: PairOptions): Promise<Pair> {
-    const target = join(folder, 'target');
-    await rm(target, { recursive: true, force: true });
-    const way = ['--provider', provider];
-    const receiver = new RdmaMigrate(['receive', `rdma:${host}:0`, '--image', target, ...way]);
-    const { uri } = await receiver.event('listening');
-    return new Pair(target, receiver, new RdmaMigrate(['send', image, String(uri), ...way, ...send]));
+  static async start(stage: Stage, options: PairOptions): Promise<Pair> {
+    const { image, provider, send = [] } = options;
+    const { receiver, uri, target } = await startReceiver(stage, options);
+    return new Pair(target, receiver, new RdmaMigrate(['send', image, uri, '--provider', provider, ...send]));
   }
 
   /** Waits until RAM is under way, not just progress from before, while pages are still being pinned. */

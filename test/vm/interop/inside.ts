@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Device, Forward } from '../arguments.ts';
 import { GUEST_ADDRESS } from '../job.ts';
-import { runCases } from '../report.ts';
+import { casesOn, runCases } from '../report.ts';
 import { matrix, type Place, times } from './matrix.ts';
 import { localEnd } from './our-end.ts';
 import { RemoteEnd } from './remote-end.ts';
@@ -18,6 +18,8 @@ export interface InsideSettings {
   readonly verbs: boolean;
   /** Run only cases whose name contains this text. */
   readonly only: string;
+  /** Cases of other devices too. */
+  readonly every: boolean;
   /** The bench in place of the cases. */
   readonly times: boolean;
 }
@@ -39,9 +41,10 @@ async function main(settings: InsideSettings): Promise<number> {
   const ports = settings.forward.map(({ guest }) => guest);
   let next = 0;
   const nextPort = () => ports[next++ % ports.length] ?? 4444;
-  const cases = (settings.times ? times : matrix)(settings.device, await places(settings, folder));
-  const wanted = cases.filter(({ name }) => name.includes(settings.only));
-  return runCases(`${settings.device}, interop`, wanted, { folder, nextPort });
+  const { device, every, only } = settings;
+  const cases = (settings.times ? times : matrix)(device, await places(settings, folder));
+  const wanted = casesOn(device, every, cases).filter(({ name }) => name.includes(only));
+  return runCases(`${device}, interop`, wanted, { folder, nextPort });
 }
 
 process.exit(await main(JSON.parse(process.argv[2] ?? '{}') as InsideSettings));

@@ -19,7 +19,7 @@ async function main(): Promise<number> {
   const device = values.device === 'rxe' ? 'rxe' : 'siw';
   const bench = await ensureBench(say);
   const { only, verbs, times } = values;
-  return runInterop(bench, { device, only, verbs, times }, interruptSignal());
+  return runInterop(bench, { device, only, verbs, times, every: true }, interruptSignal());
 }
 
 process.exit(

@@ -18,6 +18,8 @@ export interface InteropOptions {
   readonly verbs: boolean;
   /** Run only cases whose name contains this text. */
   readonly only?: string;
+  /** Cases of other devices too. */
+  readonly every?: boolean;
   /** Measure, with the bench of spans.ts, instead of running the cases. */
   readonly times?: boolean;
 }
@@ -43,7 +45,7 @@ async function forwards(): Promise<Forward[]> {
 
 /** Serves our end outside and finds ports, while `work` runs the matrix in a VM with these settings. */
 export async function withInteropSettings<T>(
-  { device, verbs, only = '', times = false }: InteropOptions,
+  { device, verbs, only = '', every = false, times = false }: InteropOptions,
   work: (settings: InsideSettings) => Promise<T>,
 ): Promise<T> {
   const folder = await mkdtemp(join(tmpdir(), 'rdma-migrate-interop-'));
@@ -52,7 +54,7 @@ export async function withInteropSettings<T>(
   // iWARP is plain TCP, which passes QEMU's user networking; RoCE is not.
   const control = device === 'siw' ? { control: server.port } : {};
   try {
-    return await work({ device, verbs, only, times, forward: await forwards(), ...control });
+    return await work({ device, verbs, only, every, times, forward: await forwards(), ...control });
   } finally {
     server.close();
     await rm(folder, { recursive: true, force: true });

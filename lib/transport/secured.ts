@@ -1,0 +1,38 @@
+import type { NativeConnection } from '../native/transport.ts';
+import { isSoftwareRnic, requireTls } from '../protocol/capabilities.ts';
+import { unpadded } from '../protocol/extension.ts';
+import type { Trust } from '../trust/handshake.ts';
+import { protect } from '../trust/protection.ts';
+import { SealedMessages } from '../trust/sealed-messages.ts';
+import type { ClearHandshake } from '../trust/session-keys.ts';
+import type { Secured } from './connection.ts';
+import { RecordPort } from './record-port.ts';
+
+interface Securing {
+  /** The peer's private data. */
+  readonly data: Uint8Array;
+  readonly tls: Trust;
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal | undefined;
+}
+
+/**
+ * Protects a connection that has been established with `holdUntilProtected`: all of it between two of our software RNICs. A device puts its bytes on the
+ * wire by itself, so with one at either end the messages are sealed, and RAM is in clear. Both ends know which it is: private data says whose RNIC it
+ * comes from, and the keys depend on it.
+ * @throws MigrationError TLS_REQUIRED, TLS_FAILED, NOT_AUTHORIZED, INTEGRITY_ERROR, TIMEOUT, CANCELLED, or why the connection ended
+ */
+export async function secured(
+  connection: NativeConnection,
+  { request, reply }: ClearHandshake,
+  { data, tls, timeoutMs, signal }: Securing,
+): Promise<Secured> {
+  requireTls(reply);
+  const encrypted = connection.info.provider === 'iwarp' && isSoftwareRnic(data);
+  const records = new RecordPort(connection);
+  const port = encrypted ? records : new SealedMessages(records);
+  const clear = { request: unpadded(request), reply: unpadded(reply) };
+  const protection = await protect(port, tls, clear, { timeoutMs, ...(signal && { signal }) });
+  if (!encrypted) connection.resumeReceive(true);
+  return { ...protection, port, encrypted };
+}

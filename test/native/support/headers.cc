@@ -1,0 +1,1 @@
+// The headers that are compiled once (CMakeLists.txt): no test.
