@@ -4,12 +4,12 @@
 #include <doctest/doctest.h>
 #include <signal.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <random>
 #include <utility>
 
+#include "support/child_process.h"
 #include "support/providers.h"
 #include "support/traffic.h"
 
@@ -150,49 +150,63 @@ TEST_CASE("deregistering under one's own WRITEs fails the request and never touc
   });
 }
 
+constexpr const char* kVictim = "the process that dies";
+constexpr size_t kVictimMessage = 8 << 20;
+constexpr size_t kVictimSends = 4;
+
+// What the next case starts as a process of its own: it connects to the port that it is told, and takes
+// messages.
+TEST_CASE("the process that dies" * doctest::skip()) {
+  const std::string port = environment("RDMA_MIGRATE_TEST_PORT", "");
+  REQUIRE(!port.empty());
+  const auto providers = providers_under_test();
+  Recorder events;
+  const DomainPointer domain = open_domain(*providers.at(0));
+  Buffer inbox(domain, kVictimMessage);
+  auto queue_pair = domain->create_queue_pair({}, events);
+  events.recv_hook = [&](const fabric::Completion& completion) {
+    if (completion.status == Status::kSuccess) queue_pair->post_recv(recv_of(inbox));
+  };
+  for (size_t count = 0; count < 2 * kVictimSends; ++count) queue_pair->post_recv(recv_of(inbox));
+  queue_pair->connect({test_host(), static_cast<uint16_t>(std::stoul(port))}, {});
+  pause();
+}
+
 TEST_CASE("the death of the peer's process ends the connection") {
   for (std::unique_ptr<fabric::Provider>& provider : providers_under_test()) {
-    int ports[2];
-    REQUIRE(pipe(ports) == 0);
-    // Forked before any thread runs.
-    pid_t child = fork();
-    REQUIRE(child >= 0);
-    if (child == 0) {
-      uint16_t port = 0;
-      if (read(ports[0], &port, sizeof port) != sizeof port) _exit(1);
-      Recorder events;
-      const DomainPointer domain = open_domain(*provider);
-      auto queue_pair = domain->create_queue_pair({}, events);
-      Buffer inbox(domain, 8 << 20);
-      queue_pair->post_recv(recv_of(inbox));
-      queue_pair->connect({test_host(), port}, {});
-      pause();
-      _exit(0);
-    }
     Acceptor acceptor(*provider);
-    uint16_t port = acceptor.listener().port();
-    REQUIRE(write(ports[1], &port, sizeof port) == sizeof port);
+    ChildProcess child(kVictim, {{"RDMA_MIGRATE_PROVIDER", provider->name()},
+                                 {"RDMA_MIGRATE_TEST_HOST", test_host()},
+                                 {"RDMA_MIGRATE_TEST_PORT", std::to_string(acceptor.listener().port())}});
     Recorder events;
     const DomainPointer domain = open_domain(*provider);
+    Buffer outbox(domain, kVictimMessage);
+    size_t posted = kVictimSends;
     auto queue_pair = domain->create_queue_pair({}, events);
-    Buffer outbox(domain, 8 << 20);
+    // Messages are under way whenever it dies: after each one that was taken comes another.
+    events.send_hook = [&](const fabric::Completion& completion) {
+      if (completion.status != Status::kSuccess) return;
+      try {
+        if (queue_pair->post_send(send_of(outbox, kVictimMessage))) ++posted;
+      } catch (const Error& error) {
+        CHECK(error.code() == "CONNECTION_CLOSED");  // it has died
+      }
+    };
     queue_pair->accept(acceptor.next(), {}, false);
     events.wait_established();
-    // The peer reads nothing any more, so it dies in the middle of a message. A device takes messages without
-    // its process, as long as there are RECVs: there the process dies while the first is under way.
-    if (is_software(*provider)) kill(child, SIGSTOP);
-    for (int count = 0; count < 8; ++count) queue_pair->post_send(send_of(outbox, outbox.bytes.size()));
+    // A device takes messages without its process. The software RNIC's process has to be there for it: this
+    // one reads nothing any more, so it dies in the middle of a message.
+    if (is_software(*provider)) child.signal(SIGSTOP);
+    for (size_t count = 0; count < kVictimSends; ++count)
+      REQUIRE(queue_pair->post_send(send_of(outbox, kVictimMessage)));
     while (is_software(*provider) && queue_pair->counters().bytes_sent == 0) std::this_thread::yield();
-    kill(child, SIGKILL);
-    waitpid(child, nullptr, 0);
+    child.end();
     events.wait_closed();
-    CHECK(events.sends().size() == 8);
+    queue_pair->close();
+    CHECK(events.sends().size() == posted);
     CAPTURE(events.reason_text());
     CHECK((events.reason_code() == "CONNECTION_LOST" ||
            (!is_software(*provider) && events.reason_code() == "WIRE_ERROR")));
-    queue_pair->close();
-    close(ports[0]);
-    close(ports[1]);
   }
 }
 
