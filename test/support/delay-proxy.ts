@@ -1,41 +1,29 @@
 /** A long way between the two ends: what one says reaches the other later. */
-import { once } from 'node:events';
-import { createConnection, createServer, type Server, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
+import { LoopbackProxy } from './loopback-proxy.ts';
 
-export class DelayProxy implements AsyncDisposable {
-  readonly #server: Server;
-  readonly #sockets = new Set<Socket>();
+export class DelayProxy extends LoopbackProxy {
+  readonly #oneWayMs: number;
 
   private constructor(target: number, oneWayMs: number) {
-    this.#server = createServer((source) => {
-      const destination = createConnection({ port: target, host: '127.0.0.1' });
-      const later = (from: Socket, to: Socket): void => {
-        this.#sockets.add(from);
-        from.setNoDelay(true);
-        from.on('error', () => to.destroy());
-        from.on('data', (bytes: Buffer) => setTimeout(() => to.write(bytes), oneWayMs));
-        from.on('end', () => setTimeout(() => to.end(), oneWayMs));
-      };
-      later(source, destination);
-      later(destination, source);
-    });
+    super(target);
+    this.#oneWayMs = oneWayMs;
   }
 
   /** `target`: the destination's port on 127.0.0.1. */
-  static async open(target: number, oneWayMs: number): Promise<DelayProxy> {
-    const proxy = new DelayProxy(target, oneWayMs);
-    proxy.#server.listen(0, '127.0.0.1');
-    await once(proxy.#server, 'listening');
-    return proxy;
+  static open(target: number, oneWayMs: number): Promise<DelayProxy> {
+    return new DelayProxy(target, oneWayMs).listen();
   }
 
-  get uri(): string {
-    return `rdma:127.0.0.1:${(this.#server.address() as { port: number }).port}`;
+  protected came(source: Socket): void {
+    const destination = this.dial();
+    this.#lead(source, destination);
+    this.#lead(destination, source);
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    for (const socket of this.#sockets) socket.destroy();
-    this.#server.close();
-    await once(this.#server, 'close');
+  #lead(from: Socket, to: Socket): void {
+    from.on('error', () => to.destroy());
+    from.on('data', (bytes: Buffer) => setTimeout(() => to.write(bytes), this.#oneWayMs));
+    from.on('end', () => setTimeout(() => to.end(), this.#oneWayMs));
   }
 }

@@ -1,6 +1,6 @@
 /** Somebody between the two ends who changes what they say to each other in the clear: the private data of the request, and of the reply. */
-import { once } from 'node:events';
-import { createConnection, createServer, type Server, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
+import { LoopbackProxy } from './loopback-proxy.ts';
 import { crc32c } from './raw-crc32c.ts';
 import { MPA_FLAG, type MpaFrame, parseMpa } from './raw-frames.ts';
 
@@ -39,42 +39,29 @@ function checked(bytes: Buffer): Buffer {
   return bytes;
 }
 
-export class MpaProxy implements AsyncDisposable {
-  readonly #server: Server;
-  readonly #sockets = new Set<Socket>();
+export class MpaProxy extends LoopbackProxy {
+  readonly #changes: Changes;
 
-  private constructor(target: number, { request, reply }: Changes) {
-    this.#server = createServer((source) => {
-      const destination = createConnection({ port: target, host: '127.0.0.1' });
-      for (const socket of [source, destination]) {
-        this.#sockets.add(socket);
-        socket.setNoDelay(true);
-        socket.on('error', () => {
-          source.destroy();
-          destination.destroy();
-        });
-      }
-      pass(source, destination, 'request', request);
-      pass(destination, source, 'reply', reply);
-    });
+  private constructor(target: number, changes: Changes) {
+    super(target);
+    this.#changes = changes;
   }
 
   /** `target`: the destination's port on 127.0.0.1. */
-  static async open(target: number, changes: Changes): Promise<MpaProxy> {
-    const proxy = new MpaProxy(target, changes);
-    proxy.#server.listen(0, '127.0.0.1');
-    await once(proxy.#server, 'listening');
-    return proxy;
+  static open(target: number, changes: Changes): Promise<MpaProxy> {
+    return new MpaProxy(target, changes).listen();
   }
 
-  get uri(): string {
-    return `rdma:127.0.0.1:${(this.#server.address() as { port: number }).port}`;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    for (const socket of this.#sockets) socket.destroy();
-    this.#server.close();
-    await once(this.#server, 'close');
+  protected came(source: Socket): void {
+    const destination = this.dial();
+    for (const socket of [source, destination]) {
+      socket.on('error', () => {
+        source.destroy();
+        destination.destroy();
+      });
+    }
+    pass(source, destination, 'request', this.#changes.request);
+    pass(destination, source, 'reply', this.#changes.reply);
   }
 }
 

@@ -1,6 +1,6 @@
 /** A TCP proxy between the two ends that tells their connections apart: the first has the messages, the others are rails. */
-import { once } from 'node:events';
-import { createConnection, createServer, type Server, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
+import { LoopbackProxy } from './loopback-proxy.ts';
 
 /** Which way bytes go. */
 export type Towards = 'source' | 'destination';
@@ -53,45 +53,36 @@ export interface Treatment {
   readonly cut?: { readonly connection: number; readonly atByte: number };
 }
 
-export class RailProxy implements AsyncDisposable {
+export class RailProxy extends LoopbackProxy {
   connections = 0;
   /** Told of what the source says, before it is passed on; may change it. */
   onData: (connection: number, bytes: Buffer) => void = () => {};
   /** The cut has been done, or the hold. */
   struck = false;
-  readonly #server: Server;
   readonly #pairs = new Map<number, Pair>();
   readonly #passed = new Map<number, number>();
   readonly #treatment: Treatment;
 
   private constructor(target: number, treatment: Treatment) {
+    super(target);
     this.#treatment = treatment;
-    this.#server = createServer((source) => this.#came(source, target));
   }
 
   /** `target`: the destination's port on 127.0.0.1. */
-  static async open(target: number, treatment: Treatment = {}): Promise<RailProxy> {
-    const proxy = new RailProxy(target, treatment);
-    proxy.#server.listen(0, '127.0.0.1');
-    await once(proxy.#server, 'listening');
-    return proxy;
+  static open(target: number, treatment: Treatment = {}): Promise<RailProxy> {
+    return new RailProxy(target, treatment).listen();
   }
 
-  get uri(): string {
-    return `rdma:127.0.0.1:${(this.#server.address() as { port: number }).port}`;
-  }
-
-  #came(source: Socket, target: number): void {
+  protected came(source: Socket): void {
     const number = this.connections++;
     source.on('error', () => {});
     if (this.#treatment.refuse?.includes(number)) {
       source.resetAndDestroy();
       return;
     }
-    const destination = createConnection({ port: target, host: '127.0.0.1' });
+    const destination = this.dial();
     destination.on('error', () => source.resetAndDestroy());
     source.on('error', () => destination.resetAndDestroy());
-    for (const socket of [source, destination]) socket.setNoDelay(true);
     const flows = {
       source: new Flow(destination, source, () => {}),
       destination: new Flow(source, destination, (bytes) => this.#watch(number, bytes)),
@@ -121,14 +112,5 @@ export class RailProxy implements AsyncDisposable {
     this.struck = true;
     if (due === cut) this.reset(connection);
     else this.hold(connection, 'destination');
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    for (const { source, destination } of this.#pairs.values()) {
-      source.destroy();
-      destination.destroy();
-    }
-    this.#server.close();
-    await once(this.#server, 'close');
   }
 }

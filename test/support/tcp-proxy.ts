@@ -1,6 +1,6 @@
 /** Somebody in between the two ends: a TCP proxy that keeps every byte of every connection, and may pass on others. */
-import { once } from 'node:events';
-import { createConnection, createServer, type Server, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
+import { LoopbackProxy } from './loopback-proxy.ts';
 import { type Unit, UnitReader } from './wire-units.ts';
 
 /** Which way bytes go. */
@@ -51,41 +51,30 @@ export class Conversation {
 export const everything = (conversations: readonly Conversation[]): Buffer =>
   Buffer.concat(conversations.flatMap((each) => WAYS.map((way) => each.bytes(way))));
 
-export class TcpProxy implements AsyncDisposable {
+export class TcpProxy extends LoopbackProxy {
   readonly conversations: Conversation[] = [];
-  readonly #server: Server;
   readonly #between: Between;
-  readonly #sockets = new Set<Socket>();
 
   private constructor(target: number, between: Between) {
+    super(target);
     this.#between = between;
-    this.#server = createServer({ allowHalfOpen: true }, (source) => this.#came(source, target));
   }
 
   /** `target`: the destination's port on 127.0.0.1. */
-  static async open(target: number, between: Between = () => undefined): Promise<TcpProxy> {
-    const proxy = new TcpProxy(target, between);
-    proxy.#server.listen(0, '127.0.0.1');
-    await once(proxy.#server, 'listening');
-    return proxy;
+  static open(target: number, between: Between = () => undefined): Promise<TcpProxy> {
+    return new TcpProxy(target, between).listen();
   }
 
-  get uri(): string {
-    return `rdma:127.0.0.1:${(this.#server.address() as { port: number }).port}`;
-  }
-
-  #came(source: Socket, target: number): void {
+  protected came(source: Socket): void {
     const number = this.conversations.length;
     const conversation = new Conversation();
     this.conversations.push(conversation);
-    const destination = createConnection({ port: target, host: '127.0.0.1', allowHalfOpen: true });
+    const destination = this.dial();
     this.#lead(source, destination, 'destination', number, conversation);
     this.#lead(destination, source, 'source', number, conversation);
   }
 
   #lead(from: Socket, to: Socket, towards: Towards, number: number, { said }: Conversation): void {
-    this.#sockets.add(from);
-    from.setNoDelay(true);
     const passing = this.#between(number, towards);
     from.on('data', (bytes: Buffer) => {
       said.push({ towards, bytes });
@@ -98,14 +87,7 @@ export class TcpProxy implements AsyncDisposable {
     });
     from.on('end', () => to.end());
     from.on('error', () => to.resetAndDestroy());
-    from.on('close', () => this.#sockets.delete(from));
     to.on('drain', () => from.resume());
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    for (const socket of this.#sockets) socket.destroy();
-    this.#server.close();
-    await once(this.#server, 'close');
   }
 }
 

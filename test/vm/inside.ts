@@ -32,7 +32,16 @@ function command(suite: Suite, { every, interop }: SuitesSettings): string[] {
     ...(every ? ['every'] : []),
   ];
   if (suite === 'fabric') {
-    const tests = ['--test-dir', FABRIC_BUILD, '-R', '^(fabric|verbs)', '--verbose', '--no-tests=error', '-j', '3'];
+    const tests = [
+      '--test-dir',
+      FABRIC_BUILD,
+      '-R',
+      '^(fabric|verbs)',
+      '--verbose',
+      '--no-tests=error',
+      '-j',
+      '3',
+    ];
     return ['env', PROVIDER, 'ctest', ...tests];
   }
   if (suite === 'limits') return [...LITTLE_LOCKABLE, ...NOBODY, 'env', 'HOME=/tmp', ...own];
