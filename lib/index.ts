@@ -10,6 +10,14 @@ export {
 export { ERROR_CODES, type ErrorCode, type ErrorDetails, MigrationError, type Phase } from './errors.ts';
 export * from './image/index.ts';
 export { MigrationDestination } from './migration/destination/destination.ts';
+export {
+  type DrainPolicy,
+  type IncomingVm,
+  MigrationService,
+  type MigrationServiceEvents,
+  type OpenServiceTarget,
+  type ServiceTarget,
+} from './migration/destination/service.ts';
 export type {
   BytesEvent,
   DowntimeEvent,
@@ -33,6 +41,7 @@ export type {
   DestinationOptions,
   LiveOptions,
   MigrationOptions,
+  ServiceOptions,
   SourceOptions,
 } from './migration/options.ts';
 export type { PinOptions } from './migration/pins/pinning.ts';

@@ -1,6 +1,7 @@
 // Exports only: what each group means is in lib/native/*.ts.
 #include <napi.h>
 
+#include "bindings/datagram_bindings.h"
 #include "bindings/device_bindings.h"
 #include "bindings/dirty_bindings.h"
 #include "bindings/memory_bindings.h"
@@ -15,6 +16,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   rdma_migrate::bindings::init_transport(env, exports);
   rdma_migrate::bindings::init_devices(env, exports);
   rdma_migrate::bindings::init_verbs(env, exports);
+  rdma_migrate::bindings::init_datagram(env, exports);
   return exports;
 }
 

@@ -43,6 +43,7 @@ const EXIT_CODE_OF: Readonly<Record<ErrorCode, ExitCode>> = {
   CONNECTION_REFUSED: EXIT.unreachable,
   CONNECT_FAILED: EXIT.unreachable,
   REJECTED: EXIT.refused,
+  BUSY: EXIT.refused,
   TIMEOUT: EXIT.unreachable,
   CONNECTION_CLOSED: EXIT.unreachable,
   CONNECTION_LOST: EXIT.unreachable,

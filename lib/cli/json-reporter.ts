@@ -5,11 +5,13 @@ import type { Failure, Reporter } from './reporter.ts';
 export class JsonReporter implements Reporter {
   readonly #write: (line: string) => void;
   readonly #log: Logger;
+  readonly #common: object;
 
-  /** `write` gets one line without its end. */
-  constructor(write: (line: string) => void, log: Logger) {
+  /** `write` gets one line without its end. `common`: what every event has. */
+  constructor(write: (line: string) => void, log: Logger, common: object = {}) {
     this.#write = write;
     this.#log = log;
+    this.#common = common;
   }
 
   started(text: string, fields?: object): void {
@@ -46,8 +48,12 @@ export class JsonReporter implements Reporter {
     this.#event('error', { code, phase, message, details, 'exit-code': exitCode, ...(left && { left }) });
   }
 
+  of(migrationId: string): Reporter {
+    return new JsonReporter(this.#write, this.#log.child({ migrationId }), { migrationId });
+  }
+
   #event(event: string, fields: object): void {
-    this.#write(toJson({ event, ...fields }));
+    this.#write(toJson({ event, ...this.#common, ...fields }));
   }
 }
 

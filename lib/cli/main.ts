@@ -4,17 +4,22 @@ import { CommanderError } from 'commander';
 import { toolVersion } from '../image/tool.ts';
 import { parseRdmaUri } from '../protocol/uri.ts';
 import { EXIT } from './exit-codes.ts';
+import { draining } from './keep/draining.ts';
 import { createReporter, survivesClosedOutput } from './output.ts';
 import { type Actions, buildProgram } from './program.ts';
 import { runCommand } from './run.ts';
-import { refuseJsonWithData, refuseSwapped, usageError } from './usage.ts';
+import { refuseHomeless, refuseJsonWithData, refuseSwapped, usageError } from './usage.ts';
 
 const actions: Actions = {
-  receive: (uri, options) =>
-    runCommand(options, async (context) => {
+  receive: (uri, options) => {
+    const { image, keep } = options;
+    return runCommand({ ...options, ...(keep && { stopping: draining(options) }) }, async (context) => {
       parseRdmaUri(uri);
-      await (await import('./receive.ts')).receive(context, uri, options);
-    }),
+      refuseHomeless(options);
+      if (keep) await (await import('./keep/keep.ts')).receiveIntoFolder(context, uri, keep, options);
+      else await (await import('./receive.ts')).receive(context, uri, image as string, options);
+    });
+  },
   send: (image, uri, options) =>
     runCommand(options, async (context) => {
       refuseSwapped(image, uri);

@@ -13,6 +13,7 @@ import {
 } from './arguments.ts';
 import { addBench, type BenchOptions } from './bench-program.ts';
 import { EXIT_CODE_HELP } from './exit-codes.ts';
+import { addKeepOptions, type KeepOptions } from './keep/program.ts';
 import type { OutputOptions } from './output.ts';
 
 export type { BenchOptions } from './bench-program.ts';
@@ -39,8 +40,9 @@ export interface EndOptions extends OutputOptions {
   readonly tlsAuthz?: readonly string[];
 }
 
-export interface ReceiveOptions extends EndOptions {
-  readonly image: string;
+export interface ReceiveOptions extends EndOptions, KeepOptions {
+  /** This or `keep`. */
+  readonly image?: string;
   /** Addresses and networks. */
   readonly allow?: readonly string[];
   /** Milliseconds. */
@@ -127,10 +129,11 @@ function addReceive(program: Command, actions: Actions): void {
     .command('receive')
     .summary('wait for a VM and keep it as an image')
     .description(
-      'Waits for one VM, from QEMU (migrate rdma:host:port) or from rdma-migrate send, and keeps it as an image.',
+      'Waits for one VM, from QEMU (migrate rdma:host:port) or from rdma-migrate send, and keeps it as an image; with --keep for one after another, ' +
+        'and many at once, each of which becomes an image in a folder.',
     )
     .argument('<uri>', 'where to listen, such as rdma:0.0.0.0:4444; port 0 takes any free port')
-    .requiredOption('--image <dir>', 'the image to create; it must not exist')
+    .option('--image <dir>', 'the image to create; it must not exist')
     .option('--ram-file <block=path>', 'keep a RAM block in a new file of its own (repeatable)', collectPath)
     .option(
       '--allow <network>',
@@ -139,7 +142,7 @@ function addReceive(program: Command, actions: Actions): void {
     )
     .option(
       '--max-ram <size>',
-      'the most RAM that the VM may have, such as 64G (default: the memory that is available here)',
+      'the most RAM that the VM, or with --keep all that are under way, may have, such as 64G (default: the memory that is available here)',
       parseSize,
     )
     .option(
@@ -149,7 +152,7 @@ function addReceive(program: Command, actions: Actions): void {
     )
     .option('--timeout <seconds>', 'give up when no source has begun by then', parseSeconds)
     .action((uri: string, options: ReceiveOptions) => actions.receive(uri, options));
-  withOutput(withEnd(command)).addHelpText('after', `${URI_HELP}\n${EXIT_CODE_HELP}`);
+  withOutput(withEnd(addKeepOptions(command))).addHelpText('after', `${URI_HELP}\n${EXIT_CODE_HELP}`);
 }
 
 function addSend(program: Command, actions: Actions): void {

@@ -7,33 +7,31 @@ import { follow } from './follow.ts';
 import { noticeLeftovers } from './image-clean.ts';
 import { migrationSummary } from './migration-view.ts';
 import type { ReceiveOptions } from './program.ts';
+import { receiverOptions } from './receiver-options.ts';
 import type { CommandContext } from './run.ts';
-import { tlsOptions } from './tls-options.ts';
 import { ON_COMMAND_LINE } from './wording.ts';
 
 /** `rdma-migrate receive`: waits for one VM and keeps it as an image. */
-export async function receive(context: CommandContext, uri: string, options: ReceiveOptions): Promise<void> {
+export async function receive(
+  context: CommandContext,
+  uri: string,
+  image: string,
+  options: ReceiveOptions,
+): Promise<void> {
   const { reporter, signal } = context;
-  const { allow, maxRam, connectionsPerSecond } = options;
-  const wanted = {
-    ...endOptions(options),
-    ...tlsOptions(options),
-    ...(allow && { allow }),
-    ...(maxRam !== undefined && { maxRam }),
-    ...(connectionsPerSecond !== undefined && { connectionsPerSecond }),
-  };
+  const wanted = { ...endOptions(options), ...receiverOptions(options) };
   checkDestinationOptions(wanted, ON_COMMAND_LINE);
-  await using writer = await ImageWriter.open(options.image, { ramFiles: options.ramFile });
+  await using writer = await ImageWriter.open(image, { ramFiles: options.ramFile });
   for (const path of writer.removedPartials) reporter.notice(`removed ${path}, left by a receive that died`);
-  await noticeLeftovers(reporter, options.image);
-  context.onFailure(`nothing was kept: there is no image ${options.image}`);
+  await noticeLeftovers(reporter, image);
+  context.onFailure(`nothing was kept: there is no image ${image}`);
   await using destination = await MigrationDestination.listen(uri, writer, wanted);
   reporter.listening(destination.uri);
   const deadline = new SourceDeadline(destination, options.timeout);
   const result = await follow(destination, reporter, () =>
     destination.receive({ signal: AbortSignal.any([signal, deadline.signal]) }),
   );
-  reporter.completed({ ...result, image: writer.path }, migrationSummary('received', options.image, result));
+  reporter.completed({ ...result, image: writer.path }, migrationSummary('received', image, result));
 }
 
 /** Ends the wait for a source, not a migration that has begun. */

@@ -34,4 +34,6 @@ export interface Reporter {
   /** `fields` as programs get them, `lines` for people. */
   completed(fields: object, lines: readonly string[]): void;
   failed(failure: Failure): void;
+  /** The same for one of many migrations: each line says which, and none draws a bar. */
+  of(migrationId: string): Reporter;
 }

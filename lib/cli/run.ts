@@ -25,11 +25,15 @@ export interface CommandContext {
 
 /** Runs a command to its end and sets the process's exit code. Never rejects. */
 export async function runCommand(
-  options: OutputOptions & { stdoutIsData?: boolean },
+  options: OutputOptions & {
+    stdoutIsData?: boolean;
+    /** What is said at the first signal. Default: that it cancels. */
+    stopping?: (name: StopSignal) => string;
+  },
   command: (context: CommandContext) => Promise<void>,
 ): Promise<void> {
   const reporter = createReporter(options, options.stdoutIsData);
-  const interrupt = new Interrupt((name) => reporter.notice(cancelling(name)));
+  const interrupt = new Interrupt((name) => reporter.notice((options.stopping ?? cancelling)(name)));
   const onDrained = (): void => fail(reporter, drained(), undefined, interrupt);
   process.once('beforeExit', onDrained);
   let left: string | undefined;

@@ -12,6 +12,8 @@ export interface TextReporterParts {
   /** undefined: stderr is no terminal, or --quiet. */
   readonly bar: ProgressBar | undefined;
   readonly quiet: boolean;
+  /** Which migration each line is of, where there are many. */
+  readonly migrationId?: string;
 }
 
 /** Says what happens in words: where it listens, the beginning and the end; progress on a terminal; errors with what to do. */
@@ -22,8 +24,17 @@ export class TextReporter implements Reporter {
     this.#parts = parts;
   }
 
+  of(migrationId: string): Reporter {
+    return new TextReporter({ ...this.#parts, bar: undefined, migrationId });
+  }
+
+  #line(text: string): string {
+    const { migrationId } = this.#parts;
+    return printable(migrationId === undefined ? text : `${migrationId}: ${text}`);
+  }
+
   started(text: string): void {
-    if (!this.#parts.quiet) this.#parts.out(printable(text));
+    if (!this.#parts.quiet) this.#parts.out(this.#line(text));
   }
 
   /** Also with --quiet: scripts wait for it. */
@@ -32,7 +43,7 @@ export class TextReporter implements Reporter {
   }
 
   phase(phase: string): void {
-    this.#parts.log.debug(`phase ${phase}`);
+    this.#parts.log.debug(this.#line(`phase ${phase}`));
   }
 
   progress(_fields: object, bar: BarState): void {
@@ -40,22 +51,23 @@ export class TextReporter implements Reporter {
   }
 
   notice(message: string): void {
-    this.#parts.log.info(printable(message));
+    this.#parts.log.info(this.#line(message));
   }
 
   debug(message: string): void {
-    this.#parts.log.debug(printable(message));
+    this.#parts.log.debug(this.#line(message));
   }
 
   completed(_fields: object, lines: readonly string[]): void {
     this.#parts.bar?.stop();
     if (this.#parts.quiet) return;
-    for (const line of lines) this.#parts.out(printable(line));
+    for (const line of lines) this.#parts.out(this.#line(line));
   }
 
   failed({ error, left }: Failure): void {
     this.#parts.bar?.stop();
-    this.#parts.err(printable(`rdma-migrate: ${error.message} (${error.code}, phase ${error.phase})`));
-    if (left) this.#parts.err(printable(`rdma-migrate: ${left}`));
+    const said = this.#line(`${error.message} (${error.code}, phase ${error.phase})`);
+    this.#parts.err(`rdma-migrate: ${said}`);
+    if (left) this.#parts.err(`rdma-migrate: ${this.#line(left)}`);
   }
 }

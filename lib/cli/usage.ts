@@ -2,6 +2,7 @@
 import type { CommanderError } from 'commander';
 import { MigrationError } from '../errors.ts';
 import type { OutputOptions } from './output.ts';
+import type { ReceiveOptions } from './program.ts';
 
 /** What commander says, in our form. */
 export function usageError(error: CommanderError): MigrationError {
@@ -33,4 +34,20 @@ export function refuseSwapped(image: string, uri: string): void {
     'configure',
     `${image} stands where the image belongs, and ${uri} where the URI does: did you swap them? Try rdma-migrate send ${uri} ${image}`,
   );
+}
+
+/** @throws MigrationError INVALID_ARGUMENT: nobody says where the VM goes, or an option is for a service and this is none */
+export function refuseHomeless({ image, keep, ...options }: ReceiveOptions): void {
+  if (keep !== undefined) return;
+  const said = [
+    ...(options.maxMigrations === undefined ? [] : ['--max-migrations']),
+    ...(options.onTerm === undefined ? [] : ['--on-term']),
+    ...(options.drainTimeout === undefined ? [] : ['--drain-timeout']),
+  ];
+  if (image !== undefined && said.length === 0) return;
+  const message =
+    image === undefined
+      ? 'where is the VM to be kept? Name an image to create (--image DIR), or a folder for many (--keep DIR)'
+      : `${said[0]} is for a service: receive into a folder (--keep DIR), or leave it out`;
+  throw new MigrationError('INVALID_ARGUMENT', 'configure', message);
 }

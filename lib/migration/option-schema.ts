@@ -23,6 +23,7 @@ import {
   type LiveOptions,
   type MigrationOptions,
   MOST_CHANNELS,
+  type ServiceOptions,
   type SourceOptions,
 } from './options.ts';
 import { leastPinBudget } from './pins/pin-window.ts';
@@ -72,6 +73,12 @@ const DESTINATION = {
   populate: oneOf('auto', 'always', 'never'),
 } satisfies ShapeOf<DestinationOptions>;
 
+const SERVICE = {
+  ...DESTINATION,
+  maxMigrations: integer(1, 1024),
+  ramIsFresh: boolean,
+} satisfies ShapeOf<ServiceOptions>;
+
 const pinsOnce: Rule<SourceOptions> = ({ pinAll, pinBudget }, name) =>
   pinAll && pinBudget !== undefined
     ? `${name('pinAll')} registers everything at once and ${name('pinBudget')} limits what is: ask for one of them`
@@ -84,6 +91,7 @@ const verifiesInCommit: Rule<SourceOptions> = ({ verify, commit }, name) =>
 
 const SOURCE_OPTIONS = { schema: optionsOf(SOURCE), rules: [pinsOnce, verifiesInCommit, hasCredentials] };
 const DESTINATION_OPTIONS = { schema: optionsOf(DESTINATION), rules: [hasCredentials] };
+const SERVICE_OPTIONS = { schema: optionsOf(SERVICE), rules: [hasCredentials] };
 const LIVE_OPTIONS = { schema: optionsOf(LIVE) };
 const RUN_OPTIONS = { schema: optionsOf({ signal }) };
 const MAX_BANDWIDTH = { schema: SOURCE.maxBandwidth, prefix: 'bytesPerSecond' };
@@ -94,6 +102,9 @@ export const checkSourceOptions = (options: SourceOptions, wording?: Wording): v
 
 export const checkDestinationOptions = (options: DestinationOptions, wording?: Wording): void =>
   check(DESTINATION_OPTIONS, options, wording);
+
+export const checkServiceOptions = (options: ServiceOptions, wording?: Wording): void =>
+  check(SERVICE_OPTIONS, options, wording);
 
 export const checkLiveOptions = (options: LiveOptions): void => check(LIVE_OPTIONS, options);
 

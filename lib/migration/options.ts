@@ -135,6 +135,15 @@ export interface DestinationOptions extends MigrationOptions {
   readonly populate?: 'auto' | 'always' | 'never';
 }
 
+export interface ServiceOptions extends DestinationOptions {
+  /** How many migrations may be under way at one time, 1 to 1024; a source that comes then is refused with BUSY. Default 16. */
+  readonly maxMigrations?: number;
+  /** The targets' {@link DestinationTarget.ramIsFresh}: it is promised to a source before its target is made. Default false. */
+  readonly ramIsFresh?: boolean;
+}
+
+export const maxMigrations = ({ maxMigrations = 16 }: ServiceOptions): number => maxMigrations;
+
 /** Which memory is touched ahead of the WRITEs. */
 export type TouchedAhead = 'all' | 'unless-filled-through-file' | 'none';
 

@@ -1,12 +1,18 @@
 import { createRequire } from 'node:module';
 import { MigrationError } from '../errors.ts';
+import type { NativeDatagram } from './datagram.ts';
 import type { NativeDevices } from './devices.ts';
 import type { NativeDirty } from './dirty.ts';
 import type { NativeMemory } from './memory.ts';
 import type { NativeTransport } from './transport.ts';
 import type { NativeVerbs } from './verbs.ts';
 
-export type Native = NativeMemory & NativeTransport & NativeDevices & NativeDirty & NativeVerbs;
+export type Native = NativeMemory &
+  NativeTransport &
+  NativeDevices &
+  NativeDirty &
+  NativeVerbs &
+  NativeDatagram;
 
 /** The addon's path as seen from lib/native/ and dist/native/ alike. */
 const ADDON = '../../build/Release/rdma_migrate.node';

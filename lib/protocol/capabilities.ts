@@ -195,32 +195,52 @@ export function answerCapabilities(
 
 const grantedChannels = (wanted = 1, most = 1): number => Math.min(wanted, most);
 
-/** Destination: the private data of a rejection; its version is the one to fall back to. `tls`: only sources with credentials are let in. */
-export function rejectionCapabilities(tls = false): Uint8Array {
-  const extension = { version: EXTENSION_VERSION, flags: FLAG.TLS, checked: true };
-  return encodeCapabilities({ version: PROTOCOL_VERSION, flags: 0, ...(tls && { extension }) });
+/** What a rejection says beside that it is one. */
+export interface RejectionFacts {
+  /** Only sources with credentials are let in. */
+  readonly tls?: boolean;
+  /** As many migrations are under way as may be: it may be asked again. */
+  readonly busy?: boolean;
+}
+
+/** Destination: the private data of a rejection; its version is the one to fall back to. */
+export function rejectionCapabilities({ tls = false, busy = false }: RejectionFacts = {}): Uint8Array {
+  const flags = (tls ? FLAG.TLS : 0) | (busy ? FLAG.BUSY : 0);
+  const extension = { version: EXTENSION_VERSION, flags, checked: true };
+  return encodeCapabilities({ version: PROTOCOL_VERSION, flags: 0, ...(flags !== 0 && { extension }) });
 }
 
 /**
- * Source: what a rejection says of credentials. undefined: that both ends have some, or neither, so that it was for another reason; or nothing that can
- * be read, as of QEMU; or zeros, which InfiniBand and RoCE give where nothing was said. A destination with credentials says so in each of its
- * rejections, whatever the reason.
+ * Source: what a rejection says of the reason. undefined: nothing that is known here, or nothing that can be read, as of QEMU; or zeros, which InfiniBand
+ * and RoCE give where nothing was said. A destination with credentials says so in each of its rejections, whatever the reason.
  * @param credentials whether this end has some
  */
-export function rejectedForTls(
+export function rejectedFor(
   rejection: Uint8Array,
   credentials: boolean,
   cause: unknown,
 ): MigrationError | undefined {
-  const theirs = saysTls(rejection);
-  if (theirs === undefined || theirs === credentials) return undefined;
-  return credentials ? destinationHasNone('connect', cause) : tlsRequired(cause);
+  const said = readRejection(rejection);
+  if (said === undefined) return undefined;
+  if (hasFlag(said, FLAG.TLS) !== credentials)
+    return credentials ? destinationHasNone('connect', cause) : tlsRequired(cause);
+  return hasFlag(said, FLAG.BUSY) ? destinationIsBusy(cause) : undefined;
 }
 
-function saysTls(privateData: Uint8Array): boolean | undefined {
+/** What a source is told where as many migrations are under way as may be. */
+function destinationIsBusy(cause: unknown): MigrationError {
+  return new MigrationError(
+    'BUSY',
+    'connect',
+    'the destination serves as many migrations as it may at one time. Try again when one of them has ended',
+    { cause },
+  );
+}
+
+function readRejection(privateData: Uint8Array): Capabilities | undefined {
   try {
     const said = decodeCapabilities(privateData);
-    return said.version === 0 ? undefined : hasFlag(said, FLAG.TLS);
+    return said.version === 0 ? undefined : said;
   } catch {
     return undefined;
   }

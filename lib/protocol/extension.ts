@@ -54,6 +54,8 @@ export const FLAG = {
   TLS: 0x400,
   /** The source's operator wants no check of what travels: the destination does not ask for one by itself. */
   UNCHECKED: 0x800,
+  /** In a rejection: as many migrations are under way as may be, and it may be asked again. */
+  BUSY: 0x1000,
 } as const;
 
 /** Which queue pair of a migration a connection is. */

@@ -164,7 +164,9 @@ export class Connection {
       ...(message !== '' && { peerMessage: message }),
     };
     const who = `the ${this.#peer} (${this.info.peerAddress})`;
-    return new MigrationError('PEER_ERROR', this.phase, peerSays(who, reason), { details });
+    // Asked for again it may be granted: whoever waits for that has to know.
+    const ours = code === 'BUSY' ? 'BUSY' : 'PEER_ERROR';
+    return new MigrationError(ours, this.phase, peerSays(who, reason), { details });
   }
 
   #orderlyEnd(): MigrationError {
@@ -422,7 +424,8 @@ export class Connection {
   async fail(failure: MigrationError): Promise<void> {
     this.#native.cancelWrites();
     // A peer that sent something wrong is still there and is told, as is one whose bytes find no room here; one that has failed itself knows.
-    if (this.#end?.error.code !== 'PEER_ERROR') {
+    const ended = this.#end?.error.code;
+    if (ended !== 'PEER_ERROR' && ended !== 'BUSY') {
       const reason = this.tellsReasons ? { reason: encodeReason(failure) } : {};
       // A promise also where it throws: whoever is not there any more is not told.
       const said = async () => this.#port.send(encodeControl({ type: 'ERROR', ...reason }));

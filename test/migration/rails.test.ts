@@ -1,7 +1,7 @@
 /** Rails at either end, without a wire: who is let in, who is not, and what a source does with fewer than it was granted. */
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { MigrationError } from '../../lib/index.ts';
-import { SourceGate } from '../../lib/migration/destination/source-gate.ts';
+import { type AdmittedSource, SourceGate } from '../../lib/migration/destination/source-gate.ts';
 import { dialRails } from '../../lib/migration/source/rails.ts';
 import {
   type Agreed,
@@ -9,6 +9,7 @@ import {
   answerCapabilities,
   answerRail,
   railOf,
+  rejectedFor,
   requestCapabilities,
   requestRail,
 } from '../../lib/protocol/capabilities.ts';
@@ -81,16 +82,26 @@ class FakeIncoming {
     this.joined = connection;
   }
 
-  async reject(): Promise<void> {
+  async reject(data: Uint8Array): Promise<void> {
+    this.reply = data;
     this.refused = true;
   }
 }
 
-function gate(channels = 4): { gate: SourceGate; notices: string[] } {
+function gate(
+  channels = 4,
+  full?: () => MigrationError | undefined,
+): { gate: SourceGate; notices: string[] } {
   const notices: string[] = [];
   const answer = (data: Uint8Array) => answerCapabilities(data, { ...OFFER, channels });
   return {
-    gate: new SourceGate({ answer, atOnce: 8, timeoutMs: 10_000, notice: (notice) => notices.push(notice) }),
+    gate: new SourceGate({
+      answer,
+      atOnce: 8,
+      timeoutMs: 10_000,
+      ...(full && { full }),
+      notice: (notice) => notices.push(notice),
+    }),
     notices,
   };
 }
@@ -114,15 +125,16 @@ async function admitted(to: SourceGate) {
   const admission = to.admit(new AbortController().signal);
   const { source, token } = await candidate(to);
   source.connection.speak();
-  return { source, token, agreed: (await admission).agreed };
+  const { agreed, rails } = await admission;
+  return { source, token, agreed, rails };
 }
 
 describe('a destination', () => {
   it('lets the rails that it granted to its source in, until all are there', async () => {
     const { gate: waiting, notices } = gate();
-    const { source, token, agreed } = await admitted(waiting);
+    const { source, token, agreed, rails: pass } = await admitted(waiting);
     let over = false;
-    void waiting.over.then(() => {
+    void pass.over.then(() => {
       over = true;
     });
     const rails = [3, 1].map((index) => comes(waiting, new FakeIncoming(requestRail({ token, index }))));
@@ -202,9 +214,9 @@ describe('a destination', () => {
 
   it('refuses a rail when RAM moves, and leaves the migration alone', async () => {
     const { gate: waiting } = gate();
-    const { source, token } = await admitted(waiting);
-    waiting.shutRails();
-    await waiting.over;
+    const { source, token, rails } = await admitted(waiting);
+    rails.close();
+    await rails.over;
     const late = comes(waiting, new FakeIncoming(requestRail({ token, index: 1 })));
     await settled();
     expect([late.refused, source.connection.failed]).toEqual([true, false]);
@@ -213,8 +225,49 @@ describe('a destination', () => {
 
   it('lets no rail in that its source was not granted', async () => {
     const { gate: waiting } = gate(1);
-    await admitted(waiting);
-    await waiting.over;
+    await (await admitted(waiting)).rails.over;
+    await waiting.close();
+  });
+
+  it('of many sources lets each rail in to its own, and the end of one leaves the rails of the others alone', async () => {
+    const { gate: waiting } = gate();
+    const admissions: AdmittedSource[] = [];
+    waiting.open((source) => admissions.push(source));
+    const sources = [await candidate(waiting), await candidate(waiting), await candidate(waiting)];
+    for (const { source } of sources) source.connection.speak();
+    await settled();
+    const [first, second, third] = sources;
+    admissions.find(({ connection }) => (connection as unknown) === second?.source.connection)?.rails.close();
+    const rails = [third, second, first].map((one) =>
+      comes(waiting, new FakeIncoming(requestRail({ token: one?.token as bigint, index: 1 }))),
+    );
+    await settled();
+    expect(rails.map(({ joined }) => joined)).toEqual([
+      third?.source.connection,
+      undefined,
+      first?.source.connection,
+    ]);
+    expect(rails.map(({ refused }) => refused)).toEqual([false, true, false]);
+    await waiting.close();
+  });
+
+  it('refuses sources while it is full, before they are let in and when they have spoken, and rails are let in', async () => {
+    const admissions: AdmittedSource[] = [];
+    const full = (): MigrationError | undefined =>
+      admissions.length === 0 ? undefined : new MigrationError('BUSY', 'negotiate', 'one is under way');
+    const { gate: waiting } = gate(4, full);
+    waiting.open((source) => admissions.push(source));
+    const [source, other] = [await candidate(waiting), await candidate(waiting)];
+    source.source.connection.speak();
+    await settled();
+    other.source.connection.speak();
+    const late = comes(waiting, new FakeIncoming(asksFor(4)));
+    const rail = comes(waiting, new FakeIncoming(requestRail({ token: source.token, index: 1 })));
+    await settled();
+    expect(admissions.map(({ connection }) => connection)).toEqual([source.source.connection]);
+    expect([other.source.connection.failed, late.refused]).toEqual([true, true]);
+    expect(rejectedFor(late.reply as Uint8Array, false, undefined)).toMatchObject({ code: 'BUSY' });
+    expect(rail.joined).toBe(source.source.connection);
     await waiting.close();
   });
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { checkDeclaredRam, machineLimit } from '../../lib/migration/destination/ram-limit.ts';
+import { DeclaredRam, machineLimit } from '../../lib/migration/destination/ram-limit.ts';
 import type { ReadText } from '../../lib/ram/proc.ts';
 import { receiving } from '../support/receiving.ts';
 import { ScriptedSource } from '../support/scripted-source.ts';
@@ -30,6 +30,11 @@ const inGroup = machine({
   '/sys/fs/cgroup/vms/memory.high': 'max\n',
 });
 
+const checkDeclaredRam = (
+  ramBytes: bigint,
+  ...rest: [{ maxRam: bigint | undefined; fresh: boolean }, ReadText?]
+) => new DeclaredRam().take({}, ramBytes, ...rest);
+
 describe('the RAM that may be declared', () => {
   it('is what is available, with swap and huge pages, where it is made now', () => {
     expect(machineLimit(true, plain)).toEqual({ limit: 10n * GIB, source: 'available memory and swap' });
@@ -50,6 +55,20 @@ describe('the RAM that may be declared', () => {
     expect(() =>
       checkDeclaredRam(1n << 60n, { maxRam: undefined, fresh: true }, () => undefined),
     ).not.toThrow();
+  });
+
+  it('is shared by all that are under way, and comes back when one has ended', () => {
+    const declared = new DeclaredRam();
+    const settings = { maxRam: 3n * GIB, fresh: true };
+    const [one, two, three] = [{}, {}, {}];
+    declared.take(one, GIB, settings);
+    declared.take(two, 2n * GIB, settings);
+    const details = { needed: GIB, limit: 3n * GIB, source: 'maxRam', underWay: 3n * GIB };
+    expect(() => declared.take(three, GIB, settings)).toThrow(
+      expect.objectContaining({ code: 'OUT_OF_MEMORY', details }),
+    );
+    declared.giveBack(one);
+    expect(() => declared.take(three, GIB, settings)).not.toThrow();
   });
 
   it('is refused with both figures and the option, from the first byte that is too much', () => {

@@ -6,7 +6,7 @@ import {
   decodeCapabilities,
   encodeCapabilities,
   isSoftwareRnic,
-  rejectedForTls,
+  rejectedFor,
   rejectionCapabilities,
   requestCapabilities,
   requireTls,
@@ -151,15 +151,15 @@ describe('TLS', () => {
 
   it('is why a peer is rejected, where one end has it and the other does not', () => {
     const cause = new Error('rejected');
-    const [withTls, without] = [rejectionCapabilities(true), rejectionCapabilities()];
-    expect(rejectedForTls(withTls, false, cause)).toMatchObject({ code: 'TLS_REQUIRED', cause });
-    expect(rejectedForTls(without, true, cause)).toMatchObject({ code: 'TLS_REQUIRED', cause });
-    expect(rejectedForTls(withTls, true, cause)).toBeUndefined();
-    expect(rejectedForTls(without, false, cause)).toBeUndefined();
+    const [withTls, without] = [rejectionCapabilities({ tls: true }), rejectionCapabilities()];
+    expect(rejectedFor(withTls, false, cause)).toMatchObject({ code: 'TLS_REQUIRED', cause });
+    expect(rejectedFor(without, true, cause)).toMatchObject({ code: 'TLS_REQUIRED', cause });
+    expect(rejectedFor(withTls, true, cause)).toBeUndefined();
+    expect(rejectedFor(without, false, cause)).toBeUndefined();
     // A device gives zeros where a rejection came without a word.
     for (const unreadable of [new Uint8Array(), new Uint8Array(3), new Uint8Array(148)])
       for (const credentials of [true, false])
-        expect(rejectedForTls(unreadable, credentials, cause)).toBeUndefined();
+        expect(rejectedFor(unreadable, credentials, cause)).toBeUndefined();
   });
 });
 

@@ -44,7 +44,7 @@ async function both(atSource?: Trust, atDestination?: Trust, softwareRnic = true
       const offer = { ...OFFER, softwareRnic, tls: atDestination !== undefined };
       return await incoming.accept(answerCapabilities(incoming.privateData, offer).reply);
     } catch (error) {
-      incoming.reject(rejectionCapabilities(atDestination !== undefined));
+      incoming.reject(rejectionCapabilities({ tls: atDestination !== undefined }));
       throw error;
     }
   };

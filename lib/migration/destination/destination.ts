@@ -1,52 +1,41 @@
 import { randomUUID } from 'node:crypto';
 import { MigrationError, type Phase, toMigrationError } from '../../errors.ts';
-import { type Agreed, answerCapabilities, type DestinationOffer } from '../../protocol/capabilities.ts';
-import { formatRdmaUri, parseRdmaUri } from '../../protocol/uri.ts';
-import { openFilesLimit, readText } from '../../ram/proc.ts';
+import type { Agreed } from '../../protocol/capabilities.ts';
 import type { DestinationTarget } from '../../ram/vm.ts';
-import { Listener } from '../../transport/connect.ts';
 import type { Connection } from '../../transport/connection.ts';
-import { type ChosenProvider, chooseProvider } from '../../transport/provider.ts';
-import { within } from '../../transport/wait.ts';
-import { AllowedAddresses } from '../../trust/allow.ts';
-import { openTrust } from '../../trust/open.ts';
+import { unlessAborted, within } from '../../transport/wait.ts';
 import { call } from '../embedder.ts';
 import { connected, type Ending, failed } from '../journal.ts';
 import { Migration } from '../migration.ts';
 import { checkDestinationOptions, checkRunOptions } from '../option-schema.ts';
-import {
-  channelsGranted,
-  commitTimeoutMs,
-  connectionOptions,
-  type DestinationOptions,
-  listenerOptions,
-  touchedAhead,
-} from '../options.ts';
+import { commitTimeoutMs, connectionOptions, type DestinationOptions, touchedAhead } from '../options.ts';
 import { lockable } from '../pins/lockable.ts';
-import {
-  CONTROL_BUFFER_BYTES,
-  checkRamFits,
-  type DestinationPinPlan,
-  type PinPolicy,
-  pinPolicy,
-  planDestinationPins,
-} from '../pins/pinning.ts';
+import { checkRamFits, type DestinationPinPlan, pinPolicy } from '../pins/pinning.ts';
 import { tellProtection } from '../protection.ts';
 import { describe, type MigrationFacts, type MigrationResult } from '../result.ts';
 import { TotalLimit } from '../total-limit.ts';
 import { namingMigration } from '../unknown-outcome.ts';
 import { checkTarget } from '../vm-schema.ts';
+import { Acceptor } from './acceptor.ts';
 import { DestinationSession } from './destination-session.ts';
-import { exposure } from './exposure.ts';
-import { checkDeclaredRam } from './ram-limit.ts';
-import { type AdmittedSource, type Answer, SourceGate } from './source-gate.ts';
-import { Strangers } from './strangers.ts';
+import type { AdmittedSource } from './source-gate.ts';
 
-/** Peers that are let in side by side until a source is among them: on a device, and on the software RNIC, where one costs a descriptor. */
-const MOST_ON_DEVICE = 8;
-const MOST_IN_SOFTWARE = 256;
 /** Files of many gigabytes are removed in that time. */
 const ABORT_TIMEOUT_MS = 60_000;
+
+/** Where a destination's source comes in. */
+interface Entrance {
+  readonly acceptor: Acceptor;
+  /** @throws MigrationError the reason of the signal */
+  admit(signal: AbortSignal): Promise<AdmittedSource>;
+  /** Nobody comes in for it any more. Idempotent. */
+  shut(): Promise<void>;
+  /** The same, and waits until those that were refused have gone. Idempotent. */
+  close(): Promise<void>;
+}
+
+/** Makes the target, once it is known whose VM comes. */
+type OpenTarget = () => Promise<DestinationTarget>;
 
 /**
  * Waits on an address for one VM, from QEMU (`migrate rdma:host:port`) or a {@link MigrationSource}, and puts it into a target.
@@ -57,45 +46,21 @@ const ABORT_TIMEOUT_MS = 60_000;
  */
 export class MigrationDestination extends Migration {
   readonly #options: DestinationOptions;
-  readonly #target: DestinationTarget;
-  readonly #provider: ChosenProvider;
-  readonly #policy: PinPolicy;
-  readonly #host: string;
-  readonly #strangers = new Strangers((message) => this.journal.notice('STRANGER', message));
-  #listener: Listener | undefined;
-  /** What its operator has to know before anybody comes. */
-  #exposure: string | undefined;
+  readonly #openTarget: OpenTarget;
+  #target: Promise<DestinationTarget> | undefined;
+  readonly #entrance: Entrance;
   /** For a source that has no id of its own. */
-  readonly #ownId = randomUUID() as string;
+  readonly #ownId: string = randomUUID();
   #migrationId: string | undefined;
   #closed = false;
-  readonly #gate: SourceGate;
-  #plan: DestinationPinPlan | undefined;
   readonly #abort = new AbortController();
-  /** No source can come any more. */
-  readonly #deaf = new AbortController();
   #running: Promise<unknown> = Promise.resolve();
 
-  private constructor(
-    host: string,
-    target: DestinationTarget,
-    provider: ChosenProvider,
-    options: DestinationOptions,
-  ) {
+  private constructor(entrance: Entrance, openTarget: OpenTarget, options: DestinationOptions) {
     super('destination', 'listen', options.logger);
-    this.#host = host;
-    this.#target = target;
-    this.#provider = provider;
-    this.#policy = pinPolicy(options);
+    this.#entrance = entrance;
+    this.#openTarget = openTarget;
     this.#options = options;
-    this.#gate = new SourceGate({
-      ...(options.allow && { allowed: new AllowedAddresses(options.allow) }),
-      answer: (privateData) => this.#answer(privateData),
-      ...(options.tls && { tlsWithinMs: connectionOptions(options).connectTimeoutMs }),
-      atOnce: provider.name === 'verbs' ? connectionsThatFit(lockable()?.room) : connectionsInSoftware(),
-      timeoutMs: connectionOptions(options).stallTimeoutMs,
-      notice: (message, peer, why) => this.journal.notice('PEER_REFUSED', message, { peer, why }),
-    });
   }
 
   /**
@@ -109,25 +74,40 @@ export class MigrationDestination extends Migration {
   ): Promise<MigrationDestination> {
     checkTarget(target);
     checkDestinationOptions(options);
-    const endpoint = parseRdmaUri(uri);
-    const provider = await chooseProvider(options.provider ?? 'auto', endpoint, 'listen');
-    const trust = options.tls && (await openTrust(options.tls, 'server', endpoint.host));
-    const destination = new MigrationDestination(endpoint.host, target, provider, options);
-    destination.#listener = await Listener.open(
-      provider.name,
-      endpoint,
-      listenerOptions(options, trust),
-      (incoming) => destination.#gate.come(incoming),
-      (error) => destination.#deaf.abort(error),
-      (stranger) => destination.#strangers.came(stranger),
-    );
-    destination.#exposure = await exposure(destination.uri, endpoint.host, options);
+    const acceptor = await Acceptor.at(uri, options, {
+      ramIsFresh: target.ramIsFresh === true,
+      most: 1,
+      notice: (...said) => destination.journal.notice(...said),
+    });
+    const entrance: Entrance = {
+      acceptor,
+      admit: (signal) => acceptor.one(signal),
+      shut: () => acceptor.stop(),
+      close: () => acceptor.close(),
+    };
+    const destination = new MigrationDestination(entrance, async () => target, options);
+    destination.#target = Promise.resolve(target);
+    await acceptor.listen();
+    return destination;
+  }
+
+  /** Of a {@link MigrationService}: its source has been let in. @internal */
+  static of(
+    acceptor: Acceptor,
+    source: AdmittedSource,
+    open: (destination: MigrationDestination) => Promise<DestinationTarget>,
+    options: DestinationOptions,
+  ): MigrationDestination {
+    const shut = async (): Promise<void> => source.rails.close();
+    const entrance: Entrance = { acceptor, admit: async () => source, shut, close: shut };
+    const destination = new MigrationDestination(entrance, () => open(destination), options);
+    destination.#migrationId = source.migrationId ?? destination.#ownId;
     return destination;
   }
 
   /** Where it listens, with the real port. */
   get uri(): string {
-    return formatRdmaUri({ host: this.#host, port: (this.#listener as Listener).port });
+    return this.#entrance.acceptor.uri;
   }
 
   /** Which migration it is, once a source is served: see {@link MigrationFacts.migrationId}. */
@@ -137,7 +117,7 @@ export class MigrationDestination extends Migration {
 
   /** Who came and spoke something else than RDMA migration, in a sentence. undefined: nobody. */
   get strangers(): string | undefined {
-    return this.#strangers.summary;
+    return this.#entrance.acceptor.strangers;
   }
 
   /**
@@ -149,8 +129,7 @@ export class MigrationDestination extends Migration {
     checkRunOptions(options);
     this.begin('this destination has received already');
     const { signal } = options;
-    const signals = signal ? [signal, this.#abort.signal] : [this.#abort.signal];
-    const run = this.#run(AbortSignal.any(signals));
+    const run = this.#run(signal ? AbortSignal.any([signal, this.#abort.signal]) : this.#abort.signal);
     const ended = run.then((ending) => this.end(ending));
     this.#running = ended.catch(() => {});
     return ended;
@@ -165,34 +144,22 @@ export class MigrationDestination extends Migration {
       await this.#abortTarget();
       return ending;
     } finally {
-      this.#gate.shut();
-      this.#gate.shutRails();
-      await this.#listener?.close().catch(() => {}); // what has become of the VM is known
+      this.#entrance.acceptor.declaredRam.giveBack(this);
+      await this.#entrance.shut().catch(() => {}); // what has become of the VM is known
     }
   }
 
   async #receive(signal: AbortSignal): Promise<MigrationFacts> {
-    const plan = this.#planPins();
-    this.#plan = plan;
     this.journal.enter('listen');
-    if (this.#exposure !== undefined) this.journal.notice('UNPROTECTED', this.#exposure);
-    const source = await this.#gate.admit(AbortSignal.any([signal, this.#deaf.signal]));
-    await this.#closeListener(source);
+    const source = await this.#entrance.admit(signal);
     using limit = new TotalLimit(this.#options.totalTimeoutMs, () => this.journal.phase);
-    return await this.#serve(source, plan, AbortSignal.any([signal, limit.signal]));
-  }
-
-  /** At once, or when the source's further channels have come. */
-  async #closeListener({ agreed }: AdmittedSource): Promise<void> {
-    const closed = this.#gate.over.then(() => this.#listener?.close());
-    if (agreed.channels === 1) await closed;
-    else closed.catch(() => {}); // whoever ends the migration closes it, and is told
+    return await this.#serve(source, AbortSignal.any([signal, limit.signal]));
   }
 
   /** Not for ever: what hangs in the target would keep the failure from its caller. */
   async #abortTarget(): Promise<void> {
     await within(
-      call(() => this.#target.abort()),
+      call(async () => (await this.#target?.catch(() => undefined))?.abort()),
       {
         phase: this.journal.phase,
         timeoutMs: ABORT_TIMEOUT_MS,
@@ -205,68 +172,43 @@ export class MigrationDestination extends Migration {
     });
   }
 
-  /** Before a source is let in: only a device pins. */
-  #planPins(): DestinationPinPlan {
-    const limit = this.#provider.name === 'verbs' ? lockable() : undefined;
-    const plan = planDestinationPins(this.#policy, { lockable: limit, reserve: CONTROL_BUFFER_BYTES });
-    if (plan.notice !== undefined) this.journal.notice('PIN_LIMIT', plan.notice);
-    return plan;
-  }
-
-  /** What is said to a peer, before it is let in. */
-  #answer(privateData: Uint8Array): Answer {
-    const { pinAll, pinAllLimit, offered } = this.#plan as DestinationPinPlan;
-    const offer: DestinationOffer = {
-      pinAll,
-      commit: this.#options.commit !== 'off',
-      sparse: this.#target.ramIsFresh === true,
-      alive: true,
-      progress: true,
-      softwareRnic: this.#provider.name === 'iwarp',
-      tls: this.#options.tls !== undefined,
-      channels: channelsGranted(this.#options),
-      ...(pinAllLimit !== undefined && { pinAllLimit }),
-      ...(offered !== undefined && { pinBudget: offered }),
-    };
-    const answer = answerCapabilities(privateData, offer);
-    if (this.#options.commit === 'require' && !answer.agreed.commit) {
-      throw new MigrationError(
-        'VERSION_MISMATCH',
-        'negotiate',
-        'the source has no commit handshake, and it is required here',
-      );
-    }
-    return answer;
+  /** @throws MigrationError why there is none: what it is comes too late when this is given up, and is aborted */
+  async #open(signal: AbortSignal): Promise<DestinationTarget> {
+    this.#target ??= call(this.#openTarget);
+    const target = await unlessAborted(this.#target, signal, 'setup');
+    checkTarget(target);
+    return target;
   }
 
   async #serve(
-    { connection, agreed, first, since, migrationId = this.#ownId }: AdmittedSource,
-    plan: DestinationPinPlan,
+    { connection, agreed, first, since, rails, migrationId = this.#ownId }: AdmittedSource,
     signal: AbortSignal,
   ): Promise<MigrationFacts> {
     this.#migrationId = migrationId;
     this.journal.enter('negotiate');
     this.journal.tell(connected(connection, agreed, { since: this.journal.at(since), migrationId }));
     tellProtection(connection, this.journal);
+    const { plan, provider } = this.#entrance.acceptor;
     try {
+      const target = await this.#open(signal);
       const session = new DestinationSession({
         connection,
         agreed,
         first,
         migrationId,
-        target: this.#target,
+        target,
         journal: this.journal,
         limits: { timeoutMs: connectionOptions(this.#options).stallTimeoutMs, signal },
         commitTimeoutMs: commitTimeoutMs(this.#options),
         touchedAhead: touchedAhead(this.#options),
         pinBudget: this.#enforcedBudget(connection, plan),
-        setupEnded: () => this.#gate.shutRails(),
-        checkRam: (ramBytes) => this.#checkRam(connection, agreed, ramBytes),
+        setupEnded: () => rails.close(),
+        checkRam: (ramBytes) => this.#checkRam(connection, agreed, ramBytes, target),
       });
       const summary = await session.run();
       await connection.disconnect(2_000);
       const { machine } = summary.layout;
-      return describe(connection, agreed, this.#provider, machine, { ...summary, migrationId });
+      return describe(connection, agreed, provider, machine, { ...summary, migrationId });
     } catch (error) {
       const known = inPhase(toMigrationError(error, this.journal.phase), this.journal.phase);
       const failure = namingMigration(known, migrationId);
@@ -280,14 +222,19 @@ export class MigrationDestination extends Migration {
 
   /** A version 1 source cannot be held to a budget but by failing: where nothing is pinned anyway, it is let be unless that was asked for. */
   #enforcedBudget({ info }: Connection, { enforced }: DestinationPinPlan): bigint | undefined {
-    return info.pinsMemory || this.#policy.onLimit === 'fail' ? enforced : undefined;
+    return info.pinsMemory || pinPolicy(this.#options).onLimit === 'fail' ? enforced : undefined;
   }
 
-  #checkRam({ info }: Connection, { pinAll, pinBudget }: Agreed, ramBytes: bigint): void {
-    const mayAllCome = pinAll || (pinBudget === undefined && this.#policy.onLimit === 'fail');
-    checkDeclaredRam(ramBytes, {
+  #checkRam(
+    { info }: Connection,
+    { pinAll, pinBudget }: Agreed,
+    ramBytes: bigint,
+    { ramIsFresh = false }: DestinationTarget,
+  ): void {
+    const mayAllCome = pinAll || (pinBudget === undefined && pinPolicy(this.#options).onLimit === 'fail');
+    this.#entrance.acceptor.declaredRam.take(this, ramBytes, {
       maxRam: this.#options.maxRam,
-      fresh: this.#target.ramIsFresh === true,
+      fresh: ramIsFresh,
     });
     if (info.pinsMemory && mayAllCome) checkRamFits(ramBytes, lockable());
   }
@@ -299,26 +246,13 @@ export class MigrationDestination extends Migration {
       this.#abort.abort(new MigrationError('CANCELLED', this.journal.phase, 'the destination was closed'));
     }
     await this.#running;
-    await this.#listener?.close();
-    await this.#gate.close();
+    await this.#entrance.close();
     this.abandon();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
-}
-
-/** A device pins the buffers of every connection; three quarters of the room stay for RAM. */
-function connectionsThatFit(room: bigint | undefined): number {
-  if (room === undefined) return MOST_ON_DEVICE;
-  return Math.max(1, Math.min(MOST_ON_DEVICE, Number(room / (4n * CONTROL_BUFFER_BYTES))));
-}
-
-/** Most of the descriptors stay for the VM's files. */
-function connectionsInSoftware(): number {
-  const files = openFilesLimit(readText) ?? 1024;
-  return Math.max(1, Math.min(MOST_IN_SOFTWARE, Math.floor(files / 8)));
 }
 
 /** Checks that know no phase (bounds, order) label their errors `ram`; what the target says of its files stays as it is. */

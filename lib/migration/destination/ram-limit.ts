@@ -49,16 +49,35 @@ interface Settings {
   readonly fresh: boolean;
 }
 
-/** @throws MigrationError OUT_OF_MEMORY with `needed`, `limit` and `source` */
-export function checkDeclaredRam(ramBytes: bigint, { maxRam, fresh }: Settings, read?: ReadText): void {
-  const most = maxRam === undefined ? machineLimit(fresh, read) : { limit: maxRam, source: 'maxRam' };
-  if (most === undefined || ramBytes <= most.limit) return;
+/** The RAM that the VMs of one listener have declared, and still need room for: they share what is allowed. */
+export class DeclaredRam {
+  readonly #underWay = new Map<object, bigint>();
+
+  /**
+   * Of one VM more; `owner` gives it back.
+   * @throws MigrationError OUT_OF_MEMORY with `needed`, `limit`, `source`, and `underWay` where others have some
+   */
+  take(owner: object, ramBytes: bigint, { maxRam, fresh }: Settings, read?: ReadText): void {
+    const most = maxRam === undefined ? machineLimit(fresh, read) : { limit: maxRam, source: 'maxRam' };
+    const underWay = [...this.#underWay.values()].reduce((sum, bytes) => sum + bytes, 0n);
+    if (most !== undefined && ramBytes + underWay > most.limit)
+      throw tooMuch(ramBytes, underWay, most, maxRam !== undefined);
+    this.#underWay.set(owner, ramBytes);
+  }
+
+  /** Idempotent. */
+  giveBack(owner: object): void {
+    this.#underWay.delete(owner);
+  }
+}
+
+function tooMuch(needed: bigint, underWay: bigint, most: RamLimit, asked: boolean): MigrationError {
   const { limit, source } = most;
-  const why = maxRam === undefined ? `and this machine has ${limit} (${source})` : `and ${limit} are allowed`;
+  const why = asked ? `and ${limit} are allowed` : `and this machine has ${limit} (${source})`;
+  const others = underWay === 0n ? '' : `, of which the VMs that are on their way here have ${underWay}`;
   const message =
-    `the source's VM has ${ramBytes} bytes of RAM, ${why}. If it may come, because its RAM is sparse or goes to a disk, allow that ` +
+    `the source's VM has ${needed} bytes of RAM, ${why}${others}. If it may come, because its RAM is sparse or goes to a disk, allow that ` +
     'much with --max-ram SIZE (maxRam)';
-  throw new MigrationError('OUT_OF_MEMORY', 'setup', message, {
-    details: { needed: ramBytes, limit, source },
-  });
+  const details = { needed, limit, source, ...(underWay > 0n && { underWay }) };
+  return new MigrationError('OUT_OF_MEMORY', 'setup', message, { details });
 }

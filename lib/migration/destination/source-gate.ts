@@ -8,7 +8,7 @@ import { hostOf, nextIn, nextOut, surplus } from './fairness.ts';
 import { requireFirst, saidNothing, wantedAnother } from './first-message.ts';
 import { type Crowd, type Guest, gaveWay, guestOf, patienceMs, reach } from './guest.ts';
 import { HandshakeTurns } from './handshake-turns.ts';
-import { RailGate } from './rail-gate.ts';
+import { RailGate, type RailPass } from './rail-gate.ts';
 import { Refusals, type SayRefused } from './refusals.ts';
 
 /**
@@ -31,6 +31,8 @@ export interface AdmittedSource {
   readonly first: Received;
   /** When the connection was made, of `performance.now()`. */
   readonly since: number;
+  /** Its further channels. */
+  readonly rails: RailPass;
 }
 
 /** What is said to a peer. */
@@ -51,22 +53,24 @@ interface GateSettings {
   readonly atOnce: number;
   /** The longest wait for the first message of a peer that is connected, milliseconds. */
   readonly timeoutMs: number;
+  /** Why no source can be taken now; undefined: one can. Absent: always. */
+  readonly full?: () => MigrationError | undefined;
   /** Somebody was refused. */
   readonly notice: SayRefused;
 }
 
 /**
- * Where peers come in: the first that says what a source says is served. A port that anybody can reach is reached by strangers too, so
+ * Where peers come in: whoever says what a source says is served, as long as one can be taken. A port that anybody can reach is reached by strangers too, so
  * they are let in side by side: one that says nothing, or goes away, is dropped and keeps nobody waiting. Peers that come before a source
  * is waited for, or while as many others are let in as may be, wait in a queue; whoever is connected and does not go on gives way to them. A host
  * with few peers comes before one with many, and one with many gives way first. Where credentials are asked for, a peer has its place until its handshake
- * has failed, within a limit of time, and only so many handshakes are begun in a second. From the one that was admitted on only its further channels are
- * let in.
+ * has failed, within a limit of time, and only so many handshakes are begun in a second. Once it is shut only further channels of those that were
+ * admitted are let in.
  */
 export class SourceGate {
   readonly #settings: GateSettings;
   readonly #waiting: IncomingConnection[] = [];
-  /** Aborted when nobody is let in any more: one was admitted, or the wait has ended. */
+  /** Aborted when no source is let in any more. */
   readonly #shut = new AbortController();
   readonly #farewells = new Set<Promise<void>>();
   readonly #rails = new RailGate();
@@ -78,7 +82,6 @@ export class SourceGate {
   /** Places that are taken, also by those who are about to leave. */
   #letIn = 0;
   #admit: ((source: AdmittedSource) => void) | undefined;
-  #admitted: AdmittedSource | undefined;
 
   constructor(settings: GateSettings) {
     this.#settings = settings;
@@ -104,31 +107,46 @@ export class SourceGate {
       this.#refuse(incoming);
       return;
     }
+    const full = this.#settings.full?.();
+    if (full) {
+      this.#refuse(incoming, full);
+      return;
+    }
     this.#waiting.push(incoming);
     this.#keepFew();
     this.#letNextIn();
   }
 
+  /** From now on sources are let in, and each is handed to `admit`, which must not throw. Once. */
+  open(admit: (source: AdmittedSource) => void): void {
+    this.#admit = admit;
+    this.#letNextIn();
+  }
+
   /**
-   * Waits for a source, once; every other peer is sent away afterwards.
+   * Waits for one source; every other peer is sent away afterwards.
    * @throws MigrationError the reason of the signal
    */
   async admit(signal: AbortSignal): Promise<AdmittedSource> {
+    let came: AdmittedSource | undefined;
     const admitted = new Promise<AdmittedSource>((resolve) => {
-      this.#admit = resolve;
+      this.open((source) => {
+        came = source;
+        this.shut(new MigrationError('REJECTED', 'listen', 'another source came first'));
+        resolve(source);
+      });
     });
-    this.#letNextIn();
     try {
       return await unlessAborted(admitted, signal, 'listen');
     } catch (error) {
       // It may have come in the same moment.
-      if (this.#admitted) this.#keep(this.#admitted.connection.fail(toMigrationError(error, 'listen')));
+      if (came) this.#keep(came.connection.fail(toMigrationError(error, 'listen')));
       this.shut(toMigrationError(error, 'listen'));
       throw error;
     }
   }
 
-  /** Sends away whoever has not been admitted, and says why. Idempotent. */
+  /** No source is let in any more: sends away whoever has not been admitted, and says why. Idempotent. */
   shut(
     why = new MigrationError('CANCELLED', 'listen', 'the destination waits for no source any more'),
   ): void {
@@ -138,12 +156,7 @@ export class SourceGate {
     for (const incoming of this.#waiting.splice(0)) this.#refuse(incoming);
   }
 
-  /** Resolves when nobody is let in any more, not even a further channel of the source that was admitted. */
-  get over(): Promise<void> {
-    return this.#rails.over;
-  }
-
-  /** Further channels of the source that was admitted come too late from now on. Idempotent. */
+  /** Further channels of any source come too late from now on. Idempotent. */
   shutRails(): void {
     this.#rails.close();
   }
@@ -223,17 +236,16 @@ export class SourceGate {
       connection.tellsReasons = agreed.reasons;
       const first = await this.#firstMessage(connection, agreed, guest, signal);
       throwIfAborted(this.#shut.signal, 'negotiate');
-      if (agreed.token === undefined) this.#rails.close();
-      else this.#rails.open(connection, agreed.token, agreed.channels);
-      this.#admitted = {
+      const full = this.#settings.full?.();
+      if (full) throw full;
+      this.#admit?.({
         connection,
         agreed,
         first,
         since,
+        rails: this.#rails.open(connection, agreed),
         ...(migrationId !== undefined && { migrationId }),
-      };
-      this.#admit?.(this.#admitted);
-      this.shut(new MigrationError('REJECTED', 'listen', 'another source came first'));
+      });
     } catch (error) {
       this.#sendAway(incoming, connection, toMigrationError(error, 'negotiate'));
     } finally {
@@ -297,8 +309,11 @@ export class SourceGate {
 
   /** `why`: what is said of it. */
   #refuse(incoming: IncomingConnection, why?: unknown): void {
-    incoming.reject(rejectionCapabilities(this.#settings.tlsWithinMs !== undefined));
-    if (why !== undefined) this.#say(incoming, toMigrationError(why, 'negotiate'));
+    const error = why === undefined ? undefined : toMigrationError(why, 'negotiate');
+    const tls = this.#settings.tlsWithinMs !== undefined;
+    const { code } = error ?? (this.#shut.signal.reason as MigrationError | undefined) ?? {};
+    incoming.reject(rejectionCapabilities({ tls, busy: code === 'BUSY' }));
+    if (error) this.#say(incoming, error);
   }
 
   #say({ peerAddress }: IncomingConnection, why: MigrationError): void {
