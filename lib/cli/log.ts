@@ -1,4 +1,5 @@
 import { type Logger, type LoggerOptions, pino, stdTimeFunctions } from 'pino';
+import type { Priority } from './journal.ts';
 
 export interface LogOptions {
   readonly quiet: boolean;
@@ -7,16 +8,20 @@ export interface LogOptions {
   readonly json: boolean;
 }
 
+/** Of a line, by its level in pino. */
+const priorityOf = (level: number): Priority =>
+  level >= 50 ? 'error' : level >= 40 ? 'warning' : level >= 30 ? 'notice' : 'debug';
+
 /** A logger to stderr: notices, with `verbose` details too, with `quiet` nothing. `write` gets one line without its end. */
-export function createLogger(options: LogOptions, write: (line: string) => void): Logger {
+export function createLogger(options: LogOptions, write: (line: string, priority: Priority) => void): Logger {
   const level = options.quiet ? 'silent' : options.verbose ? 'debug' : 'info';
   const settings: LoggerOptions = options.json
     ? { level, timestamp: stdTimeFunctions.isoTime }
     : { level, base: null, timestamp: false };
-  return pino(settings, { write: (line) => write(options.json ? line.trimEnd() : textOf(line)) });
-}
-
-function textOf(line: string): string {
-  const { msg } = JSON.parse(line) as { msg: string };
-  return `rdma-migrate: ${msg}`;
+  return pino(settings, {
+    write: (line) => {
+      const { msg, level } = JSON.parse(line) as { msg: string; level: number };
+      write(options.json ? line.trimEnd() : `rdma-migrate: ${msg}`, priorityOf(level));
+    },
+  });
 }

@@ -1,3 +1,4 @@
+import { goesToJournal, type Priority, prefixed } from './journal.ts';
 import { JsonReporter } from './json-reporter.ts';
 import { createLogger } from './log.ts';
 import { drawsBars, ProgressBar } from './progress-bar.ts';
@@ -18,12 +19,15 @@ export interface OutputOptions {
 export function createReporter(options: OutputOptions, stdoutIsData = false): Reporter {
   const { json = false, quiet = false, verbose = false } = options;
   const bar = drawsBars(process.stderr) && !json && !quiet ? new ProgressBar(process.stderr) : undefined;
-  const err = (line: string): void => {
+  const toJournal = goesToJournal(process.stderr.fd);
+  const err = (line: string, priority: Priority = 'error'): void => {
     if (bar) bar.print(line);
-    else process.stderr.write(`${line}\n`);
+    else process.stderr.write(`${toJournal ? prefixed(line, priority) : line}\n`);
   };
   const log = createLogger({ json, quiet, verbose }, err);
-  const out = stdoutIsData ? err : (line: string): void => void process.stdout.write(`${line}\n`);
+  const out = stdoutIsData
+    ? (line: string) => err(line, 'info')
+    : (line: string): void => void process.stdout.write(`${line}\n`);
   if (json) return new JsonReporter(out, log);
   return new TextReporter({ out, err, log, bar, quiet });
 }

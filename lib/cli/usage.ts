@@ -41,6 +41,7 @@ export function refuseHomeless({ image, keep, ...options }: ReceiveOptions): voi
   if (keep !== undefined) return;
   const said = [
     ...(options.maxMigrations === undefined ? [] : ['--max-migrations']),
+    ...(options.overcommitDisk ? ['--overcommit-disk'] : []),
     ...(options.onTerm === undefined ? [] : ['--on-term']),
     ...(options.drainTimeout === undefined ? [] : ['--drain-timeout']),
   ];

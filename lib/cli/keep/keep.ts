@@ -2,7 +2,11 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MigrationError } from '../../errors.ts';
 import { findLeftovers, ImageWriter, removeLeftover } from '../../image/index.ts';
-import { type DrainPolicy, MigrationService } from '../../migration/destination/service.ts';
+import {
+  type DrainPolicy,
+  MigrationService,
+  type OpenServiceTarget,
+} from '../../migration/destination/service.ts';
 import { checkServiceOptions } from '../../migration/option-schema.ts';
 import type { ServiceOptions } from '../../migration/options.ts';
 import { endOptions } from '../end-options.ts';
@@ -12,6 +16,8 @@ import { receiverOptions } from '../receiver-options.ts';
 import type { Reporter } from '../reporter.ts';
 import type { CommandContext } from '../run.ts';
 import { ON_COMMAND_LINE } from '../wording.ts';
+import { FolderSpace } from './folder-space.ts';
+import { KeptVm } from './kept-vm.ts';
 import { Ledger } from './ledger.ts';
 import { ServiceManager } from './service-manager.ts';
 import { followVm } from './vm.ts';
@@ -33,11 +39,16 @@ export async function receiveIntoFolder(
   const ledger = new Ledger();
   const vms = new Set<Promise<void>>();
   using manager = new ServiceManager((message) => reporter.notice(message));
-  await using service = await MigrationService.listen(
-    uri,
-    ({ migrationId }) => ImageWriter.open(join(folder, migrationId)),
-    wanted,
-  );
+  const space = options.overcommitDisk ? undefined : new FolderSpace(folder);
+  const open: OpenServiceTarget = async ({ migrationId }, migration) => {
+    const writer = await ImageWriter.open(join(folder, migrationId));
+    return new KeptVm(writer, {
+      take: async (ramBytes) =>
+        space?.take(migrationId, ramBytes, () => migration.current.ram['normal-bytes']),
+      giveBack: () => space?.giveBack(migrationId),
+    });
+  };
+  await using service = await MigrationService.listen(uri, open, wanted);
   service.on('notice', (message, { code, details }) => reporter.notice(message, { code, details }));
   service.on('migration', (migration, vm) => {
     const following = followVm(migration, { vm, folder, reporter: reporter.of(vm.migrationId), ledger });

@@ -7,6 +7,7 @@ export interface KeepOptions {
   /** An absolute path. */
   readonly keep?: string;
   readonly maxMigrations?: number;
+  readonly overcommitDisk?: boolean;
   readonly onTerm?: DrainPolicy;
   /** Milliseconds. */
   readonly drainTimeout?: number;
@@ -26,6 +27,10 @@ export const addKeepOptions = (command: Command): Command =>
       '--max-migrations <number>',
       'with --keep: how many may be under way at one time; one more is refused as BUSY (default 16)',
       parseMost,
+    )
+    .option(
+      '--overcommit-disk',
+      'with --keep: take VMs although not all that are under way would fit on the disk if all of their RAM had content',
     )
     .addOption(
       new Option(

@@ -26,7 +26,7 @@ export interface ServiceTarget extends DestinationTarget {
 }
 
 /** Makes the target of one VM. What it throws is the end of that migration alone, and is told to its source. */
-export type OpenServiceTarget = (vm: IncomingVm) => Promise<ServiceTarget>;
+export type OpenServiceTarget = (vm: IncomingVm, migration: MigrationDestination) => Promise<ServiceTarget>;
 
 /** What becomes of the migrations that are under way: they go on to their ends, or are cancelled. */
 export type DrainPolicy = 'finish' | 'cancel';
@@ -200,7 +200,7 @@ export class MigrationService extends EventEmitter<MigrationServiceEvents> {
   async #openFor(vm: IncomingVm, migration: MigrationDestination): Promise<ServiceTarget> {
     if (this.#ids.has(vm.migrationId)) throw isUnderWay(vm.migrationId);
     this.#ids.set(vm.migrationId, migration);
-    return call(() => this.#open(vm));
+    return call(() => this.#open(vm, migration));
   }
 
   #notice(...[code, message, details]: Parameters<SayNotice>): void {
