@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { lineNameOf } from '../../lib/cli/json-lines/index.ts';
 
 const PROJECT = fileURLToPath(new URL('../..', import.meta.url));
 /** Far more than anything here takes; what hangs is killed and fails its test. */
@@ -22,6 +23,8 @@ export interface CommandFolder extends AsyncDisposable {
   /** For images and other files of the tests. */
   readonly work: string;
   start(...args: readonly string[]): RunningCommand;
+  /** With more in its environment. */
+  startWith(env: NodeJS.ProcessEnv, ...args: readonly string[]): RunningCommand;
   /** Runs it to its end. */
   run(...args: readonly string[]): Promise<Ended>;
 }
@@ -36,11 +39,13 @@ export async function buildCommand({ addon = true } = {}): Promise<CommandFolder
     await symlink(join(PROJECT, name), join(root, name));
   }
   const work = await mkdtemp(join(root, 'work-'));
-  const start = (...args: readonly string[]) =>
-    new RunningCommand(join(root, 'dist/cli/main.js'), args, work);
+  const startWith = (env: NodeJS.ProcessEnv, ...args: readonly string[]) =>
+    new RunningCommand(join(root, 'dist/cli/main.js'), args, work, { ...process.env, ...env });
+  const start = (...args: readonly string[]) => startWith({}, ...args);
   return {
     work,
     start,
+    startWith,
     run: (...args) => start(...args).ended,
     [Symbol.asyncDispose]: () => rm(root, { recursive: true, force: true }),
   };
@@ -63,9 +68,9 @@ export class RunningCommand {
   #stdout = '';
   #stderr = '';
 
-  constructor(main: string, args: readonly string[], cwd: string) {
+  constructor(main: string, args: readonly string[], cwd: string, env: NodeJS.ProcessEnv = process.env) {
     this.#args = args;
-    this.#child = spawn(process.execPath, [main, ...args], { cwd, stdio: ['pipe', 'pipe', 'pipe'] });
+    this.#child = spawn(process.execPath, [main, ...args], { cwd, env, stdio: ['pipe', 'pipe', 'pipe'] });
     running.add(this.#child);
     (this.#child.stdout as Readable).on('data', (bytes: Buffer) => {
       this.#stdout += bytes.toString();
@@ -83,11 +88,22 @@ export class RunningCommand {
     const [code, signal] = await once(this.#child, 'close');
     clearTimeout(timer);
     running.delete(this.#child);
+    this.#requireKnownLines();
     return { code, signal, stdout: this.#stdout, stderr: this.#stderr };
+  }
+
+  /** Whatever a test is about: docs/json-lines.schema.json has every line that was printed. */
+  #requireKnownLines(): void {
+    if (!this.#args.includes('--json')) return;
+    for (const line of eventsOf(this.#stdout.slice(0, this.#stdout.lastIndexOf('\n') + 1))) lineNameOf(line);
   }
 
   get stdin(): NodeJS.WritableStream {
     return this.#child.stdin as NodeJS.WritableStream;
+  }
+
+  get pid(): number {
+    return this.#child.pid as number;
   }
 
   kill(signal: NodeJS.Signals): void {

@@ -1,7 +1,7 @@
 /**
  * `npm run campaign:service -- --vms N [--at-once M] [--mib SIZE]`: one `receive --keep` takes N small VMs one after another, and then M at once. Every image
  * is compared with what was sent, and what the service holds is shown: a service that keeps descriptors, threads or memory of VMs that have gone
- * ends this with 1.
+ * ends this with 1. What it holds after all of them is compared with what it held after half.
  */
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -11,10 +11,8 @@ import { type Cost, costOf } from '../../../bench/support/cost.ts';
 import { Service } from './service.ts';
 import { sendNew } from './vm.ts';
 
-/** From here on nothing may grow: code has been loaded, threads and heap have found their size. */
-const WARM = 50;
-/** Node's heap and malloc's arenas breathe. */
-const BREATH_MIB = 24;
+/** Node's heap and malloc's arenas find their size in the first half, and breathe in the second. */
+const BREATH_MIB = 8;
 /** What has ended is closed shortly after its source has been told. */
 const SETTLE_MS = 6_000;
 
@@ -51,7 +49,7 @@ async function inARow(service: Service, work: string): Promise<Cost> {
   said('at the start', warm);
   for (let count = 1; count <= vms; count++) {
     await sendNew(service, work, bytes);
-    if (count === Math.min(WARM, vms)) {
+    if (count === Math.ceil(vms / 2)) {
       warm = await settled(service.pid);
       said(`after ${count}, at rest`, warm);
     } else if (count % 50 === 0) said(`after ${count}`, await costOf(service.pid));
