@@ -110,6 +110,22 @@ describe('the command line', () => {
     ]);
   });
 
+  it('gives a service its options', async () => {
+    const line =
+      'receive rdma:h:1 --keep /vms --max-migrations 3 --overcommit-disk --on-term cancel --drain-timeout 1.5';
+    expect(await parse(...line.split(' '))).toEqual([
+      'receive',
+      'rdma:h:1',
+      expect.objectContaining({
+        keep: '/vms',
+        maxMigrations: 3,
+        overcommitDisk: true,
+        onTerm: 'cancel',
+        drainTimeout: 1500,
+      }),
+    ]);
+  });
+
   it('gives the image commands theirs', async () => {
     expect(await parse('image', 'inspect', 'vm', '--json')).toEqual(['inspect', 'vm', { json: true }]);
     expect(await parse('image', 'to-qemu', 'vm', '-', '--ignore-shared', 'pc.ram=0')).toEqual([
@@ -131,7 +147,9 @@ describe('the command line', () => {
   it.each([
     ['send', 'vm'],
     ['send', 'vm', 'rdma:h:1', 'more'],
-    ['receive', 'rdma:h:1'],
+    ['receive', 'rdma:h:1', '--keep=vms', '--image=vm'],
+    ['receive', 'rdma:h:1', '--keep=vms', '--timeout=1'],
+    ['receive', 'rdma:h:1', '--keep=vms', '--max-migrations=1025'],
     ['receive', 'rdma:h:1', '--image', 'vm', '--pin-all'],
     ['send', 'vm', 'rdma:h:1', '--commit', 'maybe'],
     ['send', 'vm', 'rdma:h:1', '-q', '-v'],

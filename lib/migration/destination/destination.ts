@@ -3,7 +3,7 @@ import { MigrationError, type Phase, toMigrationError } from '../../errors.ts';
 import type { Agreed } from '../../protocol/capabilities.ts';
 import type { DestinationTarget } from '../../ram/vm.ts';
 import type { Connection } from '../../transport/connection.ts';
-import { unlessAborted, within } from '../../transport/wait.ts';
+import { within } from '../../transport/wait.ts';
 import { call } from '../embedder.ts';
 import { connected, type Ending, failed } from '../journal.ts';
 import { Migration } from '../migration.ts';
@@ -175,7 +175,15 @@ export class MigrationDestination extends Migration {
   /** @throws MigrationError why there is none: what it is comes too late when this is given up, and is aborted */
   async #open(signal: AbortSignal): Promise<DestinationTarget> {
     this.#target ??= call(this.#openTarget);
-    const target = await unlessAborted(this.#target, signal, 'setup');
+    const timeoutMs = connectionOptions(this.#options).stallTimeoutMs;
+    const what = 'the target to be opened';
+    const target = await within(this.#target, {
+      phase: 'setup',
+      timeoutMs,
+      signal,
+      what,
+      waitingFor: 'target',
+    });
     checkTarget(target);
     return target;
   }

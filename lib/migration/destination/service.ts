@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { MigrationError } from '../../errors.ts';
 import type { DestinationTarget } from '../../ram/vm.ts';
-import { throwIfAborted } from '../../transport/wait.ts';
+import { throwIfAborted, within } from '../../transport/wait.ts';
 import { call, tell } from '../embedder.ts';
 import { type NoticeEvent, notice } from '../events.ts';
 import type { MigrationLogger } from '../logger.ts';
@@ -10,6 +10,10 @@ import { maxMigrations, type ServiceOptions } from '../options.ts';
 import { Acceptor, type SayNotice } from './acceptor.ts';
 import { MigrationDestination } from './destination.ts';
 import type { AdmittedSource } from './source-gate.ts';
+
+/** A target that does not close must not keep its place for ever, nor the service from its end. */
+const CLOSE_TIMEOUT_MS = 60_000;
+const CLOSING = { phase: 'close', what: 'the target to close', waitingFor: 'target' } as const;
 
 /** Whose VM comes. */
 export interface IncomingVm {
@@ -186,7 +190,8 @@ export class MigrationService extends EventEmitter<MigrationServiceEvents> {
     this.emit('migration', migration, vm);
     // How it ends is told to those who have subscribed.
     await migration.receive().catch(() => {});
-    await call(closeTarget).catch((error: unknown) =>
+    const limits = { ...CLOSING, timeoutMs: CLOSE_TIMEOUT_MS } as const;
+    await within(call(closeTarget), limits).catch((error: unknown) =>
       this.#notice(
         'ABORT_FAILED',
         `the target of migration ${vm.migrationId} could not be closed: ${wordsOf(error)}`,
