@@ -13,6 +13,9 @@ import { RawPeer } from '../support/raw-iwarp.ts';
 import { ScriptedSource } from '../support/scripted-source.ts';
 import { buildCommand, type CommandFolder, eventsOf, type RunningCommand } from './command.ts';
 
+/** Bytes a second: such a migration is under way for as long as a test likes. */
+const SLOW = 1n << 16n;
+
 let command: CommandFolder;
 let image: string;
 
@@ -73,7 +76,7 @@ describe('receive --keep', () => {
   it('goes on when one source is killed and others are none, or misbehave', async () => {
     const { process, uri, folder } = await service();
     const { port } = parseRdmaUri(uri);
-    const slow = command.start('send', image, uri, '--json', '--max-bandwidth', '1M');
+    const slow = command.start('send', image, uri, '--json', '--max-bandwidth', '64K');
     const killed = idOf(`${JSON.stringify(await slow.waitForEvent('started'))}\n`);
     await process.waitForEvent(
       'phase',
@@ -115,7 +118,7 @@ describe('receive --keep', () => {
     });
     const told = await process.waitForEvent('error');
     expect(told).toMatchObject({ code: 'IMAGE_EXISTS', migrationId: idOf(stdout), 'exit-code': 6 });
-    await using slow = new MigrationSource(vm, uri, { maxBandwidth: 1n << 20n });
+    await using slow = new MigrationSource(vm, uri, { maxBandwidth: SLOW });
     const moved = slow.migrate();
     moved.catch(() => {});
     await process.waitForEvent('started', ({ migrationId }) => migrationId === slow.migrationId);
@@ -137,7 +140,7 @@ describe('receive --keep', () => {
   ])('at SIGTERM $name', async ({ options, code }) => {
     const { process, uri, folder } = await service(...options);
     await using vm = await openImage(image);
-    await using source = new MigrationSource(vm, uri, { maxBandwidth: 1n << 20n });
+    await using source = new MigrationSource(vm, uri, { maxBandwidth: SLOW });
     const moved = source.migrate().then(
       ({ outcome }) => outcome,
       (error: { code: string }) => error.code,
@@ -161,7 +164,7 @@ describe('receive --keep', () => {
   it('ends at once at the second signal', async () => {
     const { process, uri } = await service();
     await using vm = await openImage(image);
-    await using source = new MigrationSource(vm, uri, { maxBandwidth: 1n << 20n });
+    await using source = new MigrationSource(vm, uri, { maxBandwidth: SLOW });
     const moved = source.migrate();
     moved.catch(() => {});
     await process.waitForEvent('phase', ({ phase }) => phase === 'ram');
@@ -221,11 +224,13 @@ describe.skipIf(spawnSync('python3', ['--version']).status !== 0)('a service man
         const options = ['receive', 'rdma:127.0.0.1:0', '--keep', await folder()];
         const started = command.startWith(env, ...options);
         const [, uri = ''] = await started.waitForOutput(/listening at (\S+)/);
-        await expect.poll(() => heard).toContain(`READY=1\\nSTATUS=at ${uri}: 0 under way, 0 received`);
+        await expect
+          .poll(() => heard, { timeout: 20_000 })
+          .toContain(`READY=1\\nSTATUS=at ${uri}: 0 under way, 0 received`);
         const sent = await command.run('send', image, uri);
         expect(sent.code).toBe(0);
         await expect
-          .poll(() => heard, { timeout: 10_000 })
+          .poll(() => heard, { timeout: 20_000 })
           .toContain(`STATUS=at ${uri}: 0 under way, 1 received`);
         expect(heard).toContain('WATCHDOG=1');
         started.kill('SIGTERM');
@@ -236,7 +241,7 @@ describe.skipIf(spawnSync('python3', ['--version']).status !== 0)('a service man
         const lines = stdout.trimEnd().split('\n').slice(1, -1);
         expect(lines.length).toBeGreaterThan(3);
         for (const line of lines) expect(line.startsWith(`${id}: `)).toBe(true);
-        await expect.poll(() => heard).toContain('STOPPING=1');
+        await expect.poll(() => heard, { timeout: 20_000 }).toContain('STOPPING=1');
       } finally {
         receiver.kill('SIGKILL');
         await once(receiver, 'close');
