@@ -14,7 +14,7 @@ const UNITS: Readonly<Record<string, bigint>> = {
 };
 const U64_MAX = (1n << 64n) - 1n;
 /** What a timer of Node can wait. */
-const MAX_SECONDS = (2 ** 31 - 1) / 1000;
+const MOST_MS = 2 ** 31 - 1;
 
 /** A size as QEMU writes it: `4096`, `500M`, `1.5G`; suffixes of 1024, no suffix means bytes. Rounded down to whole bytes. */
 export function parseSize(text: string): bigint {
@@ -42,11 +42,22 @@ export function parseCount(text: string): number {
   throw new InvalidArgumentError('Expected a whole number.');
 }
 
-/** Seconds, also `0.5`, as milliseconds. */
-export function parseSeconds(text: string): number {
-  const seconds = /^\d{1,10}(\.\d{1,3})?$/.test(text) ? Number(text) : Number.NaN;
-  if (seconds > 0 && seconds <= MAX_SECONDS) return Math.max(1, Math.round(seconds * 1000));
-  throw new InvalidArgumentError(`Expected seconds, more than 0 and at most ${Math.floor(MAX_SECONDS)}.`);
+const MILLISECONDS_OF: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
+
+/** A time: `300ms`, `2s`, `1.5m`, `1h`; a bare number is seconds. As milliseconds, rounded, at least one. */
+export const parseSeconds = (text: string): number => duration(text, 's');
+
+/** The same where a bare number is milliseconds, as in QEMU's `downtime-limit`. */
+export const parseMilliseconds = (text: string): number => duration(text, 'ms');
+
+function duration(text: string, bare: 's' | 'ms'): number {
+  const [, number, unit] = /^(\d{1,10}(?:\.\d{1,3})?)(ms|s|m|h)?$/i.exec(text) ?? [];
+  const milliseconds = Number(number) * (MILLISECONDS_OF[(unit ?? bare).toLowerCase()] as number);
+  if (milliseconds > 0 && milliseconds <= MOST_MS) return Math.max(1, Math.round(milliseconds));
+  const word = bare === 's' ? 'seconds' : 'milliseconds';
+  throw new InvalidArgumentError(
+    `Expected ${word}, or a time such as 300ms, 2s, 5m or 1h: more than 0, and at most ${Math.floor(MOST_MS / 3_600_000)}h.`,
+  );
 }
 
 /** A path, absolute. An empty one would be the working directory, which nobody means. */

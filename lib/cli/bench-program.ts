@@ -142,7 +142,7 @@ function addHow(command: Command): void {
     )
     .option('--rounds <number>', 'of each measurement, in turn, 1 to 1000 (default 5)', parseRounds)
     .addOption(
-      new Option('--seconds <seconds>', 'of a round of messages (default 0.5)')
+      new Option('--seconds <time>', 'of a round of messages (default 0.5)')
         .argParser(parseRoundSeconds)
         .conflicts('bytes'),
     )

@@ -12,6 +12,7 @@ import {
   parseSize,
 } from './arguments.ts';
 import { addBench, type BenchOptions } from './bench-program.ts';
+import { type ConnectOptions, withConnect } from './connect-options.ts';
 import { EXIT_CODE_HELP } from './exit-codes.ts';
 import { addKeepOptions, type KeepOptions } from './keep/program.ts';
 import type { OutputOptions } from './output.ts';
@@ -52,7 +53,7 @@ export interface ReceiveOptions extends EndOptions, KeepOptions {
   readonly connectionsPerSecond?: number;
 }
 
-export interface SendOptions extends EndOptions {
+export interface SendOptions extends EndOptions, ConnectOptions {
   readonly pinAll?: boolean;
   /** Bytes per second. */
   readonly maxBandwidth?: bigint;
@@ -102,7 +103,8 @@ export interface Actions {
 const RAM_FILE_HELP = 'where a RAM block outside the image is: only a file named here is read (repeatable)';
 
 const URI_HELP = `
-URIs are QEMU's: rdma:host:port, with IPv6 addresses in brackets: rdma:[2001:db8::7]:4444.`;
+URIs are QEMU's: rdma:host:port, with IPv6 addresses in brackets: rdma:[2001:db8::7]:4444.
+Sizes: 4096 (bytes), 64K, 500M, 1.5G, in units of 1024. Times: 2 or 2s, 300ms, 5m, 1h.`;
 
 /** The command. Usage errors and --help throw a CommanderError instead of ending the process. */
 export function buildProgram(actions: Actions, version: string): Command {
@@ -150,7 +152,7 @@ function addReceive(program: Command, actions: Actions): void {
       'how many connections of one address are looked at each second (default 100)',
       parseCount,
     )
-    .option('--timeout <seconds>', 'give up when no source has begun by then', parseSeconds)
+    .option('--timeout <time>', 'give up when no source has begun by then', parseSeconds)
     .action((uri: string, options: ReceiveOptions) => actions.receive(uri, options));
   withOutput(withEnd(addKeepOptions(command))).addHelpText('after', `${URI_HELP}\n${EXIT_CODE_HELP}`);
 }
@@ -181,7 +183,7 @@ function addSend(program: Command, actions: Actions): void {
     .option('--verify', 'compare a digest of all RAM on both sides before the commit')
     .option('--ram-file <block=path>', RAM_FILE_HELP, collectPath)
     .action((image: string, uri: string, options: SendOptions) => actions.send(image, uri, options));
-  withOutput(withEnd(command)).addHelpText('after', `${URI_HELP}\n${EXIT_CODE_HELP}`);
+  withOutput(withEnd(withConnect(command))).addHelpText('after', `${URI_HELP}\n${EXIT_CODE_HELP}`);
 }
 
 function addImage(program: Command, actions: Actions): void {
@@ -293,17 +295,17 @@ function withEnd(command: Command): Command {
       ).choices(['lower', 'fail']),
     )
     .option(
-      '--response-timeout <seconds>',
+      '--response-timeout <time>',
       'the longest silence of the peer, and of the wire, also while connecting (default 60; connecting 10)',
       parseSeconds,
     )
     .option(
-      '--commit-timeout <seconds>',
+      '--commit-timeout <time>',
       'the longest wait at the end, while RAM is compared (--verify) and the VM is made durable (default 600)',
       parseSeconds,
     )
     .option(
-      '--total-timeout <seconds>',
+      '--total-timeout <time>',
       'the longest time for all of the migration, however it goes on (default: none)',
       parseSeconds,
     );

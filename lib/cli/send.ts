@@ -2,6 +2,7 @@ import { openImage } from '../image/index.ts';
 import { checkSourceOptions } from '../migration/option-schema.ts';
 import type { SourceOptions } from '../migration/options.ts';
 import { MigrationSource } from '../migration/source/source.ts';
+import { connectOptions } from './connect-options.ts';
 import { endOptions } from './end-options.ts';
 import { follow } from './follow.ts';
 import { formatBytes } from './format.ts';
@@ -38,6 +39,7 @@ function sourceOptions(options: SendOptions): SourceOptions {
   const { pinAll, maxBandwidth, verify } = options;
   return {
     ...endOptions(options),
+    ...connectOptions(options),
     ...tlsOptions(options),
     ...(pinAll !== undefined && { pinAll }),
     ...(maxBandwidth !== undefined && { maxBandwidth }),

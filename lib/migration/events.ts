@@ -19,7 +19,7 @@ export interface PhaseEvent {
 }
 
 /**
- * The way to the peer. `connecting`: a source has begun to connect. `connected`: the peer is there, and what has been agreed with it is known.
+ * The way to the peer. `connecting`: a source has begun to connect, and says so of each try (`waitMs`). `connected`: the peer is there, and what has been agreed with it is known.
  * `ram`: it is known how much is to be moved. `channels`: so many queue pairs carry it; a destination may hear of some late.
  */
 export type LinkEvent =
@@ -126,6 +126,7 @@ export interface ThrottleEvent {
 /** Why something is worth an operator's while. Stable; docs/events.md says what each one means. */
 export const NOTICE_CODES = [
   'PROTECTED',
+  'WAITING_FOR_PEER',
   'PIN_LIMIT',
   'PIN_ALL_DECLINED',
   'UNPROTECTED',

@@ -58,7 +58,7 @@ function lineOf(event: MigrationEvent): Line | undefined {
     case 'notice':
       return { level: WARNINGS.has(event.code) ? 'warn' : 'info', text: event.message };
     case 'link':
-      return { level: 'info', text: `link ${event.state}` };
+      return { level: event.state === 'connecting' ? 'debug' : 'info', text: `link ${event.state}` };
     case 'phase':
       return { level: 'debug', text: `phase ${event.phase}` };
     case 'round':

@@ -58,6 +58,7 @@ const LIVE = {
 const SOURCE = {
   ...COMMON,
   tls: sourceTlsOptions,
+  waitMs: milliseconds,
   pinAll: boolean,
   maxBandwidth: bytes(0n, 'bytes per second'),
   verify: boolean,

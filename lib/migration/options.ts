@@ -66,6 +66,11 @@ export const channelsWanted = ({ channels }: MigrationOptions, provider: Provide
 export const channelsGranted = ({ channels = MOST_CHANNELS }: MigrationOptions): number => channels;
 
 export interface SourceOptions extends MigrationOptions {
+  /**
+   * How long to try again while the destination is not up yet, milliseconds: nothing listens at its address (CONNECTION_REFUSED), or its name is
+   * not known (ADDRESS_NOT_FOUND). Counts for `totalTimeoutMs` too. Default: it is tried once.
+   */
+  readonly waitMs?: number;
   readonly tls?: SourceTlsOptions;
   /** QEMU's `rdma-pin-all`: the destination registers all RAM at once. Default false. */
   readonly pinAll?: boolean;

@@ -71,7 +71,7 @@ export interface MigrationProgress {
   readonly status: MigrationStatus;
   readonly phase: Phase;
   /**
-   * Milliseconds from the connection with the peer (at the source: from the beginning of connecting) to the end, and of it what came before
+   * Milliseconds from the connection with the peer (at the source: from the beginning of the try to connect that succeeded) to the end, and of it what came before
    * RAM: connecting, negotiation and setup. A destination's wait for a source is in neither.
    */
   readonly 'total-time': number;

@@ -122,8 +122,9 @@ function enter(state: MigrationState, phase: Phase, at: number): MigrationState 
 function link(state: MigrationState, event: LinkEvent & Timed): MigrationState {
   if (event.state === 'ram') return { ...state, total: event.total, pageSize: event['page-size'] };
   if (event.state === 'channels') return { ...state, channels: event.channels };
-  const began = event.state === 'connected' ? event.since : event.at;
-  return { ...state, began: state.began ?? began };
+  // The wait for a destination that is not up counts for nothing, as that for a source does.
+  if (event.state === 'connecting') return { ...state, began: event.at };
+  return { ...state, began: state.began ?? event.since };
 }
 
 function round(state: MigrationState, event: RoundEvent & Timed): MigrationState {

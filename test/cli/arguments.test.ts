@@ -1,5 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import { collectIgnored, collectPath, parseCount, parseSeconds, parseSize } from '../../lib/cli/arguments.ts';
+import {
+  collectIgnored,
+  collectPath,
+  parseCount,
+  parseMilliseconds,
+  parseSeconds,
+  parseSize,
+} from '../../lib/cli/arguments.ts';
 
 describe('parseSize', () => {
   it.each([
@@ -59,8 +66,28 @@ describe('parseSeconds', () => {
     expect([parseSeconds('30'), parseSeconds('0.5'), parseSeconds('0.001')]).toEqual([30_000, 500, 1]);
   });
 
-  it.each(['', '0', '0.0001', '-1', '1s', '1e3', 'Infinity', '2147484'])('refuses %j', (text) => {
-    expect(() => parseSeconds(text)).toThrow(/seconds/);
+  it.each([
+    ['300ms', 300],
+    ['2s', 2_000],
+    ['1.5S', 1_500],
+    ['5m', 300_000],
+    ['0.5h', 1_800_000],
+    ['2147483647ms', 2 ** 31 - 1],
+  ])('takes %s', (text, milliseconds) => {
+    expect([parseSeconds(text), parseMilliseconds(text)]).toEqual([milliseconds, milliseconds]);
+  });
+
+  it('is of seconds or milliseconds where no unit is said', () => {
+    expect([parseSeconds('300'), parseMilliseconds('300'), parseMilliseconds('0.6')]).toEqual([
+      300_000, 300, 1,
+    ]);
+  });
+
+  it.each([
+    ...['', '0', '0.0001', '-1', '1 s', '1d', '1sec', 's', '.5s', '5.s', '1e3', '0ms', 'Infinity'],
+    ...['2147484', '597h', '2147483648ms', '9'.repeat(1000)],
+  ])('refuses %j', (text) => {
+    expect(() => parseSeconds(text)).toThrow(/seconds, or a time such as/);
   });
 });
 

@@ -10,11 +10,13 @@ import { parseRdmaUri } from '../../protocol/uri.ts';
 import type { HintBook } from '../../ram/hint-book.ts';
 import { bookOf } from '../../ram/hints.ts';
 import { type RamBlock, type SourceVm, sentOf } from '../../ram/vm.ts';
-import { connect } from '../../transport/connect.ts';
+import { type ConnectOptions, connect, type Endpoint } from '../../transport/connect.ts';
 import type { Connection } from '../../transport/connection.ts';
 import { type ChosenProvider, chooseProvider } from '../../transport/provider.ts';
 import type { TurnLimits } from '../../transport/turns.ts';
+import { untilUp } from '../../transport/until-up.ts';
 import { throwIfAborted } from '../../transport/wait.ts';
+import type { Trust } from '../../trust/handshake.ts';
 import { openTrust } from '../../trust/open.ts';
 import { connected, type Ending, failed } from '../journal.ts';
 import { GuestControl } from '../live/guest-control.ts';
@@ -163,17 +165,21 @@ export class MigrationSource extends Migration {
   async #run(signal: AbortSignal): Promise<MigrationFacts> {
     throwIfAborted(signal, 'configure');
     const endpoint = parseRdmaUri(this.#uri);
-    const provider = await chooseProvider(this.#options.provider ?? 'auto', endpoint, 'connect');
-    throwIfAborted(signal, 'configure');
-    const { tls } = this.#options;
+    const { tls, waitMs = 0 } = this.#options;
     const trust = tls && (await openTrust(tls, 'client', endpoint.host));
     throwIfAborted(signal, 'configure');
-    const plan = this.#planPins(provider);
-    const offer = { ...this.#offer(plan, provider), tls: trust !== undefined };
-    this.journal.enter('connect');
-    this.journal.tell({ type: 'link', state: 'connecting', provider: provider.name });
     const options = connectionOptions(this.#options, trust);
-    const connection = await connect(provider.name, endpoint, requestCapabilities(offer), options, signal);
+    this.journal.enter('connect');
+    const link = await untilUp(() => this.#connect(endpoint, options, trust, signal), {
+      waitMs,
+      signal,
+      onWaiting: ({ code, message }, leftMs) => {
+        const text = `the destination is not up yet, trying again for ${Math.ceil(leftMs / 1000)} s: ${message}`;
+        this.journal.notice('WAITING_FOR_PEER', text, { why: code, leftMs: Math.round(leftMs) });
+      },
+    });
+    const { connection, offer, plan, provider } = link;
+    if (plan.notice !== undefined) this.journal.notice('PIN_LIMIT', plan.notice);
     this.#connection = connection;
     try {
       const since = this.journal.at();
@@ -198,6 +204,22 @@ export class MigrationSource extends Migration {
       this.#connection = undefined;
       await connection.close();
     }
+  }
+
+  /** Once. Which provider leads to the destination is asked each time: a name that was not known says so only now. */
+  async #connect(
+    endpoint: Endpoint,
+    options: ConnectOptions,
+    trust: Trust | undefined,
+    signal: AbortSignal,
+  ): Promise<Link> {
+    const provider = await chooseProvider(this.#options.provider ?? 'auto', endpoint, 'connect');
+    throwIfAborted(signal, 'configure');
+    const plan = this.#planPins(provider);
+    const offer = { ...this.#offer(plan, provider), tls: trust !== undefined };
+    this.journal.tell({ type: 'link', state: 'connecting', provider: provider.name });
+    const connection = await connect(provider.name, endpoint, requestCapabilities(offer), options, signal);
+    return { connection, offer, plan, provider };
   }
 
   async #send(
@@ -274,14 +296,12 @@ export class MigrationSource extends Migration {
     this.#hints?.check(blocks, this.#options.verify ?? false);
     const copied = sentOf(this.#vm);
     const channels = channelsWanted(this.#options, provider.name);
-    const plan = planPins(pinPolicy(this.#options), {
+    return planPins(pinPolicy(this.#options), {
       ramBytes: totalBytes(blocks.filter(({ name }) => !copied.has(name))),
       granule: this.#granule,
       lockable: provider.name === 'verbs' ? lockable() : undefined,
       reserve: CONTROL_BUFFER_BYTES + (copied.size > 0 ? stagingBytes(channels) : 0n),
     });
-    if (plan.notice !== undefined) this.journal.notice('PIN_LIMIT', plan.notice);
-    return plan;
   }
 
   #offer({ pinAll }: PinPlan, provider: ChosenProvider): SourceOffer {
@@ -310,6 +330,14 @@ export class MigrationSource extends Migration {
     }
     return agreed;
   }
+}
+
+/** A destination that has let this end in, and what was asked of it. */
+interface Link {
+  readonly connection: Connection;
+  readonly offer: SourceOffer;
+  readonly plan: PinPlan;
+  readonly provider: ChosenProvider;
 }
 
 /** What the caller asked for and cannot have without the handshake is an error before anything moves. */

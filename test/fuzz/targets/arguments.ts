@@ -3,6 +3,7 @@ import {
   collectIgnored,
   collectPath,
   parseCount,
+  parseMilliseconds,
   parseSeconds,
   parseSize,
 } from '../../../lib/cli/arguments.ts';
@@ -16,6 +17,7 @@ const PARSERS: readonly (readonly [string, string, (text: string) => unknown, (v
     ['size', '1.5G', parseSize, (value: bigint) => value >= 0n && value < 1n << 64n],
     ['count', '16', parseCount, (value: number) => Number.isSafeInteger(value) && value >= 0],
     ['seconds', '0.5', parseSeconds, (value: number) => value >= 1 && value < 2 ** 31],
+    ['milliseconds', '300ms', parseMilliseconds, (value: number) => value >= 1 && value < 2 ** 31],
     ['path', 'pc.ram=/dev/shm/x', collectPath, (value: object) => Object.keys(value).length === 1],
     ['ignored', 'pc.ram=0x1000', collectIgnored, (value: object) => Object.keys(value).length === 1],
   ];
