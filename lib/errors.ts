@@ -75,6 +75,8 @@ export const ERROR_CODES = [
   'IMAGE_EXISTS',
   'IMAGE_NOT_FOUND',
   'IMAGE_INVALID',
+  'IMAGE_UNVERIFIED',
+  'IMAGE_SENT',
   'INTERNAL',
 ] as const;
 

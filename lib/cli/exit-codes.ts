@@ -79,6 +79,8 @@ const EXIT_CODE_OF: Readonly<Record<ErrorCode, ExitCode>> = {
   IMAGE_EXISTS: EXIT.image,
   IMAGE_NOT_FOUND: EXIT.image,
   IMAGE_INVALID: EXIT.image,
+  IMAGE_UNVERIFIED: EXIT.image,
+  IMAGE_SENT: EXIT.image,
   INTERNAL: EXIT.internal,
 };
 
@@ -97,7 +99,7 @@ Exit codes:
   3    the peer cannot be reached, or went away
   4    the peer refused or gave up, or is not trusted: version, RAM blocks, TLS, an error of its own
   5    what came over the wire, or in a stream, is wrong or incomplete
-  6    the image or a file: exists, missing, damaged, disk full
+  6    the image or a file: exists, missing, damaged, not compared, sent before, disk full
   7    this machine: limits, memory, permissions, provider, credentials
   8    unknown whether the destination has the VM: look there before it goes on here
   9    the guest wrote faster than its RAM could be sent; it runs on at the source

@@ -12,7 +12,7 @@ export async function imageFromQemu(
   context: CommandContext,
   file: string,
   image: string,
-  { ramFile, sharedRam, acceptUnproven = false }: FromQemuOptions,
+  { ramFile, sharedRam, acceptUnproven = false, digests }: FromQemuOptions,
 ): Promise<void> {
   const { reporter, signal } = context;
   context.onFailure(`nothing of the stream was kept: there is no image ${image}`);
@@ -23,6 +23,7 @@ export async function imageFromQemu(
     ...(length !== undefined && { streamBytes: length }),
     onProgress: imageProgress(reporter),
     acceptUnproven,
+    digests,
     ...(ramFile && { ramFiles: ramFile }),
     ...(sharedRam && { sharedRam }),
   });

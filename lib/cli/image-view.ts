@@ -1,5 +1,5 @@
 /** Images and conversions as people read them. */
-import type { BlockInspection, ImageInspection, ImageProgress } from '../image/index.ts';
+import type { BlockInspection, ImageInspection, ImageProgress, SentMark } from '../image/index.ts';
 import { formatBytes } from './format.ts';
 import type { BarState, Reporter } from './reporter.ts';
 
@@ -50,11 +50,23 @@ export function inspectionLines(image: ImageInspection): readonly string[] {
     `made          ${image.created} by ${image.tool}`,
     `origin        ${provenance.origin}${from}${by}, completeness: ${provenance.completeness}${coverage}`,
     ...(provenance.migrationId === undefined ? [] : [`migration     ${provenance.migrationId}`]),
+    ...(image.sent === undefined ? [] : [sentLine(image.sent)]),
     `RAM           ${formatBytes(image.ramBytes)}, ${formatBytes(image.allocatedBytes)} on disk`,
     ...image.blocks.map(blockLine),
     `device state  ${formatBytes(image.deviceStateBytes)}, ${devices === undefined ? 'without a description' : `${devices.length} devices`}`,
     ...(devices ?? []).map(({ name, instanceId }) => `  ${name} (instance ${instanceId})`),
   ];
+}
+
+const SENT: Readonly<Record<SentMark['state'], string>> = {
+  committed: 'and confirmed there: the VM is no longer this image',
+  unconfirmed: 'to a version 1 destination, which confirms nothing: look there',
+  unknown: 'and it is not known whether the destination has the VM: look there',
+};
+
+function sentLine(sent: NonNullable<ImageInspection['sent']>): string {
+  if ('problem' in sent) return `SENT          perhaps: ${sent.problem}`;
+  return `SENT          ${sent.at} to ${sent.to}, migration ${sent.migrationId}, ${SENT[sent.state]}`;
 }
 
 function blockLine(block: BlockInspection): string {

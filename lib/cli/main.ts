@@ -28,6 +28,10 @@ const actions: Actions = {
     }),
   inspect: (image, options) =>
     runCommand(options, async () => (await import('./image-inspect.ts')).imageInspect(image, options)),
+  verify: (image, options) =>
+    runCommand(options, async (context) => {
+      await (await import('./image-verify.ts')).imageVerify(context, image, options);
+    }),
   toQemu: (image, file, options) =>
     runCommand({ ...options, stdoutIsData: file === '-' }, async (context) => {
       refuseJsonWithData(file, options);

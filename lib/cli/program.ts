@@ -44,6 +44,7 @@ export interface EndOptions extends OutputOptions {
 export interface ReceiveOptions extends EndOptions, KeepOptions {
   /** This or `keep`. */
   readonly image?: string;
+  readonly digests: boolean;
   /** Addresses and networks. */
   readonly allow?: readonly string[];
   /** Milliseconds. */
@@ -58,7 +59,12 @@ export interface SendOptions extends EndOptions, ConnectOptions {
   /** Bytes per second. */
   readonly maxBandwidth?: bigint;
   readonly verify?: boolean;
+  readonly again?: boolean;
   readonly tlsHostname?: string;
+}
+
+export interface VerifyOptions extends OutputOptions {
+  readonly ramFile?: Readonly<Record<string, string>>;
 }
 
 export interface InspectOptions extends OutputOptions {
@@ -75,6 +81,7 @@ export interface FromQemuOptions extends OutputOptions {
   readonly sharedRam?: Readonly<Record<string, string>>;
   readonly ramFile?: Readonly<Record<string, string>>;
   readonly acceptUnproven?: boolean;
+  readonly digests: boolean;
 }
 
 export interface CleanOptions extends OutputOptions {
@@ -93,6 +100,7 @@ export interface Actions {
   receive(uri: string, options: ReceiveOptions): Promise<void>;
   send(image: string, uri: string, options: SendOptions): Promise<void>;
   inspect(image: string, options: InspectOptions): Promise<void>;
+  verify(image: string, options: VerifyOptions): Promise<void>;
   toQemu(image: string, file: string, options: ToQemuOptions): Promise<void>;
   fromQemu(file: string, image: string, options: FromQemuOptions): Promise<void>;
   clean(folder: string, options: CleanOptions): Promise<void>;
@@ -101,6 +109,9 @@ export interface Actions {
 }
 
 const RAM_FILE_HELP = 'where a RAM block outside the image is: only a file named here is read (repeatable)';
+
+const NO_DIGESTS_HELP =
+  'keep no digests in the image: saves a look at all of its RAM, and image verify has nothing to compare with';
 
 const URI_HELP = `
 URIs are QEMU's: rdma:host:port, with IPv6 addresses in brackets: rdma:[2001:db8::7]:4444.
@@ -137,6 +148,7 @@ function addReceive(program: Command, actions: Actions): void {
     .argument('<uri>', 'where to listen, such as rdma:0.0.0.0:4444; port 0 takes any free port')
     .option('--image <dir>', 'the image to create; it must not exist')
     .option('--ram-file <block=path>', 'keep a RAM block in a new file of its own (repeatable)', collectPath)
+    .option('--no-digests', NO_DIGESTS_HELP)
     .option(
       '--allow <network>',
       'who may connect: an address or a network, such as 192.0.2.0/24 (repeatable; default: everybody)',
@@ -164,7 +176,7 @@ function addSend(program: Command, actions: Actions): void {
     .description(
       'Sends an image to a waiting destination: QEMU with -incoming rdma:host:port, or rdma-migrate receive.',
     )
-    .argument('<image>', 'the image to send; it is only read')
+    .argument('<image>', 'the image to send; it is marked as sent')
     .argument('<uri>', 'where the destination listens, such as rdma:host:4444')
     .addOption(
       new Option('--pin-all', "register all RAM at once at the destination (QEMU's rdma-pin-all)").conflicts(
@@ -180,6 +192,7 @@ function addSend(program: Command, actions: Actions): void {
       '--tls-hostname <name>',
       "whom the destination's certificate must name (default: the host of the URI)",
     )
+    .option('--again', 'send an image that was sent before: its VM may then be at two hosts')
     .option('--verify', 'compare a digest of all RAM on both sides before the commit')
     .option('--ram-file <block=path>', RAM_FILE_HELP, collectPath)
     .action((image: string, uri: string, options: SendOptions) => actions.send(image, uri, options));
@@ -189,14 +202,22 @@ function addSend(program: Command, actions: Actions): void {
 function addImage(program: Command, actions: Actions): void {
   const image = program
     .command('image')
-    .summary('look at images, convert them, clear away unfinished ones')
-    .description('Looks at images, converts them, and clears away unfinished ones.');
+    .summary('look at images, verify and convert them, clear away unfinished ones')
+    .description('Looks at images, verifies and converts them, and clears away unfinished ones.');
   const inspect = image
     .command('inspect')
     .description('Shows what an image holds.')
     .argument('<image>')
     .option('--ram-file <block=path>', RAM_FILE_HELP, collectPath)
     .action((path: string, options: InspectOptions) => actions.inspect(path, options));
+  const verify = image
+    .command('verify')
+    .description(
+      'Reads all of an image and compares it with the digests that were kept when it was received. Ends with 0 only if all of it was compared and is the same.',
+    )
+    .argument('<image>')
+    .option('--ram-file <block=path>', RAM_FILE_HELP, collectPath)
+    .action((path: string, options: VerifyOptions) => actions.verify(path, options));
   const toQemu = image
     .command('to-qemu')
     .description('Writes an image as a plain QEMU stream, which -incoming "exec:cat FILE" loads.')
@@ -220,6 +241,7 @@ function addImage(program: Command, actions: Actions): void {
       collectPath,
     )
     .option('--ram-file <block=path>', 'keep a RAM block in a new file of its own (repeatable)', collectPath)
+    .option('--no-digests', NO_DIGESTS_HELP)
     .option('--accept-unproven', 'take a stream that nothing proves to be whole (suppress-vmdesc=on)')
     .action((file: string, path: string, options: FromQemuOptions) => actions.fromQemu(file, path, options));
   const clean = image
@@ -229,7 +251,7 @@ function addImage(program: Command, actions: Actions): void {
     .addOption(new Option('-y, --yes', 'remove without asking').conflicts('dryRun'))
     .option('-n, --dry-run', 'only show what is there')
     .action((folder: string, options: CleanOptions) => actions.clean(folder, options));
-  for (const command of [inspect, toQemu, fromQemu, clean])
+  for (const command of [inspect, verify, toQemu, fromQemu, clean])
     withOutput(command).addHelpText('after', EXIT_CODE_HELP);
 }
 

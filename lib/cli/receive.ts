@@ -21,7 +21,7 @@ export async function receive(
   const { reporter, signal } = context;
   const wanted = { ...endOptions(options), ...receiverOptions(options) };
   checkDestinationOptions(wanted, ON_COMMAND_LINE);
-  await using writer = await ImageWriter.open(image, { ramFiles: options.ramFile });
+  await using writer = await ImageWriter.open(image, { ramFiles: options.ramFile, digests: options.digests });
   for (const path of writer.removedPartials) reporter.notice(`removed ${path}, left by a receive that died`);
   await noticeLeftovers(reporter, image);
   context.onFailure(`nothing was kept: there is no image ${image}`);

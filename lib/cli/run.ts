@@ -11,6 +11,7 @@ const LEFTOVERS_MS = 3_000;
 const SAYS_IT_ITSELF: ReadonlySet<ErrorCode> = new Set([
   'INVALID_ARGUMENT',
   'IMAGE_EXISTS',
+  'IMAGE_SENT',
   'COMMIT_UNKNOWN',
 ]);
 

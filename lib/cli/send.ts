@@ -1,4 +1,4 @@
-import { openImage } from '../image/index.ts';
+import { Departure, openImage } from '../image/index.ts';
 import { checkSourceOptions } from '../migration/option-schema.ts';
 import type { SourceOptions } from '../migration/options.ts';
 import { MigrationSource } from '../migration/source/source.ts';
@@ -25,13 +25,18 @@ export async function send(
   const placement = options.ramFile === undefined ? {} : { ramFiles: options.ramFile };
   await using vm = await openImage(image, { signal, ...placement });
   const total = vm.blocks.reduce((sum, { length }) => sum + length, 0n);
-  const source = new MigrationSource(vm, uri, wanted);
+  await using departure = await Departure.of(vm, {
+    to: uri,
+    again: options.again ?? false,
+    onUnmarked: ({ message }) => reporter.notice(`the image does not say that it was sent: ${message}`),
+  });
+  const source = new MigrationSource(departure.vm, uri, wanted);
   reporter.started(
     `sending ${image} (${vm.layout.machine}, ${formatBytes(total)} of RAM in ${vm.blocks.length} ${vm.blocks.length === 1 ? 'block' : 'blocks'}) to ${uri}, migration ${source.migrationId}`,
     { uri, migrationId: source.migrationId },
   );
   context.onFailure(`the image ${image} is as it was: it can be sent again`);
-  const result = await follow(source, reporter, () => source.migrate({ signal }));
+  const result = await departure.during(() => follow(source, reporter, () => source.migrate({ signal })));
   reporter.completed({ ...result, image: vm.path }, migrationSummary('sent', image, result));
 }
 

@@ -5,6 +5,8 @@ import { codeOf } from './errors.ts';
 
 /** Names inside an image. RAM files are numbered: block names such as `/rom@etc/acpi/tables` cannot be file names. */
 export const MANIFEST_FILE = 'manifest.json';
+/** Absent until the image is sent: sent-mark.ts. */
+export const SENT_FILE = 'sent.json';
 export const BEFORE_FILE = 'before.bin';
 export const AFTER_FILE = 'after.bin';
 export const ramFileName = (index: number): string => `ram-${index}.bin`;

@@ -6,6 +6,7 @@ import type { ManifestBlock, Provenance } from './manifest.ts';
 import { checkImageOptions } from './option-schema.ts';
 import type { InspectOptions } from './options.ts';
 import type { RamPaths } from './ram-store.ts';
+import { readSentMark, type SentMark } from './sent-mark.ts';
 import { type ImageDirectory, openImageDirectory, openMember, openRamFile } from './store.ts';
 
 const CHUNK = 256 << 10;
@@ -36,6 +37,8 @@ export interface ImageInspection {
   /** ISO 8601. */
   readonly created: string;
   readonly provenance: Provenance;
+  /** When and where to it was sent; absent: it never was. `problem`: its mark cannot be read. */
+  readonly sent?: SentMark | { readonly problem: string };
   readonly ramBytes: bigint;
   readonly allocatedBytes: bigint;
   readonly blocks: readonly BlockInspection[];
@@ -59,7 +62,8 @@ export async function inspect(path: string, options: InspectOptions = {}): Promi
     const ramBytes = blocks.reduce((sum, { length }) => sum + length, 0n);
     const allocatedBytes = blocks.reduce((sum, { allocated }) => sum + (allocated ?? 0n), 0n);
     const devices = await readDevices(image);
-    const about = { path: image.path, machine, pageSize, tool, created, provenance };
+    const sent = await sentOf(image);
+    const about = { path: image.path, machine, pageSize, tool, created, provenance, ...(sent && { sent }) };
     return { ...about, ramBytes, allocatedBytes, blocks, deviceStateBytes: after.length, devices };
   } finally {
     await image.handle.close();
@@ -71,6 +75,15 @@ export function inspectionToJson(inspection: ImageInspection): string {
   return JSON.stringify(inspection, (_key, value: unknown) =>
     typeof value === 'bigint' ? value.toString() : value,
   );
+}
+
+async function sentOf(image: ImageDirectory): Promise<ImageInspection['sent']> {
+  try {
+    return await readSentMark(image);
+  } catch (error) {
+    if (!(error instanceof MigrationError)) throw error;
+    return { problem: error.message };
+  }
 }
 
 async function inspectBlock(

@@ -26,7 +26,10 @@ const plainName = z
   .string()
   .max(128)
   .regex(/^[A-Za-z0-9][A-Za-z0-9._-]*$/, 'a plain file name of this image, without any directory')
-  .refine((name) => name !== 'manifest.json', 'a name other than manifest.json');
+  .refine(
+    (name) => name !== 'manifest.json' && name !== 'sent.json',
+    'a name other than manifest.json and sent.json',
+  );
 
 const u32 = z.int().min(0).max(0xffff_ffff);
 const text = (max: number) =>
@@ -58,6 +61,8 @@ const streamFile = (max: bigint) =>
   z.strictObject({
     file: plainName,
     length: decimal.refine((length) => length <= max, `at most ${max}`),
+    /** Of `StreamDigest`. Absent: none was kept, or by an older release. */
+    digest: text(256).optional(),
   });
 
 const provenance = z.strictObject({

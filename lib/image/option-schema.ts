@@ -14,12 +14,14 @@ import {
   text,
 } from '../options/fields.ts';
 import type {
+  DepartureOptions,
   FromQemuOptions,
   ImageWriterOptions,
   InspectOptions,
   OpenImageOptions,
   ReadQemuStreamOptions,
   ToQemuOptions,
+  VerifyOptions,
   WriteQemuStreamOptions,
 } from './options.ts';
 
@@ -32,6 +34,10 @@ const addresses = field(
 );
 
 const OPEN = { ramFiles: paths, signal } satisfies ShapeOf<OpenImageOptions>;
+
+const VERIFY = { signal, onProgress: fn } satisfies ShapeOf<VerifyOptions>;
+
+const DEPARTURE = { to: text, again: boolean, onUnmarked: fn } satisfies ShapeOf<DepartureOptions>;
 
 const INSPECT = { ramFiles: paths } satisfies ShapeOf<InspectOptions>;
 
@@ -66,6 +72,8 @@ const TO_QEMU = { ...WRITE_STREAM, ramFiles: paths } satisfies ShapeOf<ToQemuOpt
 
 const SCHEMAS = {
   open: optionsOf(OPEN),
+  verify: optionsOf(VERIFY),
+  departure: optionsOf(DEPARTURE),
   inspect: optionsOf(INSPECT),
   writer: optionsOf(WRITER),
   fromQemu: optionsOf(FROM_QEMU),

@@ -1,4 +1,5 @@
 /** Options of the image functions. */
+import type { MigrationError } from '../errors.ts';
 import type { Provenance } from './manifest.ts';
 import type { OnProgress } from './progress.ts';
 import type { RamPaths, RamPlacement } from './ram-store.ts';
@@ -10,6 +11,23 @@ export interface OpenImageOptions {
   readonly signal?: AbortSignal;
 }
 
+/** Of `ImageReader.verify()`. */
+export interface VerifyOptions {
+  readonly signal?: AbortSignal;
+  /** Four times a second while RAM is read. */
+  readonly onProgress?: OnProgress;
+}
+
+/** Of `Departure.of()`. */
+export interface DepartureOptions {
+  /** Where the destination listens, for the mark: text without control characters, at most 512. */
+  readonly to: string;
+  /** Also where the image says that it was sent before, or may have been. Default false. */
+  readonly again?: boolean;
+  /** The mark could not be put there, or not be brought up to date (PERMISSION_DENIED, DISK_FULL, IO_ERROR); the migration goes on. */
+  readonly onUnmarked?: (error: MigrationError) => void;
+}
+
 /** Of `inspect()`. */
 export type InspectOptions = Pick<OpenImageOptions, 'ramFiles'>;
 
@@ -17,7 +35,10 @@ export type InspectOptions = Pick<OpenImageOptions, 'ramFiles'>;
 export interface ImageWriterOptions extends RamPlacement {
   /** What is known of how the VM came here; `ImageWriter.setProvenance()` adds to it. Default: origin `migration`. */
   readonly provenance?: Partial<Provenance>;
-  /** Records a digest of each RAM block, which means reading all of it once more at commit. Default false. */
+  /**
+   * Records digests of RAM and device state, for `ImageReader.verify()`: reads all of RAM once more at commit, while it is written to the disk.
+   * Default false.
+   */
   readonly digests?: boolean;
 }
 
@@ -59,6 +80,6 @@ export interface FromQemuOptions {
   readonly streamBytes?: bigint;
   /** Accepts a stream that nothing proves to be whole: without the VMDESCRIPTION at its end. Default false. */
   readonly acceptUnproven?: boolean;
-  /** Records a digest of each RAM block. Default false. */
+  /** As of `ImageWriter.open()`. Default false. */
   readonly digests?: boolean;
 }

@@ -9,9 +9,10 @@ import { descriptorPath, readBounded } from './files.ts';
 import { loadNative } from './load-native.ts';
 import { MAX_BEFORE_BYTES, type Manifest, type ManifestBlock } from './manifest.ts';
 import { checkImageOptions } from './option-schema.ts';
-import type { OpenImageOptions } from './options.ts';
+import type { OpenImageOptions, VerifyOptions } from './options.ts';
 import type { RamPaths } from './ram-store.ts';
 import { type ImageDirectory, openImageDirectory, openMember, openRamFile } from './store.ts';
+import { type ImageVerification, verifyImage } from './verify.ts';
 
 const AFTER_CHUNK = 256 << 10;
 
@@ -53,14 +54,14 @@ export class ImageReader implements SourceVm, AsyncDisposable {
     }
   }
 
-  /** Reads every block that has a recorded digest and compares. @throws MigrationError IMAGE_INVALID: a block differs. */
-  async verify(signal?: AbortSignal): Promise<void> {
-    for (const [index, { name, digest }] of this.manifest.blocks.entries()) {
-      throwIfAborted(signal, `verifying ${this.path}`);
-      if (digest === undefined || (await this.blocks[index]?.mapping.digest()) === digest) continue;
-      const message = `${this.path}: the content of RAM block ${name} is not what was received: the image is damaged`;
-      throw new MigrationError('IMAGE_INVALID', 'image', message, { details: { block: name } });
-    }
+  /**
+   * Reads everything and compares it with the digests that were kept when the VM was received (`digests`). Finds accidents: whoever can write the
+   * files can write the digests. The `state` says whether all of it, some or nothing could be compared. Closing the image ends it.
+   * @throws MigrationError IMAGE_INVALID: something differs. IO_ERROR, CANCELLED, CLOSED
+   */
+  verify(options: VerifyOptions = {}): Promise<ImageVerification> {
+    checkImageOptions('verify', options);
+    return verifyImage(this, options);
   }
 
   /** Unmaps the RAM. Idempotent. */

@@ -20,6 +20,7 @@ import {
   MANIFEST_VERSION,
   MAX_DEVICE_STATE_BYTES,
   type Manifest,
+  type ManifestBlock,
   type Provenance,
   serializeManifest,
 } from './manifest.ts';
@@ -29,6 +30,7 @@ import { OUTSIDE_FILE } from './outside-files.ts';
 import { createPartial, OWNER_FILE, removeDeadPartials, removePartial } from './partial.ts';
 import { RamStore } from './ram-store.ts';
 import { toolVersion } from './tool.ts';
+import { StreamDigest } from './verify.ts';
 
 /**
  * Receives a VM as an image: a directory that appears under its name only when it is complete and durable.
@@ -49,6 +51,7 @@ export class ImageWriter implements DestinationTarget, AsyncDisposable {
   #vm: ReceivedVm | undefined;
   #after: FileHandle | undefined;
   #afterLength = 0n;
+  readonly #afterDigest = new StreamDigest();
   #ended: 'committed' | 'aborted' | undefined;
   #failure: MigrationError | undefined;
   #steps: Promise<unknown> = Promise.resolve();
@@ -113,6 +116,7 @@ export class ImageWriter implements DestinationTarget, AsyncDisposable {
       }
       await writeFully(after, bytes);
       this.#check.push(bytes);
+      if (this.#digests) this.#afterDigest.push(bytes);
     });
   }
 
@@ -139,11 +143,12 @@ export class ImageWriter implements DestinationTarget, AsyncDisposable {
     return this.#step('completing the image', async () => {
       if (arrival !== undefined) this.setProvenance(arrival);
       const { vm, after } = this.#allocated();
-      await this.#store.sync();
+      // What is in memory is read while it is written.
+      const [blocks] = await Promise.all([this.#store.describe(this.#digests), this.#store.sync()]);
       this.#throwIfAborting();
       await after.sync();
       await this.#closeAfter();
-      const manifest = serializeManifest(await this.#manifest(vm));
+      const manifest = serializeManifest(await this.#manifest(vm, blocks));
       this.#throwIfAborting();
       await createDurable(join(this.#partial, MANIFEST_FILE), Buffer.from(manifest));
       await syncDirectory(this.#partial);
@@ -201,7 +206,9 @@ export class ImageWriter implements DestinationTarget, AsyncDisposable {
     return { origin: 'migration', completeness, ...this.#provenance };
   }
 
-  async #manifest(vm: ReceivedVm): Promise<Manifest> {
+  async #manifest(vm: ReceivedVm, blocks: ManifestBlock[]): Promise<Manifest> {
+    const digestOf = (digest: StreamDigest) => this.#digests && { digest: digest.text() };
+    const before = new StreamDigest().push(vm.before);
     return {
       format: MANIFEST_FORMAT,
       version: MANIFEST_VERSION,
@@ -210,9 +217,9 @@ export class ImageWriter implements DestinationTarget, AsyncDisposable {
       machine: vm.layout.machine,
       pageSize: vm.layout.pageSize,
       ramSection: { sectionId: vm.ramSection.sectionId, instanceId: vm.ramSection.instanceId },
-      blocks: await this.#store.describe(this.#digests),
-      before: { file: BEFORE_FILE, length: BigInt(vm.before.length) },
-      after: { file: AFTER_FILE, length: this.#afterLength },
+      blocks,
+      before: { file: BEFORE_FILE, length: BigInt(vm.before.length), ...digestOf(before) },
+      after: { file: AFTER_FILE, length: this.#afterLength, ...digestOf(this.#afterDigest) },
       provenance: this.#wholeProvenance(),
     };
   }

@@ -68,6 +68,7 @@ const VM = {
   ramSection: objectWith(SECTION),
   before: byteArray,
   after: fn,
+  beforeCommit: fn.optional(),
 } satisfies ShapeOf<SourceVm>;
 
 const TARGET = {

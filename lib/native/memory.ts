@@ -67,6 +67,8 @@ export interface NativeMapping {
    * cryptographic hash: native/memory/digest.h.
    */
   digest(): Promise<string>;
+  /** How far the digest that was begun last has come, bytes from the beginning, holes included. */
+  readonly digested: bigint;
   /** Makes written pages durable (files). */
   sync(): Promise<void>;
   /** Cancels pending operations where they can be, and unmaps when the last has ended. Idempotent. */

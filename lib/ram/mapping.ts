@@ -32,6 +32,8 @@ export interface Mapping {
   /** Cancels what is under way where that can be, and unmaps. Idempotent. */
   close(): Promise<void>;
   /** @internal */
+  readonly digested: bigint;
+  /** @internal */
   readonly fillsThroughFile: boolean;
   /** @internal */
   classify: NativeMapping['classify'];

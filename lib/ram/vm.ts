@@ -70,6 +70,12 @@ export interface SourceVm {
    * check whether an rdma-migrate destination would accept it.
    */
   after(): AsyncIterable<Uint8Array>;
+  /**
+   * Called once, when all has been sent but the message with which the destination can have the VM: whoever keeps a record of that writes it now,
+   * before it may be true. What it rejects with ends the migration, and the VM is the source's. It has `responseTimeoutMs`; a running guest stands
+   * still meanwhile.
+   */
+  beforeCommit?(migrationId: string): Promise<void>;
 }
 
 /** The digests of a tracker that compares content, by block name: those blocks are sent from copies of their pages. */

@@ -60,6 +60,7 @@ Napi::Function MappingBinding::define(Napi::Env env) {
                          InstanceMethod<&MappingBinding::digest>("digest"),
                          InstanceMethod<&MappingBinding::sync>("sync"),
                          InstanceMethod<&MappingBinding::close>("close"),
+                         InstanceAccessor<&MappingBinding::get_digested>("digested"),
                          InstanceAccessor<&MappingBinding::get_kind>("kind"),
                          InstanceAccessor<&MappingBinding::get_address>("address"),
                          InstanceAccessor<&MappingBinding::get_length>("length"),
@@ -141,10 +142,12 @@ Napi::Value MappingBinding::classify(const Napi::CallbackInfo& info) {
 
 Napi::Value MappingBinding::digest(const Napi::CallbackInfo& info) {
   return guarded_promise(info.Env(), [&] {
+    const auto done = std::make_shared<std::atomic<uint64_t>>(0);
+    digested_ = done;
     return run_on_mapping(
         info.Env(), WorkLane::kBulk, owner(),
-        [](const Mapping& mapping, const CancelFlag* cancel) {
-          return memory::to_hex(memory::digest(mapping, cancel));
+        [done](const Mapping& mapping, const CancelFlag* cancel) {
+          return memory::to_hex(memory::digest(mapping, cancel, done.get()));
         },
         [](Napi::Env env, const std::string& hex) -> Napi::Value { return Napi::String::New(env, hex); });
   });
@@ -162,6 +165,9 @@ Napi::Value MappingBinding::close(const Napi::CallbackInfo& info) {
   return guarded_promise(info.Env(), [&] { return owner()->close(); });
 }
 
+Napi::Value MappingBinding::get_digested(const Napi::CallbackInfo& info) {
+  return Napi::BigInt::New(info.Env(), digested_ ? digested_->load(std::memory_order_relaxed) : uint64_t{0});
+}
 Napi::Value MappingBinding::get_kind(const Napi::CallbackInfo& info) {
   return Napi::String::New(info.Env(), kind_);
 }

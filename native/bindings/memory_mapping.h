@@ -3,6 +3,7 @@
 
 #include <napi.h>
 
+#include <atomic>
 #include <memory>
 
 #include "bindings/memory_lease.h"
@@ -28,6 +29,7 @@ class MappingBinding final : public Napi::ObjectWrap<MappingBinding> {
   Napi::Value digest(const Napi::CallbackInfo& info);
   Napi::Value sync(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
+  Napi::Value get_digested(const Napi::CallbackInfo& info);
   Napi::Value get_kind(const Napi::CallbackInfo& info);
   Napi::Value get_address(const Napi::CallbackInfo& info);
   Napi::Value get_length(const Napi::CallbackInfo& info);
@@ -37,6 +39,8 @@ class MappingBinding final : public Napi::ObjectWrap<MappingBinding> {
   const std::shared_ptr<MappingOwner>& owner() const;
 
   std::shared_ptr<MappingOwner> owner_;
+  // How far the digest that was begun last has come, bytes.
+  std::shared_ptr<std::atomic<uint64_t>> digested_;
   // What the mapping was, also after it has been closed.
   const char* kind_ = "";
   uint64_t address_ = 0;

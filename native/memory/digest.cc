@@ -66,17 +66,24 @@ void add_pages(Digest& total, const Mapping& mapping, const Range& range) {
 
 }  // namespace
 
-Digest digest(const Mapping& mapping, const CancelFlag* cancel) {
+Digest digest(const Mapping& mapping, const CancelFlag* cancel, std::atomic<uint64_t>* done) {
+  const auto tell = [done](uint64_t end) {
+    if (done != nullptr) done->store(end, std::memory_order_relaxed);
+  };
   Digest total;
   for (size_t i = 0; i < total.size(); ++i) total[i] = fold(mapping.length() ^ kKeys[i], kKeys[7 - i]);
   ExtentCursor cursor(mapping, 0, mapping.length());
   for (Extent extent; cursor.next(&extent);) {
-    if (extent.is_hole) continue;
+    if (extent.is_hole) {
+      tell(extent.range.end());
+      continue;
+    }
     for (uint64_t at = extent.range.offset; at < extent.range.end();) {
       throw_if_cancelled(cancel, "digest");
       const uint64_t length = std::min(kStepBytes, extent.range.end() - at);
       add_pages(total, mapping, {at, length});
       at += length;
+      tell(at);
     }
   }
   return total;

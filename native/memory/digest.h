@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <string>
 
@@ -19,9 +20,12 @@ namespace rdma_migrate::memory {
 // number, added up. Two blocks that differ in one page have different digests with a probability of about 1 -
 // 2^-64 or better.
 //
+// `done`: so many bytes from the beginning have been dealt with, holes included, while it runs.
+//
 // Throws Error: IO_ERROR, CANCELLED.
 using Digest = std::array<uint64_t, 4>;
-Digest digest(const Mapping& mapping, const CancelFlag* cancel = nullptr);
+Digest digest(const Mapping& mapping, const CancelFlag* cancel = nullptr,
+              std::atomic<uint64_t>* done = nullptr);
 
 // 64 hexadecimal digits.
 std::string to_hex(const Digest& digest);

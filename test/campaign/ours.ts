@@ -44,7 +44,7 @@ export async function playOurs(scene: Scene, it: Case, volume: Volume): Promise<
 function sending(scene: Scene, it: Case, port: number, shared: readonly string[]): string[] {
   const { pinAll, verify, bandwidth } = it;
   return [
-    ...['send', scene.image, `rdma:127.0.0.1:${port}`, ...shared],
+    ...['send', '--again', scene.image, `rdma:127.0.0.1:${port}`, ...shared],
     ...(pinAll ? ['--pin-all'] : []),
     ...(verify ? ['--verify'] : []),
     ...(bandwidth > 0 ? ['--max-bandwidth', String(bandwidth)] : []),

@@ -87,7 +87,9 @@ export class Scene implements AsyncDisposable {
 
   async #digest(): Promise<string> {
     const digest = createHash('sha256');
-    for (const name of (await readdir(this.image)).sort()) {
+    // The mark that it was sent is the one thing that a source writes.
+    const names = (await readdir(this.image)).filter((name) => !name.includes('sent.json'));
+    for (const name of names.sort()) {
       digest.update(name).update(await readFile(join(this.image, name)));
     }
     return digest.digest('hex');

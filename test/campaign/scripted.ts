@@ -87,7 +87,7 @@ export async function playDestination(scene: Scene, it: Case): Promise<Played & 
   const after = await readFile(join(scene.image, 'after.bin'));
   const served = destination.serve(listener).catch(() => {});
   const shared = [...LIMITS, ...(it.crc ? ['--crc'] : []), ...(it.pinAll ? ['--pin-all'] : [])];
-  const source = new Command(['send', scene.image, listener.uri, ...shared], DEADLINE_MS);
+  const source = new Command(['send', '--again', scene.image, listener.uri, ...shared], DEADLINE_MS);
   const said = await source.ended;
   await served;
   const whole = await hasAll(scene, destination, after);

@@ -107,7 +107,7 @@ describe('what cannot begin', () => {
       '--json',
     );
     const { uri } = await receiver.waitForEvent('listening');
-    const sent = await command.run('send', image, String(uri), '--verify');
+    const sent = await command.run('send', '--again', image, String(uri), '--verify');
     expect([sent.code, sent.stderr]).toEqual([
       4,
       expect.stringMatching(
@@ -141,12 +141,12 @@ describe('what cannot begin', () => {
 
   it('ends with 3 when nothing listens there, and says that the image is as it was', async () => {
     const uri = `rdma:127.0.0.1:${await closedPort()}`;
-    const { code, stderr } = await command.run('send', image, uri);
+    const { code, stderr } = await command.run('send', '--again', image, uri);
     expect(code).toBe(3);
     expect(stderr).toMatch(
       /^rdma-migrate: .*\(CONNECTION_REFUSED, phase connect\)\nrdma-migrate: the image .* is as it was.*\n$/,
     );
-    const json = await command.run('send', image, uri, '--json');
+    const json = await command.run('send', '--again', image, uri, '--json');
     expect(json).toMatchObject({ code: 3, stderr: '' });
     expect(lastError(json)).toMatchObject({
       event: 'error',
@@ -224,7 +224,14 @@ describe('what cannot begin', () => {
   });
 
   it('ends with 7 for the provider verbs where no device leads', async () => {
-    const { code, stderr } = await command.run('send', image, 'rdma:127.0.0.1:1', '--provider', 'verbs');
+    const { code, stderr } = await command.run(
+      'send',
+      '--again',
+      image,
+      'rdma:127.0.0.1:1',
+      '--provider',
+      'verbs',
+    );
     expect([code, stderr]).toEqual([7, expect.stringContaining('(PROVIDER_UNAVAILABLE, phase ')]);
   });
 });

@@ -39,7 +39,17 @@ describe('receive and send', () => {
     const { uri } = await receiver.waitForEvent('listening');
     expect(uri).toMatch(/^rdma:.*:[1-9]\d*$/);
     const peer = String(uri).replace('0.0.0.0', '127.0.0.1').replace('[::]', '[::1]');
-    const sent = await command.run('send', image, peer, '--json', '--verify', '--crc', '--channels', '2');
+    const sent = await command.run(
+      'send',
+      '--again',
+      image,
+      peer,
+      '--json',
+      '--verify',
+      '--crc',
+      '--channels',
+      '2',
+    );
     const received = await receiver.ended;
     expect([sent.code, sent.stderr, received.code, received.stderr]).toEqual([0, '', 0, '']);
     expect(await differingFiles(image, target)).toEqual([]);
@@ -80,7 +90,7 @@ describe('receive and send', () => {
       ...['receive', 'rdma:127.0.0.1:0', '--image', target, '--json', '--tls-creds', good],
     );
     const { uri } = await receiver.waitForEvent('listening');
-    const sent = await command.run('send', image, String(uri), '--tls-creds', good);
+    const sent = await command.run('send', '--again', image, String(uri), '--tls-creds', good);
     const received = await receiver.ended;
     expect([sent.code, received.code]).toEqual([0, 0]);
     expect(await differingFiles(image, target)).toEqual([]);
@@ -103,7 +113,7 @@ describe('receive and send', () => {
     const target = join(await folder(), 'vm');
     const receiver = command.start('receive', 'rdma:127.0.0.1:0', '--image', target);
     const [, uri = ''] = await receiver.waitForOutput(/^listening at (\S+)\n/);
-    const sent = await command.run('send', image, uri, '--pin-all');
+    const sent = await command.run('send', '--again', image, uri, '--pin-all');
     const received = await receiver.ended;
     expect(sent).toMatchObject({ code: 0, stderr: '' });
     expect(sent.stdout).toMatch(
@@ -119,7 +129,7 @@ describe('receive and send', () => {
     const target = join(await folder(), 'vm');
     const receiver = command.start('receive', 'rdma:127.0.0.1:0', '--image', target, '--quiet');
     const [line, uri = ''] = await receiver.waitForOutput(/^listening at (\S+)\n/);
-    const sent = await command.run('send', image, uri, '--verbose');
+    const sent = await command.run('send', '--again', image, uri, '--verbose');
     expect(await receiver.ended).toMatchObject({ code: 0, stdout: line, stderr: '' });
     expect(sent.stderr).toMatch(/^rdma-migrate: phase connect\n/);
   });
@@ -137,7 +147,7 @@ describe('receive and send', () => {
       ],
     );
     const [, uri = ''] = await receiver.waitForOutput(/^listening at (\S+)\n/);
-    expect((await command.run('send', image, uri)).code).toBe(0);
+    expect((await command.run('send', '--again', image, uri)).code).toBe(0);
     expect((await receiver.ended).code).toBe(0);
     expect((await stat(join(at, 'ram'))).size).toBe(Number(16n * MIB));
     expect((await readdir(at)).sort()).toEqual(['ram', 'vm']);
@@ -148,7 +158,7 @@ describe('receive and send', () => {
     const receiver = command.start('receive', 'rdma:127.0.0.1:0', '--image', target, '--json');
     const { uri } = await receiver.waitForEvent('listening');
     receiver.closeStdout();
-    expect((await command.run('send', image, String(uri))).code).toBe(0);
+    expect((await command.run('send', '--again', image, String(uri))).code).toBe(0);
     expect(await receiver.ended).toMatchObject({ code: 0, stderr: '' });
     expect(await differingFiles(image, target)).toEqual([]);
   });
@@ -165,7 +175,7 @@ describe('receive and send', () => {
       '--json',
     );
     const { uri } = await receiver.waitForEvent('listening');
-    const refused = await command.run('send', image, String(uri), '--commit', 'require');
+    const refused = await command.run('send', '--again', image, String(uri), '--commit', 'require');
     expect(refused.code).toBe(4);
     expect(refused.stderr).toMatch(
       /\(VERSION_MISMATCH, phase negotiate\)\nrdma-migrate: the image .* is as it was/,
@@ -178,7 +188,7 @@ describe('receive and send', () => {
     const target = join(await folder(), 'vm');
     const receiver = command.start('receive', 'rdma:127.0.0.1:0', '--image', target, '--commit', 'off');
     const [, uri = ''] = await receiver.waitForOutput(/^listening at (\S+)\n/);
-    expect((await command.run('send', image, uri)).stdout).toMatch(/\nunconfirmed: /);
+    expect((await command.run('send', '--again', image, uri)).stdout).toMatch(/\nunconfirmed: /);
     expect((await receiver.ended).code).toBe(0);
   });
 });

@@ -14,6 +14,7 @@ async function parse(...line: readonly string[]): Promise<unknown[]> {
     receive: record('receive'),
     send: record('send'),
     inspect: record('inspect'),
+    verify: record('verify'),
     toQemu: record('toQemu'),
     fromQemu: record('fromQemu'),
     clean: record('clean'),
@@ -30,7 +31,15 @@ describe('the command line', () => {
       [
         'receive',
         'rdma:[::]:0',
-        { image: 'vm', timeout: 1500, crc: true, quiet: true, provider: 'auto', commit: 'auto' },
+        {
+          image: 'vm',
+          digests: true,
+          timeout: 1500,
+          crc: true,
+          quiet: true,
+          provider: 'auto',
+          commit: 'auto',
+        },
       ],
     );
   });
@@ -128,6 +137,7 @@ describe('the command line', () => {
 
   it('gives the image commands theirs', async () => {
     expect(await parse('image', 'inspect', 'vm', '--json')).toEqual(['inspect', 'vm', { json: true }]);
+    expect(await parse('image', 'verify', 'vm')).toEqual(['verify', 'vm', {}]);
     expect(await parse('image', 'to-qemu', 'vm', '-', '--ignore-shared', 'pc.ram=0')).toEqual([
       'toQemu',
       'vm',
@@ -140,7 +150,7 @@ describe('the command line', () => {
       'fromQemu',
       '-',
       'vm',
-      { acceptUnproven: true, sharedRam: expect.objectContaining({ 'pc.ram': '/r' }) },
+      { acceptUnproven: true, digests: true, sharedRam: expect.objectContaining({ 'pc.ram': '/r' }) },
     ]);
   });
 

@@ -100,7 +100,7 @@ describe('image writer', () => {
     await using writer = await received(folder.at('vm'), { digests: true });
     await writer.commit();
     await using reader = await openImage(folder.at('vm'));
-    await reader.verify();
+    expect(await reader.verify()).toMatchObject({ state: 'same' });
     const bytes = await readFile(folder.at('vm/ram-0.bin'));
     bytes[5 * PAGE] = 1;
     await writeFile(folder.at('vm/ram-0.bin'), bytes, { flag: 'r+' });

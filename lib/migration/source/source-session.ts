@@ -11,6 +11,7 @@ import type { Connection } from '../../transport/connection.ts';
 import { SourceTurns, type TurnLimits } from '../../transport/turns.ts';
 import { throwIfAborted, unlessAborted, within } from '../../transport/wait.ts';
 import { checkDeviceState, deviceStateOf } from '../device-state.ts';
+import { call } from '../embedder.ts';
 import { Heartbeat } from '../heartbeat.ts';
 import type { Journal } from '../journal.ts';
 import type { DowntimePart } from '../live/downtime.ts';
@@ -33,6 +34,7 @@ const DISCONNECT_MS = 5_000;
 const PINNING_MS = 5_000;
 
 interface Context {
+  readonly migrationId: string;
   readonly vm: SourceVm;
   readonly connection: Connection;
   readonly agreed: Agreed;
@@ -271,6 +273,7 @@ export class SourceSession {
 
   /** With it a version 1 destination has everything, and may start the VM without a word. */
   async #sendLast(bytes: Uint8Array): Promise<void> {
+    if (!this.#context.agreed.commit) await this.#beforeCommit('device-state');
     await this.#turns.ready();
     // The READY may have waited here for long: until something is sent the VM is certainly the source's.
     throwIfAborted(this.#context.limits.signal, 'device-state');
@@ -305,6 +308,7 @@ export class SourceSession {
     // Nothing has been written since the last round; COMMIT rests on that and not on what a pass does today.
     await connection.barrier(limits);
     connection.releaseRails();
+    await this.#beforeCommit('commit');
     // After the barrier: an ALIVE that was said meanwhile has taken the turn that was there.
     await this.#turns.ready();
     throwIfAborted(limits.signal, 'commit');
@@ -324,6 +328,21 @@ export class SourceSession {
     } catch (error) {
       throw isRefusal(error) || !posted ? error : unknownOutcome(error);
     }
+  }
+
+  /** The last moment at which the VM is certainly the source's. */
+  async #beforeCommit(phase: Phase): Promise<void> {
+    const { vm, migrationId, limits } = this.#context;
+    if (vm.beforeCommit === undefined) return;
+    const asked = call(() => vm.beforeCommit?.(migrationId));
+    const what = "the VM's beforeCommit";
+    await within(asked, {
+      phase,
+      timeoutMs: limits.timeoutMs,
+      signal: limits.signal,
+      what,
+      waitingFor: 'vmm',
+    });
   }
 
   async #sendStream(bytes: Uint8Array, limits?: TurnLimits): Promise<void> {

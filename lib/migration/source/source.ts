@@ -238,6 +238,7 @@ export class MigrationSource extends Migration {
       vm: this.#vm,
       hints: this.#hints,
       pinBudget: agreedBudget(plan.budget, agreed.pinBudget, this.#granule),
+      migrationId: this.migrationId,
       connection,
       agreed,
       journal: this.journal,

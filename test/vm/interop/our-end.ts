@@ -80,7 +80,7 @@ export class LocalEnd implements OurEnd, AsyncDisposable {
 
   async send(image: string, uri: string, pinAll: boolean, bandwidth = '0'): Promise<null> {
     const options = ['--max-bandwidth', bandwidth, ...(pinAll ? ['--pin-all'] : [])];
-    this.#start(image, ['send', this.#path(image), uri, ...options]);
+    this.#start(image, ['send', '--again', this.#path(image), uri, ...options]);
     return null;
   }
 
