@@ -23,6 +23,7 @@ export type {
   DowntimeEvent,
   EndEvent,
   LinkEvent,
+  LinkTerms,
   MigrationEvent,
   NoticeCode,
   NoticeDetails,

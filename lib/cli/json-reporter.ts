@@ -1,16 +1,18 @@
 import type { Logger } from 'pino';
-import type { Failure, Reporter } from './reporter.ts';
+import type { Failure, Reporter, Told } from './reporter.ts';
 
 /** One JSON object per line. Integers of 64 bits are decimal strings, as in an image's manifest. docs/cli.md lists the events. */
 export class JsonReporter implements Reporter {
+  readonly log: Logger | undefined;
   readonly #write: (line: string) => void;
   readonly #log: Logger;
   readonly #common: object;
 
   /** `write` gets one line without its end. `common`: what every event has. */
-  constructor(write: (line: string) => void, log: Logger, common: object = {}) {
+  constructor(write: (line: string) => void, log: Logger, verbose = false, common: object = {}) {
     this.#write = write;
     this.#log = log;
+    this.log = verbose ? log : undefined;
     this.#common = common;
   }
 
@@ -31,8 +33,9 @@ export class JsonReporter implements Reporter {
     this.#event('progress', fields);
   }
 
-  notice(message: string, fields: object = {}): void {
+  notice(message: string, fields: object = {}, { logged }: Told = { logged: false }): void {
     this.#event('notice', { message, ...fields });
+    if (!logged) this.log?.info(fields, message);
   }
 
   debug(message: string): void {
@@ -49,7 +52,7 @@ export class JsonReporter implements Reporter {
   }
 
   of(migrationId: string): Reporter {
-    return new JsonReporter(this.#write, this.#log.child({ migrationId }), { migrationId });
+    return new JsonReporter(this.#write, this.#log.child({ migrationId }), this.log !== undefined, { migrationId });
   }
 
   #event(event: string, fields: object): void {

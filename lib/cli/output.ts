@@ -1,6 +1,6 @@
 import { goesToJournal, type Priority, prefixed } from './journal.ts';
 import { JsonReporter } from './json-reporter.ts';
-import { createLogger } from './log.ts';
+import { createLogger, type LogFormat } from './log.ts';
 import { drawsBars, ProgressBar } from './progress-bar.ts';
 import type { Reporter } from './reporter.ts';
 import { TextReporter } from './text-reporter.ts';
@@ -10,6 +10,8 @@ export interface OutputOptions {
   readonly json?: boolean;
   readonly quiet?: boolean;
   readonly verbose?: boolean;
+  /** Default: json with `json`, else text. */
+  readonly logFormat?: LogFormat;
 }
 
 /**
@@ -24,12 +26,12 @@ export function createReporter(options: OutputOptions, stdoutIsData = false): Re
     if (bar) bar.print(line);
     else process.stderr.write(`${toJournal ? prefixed(line, priority) : line}\n`);
   };
-  const log = createLogger({ json, quiet, verbose }, err);
+  const log = createLogger({ format: options.logFormat ?? (json ? 'json' : 'text'), quiet, verbose }, err);
   const out = stdoutIsData
     ? (line: string) => err(line, 'info')
     : (line: string): void => void process.stdout.write(`${line}\n`);
-  if (json) return new JsonReporter(out, log);
-  return new TextReporter({ out, err, log, bar, quiet });
+  if (json) return new JsonReporter(out, log, verbose);
+  return new TextReporter({ out, err, log, bar, quiet, verbose });
 }
 
 /**

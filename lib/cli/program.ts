@@ -337,5 +337,11 @@ function withOutput(command: Command): Command {
   return command
     .option('--json', 'one JSON object per line on stdout')
     .addOption(new Option('-q, --quiet', 'print only errors and the address').conflicts('verbose'))
-    .option('-v, --verbose', 'log details to stderr');
+    .option('-v, --verbose', 'log to stderr what happens, with time, level and peer')
+    .addOption(
+      new Option(
+        '--log-format <format>',
+        'of what goes to stderr (default: json with --json, else text)',
+      ).choices(['text', 'json']),
+    );
 }

@@ -1,4 +1,5 @@
 import type { MigrationError, Phase } from '../errors.ts';
+import type { MigrationLogger } from '../migration/logger.ts';
 import type { ExitCode } from './exit-codes.ts';
 
 /** What a progress bar shows, in bytes and seconds. */
@@ -18,17 +19,24 @@ export interface Failure {
   readonly left: string | undefined;
 }
 
+/** `logged`: it stands in {@link Reporter.log} already. */
+export interface Told {
+  readonly logged: boolean;
+}
+
 /** Where a command says what it does: text for people or lines of JSON for programs. */
 export interface Reporter {
+  /** With --verbose: the log on stderr. */
+  readonly log: MigrationLogger | undefined;
   /** The work begins; `text` is a line for people, `fields` is for programs. */
   started(text: string, fields?: object): void;
   /** The address at which peers may connect from now on. */
   listening(uri: string): void;
-  phase(phase: Phase | string): void;
+  phase(phase: Phase | string, told?: Told): void;
   /** `fields` as programs get them, `bar` for people. */
   progress(fields: object, bar: BarState): void;
   /** Something worth knowing; not an error. `fields`: more for programs. */
-  notice(message: string, fields?: object): void;
+  notice(message: string, fields?: object, told?: Told): void;
   /** Details, with --verbose. */
   debug(message: string): void;
   /** `fields` as programs get them, `lines` for people. */

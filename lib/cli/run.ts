@@ -3,6 +3,7 @@ import { exitCodeOf, type StopSignal } from './exit-codes.ts';
 import { Interrupt } from './interrupt.ts';
 import { createReporter, type OutputOptions } from './output.ts';
 import type { Reporter } from './reporter.ts';
+import { logSurroundings } from './surroundings.ts';
 
 /** How long the process may take to end by itself once its work is over. */
 const LEFTOVERS_MS = 3_000;
@@ -42,6 +43,7 @@ export async function runCommand(
     const onFailure = (text: string): void => {
       left = text;
     };
+    if (reporter.log) await logSurroundings(reporter.log);
     await command({ reporter, signal: interrupt.signal, onFailure });
   } catch (thrown) {
     fail(reporter, toMigrationError(thrown, 'configure'), left, interrupt);
@@ -86,8 +88,7 @@ function fail(
 ): void {
   const exitCode = exitCodeOf(error.code, interrupt.received);
   reporter.failed({ error, exitCode, left: SAYS_IT_ITSELF.has(error.code) ? undefined : left });
-  const { cause } = error;
-  reporter.debug((cause instanceof Error ? cause.stack : undefined) ?? error.stack ?? error.message);
+  reporter.log?.debug({ exitCode, err: error }, 'failed');
   process.exitCode = exitCode;
 }
 

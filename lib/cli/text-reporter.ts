@@ -1,7 +1,7 @@
 import type { Logger } from 'pino';
 import { printable } from './format.ts';
 import type { ProgressBar } from './progress-bar.ts';
-import type { BarState, Failure, Reporter } from './reporter.ts';
+import type { BarState, Failure, Reporter, Told } from './reporter.ts';
 
 export interface TextReporterParts {
   /** Writes a line of result to stdout (stderr when stdout carries data). */
@@ -12,6 +12,7 @@ export interface TextReporterParts {
   /** undefined: stderr is no terminal, or --quiet. */
   readonly bar: ProgressBar | undefined;
   readonly quiet: boolean;
+  readonly verbose?: boolean;
   /** Which migration each line is of, where there are many. */
   readonly migrationId?: string;
 }
@@ -25,7 +26,8 @@ export class TextReporter implements Reporter {
   }
 
   of(migrationId: string): Reporter {
-    return new TextReporter({ ...this.#parts, bar: undefined, migrationId });
+    const log = this.#parts.log.child({ migrationId });
+    return new TextReporter({ ...this.#parts, log, bar: undefined, migrationId });
   }
 
   #line(text: string): string {
@@ -42,20 +44,29 @@ export class TextReporter implements Reporter {
     this.#parts.out(`listening at ${uri}`);
   }
 
-  phase(phase: string): void {
-    this.#parts.log.debug(this.#line(`phase ${phase}`));
+  /** With `verbose` every line of the log has the id as a member. */
+  #logged(text: string): string {
+    return this.#parts.verbose ? text : this.#line(text);
+  }
+
+  get log(): Logger | undefined {
+    return this.#parts.verbose ? this.#parts.log : undefined;
+  }
+
+  phase(phase: string, { logged }: Told = { logged: false }): void {
+    if (!logged) this.#parts.log.debug(this.#logged(`phase ${phase}`));
   }
 
   progress(_fields: object, bar: BarState): void {
     this.#parts.bar?.update(bar);
   }
 
-  notice(message: string): void {
-    this.#parts.log.info(this.#line(message));
+  notice(message: string, _fields?: object, { logged }: Told = { logged: false }): void {
+    if (!logged) this.#parts.log.info(this.#logged(message));
   }
 
   debug(message: string): void {
-    this.#parts.log.debug(this.#line(message));
+    this.#parts.log.debug(this.#logged(message));
   }
 
   completed(_fields: object, lines: readonly string[]): void {

@@ -18,6 +18,21 @@ export interface PhaseEvent {
   readonly phase: Phase;
 }
 
+/** What both ends have agreed on. */
+export interface LinkTerms {
+  /** Of QEMU's RDMA protocol. */
+  readonly version: number;
+  /** The commit handshake. */
+  readonly commit: boolean;
+  /** Zeros are told as ranges, and not where the destination has them. */
+  readonly sparse: boolean;
+  readonly crc: boolean;
+  /** Queue pairs that the migration may have. */
+  readonly channels: number;
+  /** The destination's, bytes. */
+  readonly 'pin-budget'?: number;
+}
+
 /**
  * The way to the peer. `connecting`: a source has begun to connect, and says so of each try (`waitMs`). `connected`: the peer is there, and what has been agreed with it is known.
  * `ram`: it is known how much is to be moved. `channels`: so many queue pairs carry it; a destination may hear of some late.
@@ -37,6 +52,7 @@ export type LinkEvent =
       /** The peer is an rdma-migrate. */
       readonly 'peer-extended': boolean;
       readonly 'pin-all': boolean;
+      readonly agreed: LinkTerms;
     }
   | { readonly type: 'link'; readonly state: 'channels'; readonly channels: number }
   | {

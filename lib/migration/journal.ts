@@ -40,6 +40,14 @@ export function connected(
     peer: info.peerAddress,
     'peer-extended': agreed.extended,
     'pin-all': agreed.pinAll,
+    agreed: {
+      version: agreed.version,
+      commit: agreed.commit,
+      sparse: agreed.sparse,
+      crc: info.crc,
+      channels: agreed.channels,
+      ...(agreed.pinBudget !== undefined && { 'pin-budget': Number(agreed.pinBudget) }),
+    },
   };
 }
 

@@ -1,3 +1,4 @@
+import type { Phase } from '../errors.ts';
 import type { MigrationEvent, NoticeCode } from './events.ts';
 
 /** Which end of a migration speaks. */
@@ -32,15 +33,39 @@ const WARNINGS: ReadonlySet<NoticeCode> = new Set([
 ]);
 
 /**
- * `error`: the migration has failed. `warn`: notices that ask for attention. `info`: who the peer is, how much is to be moved, all other notices,
- * a cancel, the result. `debug`: phases, rounds, what is done to the guest. Samples of counters are not logged.
+ * Writes a migration's events into a log. `error`: it has failed. `warn`: notices that ask for attention. `info`: who the peer is and what was agreed with it, how
+ * much is to be moved, all other notices, a cancel, the result. `debug`: phases, rounds, what is done to the guest. Samples of counters are not
+ * logged. Each line has the role, once they are known the migration's id and the peer, and where a phase ends how long that took.
  */
-export function log(logger: MigrationLogger, role: MigrationRole, event: MigrationEvent): unknown {
-  const line = lineOf(event);
-  if (line === undefined) return undefined;
-  const { level, text, fields = event } = line;
-  // One that is asynchronous may fail later.
-  return logger[level]({ role, ...fields }, text);
+export class MigrationLog {
+  readonly #logger: MigrationLogger;
+  readonly #role: MigrationRole;
+  #about: { readonly migrationId?: string; readonly peer?: string } = {};
+  #phase: { readonly phase: Phase; readonly at: number } | undefined;
+
+  constructor(logger: MigrationLogger, role: MigrationRole) {
+    this.#logger = logger;
+    this.#role = role;
+  }
+
+  /** What the logger gives: one that is asynchronous may fail later. */
+  write(event: MigrationEvent): unknown {
+    if (event.type === 'link' && event.state === 'connected')
+      this.#about = { migrationId: event.migrationId, peer: event.peer };
+    const took = this.#took(event);
+    const line = lineOf(event);
+    if (line === undefined) return undefined;
+    const { level, text, fields = event } = line;
+    return this.#logger[level]({ role: this.#role, ...this.#about, ...fields, ...took }, text);
+  }
+
+  /** The phase that this event ends, and its milliseconds. */
+  #took(event: MigrationEvent): { readonly ended: Phase; readonly took: number } | undefined {
+    if (event.type !== 'phase' && event.type !== 'end') return undefined;
+    const before = this.#phase;
+    this.#phase = event.type === 'phase' ? { phase: event.phase, at: event.at } : undefined;
+    return before && { ended: before.phase, took: event.at - before.at };
+  }
 }
 
 interface Line {

@@ -5,7 +5,7 @@ import { tell } from './embedder.ts';
 import { EventQueue } from './event-queue.ts';
 import type { EndEvent, MigrationEvent, NoticeEvent } from './events.ts';
 import { type Ending, Journal } from './journal.ts';
-import { log, type MigrationLogger, type MigrationRole } from './logger.ts';
+import { MigrationLog, type MigrationLogger, type MigrationRole } from './logger.ts';
 import type { MigrationProgress } from './progress.ts';
 import type { MigrationResult } from './result.ts';
 
@@ -24,24 +24,24 @@ export interface MigrationEvents {
 /** What a source and a destination have in common: whoever wants to know how it goes subscribes here. */
 export abstract class Migration extends EventEmitter<MigrationEvents> {
   protected readonly journal: Journal;
-  readonly #role: MigrationRole;
-  readonly #logger: MigrationLogger | undefined;
+  /** Which end this is. */
+  readonly role: MigrationRole;
+  readonly #log: MigrationLog | undefined;
   readonly #queues = new Set<EventQueue>();
   #begun = false;
   #warned = false;
 
   constructor(role: MigrationRole, phase: Phase, logger: MigrationLogger | undefined) {
     super();
-    this.#role = role;
-    this.#logger = logger;
+    this.role = role;
+    this.#log = logger && new MigrationLog(logger, role);
     this.journal = new Journal(phase, (event) => this.#publish(event));
   }
 
   /** To every subscriber, none of which can change what becomes of the migration, or what the others hear. */
   #publish(event: MigrationEvent): void {
-    publish({ role: this.#role, migration: this, event });
-    const logger = this.#logger;
-    if (logger) this.#attempt('the logger', () => log(logger, this.#role, event));
+    publish({ role: this.role, migration: this, event });
+    if (this.#log) this.#attempt('the logger', () => this.#log?.write(event));
     for (const queue of this.#queues) queue.push(event);
     this.emit('event', event);
     if (event.type === 'phase') this.emit('phase', event.phase);

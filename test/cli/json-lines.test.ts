@@ -7,7 +7,7 @@ import { createLogger } from '../../lib/cli/log.ts';
 import { ERROR_CODES, MigrationError } from '../../lib/errors.ts';
 
 const DOCUMENT = new URL('../../docs/json-lines.schema.json', import.meta.url);
-const silent = createLogger({ quiet: true, verbose: false, json: true }, () => {});
+const silent = createLogger({ quiet: true, verbose: false, format: 'json' }, () => {});
 
 describe('the schema of the lines of --json', () => {
   it('is what docs/json-lines.schema.json says: npm run json-schema writes it', async () => {

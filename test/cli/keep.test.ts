@@ -24,7 +24,7 @@ describe('a line for the journal', () => {
     const write = (line: string, priority: Parameters<typeof prefixed>[1]): void => {
       lines.push(prefixed(line, priority));
     };
-    const log = createLogger({ quiet: false, verbose: true, json: false }, write);
+    const log = createLogger({ quiet: false, verbose: true, format: 'text' }, write);
     log.debug('a');
     log.info('b');
     log.warn('c');

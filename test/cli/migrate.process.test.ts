@@ -131,7 +131,14 @@ describe('receive and send', () => {
     const [line, uri = ''] = await receiver.waitForOutput(/^listening at (\S+)\n/);
     const sent = await command.run('send', '--again', image, uri, '--verbose');
     expect(await receiver.ended).toMatchObject({ code: 0, stdout: line, stderr: '' });
-    expect(sent.stderr).toMatch(/^rdma-migrate: phase connect\n/);
+    const lines = sent.stderr.trimEnd().split('\n');
+    expect(lines[0]).toMatch(/^20\S+Z debug rdma-migrate begins \| version=.*argv=\["send",/);
+    for (const says of [
+      /Z debug source: phase negotiate \(connect took \d+\.\d ms\) \|/,
+      /Z info {2}source: link connected \| migrationId=\S+ peer=127\.0\.0\.1:\d+ .*"commit":true.*"channels":2/,
+      /Z info {2}source: migration completed \(commit took \d+\.\d ms\) \|.*peer=127/,
+    ])
+      expect(lines.filter((line) => says.test(line))).toHaveLength(1);
   });
 
   it('put a RAM block where --ram-file says', async () => {

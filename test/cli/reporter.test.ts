@@ -63,7 +63,7 @@ describe('text', () => {
   function text(quiet = false): { reporter: Reporter; out: string[]; err: string[] } {
     const out: string[] = [];
     const err: string[] = [];
-    const log = createLogger({ quiet, verbose: false, json: false }, (line) => err.push(line));
+    const log = createLogger({ quiet, verbose: false, format: 'text' }, (line) => err.push(line));
     const parts = { out: (line: string) => out.push(line), err: (line: string) => err.push(line) };
     return { reporter: new TextReporter({ ...parts, log, bar: undefined, quiet }), out, err };
   }
