@@ -47,6 +47,7 @@ const actions: Actions = {
     }),
   doctor: (options) =>
     runCommand(options, async (context) => (await import('./doctor.ts')).doctor(context, options)),
+  completion: (script) => void process.stdout.write(script),
   bench: (uri, options) =>
     runCommand(options, async (context) => (await import('./bench.ts')).bench(context, uri, options)),
 };

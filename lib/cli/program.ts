@@ -12,6 +12,7 @@ import {
   parseSize,
 } from './arguments.ts';
 import { addBench, type BenchOptions } from './bench-program.ts';
+import { addCompletion } from './completion-program.ts';
 import { type ConnectOptions, withConnect } from './connect-options.ts';
 import { EXIT_CODE_HELP } from './exit-codes.ts';
 import { addKeepOptions, type KeepOptions } from './keep/program.ts';
@@ -106,6 +107,8 @@ export interface Actions {
   clean(folder: string, options: CleanOptions): Promise<void>;
   doctor(options: DoctorOptions): Promise<void>;
   bench(uri: string | undefined, options: BenchOptions): Promise<void>;
+  /** Prints a script for a shell. */
+  completion(script: string): void;
 }
 
 const RAM_FILE_HELP = 'where a RAM block outside the image is: only a file named here is read (repeatable)';
@@ -134,6 +137,7 @@ export function buildProgram(actions: Actions, version: string): Command {
   addDoctor(program, actions);
   const bench = addBench(program, (uri, options) => actions.bench(uri, options));
   withOutput(bench).addHelpText('after', EXIT_CODE_HELP);
+  addCompletion(program, (script) => actions.completion(script));
   return program;
 }
 

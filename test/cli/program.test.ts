@@ -20,6 +20,9 @@ async function parse(...line: readonly string[]): Promise<unknown[]> {
     clean: record('clean'),
     doctor: record('doctor'),
     bench: record('bench'),
+    completion: (script) => {
+      called = ['completion', script];
+    },
   };
   await buildProgram(actions, '1.2.3').parseAsync([...line], { from: 'user' });
   return called;
