@@ -3,7 +3,7 @@ import type { NativeDevice, NativeDevicePort, NativeDevices, NativeProof } from 
 import { type Check, type CheckDetail, named } from './check.ts';
 import type { System } from './system.ts';
 
-const KERNEL_DEVICES = '/sys/class/infiniband';
+export const KERNEL_DEVICES = '/sys/class/infiniband';
 const PROOF_TIMEOUT_MS = 10_000;
 const OPEN =
   'modprobe -a ib_uverbs rdma_ucm; apt-get install ibverbs-providers; give this user read and write access to /dev/infiniband/uverbs* and /dev/infiniband/rdma_cm';

@@ -4,12 +4,18 @@ import { constants, createReadStream } from 'node:fs';
 import { access } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { type Check, named } from './check.ts';
+import { KERNEL_DEVICES } from './devices.ts';
 import type { System } from './system.ts';
 
 const VERSION_TIMEOUT_MS = 5_000;
 /** The library that a QEMU with rdma: is linked to, by its name in the dynamic section. */
 const RDMA_LIBRARY = Buffer.from('librdmacm.so');
 
+/** What needs no `rdma:` of QEMU's. */
+const INSTEAD =
+  'move its VMs by rdma-migrate qemu move (while they run), by rdma-migrate tunnel, which carries any migration of QEMU, or by image from-qemu and image to-qemu';
+
+/** Migrating by QEMU's own rdma: takes a QEMU that has it, and a device: the software RNIC is this program's, not QEMU's. */
 export async function checkQemu(system: System, signal?: AbortSignal): Promise<Check> {
   const name = system.arch === 'arm64' ? 'qemu-system-aarch64' : 'qemu-system-x86_64';
   const executable = await find(name, system.path);
@@ -25,11 +31,17 @@ export async function checkQemu(system: System, signal?: AbortSignal): Promise<C
   if (version === undefined)
     return check.warning(`${executable} does not run`, `look at the output of ${executable} --version`);
   const rdma = await contains(executable, RDMA_LIBRARY, signal);
-  const details = { executable, version, rdma };
-  if (rdma) return check.ok(`${version}, linked to librdmacm: has rdma:`, { details });
+  const usable = rdma && system.list(KERNEL_DEVICES).length > 0;
+  const details = { executable, version, rdma, usable };
+  if (!rdma)
+    return check.warning(`${version}, without rdma:`, `build QEMU with --enable-rdma, or ${INSTEAD}`, {
+      details,
+    });
+  const found = `${version}, linked to librdmacm: has rdma:`;
+  if (usable) return check.ok(found, { details });
   return check.warning(
-    `${version}, without rdma:`,
-    'build QEMU with --enable-rdma, or move its VMs by rdma-migrate image from-qemu and image to-qemu',
+    `${found}, which needs an RDMA device, and this machine has none: it ends with "could not create rdma event channel"`,
+    `give QEMU's host an RDMA device (Linux has siw: rdma link add siw0 type siw netdev eth0), or ${INSTEAD}`,
     { details },
   );
 }

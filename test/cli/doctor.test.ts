@@ -302,24 +302,38 @@ describe('QEMU', () => {
   });
   afterAll(() => rm(folder, { recursive: true, force: true }));
 
-  async function found(script: string): Promise<Awaited<ReturnType<typeof checkQemu>>> {
+  const DEVICE = { '/sys/class/infiniband/siw0/node_type': '4: RNIC' };
+
+  async function found(script: string, files = {}): Promise<Awaited<ReturnType<typeof checkQemu>>> {
     const path = join(folder, 'qemu-system-x86_64');
     await writeFile(path, script);
     await chmod(path, 0o755);
-    return checkQemu(machine({}, { path: ['/nowhere', folder] }));
+    return checkQemu(machine(files, { path: ['/nowhere', folder] }));
   }
 
   it('is told with its version and whether it is linked to librdmacm', async () => {
     const says = '#!/bin/sh\necho "QEMU emulator version 9.9.9 (Test)"\n';
     expect(await found(says)).toMatchObject({
       status: 'warning',
-      details: { version: '9.9.9 (Test)', rdma: false },
+      details: { version: '9.9.9 (Test)', rdma: false, usable: false },
+      remedy: expect.stringContaining('rdma-migrate qemu move'),
     });
     // The name lies across two pieces of the file as it is read.
     const padding = '#'.repeat(2 ** 20 - says.length - 5);
-    expect(await found(`${says}exit\n${padding}librdmacm.so.1`)).toMatchObject({
+    const linked = `${says}exit\n${padding}librdmacm.so.1`;
+    expect(await found(linked, DEVICE)).toMatchObject({
       status: 'ok',
-      details: { rdma: true },
+      details: { rdma: true, usable: true },
+    });
+  });
+
+  it('has no use for its rdma: without an RDMA device', async () => {
+    const says = '#!/bin/sh\necho "QEMU emulator version 9.9.9 (Test)"\nexit\n# librdmacm.so.1';
+    expect(await found(says)).toMatchObject({
+      status: 'warning',
+      found: expect.stringContaining('could not create rdma event channel'),
+      remedy: expect.stringMatching(/RDMA device .*rdma-migrate qemu move.*rdma-migrate tunnel/),
+      details: { rdma: true, usable: false },
     });
   });
 
