@@ -52,7 +52,9 @@ export class JsonReporter implements Reporter {
   }
 
   of(migrationId: string): Reporter {
-    return new JsonReporter(this.#write, this.#log.child({ migrationId }), this.log !== undefined, { migrationId });
+    return new JsonReporter(this.#write, this.#log.child({ migrationId }), this.log !== undefined, {
+      migrationId,
+    });
   }
 
   #event(event: string, fields: object): void {

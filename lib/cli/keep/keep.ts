@@ -41,7 +41,7 @@ export async function receiveIntoFolder(
   using manager = new ServiceManager((message) => reporter.notice(message));
   const space = options.overcommitDisk ? undefined : new FolderSpace(folder);
   const open: OpenServiceTarget = async ({ migrationId }, migration) => {
-    const writer = await ImageWriter.open(join(folder, migrationId));
+    const writer = await ImageWriter.open(join(folder, migrationId), { digests: options.digests });
     return new KeptVm(writer, {
       take: async (ramBytes) =>
         space?.take(migrationId, ramBytes, () => migration.current.ram['normal-bytes']),
