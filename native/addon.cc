@@ -6,6 +6,7 @@
 #include "bindings/dirty_bindings.h"
 #include "bindings/memory_bindings.h"
 #include "bindings/transport_bindings.h"
+#include "bindings/tunnel_bindings.h"
 #include "bindings/verbs_bindings.h"
 
 namespace {
@@ -17,6 +18,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   rdma_migrate::bindings::init_devices(env, exports);
   rdma_migrate::bindings::init_verbs(env, exports);
   rdma_migrate::bindings::init_datagram(env, exports);
+  rdma_migrate::bindings::init_tunnel(env, exports);
   return exports;
 }
 

@@ -50,6 +50,11 @@ const actions: Actions = {
   completion: (script) => void process.stdout.write(script),
   bench: (uri, options) =>
     runCommand(options, async (context) => (await import('./bench.ts')).bench(context, uri, options)),
+  tunnel: (uri, options) =>
+    runCommand({ ...options, stdoutIsData: (options.listen ?? options.to) === '-' }, async (context) => {
+      refuseJsonWithData(options.listen ?? options.to ?? '', options);
+      await (await import('./tunnel.ts')).tunnel(context, uri, options);
+    }),
 };
 
 async function main(argv: readonly string[]): Promise<void> {

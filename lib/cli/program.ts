@@ -17,6 +17,7 @@ import { type ConnectOptions, withConnect } from './connect-options.ts';
 import { EXIT_CODE_HELP } from './exit-codes.ts';
 import { addKeepOptions, type KeepOptions } from './keep/program.ts';
 import type { OutputOptions } from './output.ts';
+import { addTunnel, type TunnelCommandOptions } from './tunnel-program.ts';
 
 export type { BenchOptions } from './bench-program.ts';
 export type { OutputOptions } from './output.ts';
@@ -109,6 +110,7 @@ export interface Actions {
   bench(uri: string | undefined, options: BenchOptions): Promise<void>;
   /** Prints a script for a shell. */
   completion(script: string): void;
+  tunnel(uri: string, options: TunnelCommandOptions): Promise<void>;
 }
 
 const RAM_FILE_HELP = 'where a RAM block outside the image is: only a file named here is read (repeatable)';
@@ -133,6 +135,8 @@ export function buildProgram(actions: Actions, version: string): Command {
     .addHelpText('after', EXIT_CODE_HELP);
   addReceive(program, actions);
   addSend(program, actions);
+  const tunnel = addTunnel(program, (uri, options) => actions.tunnel(uri, options));
+  withOutput(tunnel).addHelpText('after', `${URI_HELP}\n${EXIT_CODE_HELP}`);
   addImage(program, actions);
   addDoctor(program, actions);
   const bench = addBench(program, (uri, options) => actions.bench(uri, options));

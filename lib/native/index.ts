@@ -5,12 +5,14 @@ import type { NativeDevices } from './devices.ts';
 import type { NativeDirty } from './dirty.ts';
 import type { NativeMemory } from './memory.ts';
 import type { NativeTransport } from './transport.ts';
+import type { NativeTunnel } from './tunnel.ts';
 import type { NativeVerbs } from './verbs.ts';
 
 export type Native = NativeMemory &
   NativeTransport &
   NativeDevices &
   NativeDirty &
+  NativeTunnel &
   NativeVerbs &
   NativeDatagram;
 

@@ -110,10 +110,21 @@ export function encodeCapabilities({ version, flags, extension }: Capabilities):
   return extension === undefined ? v1 : appendExtension(v1, extension);
 }
 
-/** Reads private data. Throws PROTOCOL_ERROR for fewer than 8 bytes, and for what {@link readExtension} finds damaged. */
+/** What stands in the place of the version in the private data of a tunnel (lib/tunnel/hello.ts): `RDMt`. */
+export const TUNNEL_MAGIC = 0x52444d74;
+
+const peerIsTunnel = (): MigrationError =>
+  new MigrationError(
+    'PROTOCOL_ERROR',
+    'negotiate',
+    'the peer is rdma-migrate tunnel, and carries bytes only: a migration over rdma: needs QEMU or rdma-migrate at the other end, without a tunnel',
+  );
+
+/** Reads private data. Throws PROTOCOL_ERROR for fewer than 8 bytes, for a tunnel's, and for what {@link readExtension} finds damaged. */
 export function decodeCapabilities(privateData: Uint8Array): Capabilities {
   const cursor = new Cursor(privateData, 'Private data', 'negotiate');
   const [version, flags] = [cursor.u32(), cursor.u32()];
+  if (version === TUNNEL_MAGIC) throw peerIsTunnel();
   const extension = readExtension(privateData);
   return { version, flags, ...(extension && { extension }) };
 }

@@ -24,6 +24,9 @@ struct Creation {
   const fabric::QueuePairOptions* options;
 };
 
+// Of every object that wraps a connection.
+constexpr napi_type_tag kConnectionTag{0x6d1f0c2ab7e94d53, 0x9b0e7ac1d2f84865};
+
 }  // namespace
 
 Napi::Function ConnectionBinding::define(Napi::Env env) {
@@ -70,7 +73,14 @@ ConnectionBinding::ConnectionBinding(const Napi::CallbackInfo& info)
   }
   const auto* creation = info[0].As<Napi::External<Creation>>().Data();
   classes_ = *creation->classes;
+  info.This().As<Napi::Object>().TypeTag(&kConnectionTag);
   guarded(info.Env(), [&] { open(info.Env(), *creation->provider, *creation->options); });
+}
+
+std::shared_ptr<engine::Endpoint> ConnectionBinding::endpoint_from_js(const Napi::Value& value) {
+  if (!value.IsObject() || !value.As<Napi::Object>().CheckTypeTag(&kConnectionTag))
+    throw bad_argument(value.Env(), "connection", "a connection of createConnection()");
+  return Unwrap(value.As<Napi::Object>())->endpoint_;
 }
 
 ConnectionBinding::~ConnectionBinding() {

@@ -23,6 +23,9 @@ class ConnectionBinding final : public Napi::ObjectWrap<ConnectionBinding>, priv
   // Makes the JavaScript object.
   static Napi::Object create(Napi::Env env, const SharedTransportClasses& classes, fabric::Provider& provider,
                              const fabric::QueuePairOptions& options);
+  // The endpoint behind a NativeConnection; null once that has been closed. Throws a JavaScript Error:
+  // INVALID_ARGUMENT.
+  static std::shared_ptr<engine::Endpoint> endpoint_from_js(const Napi::Value& value);
 
   explicit ConnectionBinding(const Napi::CallbackInfo& info);
   ~ConnectionBinding() override;

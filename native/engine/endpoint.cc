@@ -218,6 +218,22 @@ void Endpoint::close() {
   writer_.join();
 }
 
+void Endpoint::settle_in(EndpointTenant& tenant) {
+  std::lock_guard lock(telling_);
+  tenant_ = &tenant;
+  pass_on();
+  if (ended_) tenant.ended(end_reason_ ? &*end_reason_ : nullptr);
+}
+
+void Endpoint::settle_out() {
+  std::lock_guard lock(telling_);
+  tenant_ = nullptr;
+}
+
+void Endpoint::pass_on() {
+  while (const auto message = take_message()) tenant_->message(*message);
+}
+
 template <class Call>
 void Endpoint::tell(const Call& call) {
   std::lock_guard lock(telling_);
@@ -227,6 +243,8 @@ void Endpoint::tell(const Call& call) {
 void Endpoint::end(std::optional<Error> reason) {
   std::lock_guard lock(telling_);
   if (!ready_ || std::exchange(ended_, true)) return;
+  end_reason_ = reason;
+  if (tenant_ != nullptr) tenant_->ended(reason ? &*reason : nullptr);
   observer_.closed(std::move(reason));
 }
 
@@ -236,6 +254,11 @@ void Endpoint::on_established(std::span<const uint8_t> private_data) {
 
 void Endpoint::on_send(std::span<const fabric::Completion> completions) {
   for (const fabric::Completion& completion : completions) {
+    if (owner_of(completion.wr_id) == Owner::kStream && completion.status == fabric::Status::kSuccess) {
+      tell([&] {
+        if (tenant_ != nullptr) tenant_->written(value_of(completion.wr_id));
+      });
+    }
     if (owner_of(completion.wr_id) != Owner::kControl) continue;
     const auto slot = static_cast<uint32_t>(value_of(completion.wr_id));
     uint64_t token;
@@ -244,7 +267,13 @@ void Endpoint::on_send(std::span<const fabric::Completion> completions) {
       token = send_tokens_[slot];
       free_send_slots_.push_back(slot);
     }
-    tell([&] { observer_.message_sent(token, completion.status == fabric::Status::kSuccess); });
+    tell([&] {
+      if (token != kNobody) {
+        observer_.message_sent(token, completion.status == fabric::Status::kSuccess);
+      } else if (tenant_ != nullptr) {
+        tenant_->sent();
+      }
+    });
   }
   writer_.on_send(*lane_, completions);
 }
@@ -256,7 +285,10 @@ void Endpoint::on_recv(std::span<const fabric::Completion> completions) {
       std::lock_guard lock(mutex_);
       arrived_.push_back({static_cast<uint32_t>(completion.wr_id), completion.byte_len});
     }
-    tell([&] { observer_.message_arrived(); });
+    tell([&] {
+      if (tenant_ != nullptr) return pass_on();
+      observer_.message_arrived();
+    });
   }
 }
 

@@ -45,12 +45,27 @@ class EndpointObserver {
   virtual void closed(std::optional<Error> reason) = 0;
 };
 
+// Takes the control queue pair over, from a moment on: what carries a stream of bytes and no migration. Told
+// on a processing thread, one call at a time; must not wait.
+class EndpointTenant {
+ public:
+  virtual ~EndpointTenant() = default;
+  virtual void message(const fabric::Bytes& message) = 0;
+  // A SEND that nobody waits for has left, or WRITEs of Owner::kStream have completed, up to this value.
+  virtual void sent() = 0;
+  virtual void written(uint64_t value) = 0;
+  // The last call. nullptr: an orderly end.
+  virtual void ended(const Error* reason) = 0;
+};
+
 // Largest control message, header included (QEMU's RDMA_CONTROL_MAX_BUFFER).
 inline constexpr uint32_t kMaxControlMessage = 512 * 1024;
 // A turn-taking peer has at most two messages under way (an answer and the READY after it); four leave room
 // for an ERROR.
 inline constexpr uint32_t kRecvSlots = 4;
 inline constexpr uint32_t kSendSlots = 4;
+// Of send(): nobody is told that the message has left.
+inline constexpr uint64_t kNobody = 0;
 
 class Endpoint final : public fabric::QueuePairEvents, private RailOwner {
  public:
@@ -79,6 +94,12 @@ class Endpoint final : public fabric::QueuePairEvents, private RailOwner {
   bool send(std::span<const uint8_t> message, uint64_t token);
   // The oldest message received, copied out; its RECV is posted again. Nothing when none has arrived.
   std::optional<fabric::Bytes> take_message();
+
+  // From here on messages go to the tenant and to take_message() no more, those that have arrived first. The
+  // tenant is told of the end as well, also of one that has been. Until settle_out(), after which no call
+  // comes; nor may either be called from inside one.
+  void settle_in(EndpointTenant& tenant);
+  void settle_out();
 
   // One more queue pair for WRITEs, once the first is established. The outcome is rail_established or
   // rail_refused, with the token; one that could not be established, or that ends before it has carried
@@ -144,6 +165,7 @@ class Endpoint final : public fabric::QueuePairEvents, private RailOwner {
   void run_barriers();
   template <class Call>
   void tell(const Call& call);
+  void pass_on();
   void end(std::optional<Error> reason);
 
   const fabric::QueuePairOptions options_;
@@ -151,6 +173,8 @@ class Endpoint final : public fabric::QueuePairEvents, private RailOwner {
   std::mutex telling_;  // while the observer is told: its calls come one at a time
   bool ready_ = false;  // before that the observer is told nothing
   bool ended_ = false;
+  EndpointTenant* tenant_ = nullptr;
+  std::optional<Error> end_reason_;
   std::atomic<bool> large_segments_{false};
 
   mutable std::mutex mutex_;  // guards what follows

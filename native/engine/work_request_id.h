@@ -5,7 +5,7 @@
 
 namespace rdma_migrate::engine {
 
-enum class Owner : uint8_t { kControl = 1, kBulkWriter = 2, kBarrier = 3 };
+enum class Owner : uint8_t { kControl = 1, kBulkWriter = 2, kBarrier = 3, kStream = 4 };
 
 constexpr uint64_t make_wr_id(Owner owner, uint64_t value) {
   return (uint64_t{static_cast<uint8_t>(owner)} << 56) | (value & 0x00ff'ffff'ffff'ffffULL);

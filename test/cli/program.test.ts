@@ -23,6 +23,7 @@ async function parse(...line: readonly string[]): Promise<unknown[]> {
     completion: (script) => {
       called = ['completion', script];
     },
+    tunnel: record('tunnel'),
   };
   await buildProgram(actions, '1.2.3').parseAsync([...line], { from: 'user' });
   return called;
