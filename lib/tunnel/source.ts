@@ -19,6 +19,8 @@ export class TunnelSource implements AsyncDisposable {
   readonly #streams: Streams;
   #listener: LocalListener | undefined;
   #closing: Promise<void> | undefined;
+  /** The stream that is being opened: a QEMU takes the first connection for the main one, so the far socket has to see them in their order. */
+  #opening: Promise<unknown> = Promise.resolve();
 
   private constructor(to: RdmaAddress, provider: ChosenProvider, settings: LinkSettings, streams: Streams) {
     this.#to = to;
@@ -63,7 +65,14 @@ export class TunnelSource implements AsyncDisposable {
 
   #take(local: LocalEnd): void {
     if (this.#streams.full) local.refuse();
-    else this.#streams.run('local', (signal) => this.#open(local, signal));
+    else this.#streams.run('local', (signal) => this.#openInTurn(local, signal));
+  }
+
+  #openInTurn(local: LocalEnd, signal: AbortSignal): Promise<ReadyStream> {
+    const open = (): Promise<ReadyStream> => this.#open(local, signal);
+    const opening = this.#opening.then(open, open);
+    this.#opening = opening;
+    return opening;
   }
 
   async #open(local: LocalEnd, signal: AbortSignal): Promise<ReadyStream> {

@@ -22,6 +22,8 @@ process.on('exit', () => {
 export interface CommandFolder extends AsyncDisposable {
   /** For images and other files of the tests. */
   readonly work: string;
+  /** The command itself, for Node. */
+  readonly main: string;
   start(...args: readonly string[]): RunningCommand;
   /** With more in its environment. */
   startWith(env: NodeJS.ProcessEnv, ...args: readonly string[]): RunningCommand;
@@ -39,11 +41,13 @@ export async function buildCommand({ addon = true } = {}): Promise<CommandFolder
     await symlink(join(PROJECT, name), join(root, name));
   }
   const work = await mkdtemp(join(root, 'work-'));
+  const main = join(root, 'dist/cli/main.js');
   const startWith = (env: NodeJS.ProcessEnv, ...args: readonly string[]) =>
-    new RunningCommand(join(root, 'dist/cli/main.js'), args, work, { ...process.env, ...env });
+    new RunningCommand(main, args, work, { ...process.env, ...env });
   const start = (...args: readonly string[]) => startWith({}, ...args);
   return {
     work,
+    main,
     start,
     startWith,
     run: (...args) => start(...args).ended,

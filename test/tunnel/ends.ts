@@ -175,7 +175,7 @@ export async function readAll(socket: Socket): Promise<Buffer> {
 /** How a socket ends when it does not end in order. */
 export async function brokenBy(socket: Socket): Promise<string> {
   if (socket.errored) return (socket.errored as NodeJS.ErrnoException).code ?? 'unknown';
-  if (socket.destroyed) return 'end';
+  if (socket.destroyed || socket.readableEnded) return 'end';
   return new Promise((resolve) => {
     socket.resume();
     socket.once('error', ({ code }: NodeJS.ErrnoException) => resolve(code ?? 'unknown'));
