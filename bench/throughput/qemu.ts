@@ -32,6 +32,8 @@ export interface QemuSettings {
   readonly bytes: number;
   /** A folder with the credentials of both ends. Absent: nothing is protected. */
   readonly creds?: string | undefined;
+  /** What carries it from another port of 127.0.0.1 to that one. Absent: nothing in between. */
+  readonly through?: (port: number) => Promise<AsyncDisposable & { readonly port: number }>;
 }
 
 export function qemuRow(settings: QemuSettings): Row {
@@ -122,7 +124,7 @@ const status = z.object({
   ram: z.object({ transferred: z.number() }).optional(),
 });
 
-async function migrate(settings: QemuSettings): Promise<Sample> {
+export async function migrate(settings: QemuSettings): Promise<Sample> {
   const folder = ownPath(await mkdtemp(join(tmpdir(), 'rdma-migrate-bench-qemu-')));
   try {
     return await between(folder, settings);
@@ -141,8 +143,10 @@ async function between(folder: string, settings: QemuSettings): Promise<Sample> 
   ]);
   for (const { qmp } of [source, target]) await prepare(qmp, settings);
   await target.qmp.execute('migrate-incoming', { uri: 'tcp:127.0.0.1:0' });
+  const port = await portOf(target.qmp);
+  await using way = await settings.through?.(port);
   const before = source.cpuSeconds + target.cpuSeconds;
-  await source.qmp.execute('migrate', { uri: await addressOf(target.qmp) });
+  await source.qmp.execute('migrate', { uri: `tcp:127.0.0.1:${way?.port ?? port}` });
   const milliseconds = await completed(source.qmp, bytes);
   await arrived(target.qmp);
   const cpuSeconds = source.cpuSeconds + target.cpuSeconds - before;
@@ -166,11 +170,11 @@ const listening = z.object({
   'socket-address': z.array(z.object({ type: z.literal('inet'), host: z.string(), port: z.string() })),
 });
 
-async function addressOf(qmp: QmpClient): Promise<string> {
+async function portOf(qmp: QmpClient): Promise<number> {
   const { 'socket-address': addresses } = listening.parse(await qmp.execute('query-migrate'));
   const [address] = addresses;
   if (!address) throw new Error('QEMU does not say where it listens');
-  return `tcp:127.0.0.1:${address.port}`;
+  return Number(address.port);
 }
 
 /** QEMU's own total time, milliseconds. */
