@@ -113,12 +113,19 @@ export function encodeCapabilities({ version, flags, extension }: Capabilities):
 /** What stands in the place of the version in the private data of a tunnel (lib/tunnel/hello.ts): `RDMt`. */
 export const TUNNEL_MAGIC = 0x52444d74;
 
-const peerIsTunnel = (): MigrationError =>
+const peerIsTunnel = (cause?: unknown): MigrationError =>
   new MigrationError(
     'PROTOCOL_ERROR',
     'negotiate',
     'the peer is rdma-migrate tunnel, and carries bytes only: a migration over rdma: needs QEMU or rdma-migrate at the other end, without a tunnel',
+    { cause },
   );
+
+/** Source: what the private data of a rejection says of a tunnel; undefined: it is none. */
+export const rejectedByTunnel = (rejection: Uint8Array, cause: unknown): MigrationError | undefined =>
+  rejection.length >= V1_BYTES && new Cursor(rejection, 'A rejection', 'connect').u32() === TUNNEL_MAGIC
+    ? peerIsTunnel(cause)
+    : undefined;
 
 /** Reads private data. Throws PROTOCOL_ERROR for fewer than 8 bytes, for a tunnel's, and for what {@link readExtension} finds damaged. */
 export function decodeCapabilities(privateData: Uint8Array): Capabilities {

@@ -7,7 +7,7 @@ import type {
   NativeListener,
   NativeStranger,
 } from '../native/transport.ts';
-import { isSoftwareRnic, rejectedFor, takesChecks } from '../protocol/capabilities.ts';
+import { isSoftwareRnic, rejectedByTunnel, rejectedFor, takesChecks } from '../protocol/capabilities.ts';
 import type { HandshakeWatch, Trust } from '../trust/handshake.ts';
 import type { ClearHandshake } from '../trust/session-keys.ts';
 import { Connection, GRACE_MS, type PeerRole } from './connection.ts';
@@ -89,7 +89,8 @@ async function handshake(
 /** A destination says with its rejection whether it lets only those in that have credentials, and whether it may be asked again. */
 function rejection(error: MigrationError, { tls }: ConnectOptions): MigrationError {
   const data = (error.cause as { privateData?: Uint8Array } | undefined)?.privateData;
-  return (data && rejectedFor(data, tls !== undefined, error)) ?? error;
+  if (!data) return error;
+  return rejectedByTunnel(data, error) ?? rejectedFor(data, tls !== undefined, error) ?? error;
 }
 
 const watched = ({ tls, ...options }: ConnectOptions, watch: HandshakeWatch | undefined): ConnectOptions => ({

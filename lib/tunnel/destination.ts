@@ -115,14 +115,13 @@ export class TunnelDestination implements AsyncDisposable {
       const hello = decodeHello(request.privateData);
       const status = this.#answer(hello);
       if (status !== 'welcome') {
-        this.#reject(request, status);
+        this.#turnAway(request, status);
         return;
       }
       this.#stdioTaken ||= this.#to.kind === 'stdio';
       this.#streams.run(request.peerAddress, (signal) => this.#join(request, hello, signal));
     } catch (error) {
-      request.drop();
-      this.#refused(request, toMigrationError(error, 'negotiate'));
+      this.#turnAway(request, 'version', toMigrationError(error, 'negotiate'));
     }
   }
 
@@ -134,8 +133,9 @@ export class TunnelDestination implements AsyncDisposable {
     return this.#streams.full || this.#stdioTaken ? 'busy' : 'welcome';
   }
 
-  #reject(request: NativeConnectionRequest, status: Status): void {
-    this.#refused(request, new MigrationError('REJECTED', 'negotiate', `it was refused: ${status}`));
+  /** The peer is told that this is a tunnel, and why. */
+  #turnAway(request: NativeConnectionRequest, status: Status, why = refusedFor(status)): void {
+    this.#refused(request, why);
     try {
       request.reject(helloOf(this.#settings, status));
     } catch {
@@ -202,3 +202,6 @@ export class TunnelDestination implements AsyncDisposable {
     return this.close();
   }
 }
+
+const refusedFor = (status: Status): MigrationError =>
+  new MigrationError('REJECTED', 'negotiate', `it was refused: ${status}`);

@@ -15,6 +15,11 @@ const RING = 1;
 const REFUSED = 3;
 const UNREACHABLE = 1;
 
+/** Bytes of a ring. */
+const LEAST = 4096;
+const MOST = 2 ** 30;
+const END_OF_MEMORY = 1n << 64n;
+
 export interface Ring extends NativeRing {
   /** How long this end lets the other one be silent. */
   readonly silenceMs: number;
@@ -26,10 +31,7 @@ export function encodeRing({ bytes, rkey, silenceMs, address }: Ring): Uint8Arra
 
 export const encodeRefused = (): Uint8Array => new Writer(8).u32(REFUSED).u32(UNREACHABLE).finish();
 
-/**
- * Whether the ring can be one is for the native side.
- * @throws MigrationError PROTOCOL_ERROR; CONNECTION_REFUSED: the other end has refused the stream
- */
+/** @throws MigrationError PROTOCOL_ERROR; CONNECTION_REFUSED: the other end has refused the stream */
 export function decodeRing(message: Uint8Array): Ring {
   const cursor = new Cursor(message, 'The first message of a stream', 'negotiate');
   const kind = cursor.u32();
@@ -43,6 +45,8 @@ export function decodeRing(message: Uint8Array): Ring {
   const [bytes, rkey, silenceMs, address] = [cursor.u32(), cursor.u32(), cursor.u32(), cursor.u64()];
   if (cursor.remaining > 0) throw wrong(`has ${cursor.remaining} bytes too many`);
   if (silenceMs === 0) throw wrong('wants a sign of life all the time');
+  if (bytes < LEAST || bytes > MOST || address + BigInt(bytes) > END_OF_MEMORY)
+    throw wrong(`offers a ring of ${bytes} bytes at 0x${address.toString(16)}`);
   return { bytes, rkey, silenceMs, address };
 }
 

@@ -20,6 +20,8 @@ export interface Wanted {
   readonly destination?: TunnelDestinationOptions;
   /** What the local sockets are. Default unix. */
   readonly local?: 'unix' | 'tcp';
+  /** Somebody in between: where the source is to dial instead of that port. */
+  readonly through?: (port: number) => Promise<string>;
 }
 
 /** What an end has told. */
@@ -72,7 +74,7 @@ export class Ends implements AsyncDisposable {
   readonly #waiting: ((socket: Socket) => void)[] = [];
   readonly #sockets = new Set<Socket>();
 
-  static async open({ source = {}, destination = {}, local = 'unix' }: Wanted = {}): Promise<Ends> {
+  static async open({ source = {}, destination = {}, local = 'unix', through }: Wanted = {}): Promise<Ends> {
     const folder = await mkdtemp(join(tmpdir(), 'rdma-migrate-tunnel-'));
     const server = createServer({ allowHalfOpen: true });
     const at = local === 'unix' ? { path: join(folder, 'in') } : { host: '127.0.0.1', port: 0 };
@@ -82,17 +84,20 @@ export class Ends implements AsyncDisposable {
     const to = typeof bound === 'string' ? `unix:${bound}` : `tcp:127.0.0.1:${bound?.port}`;
     const from = local === 'unix' ? `unix:${join(folder, 'out')}` : 'tcp:127.0.0.1:0';
     const ends = { folder, server, to, from };
-    return Ends.#make(ends, source, destination);
+    return Ends.#make(ends, source, destination, through);
   }
 
   static async #make(
     { folder, server, to, from }: { folder: string; server: Server; to: string; from: string },
     source: TunnelSourceOptions,
     destination: TunnelDestinationOptions,
+    through: Wanted['through'],
   ): Promise<Ends> {
     const told = { source: new Told(), destination: new Told() };
     const far = await TunnelDestination.listen('rdma:127.0.0.1:0', to, destination, told.destination);
-    const near = await TunnelSource.listen(from, far.uri, source, told.source);
+    const port = Number(/\d+$/.exec(far.uri)?.[0]);
+    const uri = (await through?.(port)) ?? far.uri;
+    const near = await TunnelSource.listen(from, uri, source, told.source);
     return new Ends(near, far, told, folder, server);
   }
 
