@@ -1,5 +1,7 @@
 import type { MigrationError } from '../errors.ts';
+import { isLoopback } from '../migration/destination/exposure.ts';
 import { invalid } from '../options/check.ts';
+import { parseRdmaUri } from '../protocol/uri.ts';
 import type { SourceTlsOptions } from '../trust/credentials.ts';
 import { TunnelDestination, type TunnelEvents, TunnelSource, type TunnelStreamEnd } from '../tunnel/index.ts';
 import { checkTunnelDestination, checkTunnelSource } from '../tunnel/option-schema.ts';
@@ -19,6 +21,7 @@ export async function tunnel(
   const totals = new Totals(reporter);
   await using end = await open(uri, options, totals.events);
   reporter.debug(`provider ${end.provider.name}: ${end.provider.reason}`);
+  await warn(end, options, reporter);
   reporter.listening(end instanceof TunnelSource ? end.address : end.uri);
   await end.serve({ signal });
   totals.completed(end.provider.name);
@@ -46,6 +49,22 @@ async function open(
   return TunnelDestination.listen(uri, to, wanted, events);
 }
 
+/** Of an end that asks nobody who they are. */
+async function warn(
+  end: TunnelSource | TunnelDestination,
+  { tlsCreds, allow }: TunnelCommandOptions,
+  reporter: Reporter,
+): Promise<void> {
+  if (end instanceof TunnelSource || tlsCreds !== undefined || allow?.length === 0) return;
+  if (await isLoopback(parseRdmaUri(end.uri).host)) return;
+  const who =
+    allow === undefined ? 'whoever reaches' : 'whoever has an address of --allow, or forges one, and reaches';
+  reporter.notice(
+    `${who} ${end.uri} can talk to what --to names, and bytes come in clear. Let only those with credentials in (--tls-creds)`,
+    { code: 'UNPROTECTED' },
+  );
+}
+
 function commonOptions(options: TunnelCommandOptions) {
   const { provider, once, crc, connectTimeout, responseTimeout } = options;
   return {
@@ -70,12 +89,11 @@ class Totals {
   }
 
   readonly events: TunnelEvents = {
-    opened: ({ stream, peer }) =>
-      this.#reporter.notice(`stream ${stream} opened, the other end is ${peer}`, {
-        code: 'STREAM_OPENED',
-        stream,
-        peer,
-      }),
+    opened: ({ stream, peer, tls }) =>
+      this.#reporter.notice(
+        `stream ${stream} opened, the other end is ${peer}${tls ? `, protected by TLS 1.3 (${tls.cipher}), ${tls.peer}` : ''}`,
+        { code: 'STREAM_OPENED', stream, peer, ...(tls && { tls }) },
+      ),
     closed: (end) => this.#closed(end),
     refused: (who, error) =>
       this.#reporter.notice(

@@ -7,9 +7,11 @@ import { endReason } from '../transport/end-reason.ts';
 import type { ProviderName } from '../transport/provider.ts';
 import { RecordPort } from '../transport/record-port.ts';
 import { within } from '../transport/wait.ts';
+import { peerName } from '../trust/authorize.ts';
 import type { Trust } from '../trust/handshake.ts';
 import { protect } from '../trust/protection.ts';
 import { decodeHello, encodeHello, type Hello, type Status, unpadded, VERSION } from './hello.ts';
+import type { TunnelTls } from './options.ts';
 import { decodeRing, encodeRefused, encodeRing, type Ring } from './ring.ts';
 
 /** A provider ends a handshake that takes too long by itself; this is for one that does not. */
@@ -35,12 +37,15 @@ export function helloOf({ provider, crc, trust }: LinkSettings, status: Status =
 /** A connection whose peer is a tunnel, and has shown who it is if that is asked for. It is the owner's to {@link Link.close}. */
 export class Link implements AsyncDisposable {
   readonly peer: string;
+  /** Who the peer has proved to be; absent: nothing is protected. */
+  readonly tls: TunnelTls | undefined;
   readonly #connection: NativeConnection;
   readonly #settings: LinkSettings;
   #stream: NativeTunnelStream | undefined;
   #closing: Promise<void> | undefined;
 
-  private constructor(connection: NativeConnection, settings: LinkSettings) {
+  private constructor(connection: NativeConnection, settings: LinkSettings, tls: TunnelTls | undefined) {
+    this.tls = tls;
     this.#connection = connection;
     this.#settings = settings;
     this.peer = connection.info.peerAddress;
@@ -102,8 +107,8 @@ export class Link implements AsyncDisposable {
       } as const;
       const { hello, ...clear } = await within(establish(connection), limits);
       if (hello.softwareRnic) connection.allowLargeSegments();
-      if (trust) await secure(connection, trust, hello, clear, { timeoutMs, signal });
-      return new Link(connection, settings);
+      const tls = trust && (await secure(connection, trust, hello, clear, { timeoutMs, signal }));
+      return new Link(connection, settings, tls);
     } catch (error) {
       const why = await endReason(connection.closed, toMigrationError(error, 'connect'), 'connect');
       await connection.close().catch(() => {});
@@ -171,11 +176,12 @@ async function secure(
   { tls, softwareRnic }: Hello,
   clear: Omit<Clear, 'hello'>,
   limits: { readonly timeoutMs: number; readonly signal: AbortSignal },
-): Promise<void> {
+): Promise<TunnelTls> {
   if (!tls) throw refusal('no-tls');
   if (!softwareRnic) throw refusal('not-protected');
-  const { keys } = await protect(new RecordPort(connection), trust, clear, limits);
+  const { keys, peer, cipher } = await protect(new RecordPort(connection), trust, clear, limits);
   keys.wipe();
+  return { cipher, peer: peerName(peer) };
 }
 
 /** What a passive end that says this means, to the active one. */

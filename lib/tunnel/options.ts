@@ -31,12 +31,22 @@ export interface TunnelDestinationOptions extends TunnelOptions {
   readonly connectionsPerSecond?: number;
 }
 
+/** What a stream is protected by. Its records are AES-256-GCM, whatever the handshake's cipher. */
+export interface TunnelTls {
+  /** Of the handshake: `TLS_AES_256_GCM_SHA384`. */
+  readonly cipher: string;
+  /** Who the other end has proved to be: `CN=host-b,O=Example`, or `the key qemu`. */
+  readonly peer: string;
+}
+
 /** A stream that has begun. */
 export interface TunnelStreamFacts {
   /** Counted from 1 on. */
   readonly stream: number;
   /** The other end of the tunnel: `192.0.2.7:4444`. */
   readonly peer: string;
+  /** Absent: its bytes cross the network in the clear. */
+  readonly tls?: TunnelTls;
 }
 
 export interface TunnelStreamEnd extends TunnelStreamFacts {

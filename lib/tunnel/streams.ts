@@ -79,7 +79,7 @@ export class Streams {
     }
     this.#begun = true;
     const { link, stream } = ready;
-    const facts = { stream: ++this.#count, peer: link.peer };
+    const facts = { stream: ++this.#count, peer: link.peer, ...(link.tls && { tls: link.tls }) };
     const error = await this.#pump(ready, () => this.#events.opened?.(facts));
     await link.close();
     const { bytesSent: sent, bytesReceived: received } = stream;

@@ -22,3 +22,13 @@ it('exports every type that rdma-migrate/verbs names, and none that it does not'
   expect(exported.filter((name) => name.startsWith('Native'))).toEqual([]);
   expect(exported).toEqual(expect.arrayContaining(['Domain', 'QueuePair', 'MemoryRegion', 'Completion']));
 });
+
+it('exports every type that rdma-migrate/tunnel names, and none that it does not', async () => {
+  await using folder = await temporaryFolder();
+  await emitDeclarations(folder.path);
+  const { missing, superfluous, exported } = publicTypes(folder.path, 'tunnel/index.d.ts');
+  expect(missing).toEqual([]);
+  expect(superfluous).toEqual([]);
+  expect(exported.filter((name) => name.startsWith('Native'))).toEqual([]);
+  expect(exported).toEqual(expect.arrayContaining(['TunnelSource', 'TunnelDestination', 'TunnelEvents']));
+});

@@ -21,7 +21,7 @@ export async function exposure(
 }
 
 /** A name is one where all of its addresses are. */
-async function isLoopback(host: string): Promise<boolean> {
+export async function isLoopback(host: string): Promise<boolean> {
   if (isIP(host) !== 0) return LOOPBACK.has(host);
   const addresses = await lookup(host, { all: true }).catch(() => []);
   return addresses.length > 0 && addresses.every(({ address }) => LOOPBACK.has(address));
