@@ -252,6 +252,7 @@ bool Stream::tell() {
   told_ = now;
   told_consumed_ = consumed_;
   told_all_ = input_ended_ && output_ended_;
+  over_ = told_all_ && (peer_.flags & State::kDelivered) != 0;
   return true;
 }
 

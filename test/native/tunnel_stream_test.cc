@@ -19,7 +19,7 @@ using Outcome = std::optional<Error>;
 
 // One end with its local socket; the test has the other side of that.
 struct End {
-  End(std::shared_ptr<engine::Endpoint> endpoint) : stream(std::move(endpoint), kRing) {
+  explicit End(std::shared_ptr<engine::Endpoint> endpoint) : stream(std::move(endpoint), kRing) {
     int fds[2];
     REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
     outside = UniqueFd(fds[0]);
@@ -36,13 +36,13 @@ struct End {
     return future.get();
   }
 
-  tunnel::Stream stream;
   UniqueFd outside, inside;
   std::promise<Outcome> ended;
+  tunnel::Stream stream;  // goes first: its end is told
 };
 
-struct Pair {
-  explicit Pair(const tunnel::StreamLimits& limits = {})
+struct Tunnelled {
+  explicit Tunnelled(const tunnel::StreamLimits& limits = {})
       : source(std::shared_ptr<engine::Endpoint>(endpoints.source.get(), [](auto*) {})),
         destination(std::shared_ptr<engine::Endpoint>(endpoints.destination.get(), [](auto*) {})) {
     source.start(destination.stream.ring(), limits);
@@ -80,7 +80,7 @@ std::string pattern(size_t length) {
 }  // namespace
 
 TEST_CASE("bytes go both ways, many times the ring, and their ends") {
-  Pair pair;
+  Tunnelled pair;
   const std::string up = pattern(3'000'017), down = pattern(1'000'003);
   std::thread writer([&] {
     write_all(pair.source.outside.get(), up);
@@ -103,7 +103,7 @@ TEST_CASE("bytes go both ways, many times the ring, and their ends") {
 }
 
 TEST_CASE("a socket that goes away resets the stream at both ends") {
-  Pair pair;
+  Tunnelled pair;
   write_all(pair.source.outside.get(), "x");
   char byte;
   REQUIRE(read(pair.destination.outside.get(), &byte, 1) == 1);
@@ -118,27 +118,27 @@ TEST_CASE("a socket that goes away resets the stream at both ends") {
 }
 
 TEST_CASE("a reset is told, and ends the thread") {
-  Pair pair;
+  Tunnelled pair;
   pair.source.stream.reset(Error("CANCELLED", "enough"));
   CHECK(pair.source.outcome()->code() == "CANCELLED");
   CHECK(pair.destination.outcome()->code() == "PEER_ERROR");
 }
 
 TEST_CASE("an end of the connection ends the stream") {
-  Pair pair;
+  Tunnelled pair;
   pair.endpoints.destination->close();
   CHECK(pair.source.outcome());
   CHECK(pair.destination.outcome());
 }
 
 TEST_CASE("a quiet stream lives, and one whose peer says nothing does not") {
-  Pair quiet({std::chrono::milliseconds(300), std::chrono::milliseconds(20)});
+  Tunnelled quiet({std::chrono::milliseconds(300), std::chrono::milliseconds(20)});
   std::this_thread::sleep_for(std::chrono::milliseconds(700));
   write_all(quiet.source.outside.get(), "x");
   char byte;
   CHECK(read(quiet.destination.outside.get(), &byte, 1) == 1);
 
-  Pair silent({std::chrono::milliseconds(300), std::chrono::hours(1)});
+  Tunnelled silent({std::chrono::milliseconds(300), std::chrono::hours(1)});
   CHECK(silent.source.outcome()->code().size() > 0);
 }
 

@@ -1,34 +1,28 @@
 /** What the package exports: every type that a caller must name, and nothing else. */
-import { expect, it } from 'vitest';
-import { temporaryFolder } from '../support/temp.ts';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { emitDeclarations, publicTypes } from './declarations.ts';
 
-it('exports every type that its functions and classes name, and none that they do not', async () => {
-  await using folder = await temporaryFolder();
-  await emitDeclarations(folder.path);
-  const { missing, superfluous, exported } = publicTypes(folder.path);
-  expect(missing).toEqual([]);
-  expect(superfluous).toEqual([]);
-  expect(exported.filter((name) => name.startsWith('Native'))).toEqual([]);
-  expect(exported).toEqual(expect.arrayContaining(['MigrationSource', 'streamHeader', 'PageBitmap', 'Span']));
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'rdma-migrate-declarations-'));
+  await emitDeclarations(folder);
 });
+afterAll(() => rm(folder, { recursive: true, force: true }));
 
-it('exports every type that rdma-migrate/verbs names, and none that it does not', async () => {
-  await using folder = await temporaryFolder();
-  await emitDeclarations(folder.path);
-  const { missing, superfluous, exported } = publicTypes(folder.path, 'verbs/index.d.ts');
-  expect(missing).toEqual([]);
-  expect(superfluous).toEqual([]);
-  expect(exported.filter((name) => name.startsWith('Native'))).toEqual([]);
-  expect(exported).toEqual(expect.arrayContaining(['Domain', 'QueuePair', 'MemoryRegion', 'Completion']));
-});
-
-it('exports every type that rdma-migrate/tunnel names, and none that it does not', async () => {
-  await using folder = await temporaryFolder();
-  await emitDeclarations(folder.path);
-  const { missing, superfluous, exported } = publicTypes(folder.path, 'tunnel/index.d.ts');
-  expect(missing).toEqual([]);
-  expect(superfluous).toEqual([]);
-  expect(exported.filter((name) => name.startsWith('Native'))).toEqual([]);
-  expect(exported).toEqual(expect.arrayContaining(['TunnelSource', 'TunnelDestination', 'TunnelEvents']));
-});
+it.each([
+  { entry: 'index.d.ts', some: ['MigrationSource', 'streamHeader', 'PageBitmap', 'Span'] },
+  { entry: 'tunnel/index.d.ts', some: ['TunnelSource', 'TunnelDestination', 'TunnelEvents'] },
+  { entry: 'verbs/index.d.ts', some: ['Domain', 'QueuePair', 'MemoryRegion', 'Completion'] },
+])(
+  'exports every type that functions and classes of $entry name, and none that they do not',
+  ({ entry, some }) => {
+    const { missing, superfluous, exported } = publicTypes(folder, entry);
+    expect(missing).toEqual([]);
+    expect(superfluous).toEqual([]);
+    expect(exported.filter((name) => name.startsWith('Native'))).toEqual([]);
+    expect(exported).toEqual(expect.arrayContaining(some));
+  },
+);
