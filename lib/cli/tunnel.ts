@@ -1,5 +1,6 @@
 import type { MigrationError } from '../errors.ts';
 import { isLoopback } from '../migration/destination/exposure.ts';
+import { Refusals } from '../migration/destination/refusals.ts';
 import { invalid } from '../options/check.ts';
 import { parseRdmaUri } from '../protocol/uri.ts';
 import type { SourceTlsOptions } from '../trust/credentials.ts';
@@ -84,8 +85,13 @@ class Totals {
   #sent = 0n;
   #received = 0n;
 
+  readonly #refusals: Refusals;
+
   constructor(reporter: Reporter) {
     this.#reporter = reporter;
+    this.#refusals = new Refusals((message, who, error) =>
+      reporter.notice(message, { code: 'STREAM_REFUSED', who, error }),
+    );
   }
 
   readonly events: TunnelEvents = {
@@ -95,15 +101,7 @@ class Totals {
         { code: 'STREAM_OPENED', stream, peer, ...(tls && { tls }) },
       ),
     closed: (end) => this.#closed(end),
-    refused: (who, error) =>
-      this.#reporter.notice(
-        `no stream for ${who === 'local' ? 'a local connection' : who}: ${inWords(error)}`,
-        {
-          code: 'STREAM_REFUSED',
-          who,
-          error: error.code,
-        },
-      ),
+    refused: (who, error) => this.#refusals.add(who === 'local' ? 'a local connection' : who, error),
   };
 
   #closed({ stream, peer, sent, received, error }: TunnelStreamEnd): void {

@@ -155,6 +155,7 @@ export class TunnelDestination implements AsyncDisposable {
       return { link, stream: await link.offer(), ring, local };
     } catch (error) {
       this.#stdioTaken = false;
+      request.drop(); // unless it was accepted
       local?.refuse();
       await link?.close();
       throw error;

@@ -26,18 +26,24 @@ export const STDIO: LocalEnd = { in: 0, out: 1, stdio: true, done: () => {}, ref
 /** Of a socket that reads nothing by itself. */
 function endOf(socket: Socket): LocalEnd {
   socket.on('error', () => {}); // it is noticed where its bytes are moved
-  const fd = (socket as unknown as { _handle?: { fd?: number } })._handle?.fd;
-  if (fd === undefined || fd < 0) {
-    socket.destroy();
-    throw new MigrationError('CONNECTION_LOST', 'connect', 'the local connection has been closed already');
-  }
   return {
-    in: fd,
-    out: fd,
+    get in() {
+      return descriptorOf(socket);
+    },
+    get out() {
+      return descriptorOf(socket);
+    },
     stdio: false,
     done: () => socket.destroy(),
     refuse: () => void (socket.remoteAddress === undefined ? socket.destroy() : socket.resetAndDestroy()),
   };
+}
+
+/** At the moment when it is copied: a socket that has been closed has none. */
+function descriptorOf(socket: Socket): number {
+  const fd = (socket as unknown as { _handle?: { fd?: number } })._handle?.fd;
+  if (fd !== undefined && fd >= 0) return fd;
+  throw new MigrationError('CONNECTION_LOST', 'connect', 'the local connection has been closed already');
 }
 
 /** @throws MigrationError CONNECTION_REFUSED, CONNECT_FAILED, ADDRESS_NOT_FOUND, PERMISSION_DENIED, TIMEOUT, CANCELLED */
@@ -80,11 +86,7 @@ export class LocalListener implements AsyncDisposable {
   static async open(address: SocketAddress, onEnd: (end: LocalEnd) => void): Promise<LocalListener> {
     if (address.kind === 'unix') await removeStale(address.path);
     const server = createServer({ pauseOnConnect: true, allowHalfOpen: true, noDelay: true }, (socket) => {
-      try {
-        onEnd(endOf(socket));
-      } catch {
-        socket.destroy();
-      }
+      onEnd(endOf(socket));
     });
     await new Promise<void>((resolve, reject) => {
       server.once('error', (error) => reject(localError(error, address, 'listen')));

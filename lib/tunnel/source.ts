@@ -64,8 +64,10 @@ export class TunnelSource implements AsyncDisposable {
   }
 
   #take(local: LocalEnd): void {
-    if (this.#streams.full) local.refuse();
-    else this.#streams.run('local', (signal) => this.#openInTurn(local, signal));
+    if (this.#streams.full) {
+      local.refuse();
+      this.#streams.tooMany('local');
+    } else this.#streams.run('local', (signal) => this.#openInTurn(local, signal));
   }
 
   #openInTurn(local: LocalEnd, signal: AbortSignal): Promise<ReadyStream> {

@@ -55,6 +55,12 @@ export class Streams {
     return this.#running.size >= MOST_STREAMS || this.#stop.signal.aborted;
   }
 
+  /** Says that one was turned away because of that. */
+  tooMany(who: string): void {
+    const message = `there are ${MOST_STREAMS} streams already, as many as run at one time`;
+    this.#events.refused?.(who, new MigrationError('RESOURCE_LIMIT', 'listen', message));
+  }
+
   /** Opens a stream and runs it to its end. `open` owns everything until it resolves. */
   run(who: string, open: (signal: AbortSignal) => Promise<ReadyStream>): void {
     const running = this.#run(who, open).finally(() => {

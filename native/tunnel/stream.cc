@@ -45,6 +45,7 @@ void Stream::start(std::unique_ptr<SocketPair> sockets, const RemoteRing& peer, 
   limits_ = limits;
   on_end_ = std::move(on_end);
   heard_ = told_ = Clock::now();
+  payload_ = endpoint_->queue_pair().counters().payload_received.load();
   endpoint_->settle_in(*this);
   try {
     thread_ = start_thread([this] { run(); });
@@ -130,7 +131,10 @@ void Stream::run() {
 void Stream::look() {
   std::lock_guard lock(mutex_);
   if (!std::exchange(inbox_.fresh, false)) return;
-  if (std::exchange(inbox_.heard, false)) heard_ = Clock::now();
+  if (std::exchange(inbox_.heard, false)) {
+    heard_ = Clock::now();
+    payload_ = endpoint_->queue_pair().counters().payload_received.load();
+  }
   peer_ = ledger_.peer();
   completed_ = inbox_.written;
   while (!under_way_.empty() && under_way_.front() <= completed_) under_way_.pop_front();
