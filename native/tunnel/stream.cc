@@ -94,7 +94,12 @@ void Stream::written(uint64_t value) {
 }
 
 void Stream::sent() {
-  if (awaits_send_.exchange(false)) wake();
+  if (!awaits_send_.exchange(false)) return;
+  {
+    std::lock_guard lock(mutex_);
+    inbox_.fresh = true;  // the stream's thread may be about to sleep
+  }
+  wake();
 }
 
 void Stream::ended(const Error* reason) {
