@@ -36,7 +36,8 @@ export async function send(
     { uri, migrationId: source.migrationId },
   );
   context.onFailure(`the image ${image} is as it was: it can be sent again`);
-  const result = await departure.during(() => follow(source, reporter, () => source.migrate({ signal })));
+  // What the mark says goes by the migration alone, whatever becomes of those who watch it.
+  const result = await follow(source, reporter, () => departure.during(() => source.migrate({ signal })));
   reporter.completed({ ...result, image: vm.path }, migrationSummary('sent', image, result));
 }
 
