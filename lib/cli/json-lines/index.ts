@@ -42,6 +42,53 @@ const fromQemu = z.strictObject({
   savedWhileRunning: z.boolean().optional(),
   removedPartials: z.array(z.string()),
 });
+const errorCode = z.enum(ERROR_CODES);
+const stream = { stream: count.describe('from 1 on'), peer: z.string().describe('host:port') };
+const tunnel = {
+  'tunnel-opened': z.strictObject({
+    event: event('notice'),
+    message: z.string(),
+    code: z.literal('STREAM_OPENED'),
+    ...stream,
+    tls: z.strictObject({ cipher: z.string(), peer: z.string() }).optional(),
+  }),
+  'tunnel-closed': z.strictObject({
+    event: event('notice'),
+    message: z.string(),
+    code: z.literal('STREAM_CLOSED'),
+    ...stream,
+    sent: decimal,
+    received: decimal,
+    error: errorCode.optional().describe('why it was reset'),
+  }),
+  'tunnel-refused': z.strictObject({
+    event: event('notice'),
+    message: z.string(),
+    code: z.literal('STREAM_REFUSED'),
+    who: z.string(),
+    error: errorCode,
+  }),
+  'tunnel-completed': z.strictObject({
+    event: event('completed'),
+    streams: count,
+    sent: decimal,
+    received: decimal,
+    provider: z.enum(['verbs', 'iwarp']),
+  }),
+};
+const verified = z.strictObject({
+  event: event('completed'),
+  path: z.string(),
+  state: z.literal('same').describe('anything else is an error'),
+  parts: z.array(
+    z.strictObject({
+      name: z.string(),
+      kind: z.enum(['ram', 'stream']),
+      bytes: decimal,
+      compared: z.literal(true),
+    }),
+  ),
+});
 const exitCodes = Object.values(EXIT);
 
 /** By name, as the document has them. */
@@ -81,6 +128,8 @@ export const LINES = {
     image: z.string(),
     file: z.string(),
   }),
+  'verify-completed': verified,
+  ...tunnel,
   'clean-completed': z.strictObject({
     event: event('completed'),
     folder: z.string(),
@@ -90,7 +139,7 @@ export const LINES = {
   error: z.strictObject({
     event: event('error'),
     ...ofVm,
-    code: z.enum(ERROR_CODES),
+    code: errorCode,
     phase,
     message: z.string(),
     details,

@@ -33,6 +33,18 @@ export const imageInspection = z.strictObject({
     completeness: z.enum(['commit', 'vmdescription', 'none']),
     coverage: z.enum(['with-gaps', 'unknown']).optional(),
   }),
+  sent: z
+    .union([
+      z.strictObject({
+        state: z.enum(['committed', 'unconfirmed', 'unknown']),
+        migrationId,
+        at: z.string().describe('ISO 8601'),
+        to: z.string(),
+      }),
+      z.strictObject({ problem: z.string().describe('why the mark cannot be read') }),
+    ])
+    .optional()
+    .describe('when and where to it was sent'),
   ramBytes: decimal,
   allocatedBytes: decimal,
   blocks: z.array(
