@@ -5,6 +5,7 @@
 #include "bindings/device_bindings.h"
 #include "bindings/dirty_bindings.h"
 #include "bindings/memory_bindings.h"
+#include "bindings/process_bindings.h"
 #include "bindings/transport_bindings.h"
 #include "bindings/tunnel_bindings.h"
 #include "bindings/verbs_bindings.h"
@@ -19,6 +20,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   rdma_migrate::bindings::init_verbs(env, exports);
   rdma_migrate::bindings::init_datagram(env, exports);
   rdma_migrate::bindings::init_tunnel(env, exports);
+  rdma_migrate::bindings::init_processes(env, exports);
   return exports;
 }
 

@@ -48,6 +48,20 @@ const actions: Actions = {
   doctor: (options) =>
     runCommand(options, async (context) => (await import('./doctor.ts')).doctor(context, options)),
   completion: (script) => void process.stdout.write(script),
+  qemuMove: (uri, options) =>
+    runCommand(options, async (context) => {
+      parseRdmaUri(uri);
+      await (await import('./qemu-move.ts')).qemuMove(context, uri, options);
+    }),
+  qemuReceive: (uri, command, options) =>
+    runCommand(options, async (context) => {
+      parseRdmaUri(uri);
+      await (await import('./qemu-receive.ts')).qemuReceive(context, uri, command, options);
+    }),
+  qemuStatus: (id, uri, options) =>
+    runCommand(options, async (context) =>
+      (await import('./qemu-status.ts')).qemuStatus(context, id, uri, options),
+    ),
   bench: (uri, options) =>
     runCommand(options, async (context) => (await import('./bench.ts')).bench(context, uri, options)),
   tunnel: (uri, options) =>

@@ -18,6 +18,7 @@ import { EXIT_CODE_HELP } from './exit-codes.ts';
 import { addKeepOptions, type KeepOptions } from './keep/program.ts';
 import type { OutputOptions } from './output.ts';
 import { addTunnel, type TunnelCommandOptions } from './tunnel-program.ts';
+import { addQemu, type QemuActions } from './qemu-program.ts';
 
 export type { BenchOptions } from './bench-program.ts';
 export type { OutputOptions } from './output.ts';
@@ -98,7 +99,7 @@ export interface DoctorOptions extends OutputOptions {
 }
 
 /** What the commands do. */
-export interface Actions {
+export interface Actions extends QemuActions {
   receive(uri: string, options: ReceiveOptions): Promise<void>;
   send(image: string, uri: string, options: SendOptions): Promise<void>;
   inspect(image: string, options: InspectOptions): Promise<void>;
@@ -138,6 +139,7 @@ export function buildProgram(actions: Actions, version: string): Command {
   const tunnel = addTunnel(program, (uri, options) => actions.tunnel(uri, options));
   withOutput(tunnel).addHelpText('after', `${URI_HELP}\n${EXIT_CODE_HELP}`);
   addImage(program, actions);
+  addQemu(program, actions, { withEnd: withPeer, withOutput, withTls });
   addDoctor(program, actions);
   const bench = addBench(program, (uri, options) => actions.bench(uri, options));
   withOutput(bench).addHelpText('after', EXIT_CODE_HELP);
@@ -278,39 +280,24 @@ function addDoctor(program: Command, actions: Actions): void {
 }
 
 function withEnd(command: Command): Command {
-  return command
-    .addOption(
-      new Option(
-        '--provider <name>',
-        'what carries the migration: an RDMA device (verbs) or software (iwarp)',
-      )
-        .choices(['auto', 'verbs', 'iwarp'])
-        .default('auto'),
+  return withPeer(command).addOption(
+    new Option(
+      '--commit <mode>',
+      'confirm that the VM has arrived: if the peer can, only with a peer that can, or never',
     )
-    .addOption(
-      new Option(
-        '--commit <mode>',
-        'confirm that the VM has arrived: if the peer can, only with a peer that can, or never',
-      )
-        .choices(['auto', 'require', 'off'])
-        .default('auto'),
-    )
+      .choices(['auto', 'require', 'off'])
+      .default('auto'),
+  );
+}
+
+/** All but how it ends. */
+function withPeer(command: Command): Command {
+  return withTls(command)
     .option(
       '--channels <number>',
       "queue pairs that carry RAM side by side, 1 to 16, between two rdma-migrate (QEMU's multifd-channels)",
       parseCount,
     )
-    .option(
-      '--tls-creds <dir>',
-      "protect the migration with TLS 1.3: a folder as QEMU's tls-creds-x509 or tls-creds-psk",
-      parsePath,
-    )
-    .option(
-      '--tls-authz <name>',
-      'a name of a peer that may take part (repeatable; default: all with good credentials)',
-      collectName,
-    )
-    .option('--tls-psk-name <name>', 'which key of keys.psk a source shows (default qemu)')
     .option('--crc', 'ask for CRC32C on the wire (iwarp), also of QEMU; two rdma-migrate have it anyway')
     .option('--no-crc', 'nothing checks what travels, unless the other end asks for it')
     .option(
@@ -339,6 +326,30 @@ function withEnd(command: Command): Command {
       'the longest time for all of the migration, however it goes on (default: none)',
       parseSeconds,
     );
+}
+
+/** Whom to reach, and how. */
+function withTls(command: Command): Command {
+  return command
+    .addOption(
+      new Option(
+        '--provider <name>',
+        'what carries the migration: an RDMA device (verbs) or software (iwarp)',
+      )
+        .choices(['auto', 'verbs', 'iwarp'])
+        .default('auto'),
+    )
+    .option(
+      '--tls-creds <dir>',
+      "protect the migration with TLS 1.3: a folder as QEMU's tls-creds-x509 or tls-creds-psk",
+      parsePath,
+    )
+    .option(
+      '--tls-authz <name>',
+      'a name of a peer that may take part (repeatable; default: all with good credentials)',
+      collectName,
+    )
+    .option('--tls-psk-name <name>', 'which key of keys.psk a source shows (default qemu)');
 }
 
 function withOutput(command: Command): Command {

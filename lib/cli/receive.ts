@@ -35,7 +35,7 @@ export async function receive(
 }
 
 /** Ends the wait for a source, not a migration that has begun. */
-class SourceDeadline {
+export class SourceDeadline {
   readonly #controller = new AbortController();
 
   constructor(destination: MigrationDestination, milliseconds: number | undefined) {

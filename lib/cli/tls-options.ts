@@ -1,11 +1,10 @@
 import type { SourceTlsOptions } from '../trust/credentials.ts';
 import type { EndOptions, SendOptions } from './program.ts';
 
-type TlsCommandOptions = Pick<EndOptions, 'tlsCreds' | 'tlsPskName' | 'tlsAuthz'> &
-  Pick<SendOptions, 'tlsHostname'>;
+type TlsFlags = Pick<EndOptions, 'tlsCreds' | 'tlsPskName' | 'tlsAuthz'> & Pick<SendOptions, 'tlsHostname'>;
 
 /** What the command line says of TLS, as the library takes it; whether it makes sense is checked there. */
-export function tlsOptions(options: TlsCommandOptions): {
+export function tlsOptions(options: TlsFlags): {
   tls?: SourceTlsOptions;
 } {
   const { tlsCreds, tlsPskName, tlsAuthz, tlsHostname } = options;

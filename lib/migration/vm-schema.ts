@@ -12,6 +12,7 @@ import {
   type ShapeOf,
   text,
 } from '../options/fields.ts';
+import { DESCRIPTION_MAX_BYTES } from '../protocol/messages.ts';
 import { parseConfiguration } from '../protocol/stream-configuration.ts';
 import type {
   DestinationTarget,
@@ -66,6 +67,10 @@ const VM = {
   layout: objectWith(LAYOUT),
   blocks: listOf(objectWith(BLOCK)),
   ramSection: objectWith(SECTION),
+  description: field(
+    `1 to ${DESCRIPTION_MAX_BYTES} bytes`,
+    (value) => value instanceof Uint8Array && value.length > 0 && value.length <= DESCRIPTION_MAX_BYTES,
+  ).optional(),
   before: byteArray,
   after: fn,
   beforeCommit: fn.optional(),
@@ -74,6 +79,7 @@ const VM = {
 const TARGET = {
   ramIsFresh: boolean.optional(),
   allocate: fn,
+  describe: fn.optional(),
   append: fn,
   commit: fn,
   abort: fn,

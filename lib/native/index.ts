@@ -4,6 +4,7 @@ import type { NativeDatagram } from './datagram.ts';
 import type { NativeDevices } from './devices.ts';
 import type { NativeDirty } from './dirty.ts';
 import type { NativeMemory } from './memory.ts';
+import type { NativeProcesses } from './processes.ts';
 import type { NativeTransport } from './transport.ts';
 import type { NativeTunnel } from './tunnel.ts';
 import type { NativeVerbs } from './verbs.ts';
@@ -14,6 +15,7 @@ export type Native = NativeMemory &
   NativeDirty &
   NativeTunnel &
   NativeVerbs &
+  NativeProcesses &
   NativeDatagram;
 
 /** The addon's path as seen from lib/native/ and dist/native/ alike. */

@@ -62,6 +62,8 @@ export interface Offer {
   readonly progress?: boolean;
   /** The most queue pairs of this migration. Default 1: nothing is said of them. */
   readonly channels?: number;
+  /** The source describes its VM before RAM moves; the destination checks what is said. Default false. */
+  readonly description?: boolean;
   /** This end is our software RNIC. Default false. */
   readonly softwareRnic?: boolean;
   /** This end has credentials, and goes on only with a peer that has some too. Default false. */
@@ -94,6 +96,7 @@ export interface Agreed {
   readonly reasons: boolean;
   readonly alive: boolean;
   readonly progress: boolean;
+  readonly description: boolean;
   /** The destination's budget, which the source keeps to. Absent: it has none, or the source knows nothing of budgets. */
   readonly pinBudget?: bigint;
   /** The peer sent our tail: it is one of ours, not QEMU. */
@@ -181,6 +184,7 @@ export function answerCapabilities(
 ): { reply: Uint8Array; agreed: Agreed; migrationId?: string } {
   const asked = decodeCapabilities(request);
   checkVersion(asked.version, 'source asks for');
+  if (hasFlag(asked, FLAG.STATUS)) throw onlyAsks();
   if (offer.tls === true && !hasFlag(asked, FLAG.TLS)) throw sourceHasNone(asked);
   if (offer.tls !== true && hasFlag(asked, FLAG.TLS)) throw credentialsWanted();
   const pinBudget = hasFlag(asked, FLAG.PIN_BUDGET) ? offer.pinBudget : undefined;
@@ -330,6 +334,33 @@ function railsOf({ extension }: Capabilities, wanted = 1): Pick<Agreed, 'channel
   );
 }
 
+/** The private data of a request that only asks what became of a migration; the rest as in an offer. The reply's has nothing else to say. */
+export function requestStatus(
+  migrationId: string,
+  { tls, softwareRnic }: Pick<Offer, 'tls' | 'softwareRnic'>,
+): Uint8Array {
+  const flags = FLAG.STATUS | (tls ? FLAG.TLS : 0) | (softwareRnic ? FLAG.SOFTWARE_RNIC : 0);
+  const extension = { version: EXTENSION_VERSION, flags, checked: true, migrationId };
+  return encodeCapabilities({ version: PROTOCOL_VERSION, flags: 0, extension });
+}
+
+/** Which migration a request asks for. undefined: it is no such request, or cannot be read. */
+export function statusAskedFor(privateData: Uint8Array): string | undefined {
+  try {
+    const asked = decodeCapabilities(privateData);
+    return hasFlag(asked, FLAG.STATUS) ? asked.extension?.migrationId : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+const onlyAsks = (): MigrationError =>
+  new MigrationError(
+    'REJECTED',
+    'negotiate',
+    'it asks what became of a migration, of which nothing is known here',
+  );
+
 /** Source: the private data of the request that makes one more queue pair of a migration. */
 export function requestRail(rail: Rail): Uint8Array {
   const extension = { version: EXTENSION_VERSION, flags: 0, checked: true, rail };
@@ -373,7 +404,7 @@ const bytesOf = (peer: Capabilities): bigint | undefined =>
   hasFlag(peer, FLAG.PIN_BUDGET) ? peer.extension?.bytes : undefined;
 
 function extensionOf(
-  uses: Pick<Offer, 'commit' | 'sparse' | 'alive' | 'progress' | 'softwareRnic' | 'tls'> &
+  uses: Pick<Offer, 'commit' | 'sparse' | 'alive' | 'progress' | 'description' | 'softwareRnic' | 'tls'> &
     Pick<SourceOffer, 'unchecked'> & { reasons: boolean },
   bytes: bigint | undefined,
   checked: boolean,
@@ -384,6 +415,7 @@ function extensionOf(
     uses.reasons ? FLAG.REASON : 0,
     uses.alive ? FLAG.ALIVE : 0,
     uses.progress ? FLAG.PROGRESS : 0,
+    uses.description ? FLAG.DESCRIPTION : 0,
     uses.softwareRnic ? FLAG.SOFTWARE_RNIC : 0,
     uses.tls ? FLAG.TLS : 0,
     uses.unchecked ? FLAG.UNCHECKED : 0,
@@ -405,6 +437,7 @@ function agree(peer: Capabilities, offer: Offer, pinBudget: bigint | undefined):
     reasons: hasFlag(peer, FLAG.REASON),
     alive: offer.alive === true && hasFlag(peer, FLAG.ALIVE),
     progress: offer.progress === true && hasFlag(peer, FLAG.PROGRESS),
+    description: offer.description === true && hasFlag(peer, FLAG.DESCRIPTION),
     ...(pinBudget === undefined ? {} : { pinBudget }),
     extended: peer.extension !== undefined,
     channels: 1,

@@ -10,11 +10,13 @@ import {
   type CompressCommand,
   type ControlMessage,
   type ControlType,
+  DESCRIPTION_MAX_BYTES,
   type DestinationBlock,
   type RegisterCommand,
   type RegisterResult,
 } from './messages.ts';
 import { decodeProgress } from './progress.ts';
+import { decodeStatus } from './status.ts';
 
 const BLOCK_BYTES = 32;
 const COMMAND_BYTES = 24;
@@ -85,6 +87,15 @@ function decodeData(header: Header, data: Uint8Array): ControlMessage {
       return { type, ...decodeCommitted(data) };
     case 'PROGRESS':
       return { type, ...decodeProgress(data) };
+    case 'DESCRIPTION':
+      if (data.length === 0 || data.length > DESCRIPTION_MAX_BYTES)
+        throw malformed(
+          phase,
+          `DESCRIPTION carries ${data.length} bytes, expected 1 to ${DESCRIPTION_MAX_BYTES}`,
+        );
+      return { type, bytes: data };
+    case 'STATUS':
+      return { type, status: decodeStatus(data) };
     default:
       if (data.length > 0) throw malformed(phase, `${type} carries ${data.length} bytes, expected none`);
       return { type };

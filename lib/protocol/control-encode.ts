@@ -7,11 +7,13 @@ import {
   CONTROL_TYPE,
   type CompressCommand,
   type ControlMessage,
+  DESCRIPTION_MAX_BYTES,
   type DestinationBlock,
   type RegisterCommand,
   type RegisterResult,
 } from './messages.ts';
 import { encodeProgress } from './progress.ts';
+import { encodeStatus } from './status.ts';
 import { Writer } from './writer.ts';
 
 /**
@@ -67,6 +69,15 @@ function encodeData(message: ControlMessage): Uint8Array {
       return encodeCommitted(message);
     case 'PROGRESS':
       return encodeProgress(message);
+    case 'DESCRIPTION':
+      if (message.bytes.length === 0 || message.bytes.length > DESCRIPTION_MAX_BYTES)
+        throw unsendable(
+          message,
+          `it has ${message.bytes.length} bytes, expected 1 to ${DESCRIPTION_MAX_BYTES}`,
+        );
+      return message.bytes;
+    case 'STATUS':
+      return encodeStatus(message.status);
     default:
       return new Uint8Array(0);
   }

@@ -56,6 +56,10 @@ export const FLAG = {
   UNCHECKED: 0x800,
   /** In a rejection: as many migrations are under way as may be, and it may be asked again. */
   BUSY: 0x1000,
+  /** DESCRIPTION (messages.ts): the source describes its VM before RAM moves, and the destination checks it. */
+  DESCRIPTION: 0x2000,
+  /** Not a source: it asks what became of the migration that it names (STATUS, messages.ts). */
+  STATUS: 0x4000,
 } as const;
 
 /** Which queue pair of a migration a connection is. */

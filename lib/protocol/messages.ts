@@ -4,9 +4,11 @@
  *     len u32 | type u32 | repeat u32 | padding u32 | data (len bytes)
  *
  * COMMIT and COMMITTED (commit.ts) are an extension of ours, sent only after both ends have agreed on it (capabilities.ts). So is ALIVE: the
- * source says it in its turn when it has had nothing else to say for some seconds. So is PROGRESS (progress.ts).
+ * source says it in its turn when it has had nothing else to say for some seconds. So are PROGRESS (progress.ts), DESCRIPTION, which the source says
+ * once, after the START of the ram section and before RAM_BLOCKS_REQUEST, and STATUS (status.ts), which belongs to no migration.
  */
 import type { ProgressAccount } from './progress.ts';
+import type { StatusWord } from './status.ts';
 
 /** Bytes of the header. */
 export const CONTROL_HEADER_BYTES = 16;
@@ -16,6 +18,8 @@ export const CONTROL_MAX_BYTES = 512 * 1024;
 export const CONTROL_MAX_REPEAT = 4096;
 /** QEMU puts at most this many bytes of its stream into one QEMU_FILE. */
 export const QEMU_FILE_BYTES = 32 * 1024;
+/** Most bytes of a DESCRIPTION. What they mean is between the VMMs' programs at both ends. */
+export const DESCRIPTION_MAX_BYTES = 256 * 1024;
 
 /**
  * Type numbers on the wire. 0 (NONE) is never sent. Ours start at 0x100, far from the end of QEMU's, so that a type that QEMU
@@ -37,6 +41,8 @@ export const CONTROL_TYPE = {
   COMMITTED: 0x101,
   ALIVE: 0x102,
   PROGRESS: 0x103,
+  DESCRIPTION: 0x104,
+  STATUS: 0x105,
 } as const;
 
 export type ControlType = keyof typeof CONTROL_TYPE;
@@ -148,4 +154,6 @@ export type ControlMessage = HeaderRest &
     | ({ readonly type: 'COMMIT' } & Commit)
     | ({ readonly type: 'COMMITTED' } & Committed)
     | ({ readonly type: 'PROGRESS' } & ProgressAccount)
+    | { readonly type: 'DESCRIPTION'; readonly bytes: Uint8Array }
+    | { readonly type: 'STATUS'; readonly status: StatusWord }
   );

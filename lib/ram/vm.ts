@@ -63,6 +63,11 @@ export interface SourceVm {
   readonly layout: VmLayout;
   readonly blocks: readonly RamBlock[];
   readonly ramSection: RamSection;
+  /**
+   * What its VMM says of the VM, 1 to 256 KiB, for the target at the other end to check before RAM moves ({@link DestinationTarget.describe}). What
+   * it means is between the two. Default: nothing; a destination whose target does not ask is told nothing.
+   */
+  readonly description?: Uint8Array;
   /** The stream up to the START of the ram section: magic, version, CONFIGURATION. */
   readonly before: Uint8Array;
   /**
@@ -113,6 +118,11 @@ export interface DestinationTarget {
   readonly ramIsFresh?: boolean;
   /** Provides memory for every block, zero-filled, in the layout's order. The target remains its owner. */
   allocate(vm: ReceivedVm): Promise<readonly RamBlock[]>;
+  /**
+   * What the source's VMM says of the VM ({@link SourceVm.description}), once, after `allocate` and before any RAM: bytes of a peer. A rejection ends the
+   * migration, and the source is told why. Not called for a source that says nothing.
+   */
+  describe?(description: Uint8Array): Promise<void>;
   /** A piece of device state, in order. */
   append(bytes: Uint8Array): Promise<void>;
   /**

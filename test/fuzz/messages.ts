@@ -40,6 +40,10 @@ export function controlMessage(random: Random, type = random.pick(TYPES)): Contr
       };
     case 'PROGRESS':
       return { type, ...progress(random) };
+    case 'DESCRIPTION':
+      return { type, bytes: randomBytes(random, 1 + random.below(64)) };
+    case 'STATUS':
+      return { type, status: random.pick(['unknown', 'taken', 'not-taken', 'undecided'] as const) };
     default:
       return { type };
   }

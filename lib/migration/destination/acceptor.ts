@@ -31,6 +31,8 @@ export type SayNotice = (code: NoticeCode, message: string, details?: NoticeDeta
 export interface AcceptorSettings {
   /** What comes goes to memory that was never written. */
   readonly ramIsFresh: boolean;
+  /** The target looks at the source's description of its VM. */
+  readonly describes: boolean;
   /** How many migrations may be under way at one time: what may be pinned is for all of them. */
   readonly most: number;
   /** As of {@link SourceGate}. */
@@ -187,6 +189,7 @@ export class Acceptor {
       sparse: this.#settings.ramIsFresh,
       alive: true,
       progress: true,
+      description: this.#settings.describes,
       softwareRnic: this.provider.name === 'iwarp',
       tls: this.#options.tls !== undefined,
       channels: channelsGranted(this.#options),

@@ -4,7 +4,7 @@
  * ```text
  *            QEMU_FILE              HOOK in the stream
  *   +--------- stream ---------------------------------> hook
- *   |            ^  |                                     |  RAM_BLOCKS_REQUEST (once, in START), COMPRESS,
+ *   |            ^  |                                     |  DESCRIPTION, RAM_BLOCKS_REQUEST (once, in START), COMPRESS,
  *   |            |  | END of ram                          |  REGISTER_REQUEST, UNREGISTER_REQUEST
  *   +------------+  v                REGISTER_FINISHED    |
  *                device <---- stream <--------------------+
@@ -20,13 +20,19 @@ import type { ProgressAccount } from '../../protocol/progress.ts';
 
 export type DestinationState =
   | { readonly name: 'stream' }
-  | { readonly name: 'hook'; readonly section: 'start' | 'part' | 'end'; readonly blocksAnnounced: boolean }
+  | {
+      readonly name: 'hook';
+      readonly section: 'start' | 'part' | 'end';
+      readonly blocksAnnounced: boolean;
+      readonly described?: true;
+    }
   | { readonly name: 'device'; readonly commit: boolean }
   | { readonly name: 'done' };
 
 export type DestinationAction =
   | { readonly do: 'feed-stream'; readonly bytes: Uint8Array }
   | { readonly do: 'append-device-state'; readonly bytes: Uint8Array }
+  | { readonly do: 'describe'; readonly bytes: Uint8Array }
   | { readonly do: 'announce-blocks' }
   | { readonly do: 'zero'; readonly command: CompressCommand }
   | { readonly do: 'register'; readonly commands: readonly RegisterCommand[] }
@@ -70,6 +76,10 @@ export function step(state: DestinationState, message: ControlMessage): Step {
 
 function hookStep(state: Extract<DestinationState, { name: 'hook' }>, message: ControlMessage): Step {
   switch (message.type) {
+    case 'DESCRIPTION':
+      if (state.section !== 'start' || state.blocksAnnounced || state.described)
+        throw outOfTurn(state, message);
+      return { state: { ...state, described: true }, action: { do: 'describe', bytes: message.bytes } };
     case 'RAM_BLOCKS_REQUEST':
       if (state.blocksAnnounced || state.section !== 'start') throw outOfTurn(state, message);
       return { state: { ...state, blocksAnnounced: true }, action: { do: 'announce-blocks' } };

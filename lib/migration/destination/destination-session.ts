@@ -185,6 +185,8 @@ export class DestinationSession {
         return this.#passes.note(action.account);
       case 'append-device-state':
         return this.#appendDeviceState(action.bytes);
+      case 'describe':
+        return this.#describe(action.bytes);
       case 'announce-blocks':
         return this.#requests().announce();
       case 'zero':
@@ -196,7 +198,15 @@ export class DestinationSession {
     }
   }
 
-  #require(received: 'ALIVE' | 'PROGRESS', agreed: boolean): void {
+  /** Before the source is told where RAM goes. */
+  async #describe(bytes: Uint8Array): Promise<void> {
+    const { agreed, target } = this.#context;
+    this.#require('DESCRIPTION', agreed.description);
+    const checked = call(async () => target.describe?.(Buffer.from(bytes)));
+    await unlessAborted(checked, this.#alive, 'setup');
+  }
+
+  #require(received: 'ALIVE' | 'PROGRESS' | 'DESCRIPTION', agreed: boolean): void {
     if (agreed) return;
     const message = `the source sent ${received}, which has not been agreed on`;
     throw new MigrationError('PROTOCOL_ERROR', 'ram', message, { details: { received } });

@@ -76,6 +76,7 @@ export class MigrationDestination extends Migration {
     checkDestinationOptions(options);
     const acceptor = await Acceptor.at(uri, options, {
       ramIsFresh: target.ramIsFresh === true,
+      describes: target.describe !== undefined,
       most: 1,
       notice: (...said) => destination.journal.notice(...said),
     });

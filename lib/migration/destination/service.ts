@@ -87,6 +87,7 @@ export class MigrationService extends EventEmitter<MigrationServiceEvents> {
     const most = maxMigrations(options);
     const acceptor = await Acceptor.at(uri, options, {
       ramIsFresh: options.ramIsFresh === true,
+      describes: false,
       most,
       full: () => (service.underWay >= most ? busy(most) : undefined),
       notice: (...said) => service.#notice(...said),

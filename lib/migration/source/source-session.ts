@@ -196,6 +196,8 @@ export class SourceSession {
     await this.#sendStream(
       Buffer.concat([vm.before, encodeRamStart(vm.ramSection, vm.layout.blocks, 'rdma')]),
     );
+    if (agreed.description && vm.description)
+      await this.#turns.send({ type: 'DESCRIPTION', bytes: vm.description });
     // Asked before anything is pinned here: a destination that is not there is known of first.
     let cannotPin = (_: unknown): void => {};
     const unpinnable = new Promise<never>((_, reject) => {

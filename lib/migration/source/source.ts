@@ -312,6 +312,7 @@ export class MigrationSource extends Migration {
       sparse: true,
       alive: true,
       progress: true,
+      description: this.#vm.description !== undefined,
       softwareRnic: provider.name === 'iwarp',
       migrationId: this.migrationId,
       unchecked: this.#options.crc === false,

@@ -1,6 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { MigrationError, type QmpClient, type QmpEvent } from 'rdma-migrate';
 import { z } from 'zod';
+import { MigrationError } from '../errors.ts';
+import type { QmpClient, QmpEvent } from '../qmp/client.ts';
+import { parsed } from './machine.ts';
 
 const POLL_MS = 5;
 const migrateInfo = z.object({ status: z.string().optional(), 'error-desc': z.string().optional() });
@@ -10,7 +12,7 @@ export type MigrationInfo = z.infer<typeof migrateInfo>;
 
 /** `query-migrate`: no status when QEMU has not migrated yet. */
 export async function queryMigrate(qmp: QmpClient): Promise<MigrationInfo> {
-  return migrateInfo.parse(await qmp.execute('query-migrate'));
+  return parsed(migrateInfo, 'query-migrate', await qmp.execute('query-migrate'));
 }
 
 /** Whether QEMU's own migration has ended, or has not begun. */
@@ -39,7 +41,7 @@ export async function waitUntilOver(qmp: QmpClient, timeoutMs: number): Promise<
 export async function completion(events: AsyncIterable<QmpEvent>): Promise<void> {
   for await (const { name, data } of events) {
     if (name !== 'MIGRATION') continue;
-    const { status } = migrationEvent.parse(data);
+    const { status } = parsed(migrationEvent, 'the event MIGRATION', data);
     if (status === 'completed') return;
     if (status === 'failed' || status === 'cancelled') break;
   }
@@ -52,12 +54,42 @@ export async function setCapabilities(
   wanted: Readonly<Record<string, boolean>>,
 ): Promise<Record<string, boolean>> {
   const list = z.array(z.object({ capability: z.string(), state: z.boolean() }));
-  const all = list.parse(await qmp.execute('query-migrate-capabilities'));
+  const all = parsed(list, 'query-migrate-capabilities', await qmp.execute('query-migrate-capabilities'));
+  const current = Object.fromEntries(all.map(({ capability, state }) => [capability, state]));
   const before = all.filter(({ capability }) => Object.hasOwn(wanted, capability));
-  const capabilities = Object.entries(wanted).map(([capability, state]) => ({ capability, state }));
+  // Those that a QEMU does not have are off; without the first nothing of this works.
+  const known = Object.entries(wanted).filter(([name, state]) => state || Object.hasOwn(current, name));
+  const capabilities = known.map(([capability, state]) => ({ capability, state }));
   await qmp.execute('migrate-set-capabilities', { capabilities });
   return Object.fromEntries(before.map(({ capability, state }) => [capability, state]));
 }
 
-/** Device state only (pages of RAM that is mapped shared are left out), with events. */
-export const DEVICE_STATE_ONLY = { 'x-ignore-shared': true, events: true, 'return-path': false } as const;
+/** Device state only (pages of RAM that is mapped shared are left out), with events, over one stream that goes one way. */
+export const DEVICE_STATE_ONLY = {
+  'x-ignore-shared': true,
+  events: true,
+  'return-path': false,
+  'postcopy-ram': false,
+  multifd: false,
+  'mapped-ram': false,
+  'background-snapshot': false,
+  'late-block-activate': false,
+} as const;
+
+/** `query-status`. @throws MigrationError GUEST_ERROR; what QMP throws */
+export async function runState(qmp: QmpClient): Promise<string> {
+  const answer = await qmp.execute('query-status');
+  return parsed(z.object({ status: z.string().max(64) }), 'query-status', answer).status;
+}
+
+/** `max-bandwidth` of QEMU's own migrations, bytes per second. Returns what it was. */
+export async function setBandwidth(qmp: QmpClient, bytesPerSecond: number): Promise<number> {
+  const parameters = z.object({ 'max-bandwidth': z.number() });
+  const before = parsed(
+    parameters,
+    'query-migrate-parameters',
+    await qmp.execute('query-migrate-parameters'),
+  );
+  await qmp.execute('migrate-set-parameters', { 'max-bandwidth': bytesPerSecond });
+  return before['max-bandwidth'];
+}

@@ -1,8 +1,8 @@
 /** A unix socket over which QEMU sends or receives its own migration stream. */
 import { once } from 'node:events';
-import { rm } from 'node:fs/promises';
+import { chown, rm } from 'node:fs/promises';
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
-import { MigrationError } from 'rdma-migrate';
+import { MigrationError } from '../errors.ts';
 
 /** Waits for QEMU to connect, once. Its owner closes it. */
 export class StreamListener implements AsyncDisposable {
@@ -17,7 +17,11 @@ export class StreamListener implements AsyncDisposable {
     this.#server = server;
   }
 
-  static async open(path: string): Promise<StreamListener> {
+  /** `owner`: who may connect besides root. */
+  static async open(
+    path: string,
+    owner?: { readonly uid: number; readonly gid: number },
+  ): Promise<StreamListener> {
     const server = createServer();
     server.maxConnections = 1;
     // The VM's device state comes through it. The socket is made in listen(), so nothing else is meanwhile.
@@ -28,7 +32,9 @@ export class StreamListener implements AsyncDisposable {
       process.umask(umask);
     }
     await once(server, 'listening');
-    return new StreamListener(path, server);
+    const listener = new StreamListener(path, server);
+    if (owner !== undefined) await chown(path, owner.uid, owner.gid);
+    return listener;
   }
 
   /** @throws MigrationError TIMEOUT */

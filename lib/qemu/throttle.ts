@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { QmpClient } from 'rdma-migrate';
+import type { QmpClient } from '../qmp/client.ts';
 
 /** Short compared with a usual downtime limit, long compared with a `stop` and `cont` (a millisecond or two). */
 const PERIOD_MS = 100;

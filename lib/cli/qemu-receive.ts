@@ -1,0 +1,128 @@
+import { mkdir } from 'node:fs/promises';
+import { MigrationError, toMigrationError } from '../errors.ts';
+import { MigrationDestination } from '../migration/destination/destination.ts';
+import { checkDestinationOptions } from '../migration/option-schema.ts';
+import type { DestinationOptions } from '../migration/options.ts';
+import { connectQemu } from '../qemu/connect.ts';
+import { IncomingVm } from '../qemu/incoming.ts';
+import { LaunchedQemu } from '../qemu/launch.ts';
+import { defaultStateFolder, Records, wordOf } from '../qemu/records.ts';
+import { StatusService } from '../qemu/status.ts';
+import { joinedQemu, type WaitingQemu } from '../qemu/waiting.ts';
+import { endOptions } from './end-options.ts';
+import { follow } from './follow.ts';
+import { migrationSummary } from './migration-view.ts';
+import type { QemuReceiveOptions } from './qemu-program.ts';
+import { SourceDeadline } from './receive.ts';
+import type { CommandContext } from './run.ts';
+import { tlsOptions } from './tls-options.ts';
+import { ON_COMMAND_LINE } from './wording.ts';
+
+/** `rdma-migrate qemu receive`: waits for a running guest and lets it go on in a QEMU of this host. */
+export async function qemuReceive(
+  context: CommandContext,
+  uri: string,
+  command: readonly string[],
+  options: QemuReceiveOptions,
+): Promise<void> {
+  const wanted = destinationOptions(options);
+  checkDestinationOptions(wanted, ON_COMMAND_LINE);
+  requireOneQemu(command, options);
+  const stateFolder = options.stateDir ?? defaultStateFolder();
+  await mkdir(stateFolder, { recursive: true, mode: 0o700 });
+  const records = new Records(stateFolder);
+  if (options.qmp !== undefined) {
+    await using connected = await connectQemu(options.qmp, { pid: options.pid, signal: context.signal });
+    const qemu = await joinedQemu(connected.qmp, connected.pid, connected.qmpSocket);
+    await receiveInto(context, uri, { qemu, folder: stateFolder, records, options, wanted });
+    return;
+  }
+  await using launched = await LaunchedQemu.start(stateFolder, command, context.signal);
+  await receiveInto(context, uri, { qemu: launched, folder: launched.folder, records, options, wanted });
+}
+
+function requireOneQemu(command: readonly string[], { qmp }: QemuReceiveOptions): void {
+  if (command.length > 0 !== (qmp !== undefined)) return;
+  const message = 'expected either the QEMU to start, after --, or --qmp with the socket of one that waits';
+  throw new MigrationError('INVALID_ARGUMENT', 'configure', message);
+}
+
+interface Place {
+  readonly qemu: WaitingQemu;
+  readonly folder: string;
+  readonly records: Records;
+  readonly options: QemuReceiveOptions;
+  readonly wanted: DestinationOptions;
+}
+
+async function receiveInto(context: CommandContext, uri: string, place: Place): Promise<void> {
+  const { qemu, folder, records, options, wanted } = place;
+  const { reporter, signal } = context;
+  await using vm = await IncomingVm.open({ qemu, folder, records, paused: options.paused === true });
+  const destination = await MigrationDestination.listen(uri, vm, wanted);
+  const address = destination.uri;
+  let told = true;
+  try {
+    reporter.started(`QEMU is process ${qemu.pid}, ${vm.machine}, QMP at ${qemu.qmpSocket}`, {
+      pid: qemu.pid,
+      qmp: qemu.qmpSocket,
+    });
+    reporter.listening(address);
+    context.onFailure('no guest runs here: the QEMU that waited has been ended');
+    destination.on('phase', (phase) => {
+      const { migrationId } = destination;
+      if (phase === 'setup' && migrationId)
+        vm.expect(migrationId).catch((error: Error) => reporter.notice(error.message));
+    });
+    destination.on('notice', (_, { code }) => {
+      if (code === 'SOURCE_NOT_TOLD') told = false;
+    });
+    const deadline = new SourceDeadline(destination, options.timeout);
+    const result = await follow(destination, reporter, () =>
+      destination.receive({ signal: AbortSignal.any([signal, deadline.signal]) }),
+    );
+    const facts = { ...result, pid: qemu.pid, qmp: qemu.qmpSocket };
+    reporter.completed(facts, [
+      ...migrationSummary('received', 'the guest', result).slice(0, -1),
+      `the guest is here, in process ${qemu.pid} (QMP ${qemu.qmpSocket})${options.paused ? ', stopped (--paused): cont lets it go on' : ''}`,
+    ]);
+  } catch (error) {
+    told = !mayBeAsked(error);
+    throw error;
+  } finally {
+    await destination.close();
+    if (!told) await answer(context, address, place);
+  }
+}
+
+/** What fails before the source can have asked for the commit, it knows itself. */
+const mayBeAsked = (error: unknown): boolean => toMigrationError(error, 'ram').phase === 'commit';
+
+/** A source that does not know what became of its guest may ask. */
+async function answer(
+  { reporter, signal }: CommandContext,
+  uri: string,
+  { records, options, wanted }: Place,
+): Promise<void> {
+  try {
+    await using service = await StatusService.listen(uri, wanted, async (id) =>
+      wordOf(await records.read(id)),
+    );
+    reporter.notice(
+      `the source may not know of it: it can ask at ${uri}, for ${options.statusTimeout / 1000} s`,
+    );
+    await service.untilTold(options.statusTimeout, signal);
+  } catch (error) {
+    reporter.notice(`the source cannot ask here what became of it: ${(error as Error).message}`);
+  }
+}
+
+function destinationOptions(options: QemuReceiveOptions): DestinationOptions {
+  const { allow, maxRam } = options;
+  return {
+    ...endOptions({ ...options, commit: 'require' }),
+    ...tlsOptions(options),
+    ...(allow && { allow }),
+    ...(maxRam !== undefined && { maxRam }),
+  };
+}

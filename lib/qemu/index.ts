@@ -1,0 +1,9 @@
+/** `rdma-migrate/qemu`: running guests of stock QEMUs, from one into another. docs/qemu-live.md */
+export { type ConnectedQemu, connectQemu } from './connect.ts';
+export { type IncomingOptions, IncomingVm } from './incoming.ts';
+export { LaunchedQemu } from './launch.ts';
+export { type OutgoingOptions, OutgoingVm } from './outgoing.ts';
+export { defaultStateFolder, type MigrationRecord, Records, wordOf } from './records.ts';
+export { askStatus, StatusService, settle } from './status.ts';
+export { TRACKER_WISHES, type TrackerWish } from './tracker.ts';
+export { joinedQemu, type WaitingQemu } from './waiting.ts';

@@ -1,0 +1,211 @@
+/** Starts the QEMU that a VM moves into. Until it is told to keep it, it ends with this process, however that ends. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chmod, mkdir, mkdtemp, open, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { MigrationError } from '../errors.ts';
+import { QmpClient } from '../qmp/client.ts';
+
+const START_TIMEOUT_MS = 30_000;
+const QUIT_TIMEOUT_MS = 2_000;
+const POLL_MS = 10;
+/** A unix socket's path has 108 bytes with its end (unix(7)). */
+const MOST_PATH_BYTES = 107;
+const MOST_LOG = 2_000;
+/** Reads one line; without it, as when whoever should write it has died, the process goes. */
+const GUARD = 'read -r word; [ "$word" = keep ] || { kill -KILL "$1"; rm -rf "$2"; }';
+
+/** A QEMU of ours that waits for a VM. Its owner closes it, or keeps it. */
+export class LaunchedQemu implements AsyncDisposable {
+  readonly pid: number;
+  /** What is in it goes when QEMU is ended; what is kept stays usable: its QMP socket, its log. */
+  readonly folder: string;
+  readonly qmpSocket: string;
+  readonly #child: ChildProcess;
+  readonly #guard: ChildProcess;
+  readonly #extraFiles: readonly string[];
+  #qmp: QmpClient | undefined;
+  #kept = false;
+  #ended = false;
+
+  private constructor(folder: string, child: ChildProcess, pid: number, extraFiles: readonly string[]) {
+    this.folder = folder;
+    this.qmpSocket = qmpPath(folder);
+    this.pid = pid;
+    this.#child = child;
+    this.#extraFiles = extraFiles;
+    this.#guard = spawn('/bin/sh', ['-c', GUARD, 'guard', String(pid), folder], {
+      stdio: ['pipe', 'ignore', 'ignore'],
+      detached: true,
+    });
+    this.#guard.on('error', () => void child.kill('SIGKILL'));
+    this.#guard.stdin?.on('error', () => {});
+    child.once('exit', () => {
+      this.#ended = true;
+    });
+  }
+
+  /**
+   * @param command the program and its arguments, as for the source; what waiting takes is added
+   * @throws MigrationError GUEST_ERROR with what QEMU wrote, TIMEOUT, CANCELLED
+   */
+  static async start(
+    stateFolder: string,
+    command: readonly string[],
+    signal?: AbortSignal,
+  ): Promise<LaunchedQemu> {
+    await mkdir(stateFolder, { recursive: true, mode: 0o700 });
+    const folder = await mkdtemp(join(stateFolder, 'vm-'));
+    await chmod(folder, 0o700);
+    let launched: LaunchedQemu | undefined;
+    try {
+      launched = await LaunchedQemu.#spawn(folder, command);
+      await launched.#connect(signal);
+      return launched;
+    } catch (error) {
+      const said = await launched?.said();
+      await launched?.close();
+      await rm(folder, { recursive: true, force: true });
+      signal?.throwIfAborted();
+      const why = said || (error instanceof Error ? error.message : String(error));
+      throw new MigrationError('GUEST_ERROR', 'configure', `${command[0]} did not start: ${why}`, {
+        cause: error,
+      });
+    }
+  }
+
+  static async #spawn(folder: string, command: readonly string[]): Promise<LaunchedQemu> {
+    const [program = '', ...given] = command;
+    if (Buffer.byteLength(join(folder, 'incoming.sock')) > MOST_PATH_BYTES)
+      throw new MigrationError(
+        'INVALID_ARGUMENT',
+        'configure',
+        `${folder} is too long for the path of a unix socket: name a shorter --state-dir`,
+      );
+    const { args, files } = waitingArguments(given, folder);
+    const log = await open(logPath(folder), 'a', 0o600);
+    try {
+      // A session of its own: what a terminal sends to this command is not for the guest.
+      const child = spawn(program, args, { stdio: ['ignore', log.fd, log.fd], detached: true });
+      if (child.pid === undefined) {
+        const [cause] = (await once(child, 'error')) as [Error];
+        throw cause;
+      }
+      child.on('error', () => {}); // of later signals
+      child.unref();
+      return new LaunchedQemu(folder, child, child.pid, files);
+    } finally {
+      await log.close();
+    }
+  }
+
+  get qmp(): QmpClient {
+    return this.#qmp as QmpClient;
+  }
+
+  get alive(): boolean {
+    return !this.#ended;
+  }
+
+  /** The last of what QEMU wrote. */
+  async said(): Promise<string> {
+    const text = await readFile(logPath(this.folder), 'utf8').catch(() => '');
+    return text.slice(-MOST_LOG).trim();
+  }
+
+  async #connect(signal?: AbortSignal): Promise<void> {
+    const deadline = performance.now() + START_TIMEOUT_MS;
+    for (;;) {
+      signal?.throwIfAborted();
+      try {
+        this.#qmp = await QmpClient.connect({ socket: this.qmpSocket, ...(signal && { signal }) });
+        // QEMU has it open: nothing of it is left whoever dies.
+        for (const file of this.#extraFiles) await rm(file, { force: true });
+        return;
+      } catch (error) {
+        if (!this.alive || performance.now() > deadline) throw error;
+      }
+      await delay(POLL_MS);
+    }
+  }
+
+  /** From here on it outlives this process. */
+  keep(): void {
+    this.#kept = true;
+    this.#guard.stdin?.end('keep\n');
+    this.#guard.unref();
+  }
+
+  /** Ends it: it certainly does not run any more when this resolves. Idempotent; never throws. */
+  async end(): Promise<void> {
+    this.#kept = false;
+    if (this.alive) {
+      const exited = once(this.#child, 'exit');
+      await this.#qmp?.execute('quit', {}, { timeoutMs: QUIT_TIMEOUT_MS }).catch(() => {});
+      const timer = setTimeout(() => this.#child.kill('SIGKILL'), this.#qmp ? QUIT_TIMEOUT_MS : 0);
+      await exited;
+      clearTimeout(timer);
+    }
+    this.#guard.kill('SIGKILL');
+    await this.#qmp?.close();
+    for (const file of this.#extraFiles) await rm(file, { force: true }).catch(() => {});
+    await rm(this.folder, { recursive: true, force: true }).catch(() => {});
+  }
+
+  /** Ends it unless it was kept. */
+  async close(): Promise<void> {
+    if (!this.#kept) return this.end();
+    await this.#qmp?.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+const qmpPath = (folder: string): string => join(folder, 'qmp.sock');
+const logPath = (folder: string): string => join(folder, 'qemu.log');
+
+/** QEMU's options separate keys by commas; a comma in a value is doubled. */
+const value = (text: string): string => text.replaceAll(',', ',,');
+
+/**
+ * What a QEMU needs to wait for a VM: `-incoming defer`, a QMP socket, and RAM that can be shared unless the arguments provide it.
+ * @throws MigrationError INVALID_ARGUMENT: the arguments have an `-incoming` of their own, or daemonize
+ */
+export function waitingArguments(
+  given: readonly string[],
+  folder: string,
+): { args: string[]; files: string[] } {
+  const refused = given.find((argument) => /^--?(incoming|daemonize)$/.test(argument));
+  if (refused !== undefined)
+    throw new MigrationError(
+      'INVALID_ARGUMENT',
+      'configure',
+      `leave out ${refused}: rdma-migrate qemu receive adds what waiting for a VM takes`,
+    );
+  const monitor = [
+    '-chardev',
+    `socket,id=rdma-migrate-qmp,path=${value(qmpPath(folder))},server=on,wait=off`,
+  ];
+  const waiting = [...monitor, '-mon', 'chardev=rdma-migrate-qmp,mode=control', '-S', '-incoming', 'defer'];
+  if (given.some((argument) => argument.includes('memory-backend')))
+    return { args: [...given, ...waiting], files: [] };
+  const file = join('/dev/shm', `rdma-migrate-${process.pid}-${folder.slice(-6)}`);
+  const ram = `memory-backend-file,id=pc.ram,size=${ramSize(given)},mem-path=${file},share=on`;
+  return { args: [...given, '-object', ram, '-machine', 'memory-backend=pc.ram', ...waiting], files: [file] };
+}
+
+/** The size of `-m`, as QEMU takes it: a number is mebibytes. */
+function ramSize(given: readonly string[]): string {
+  const at = given.findIndex((argument) => /^--?m$/.test(argument));
+  const [size = '128M'] = at < 0 ? [] : (given[at + 1] ?? '').replace(/^size=/, '').split(',');
+  if (/^\d+$/.test(size)) return `${size}M`;
+  if (/^\d+(\.\d+)?[kMGTbB]$/.test(size)) return size;
+  throw new MigrationError(
+    'INVALID_ARGUMENT',
+    'configure',
+    `expected the size of RAM after -m but received '${size}'`,
+  );
+}

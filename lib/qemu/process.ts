@@ -1,0 +1,111 @@
+/** The process of a QEMU, as Linux shows it. */
+import { readdir, readFile, readlink, stat } from 'node:fs/promises';
+import type { Socket } from 'node:net';
+import { MigrationError } from '../errors.ts';
+import { native } from '../native/index.ts';
+
+/** A row of /proc/PID/maps. Addresses and offset in bytes. */
+export interface MappedRange {
+  readonly from: bigint;
+  readonly to: bigint;
+  /** Whoever maps the same file sees what is written. */
+  readonly shared: boolean;
+  readonly offset: bigint;
+  /** Of the file; 0: none. */
+  readonly inode: bigint;
+  readonly path: string;
+}
+
+/**
+ * Who listens at the other end of a unix socket.
+ * @throws MigrationError IO_ERROR: it cannot be told
+ */
+export function peerProcess(socket: Socket): number {
+  const { fd } = (socket as Socket & { readonly _handle?: { readonly fd?: number } })._handle ?? {};
+  if (fd === undefined || fd < 0)
+    throw new MigrationError('IO_ERROR', 'configure', 'the process behind a closed socket cannot be told');
+  return native.peerProcess(fd);
+}
+
+const MAPS_ROW =
+  /^([0-9a-f]{1,16})-([0-9a-f]{1,16}) [r-][w-][x-]([ps]) ([0-9a-f]{1,16}) \S+ (\d{1,20})\s*(.*)$/;
+
+/** Rows that cannot be read are left out: what is not found is refused later. */
+export function parseMaps(text: string): MappedRange[] {
+  return text.split('\n').flatMap((row) => {
+    const [, from, to, shared, offset, inode, path = ''] = MAPS_ROW.exec(row) ?? [];
+    if (from === undefined) return [];
+    return [
+      {
+        from: BigInt(`0x${from}`),
+        to: BigInt(`0x${to}`),
+        shared: shared === 's',
+        offset: BigInt(`0x${offset}`),
+        inode: BigInt(inode as string),
+        path,
+      },
+    ];
+  });
+}
+
+/** @throws MigrationError PERMISSION_DENIED, GUEST_ERROR: it has ended */
+export async function mapsOf(pid: number): Promise<MappedRange[]> {
+  return parseMaps(await readFile(`/proc/${pid}/maps`, 'utf8').catch((cause) => refuse(pid, cause)));
+}
+
+/**
+ * A path by which the file of a mapping can be opened, whatever its name is now: one of the process's own descriptors.
+ * @returns undefined: it has none open
+ * @throws as {@link mapsOf}
+ */
+export async function openFileOf(
+  pid: number,
+  { inode }: MappedRange,
+  length: bigint,
+): Promise<string | undefined> {
+  const folder = `/proc/${pid}/fd`;
+  const names = await readdir(folder).catch((cause) => refuse(pid, cause));
+  for (const name of names) {
+    const path = `${folder}/${name}`;
+    const found = await stat(path, { bigint: true }).catch(() => undefined);
+    if (found?.isFile() && found.ino === inode && found.size >= length) return path;
+  }
+  return undefined;
+}
+
+/** Processes besides these that have the same file mapped, as far as they can be seen. */
+export async function othersThatMap(pid: number, { inode, path }: MappedRange): Promise<number[]> {
+  const others = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
+  const found: number[] = [];
+  for (const other of others) {
+    if (other === pid || other === process.pid) continue;
+    const maps = await readFile(`/proc/${other}/maps`, 'utf8').catch(() => '');
+    if (
+      maps.includes(` ${inode} `) &&
+      parseMaps(maps).some((row) => row.inode === inode && row.path === path)
+    )
+      found.push(other);
+  }
+  return found;
+}
+
+/** When a process began, in clock ticks since the boot: tells it from a later one with the same number. undefined: it is not there. */
+export async function startOf(pid: number): Promise<string | undefined> {
+  const text = await readFile(`/proc/${pid}/stat`, 'latin1').catch(() => undefined);
+  const [state, ...rest] = text?.slice(text.lastIndexOf(')') + 2).split(' ') ?? [];
+  return state === undefined || state === 'Z' ? undefined : rest[18];
+}
+
+/** Its executable's name, for messages. */
+export async function nameOf(pid: number): Promise<string> {
+  const path = await readlink(`/proc/${pid}/exe`).catch(() => '?');
+  return path.slice(path.lastIndexOf('/') + 1);
+}
+
+function refuse(pid: number, cause: NodeJS.ErrnoException): never {
+  const { code } = cause;
+  if (code === 'ENOENT' || code === 'ESRCH')
+    throw new MigrationError('GUEST_ERROR', 'configure', `process ${pid} has ended`, { cause });
+  const message = `cannot look at the memory of process ${pid}: ${cause.message}. Run this as the user that runs QEMU, or as root`;
+  throw new MigrationError('PERMISSION_DENIED', 'configure', message, { cause, details: { pid } });
+}

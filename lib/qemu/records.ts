@@ -1,0 +1,102 @@
+/**
+ * What became of migrations at their destination, kept in files: one for each migration, replaced in one step. What is written there outlives the process
+ * that decided it.
+ */
+import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { MigrationError } from '../errors.ts';
+import type { StatusWord } from '../protocol/status.ts';
+import { startOf } from './process.ts';
+
+const word = z.string().max(4096);
+const schema = z.object({
+  migrationId: word,
+  /** Who decides: a process and when it began. */
+  receiver: z.object({ pid: z.number().int().positive(), start: word }),
+  /** `receiving`: nothing is decided. */
+  state: z.enum(['receiving', 'taken', 'not-taken']),
+  qemu: z.object({ pid: z.number().int().positive(), start: word, qmp: word }),
+});
+
+export type MigrationRecord = z.infer<typeof schema>;
+
+const ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+
+/** Where records and sockets are if nobody says otherwise: RUNTIME_DIRECTORY as systemd gives it, /run for root, else the user's. */
+export function defaultStateFolder(env: NodeJS.ProcessEnv = process.env): string {
+  const { RUNTIME_DIRECTORY, XDG_RUNTIME_DIR } = env;
+  if (RUNTIME_DIRECTORY) return RUNTIME_DIRECTORY.split(':')[0] as string;
+  if (process.getuid?.() === 0) return '/run/rdma-migrate';
+  return XDG_RUNTIME_DIR
+    ? join(XDG_RUNTIME_DIR, 'rdma-migrate')
+    : join(tmpdir(), `rdma-migrate-${process.getuid?.()}`);
+}
+
+/** @throws MigrationError INVALID_ARGUMENT */
+export function requireMigrationId(id: string): string {
+  if (ID.test(id)) return id;
+  const message = `expected the id of a migration, such as 6f1c1b1e-5b0e-4a6e-9a55-0f3c3f0a9d11, but received '${id.slice(0, 80)}'`;
+  throw new MigrationError('INVALID_ARGUMENT', 'configure', message);
+}
+
+/** The records in one folder. */
+export class Records {
+  readonly #folder: string;
+
+  constructor(stateFolder: string) {
+    this.#folder = join(stateFolder, 'migrations');
+  }
+
+  /** Returns when it is on the disk. @throws MigrationError IO_ERROR */
+  async write(record: MigrationRecord): Promise<void> {
+    const path = this.#path(record.migrationId);
+    try {
+      await mkdir(this.#folder, { recursive: true, mode: 0o700 });
+      const file = await open(`${path}.new`, 'w', 0o600);
+      try {
+        await file.writeFile(JSON.stringify(record));
+        await file.sync();
+      } finally {
+        await file.close();
+      }
+      await rename(`${path}.new`, path);
+    } catch (cause) {
+      const message = `cannot write down what becomes of the migration: ${(cause as Error).message}`;
+      throw new MigrationError('IO_ERROR', 'commit', message, { cause });
+    }
+  }
+
+  /** undefined: there is none. @throws MigrationError IO_ERROR: it cannot be read, and nothing follows from that */
+  async read(migrationId: string): Promise<MigrationRecord | undefined> {
+    const path = this.#path(migrationId);
+    try {
+      return schema.parse(JSON.parse(await readFile(path, 'utf8')));
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+      throw new MigrationError('IO_ERROR', 'commit', `cannot read ${path}: ${(cause as Error).message}`, {
+        cause,
+      });
+    }
+  }
+
+  /** Never throws. */
+  async remove(migrationId: string): Promise<void> {
+    await rm(this.#path(migrationId), { force: true }).catch(() => {});
+  }
+
+  #path(migrationId: string): string {
+    return join(this.#folder, `${requireMigrationId(migrationId)}.json`);
+  }
+}
+
+/**
+ * What follows from a record. Only its receiver ever decides: once that has ended without a decision, and its QEMU too, nothing has taken the VM.
+ */
+export async function wordOf(record: MigrationRecord | undefined): Promise<StatusWord> {
+  if (record === undefined) return 'unknown';
+  if (record.state !== 'receiving') return record.state;
+  const there = async ({ pid, start }: { pid: number; start: string }) => (await startOf(pid)) === start;
+  return (await there(record.receiver)) || (await there(record.qemu)) ? 'undecided' : 'not-taken';
+}

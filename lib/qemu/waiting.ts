@@ -1,0 +1,48 @@
+/** A QEMU that waits for a VM (`-incoming defer`), whoever started it. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { MigrationError } from '../errors.ts';
+import type { QmpClient } from '../qmp/client.ts';
+import { startOf } from './process.ts';
+
+const QUIT_TIMEOUT_MS = 2_000;
+const POLL_MS = 20;
+const KILLED_TIMEOUT_MS = 10_000;
+
+export interface WaitingQemu {
+  readonly qmp: QmpClient;
+  readonly pid: number;
+  /** As an operator can name it. */
+  readonly qmpSocket: string;
+  /** From here on it outlives this process. */
+  keep(): void;
+  /** Ends it: it certainly does not run any more when this resolves. @throws MigrationError GUEST_ERROR: it is there still */
+  end(): Promise<void>;
+}
+
+/** A QEMU that somebody else has started. */
+export async function joinedQemu(qmp: QmpClient, pid: number, qmpSocket: string): Promise<WaitingQemu> {
+  const start = await startOf(pid);
+  const gone = async (): Promise<boolean> => (await startOf(pid)) !== start;
+  const wait = async (timeoutMs: number): Promise<boolean> => {
+    const deadline = performance.now() + timeoutMs;
+    while (!(await gone())) {
+      if (performance.now() > deadline) return false;
+      await delay(POLL_MS);
+    }
+    return true;
+  };
+  const end = async (): Promise<void> => {
+    await qmp.execute('quit', {}, { timeoutMs: QUIT_TIMEOUT_MS }).catch(() => {});
+    if (await wait(QUIT_TIMEOUT_MS)) return;
+    try {
+      if (!(await gone())) process.kill(pid, 'SIGKILL');
+    } catch {} // it has just ended, or is not ours to end: the next look tells
+    if (await wait(KILLED_TIMEOUT_MS)) return;
+    throw new MigrationError(
+      'GUEST_ERROR',
+      'commit',
+      `the waiting QEMU (process ${pid}) does not end: end it by hand`,
+    );
+  };
+  return { qmp, pid, qmpSocket, keep: () => {}, end };
+}
