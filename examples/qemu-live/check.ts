@@ -3,7 +3,8 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { MigrationError } from 'rdma-migrate';
 import { PAGE_SIZE, REGION_BASE, STATE_ADDRESS } from '../guest/layout.ts';
 import { type GuestState, readGuestState, verifyGuestRam } from '../guest/verify.ts';
-import { parsePasses, type Qemu } from '../qemu/qemu.ts';
+import { parsePasses } from '../qemu/qemu.ts';
+import type { Vm } from './vm.ts';
 
 const ROUND_TIMEOUT_MS = 60_000;
 const CHUNK = 1 << 20;
@@ -19,12 +20,12 @@ export async function readState(ramFile: string): Promise<GuestState> {
 }
 
 /** Waits until the guest has completed its first pass. */
-export async function waitForGuest(qemu: Qemu): Promise<void> {
-  await qemu.waitUntil(
+export async function waitForGuest(vm: Vm): Promise<void> {
+  await vm.waitUntil(
     'the guest to write all of its memory',
     async () => {
-      const state = await readState(qemu.ramFile).catch(() => undefined);
-      return (state !== undefined && state.pass > 0n) || undefined;
+      const state = await readState(vm.ramFile).catch(() => undefined);
+      return state !== undefined && state.pass > 0n;
     },
     ROUND_TIMEOUT_MS,
   );
@@ -35,18 +36,18 @@ export async function waitForGuest(qemu: Qemu): Promise<void> {
  * every page from outside, and lets it go on.
  * @throws MigrationError IMAGE_INVALID for a page that is lost, stale or torn; TIMEOUT for a guest that does not run
  */
-export async function checkRunningGuest(qemu: Qemu): Promise<GuestState> {
-  const { steps, pages } = await readState(qemu.ramFile);
-  await qemu.waitUntil(
+export async function checkRunningGuest(vm: Vm): Promise<GuestState> {
+  const { steps, pages } = await readState(vm.ramFile);
+  await vm.waitUntil(
     'the guest to come back to all of its pages',
-    async () => (await readState(qemu.ramFile)).steps >= steps + BigInt(2 * pages) || undefined,
+    async () => (await readState(vm.ramFile)).steps >= steps + BigInt(2 * pages),
     ROUND_TIMEOUT_MS,
   );
-  await qemu.execute('stop');
+  await vm.execute('stop');
   try {
-    return await verifyGuestRam(qemu.ramFile);
+    return await verifyGuestRam(vm.ramFile);
   } finally {
-    await qemu.execute('cont');
+    await vm.execute('cont');
   }
 }
 
@@ -54,13 +55,29 @@ export async function checkRunningGuest(qemu: Qemu): Promise<GuestState> {
  * Compares the RAM that the guest does not write. The source's is unchanged since the guest was stopped there.
  * @throws MigrationError IMAGE_INVALID
  */
-export async function requireSameRest(left: string, right: string, ramBytes: number): Promise<void> {
+export async function requireSameRest(from: Vm, to: Vm, ramBytes: number): Promise<void> {
+  const bytes = ramBytes / from.ramFiles.length;
+  await requireSameNode(from.ramFile, to.ramFile, bytes);
+  for (const [node, path] of from.ramFiles.entries()) {
+    if (node > 0) await requireSameRanges(path, to.ramFiles[node] as string, [[0, bytes]]);
+  }
+}
+
+async function requireSameNode(left: string, right: string, ramBytes: number): Promise<void> {
   const { pages } = await readState(right);
   const ranges = [
     [0, STATE_ADDRESS],
     [STATE_ADDRESS + PAGE_SIZE, REGION_BASE],
     [REGION_BASE + pages * PAGE_SIZE, ramBytes],
   ] as const;
+  await requireSameRanges(left, right, ranges);
+}
+
+async function requireSameRanges(
+  left: string,
+  right: string,
+  ranges: readonly (readonly [number, number])[],
+): Promise<void> {
   const [a, b] = [await open(left, 'r'), await open(right, 'r')];
   try {
     for (const [from, to] of ranges) await requireSame(a, b, from, to);

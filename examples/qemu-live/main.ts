@@ -1,5 +1,5 @@
 /**
- * Migrates a running guest from one stock QEMU into another with each end in its own process, once or many times, and checks all of
+ * Moves a running guest from one stock QEMU into another with rdma-migrate qemu move and qemu receive, once or many times, and checks all of
  * it. `npm run demo:live` starts it. Exit code: 0 everything was verified; 1 it was not; 2 the options are wrong; 130, 143 interrupted.
  */
 import { MigrationError } from 'rdma-migrate';
@@ -12,19 +12,18 @@ import { Summary, tellMoved, turnJson, turnLine } from './report.ts';
 import { soak, type Turn } from './soak.ts';
 
 async function run(options: LiveDemoOptions, narrator: Narrator, signal: AbortSignal): Promise<string> {
-  const missing = qemuMissing();
+  const missing = qemuMissing(options.executable);
   if (missing !== undefined) throw new MigrationError('IO_ERROR', 'configure', missing);
   await using workspace = await openWorkspace(options.ramBytes);
   const summary = new Summary();
   narrator.step(
-    `Start a stock QEMU (software emulation, ${bytes(options.ramBytes)} of RAM in a shared file) and let its guest run`,
+    `Start a stock QEMU (software emulation, ${bytes(options.ramBytes)} of RAM in shared files) and let its guest run`,
   );
   const tally = await soak(
     options,
     { folder: workspace.path, signal },
     {
-      onStart: ({ qemu }) => announce(narrator, options, qemu.pid),
-      onSource: (source) => source.on('notice', (message) => narrator.say(message)),
+      onStart: ({ pid }) => announce(narrator, options, pid),
       onTurn: (turn) => {
         summary.add(turn);
         tell(narrator, options, turn);

@@ -1,39 +1,25 @@
-/** One live migration from a QEMU to another, with the source's end in this process, and what becomes of the guest when it fails. */
-import {
-  type DirtyTracker,
-  type LiveOptions,
-  MigrationError,
-  type MigrationResult,
-  MigrationSource,
-  type Phase,
-  type RamBlock,
-} from 'rdma-migrate';
-import type { DestinationProcess } from '../destination/process.ts';
-import type { Bench, Vm } from './bench.ts';
-import type { DestinationJob } from './destination.ts';
+/** One live migration by the two commands, and what becomes of the guest when it fails: what an operator would do, and see. */
+import type { ErrorCode, MigrationResult, Phase } from 'rdma-migrate';
+import type { Bench, Receiver } from './bench.ts';
+import type { CommandProcess, Ended, Line } from './command.ts';
 import { type Observation, Observer } from './observer.ts';
-import { OutgoingVm } from './outgoing.ts';
+import type { Vm } from './vm.ts';
 
-/** The end of a process is noticed later than the end of its connection. */
-const REASON_MS = 1_000;
-const LOADED_MS = 10_000;
+const COMMIT_UNKNOWN = 8;
+const GONE_MS = 10_000;
+const ASK_TIMES = 50;
 
 export interface MoveOptions {
-  readonly uri: string;
-  readonly tracker: (vm: Vm, blocks: readonly RamBlock[]) => Promise<DirtyTracker>;
-  readonly live: LiveOptions;
-  readonly pinAll: boolean;
-  readonly maxBandwidth: bigint;
-  readonly startDestination: (job: DestinationJob) => Promise<DestinationProcess>;
+  /** Options of `rdma-migrate qemu move`. */
+  readonly args: readonly string[];
   /** The compiled worker of {@link Observer}, where this module is not compiled itself. */
   readonly observerModule?: URL;
-  readonly onSource?: (source: MigrationSource, destination: DestinationProcess) => void;
-  /** Cancels this migration. */
-  readonly signal?: AbortSignal;
+  readonly disturbance?: Disturbance;
 }
 
 /** Something that happens to a migration from outside. */
 export interface Disturbance {
+  /** Ctrl-C at the source, or the end of the destination's command, as by a crash. */
   readonly kind: 'cancel' | 'kill';
   /** Counted from here. */
   readonly phase: Phase;
@@ -42,146 +28,105 @@ export interface Disturbance {
 
 export interface Moved {
   readonly moved: true;
-  /** The source's account; absent if the source could not know that the destination has the VM, and it was found there. */
+  /** The source's account; absent if the source had to ask the destination, or the operator had to. */
   readonly result?: MigrationResult;
   readonly seen: Observation;
   readonly pid: number;
+  readonly settledBy?: 'command' | 'operator';
 }
 
 export interface Stayed {
   readonly moved: false;
-  readonly error: MigrationError;
+  readonly code: ErrorCode;
+  readonly phase: Phase;
+  readonly message: string;
   /** What the destination reported. */
   readonly reason?: string;
+  readonly settledBy?: 'operator';
 }
 
 /**
- * Moves the guest of `from` to `to`. When it resolves exactly one of the two runs the guest, and which one is known.
+ * Moves the guest of a VM into the QEMU of a receiver. When it resolves exactly one of the two runs the guest, and which one is known.
  * @throws if even that cannot be achieved
  */
 export async function move(
   bench: Bench,
-  { from, to }: { readonly from: Vm; readonly to: Vm },
-  options: MoveOptions,
-  disturbance?: Disturbance,
-): Promise<Moved | Stayed> {
-  const job: DestinationJob = {
-    qmpSocket: to.qmpSocket,
-    ramFiles: to.ramFiles,
-    folder: bench.options.folder,
-    uri: options.uri,
-  };
-  await using destination = await options.startDestination(job);
-  await using observer = new Observer(
-    { source: from.qemu.ramFile, destination: to.qemu.ramFile },
-    options.observerModule,
-  );
-  await observer.started();
-  try {
-    const result = await send(bench, from, { destination, options, disturbance });
-    await goesOn(destination, to);
-    return { moved: true, result, seen: await observer.finish(), pid: destination.pid };
-  } catch (cause) {
-    bench.options.signal.throwIfAborted();
-    const error =
-      cause instanceof MigrationError
-        ? cause
-        : new MigrationError('INTERNAL', 'ram', String(cause), { cause });
-    if (error.code === 'COMMIT_UNKNOWN' && (await takeOver(bench, from, to, destination))) {
-      return { moved: true, seen: await observer.finish(), pid: destination.pid };
-    }
-    const reason = await reasonOf(destination);
-    return { moved: false, error, ...(reason === undefined ? {} : { reason }) };
-  }
-}
-
-interface Sending {
-  readonly destination: DestinationProcess;
-  readonly options: MoveOptions;
-  readonly disturbance: Disturbance | undefined;
-}
-
-async function send(
-  bench: Bench,
   from: Vm,
-  { destination, options, disturbance }: Sending,
-): Promise<MigrationResult> {
-  const { live, pinAll, maxBandwidth, tracker } = options;
-  await using vm = await OutgoingVm.open({
-    qmp: from.qemu.qmp,
-    ramFiles: from.ramFiles,
-    folder: bench.options.folder,
-    tracker: (blocks) => tracker(from, blocks),
-  });
-  const cancel = new AbortController();
-  const source = new MigrationSource(vm, destination.uri, { live, pinAll, maxBandwidth, commit: 'require' });
-  options.onSource?.(source, destination);
+  to: Receiver,
+  options: MoveOptions,
+): Promise<Moved | Stayed> {
+  const files = { source: from.ramFile, destination: to.vm.ramFile };
+  await using observer = new Observer(files, options.observerModule);
+  await observer.started();
+  const source = bench.run(['qemu', 'move', to.uri, '--qmp', from.qmpSocket, ...options.args]);
+  const timers = options.disturbance ? disturb(options.disturbance, source, to.command) : [];
+  const ended = await source.ended;
+  for (const timer of timers) clearTimeout(timer);
+  bench.options.signal.throwIfAborted();
+  if (ended.code === 0) {
+    const received = await to.command.ended;
+    const settled = ended.last?.settled === true;
+    if (received.code !== 0 && received.code !== null)
+      throw new Error(`the source says moved, the destination ${JSON.stringify(received.last)}`);
+    return {
+      moved: true,
+      ...(!settled && { result: ended.last as unknown as MigrationResult }),
+      ...(settled && { settledBy: 'command' }),
+      seen: await observer.finish(),
+      pid: to.vm.pid,
+    };
+  }
+  if (ended.code !== COMMIT_UNKNOWN) return await stayed(ended, to);
+  const { migrationId } = (ended.last?.details ?? {}) as { migrationId: string };
+  if ((await settle(bench, migrationId)) === 'taken')
+    return { moved: true, settledBy: 'operator', seen: await observer.finish(), pid: to.vm.pid };
+  await from.execute('cont');
+  return { ...(await stayed(ended, to)), settledBy: 'operator' };
+}
+
+function disturb(
+  { kind, phase, afterMs }: Disturbance,
+  source: CommandProcess,
+  destination: CommandProcess,
+): NodeJS.Timeout[] {
   const timers: NodeJS.Timeout[] = [];
-  source.on('phase', (entered) => {
-    if (entered !== disturbance?.phase) return;
-    timers.push(setTimeout(() => disturb(disturbance, cancel, destination), disturbance.afterMs));
+  source.onLine((line) => {
+    if (line.event !== 'phase' || line.phase !== phase || timers.length > 0) return;
+    const act = (): void => (kind === 'kill' ? destination.kill('SIGKILL') : source.kill('SIGINT'));
+    timers.push(setTimeout(act, afterMs));
   });
-  try {
-    const signals = [cancel.signal, bench.options.signal, ...(options.signal ? [options.signal] : [])];
-    return await source.migrate({ signal: AbortSignal.any(signals) });
-  } finally {
-    for (const timer of timers) clearTimeout(timer);
+  return timers;
+}
+
+/** The guest is the source's: nothing of the destination may be left. */
+async function stayed({ last }: Ended, { command, vm }: Receiver): Promise<Stayed> {
+  command.kill('SIGTERM'); // a source that was cancelled before it came is waited for still
+  const received = await command.ended;
+  if (!(await vm.goesAway(GONE_MS)))
+    throw new Error(`the guest stayed, and QEMU ${vm.pid} that waited for it is there still`);
+  const { code = 'INTERNAL', phase = 'ram', message = '' } = last ?? ({} as Partial<Line>);
+  const reason = received.last?.event === 'error' ? String(received.last.message) : undefined;
+  return {
+    moved: false,
+    code: code as ErrorCode,
+    phase: phase as Phase,
+    message: String(message),
+    ...(reason !== undefined && { reason }),
+  };
+}
+
+/** What an operator does at the destination after COMMIT_UNKNOWN. */
+async function settle(bench: Bench, migrationId: string): Promise<'taken' | 'not-taken'> {
+  for (let time = 0; time < ASK_TIMES; time++) {
+    const { last } = await bench.run(['qemu', 'status', migrationId, '--state-dir', bench.stateDir]).ended;
+    if (last?.status === 'taken' || last?.status === 'not-taken') return last.status;
+    // Its command has ended before it was decided: as it says, that QEMU is to be ended.
+    if (last?.status === 'undecided' && last.left === true) {
+      try {
+        process.kill(Number(last.pid), 'SIGKILL');
+      } catch {} // it has ended meanwhile
+    } else if (last?.status !== 'undecided')
+      throw new Error(`nobody knows of migration ${migrationId}: ${JSON.stringify(last)}`);
   }
-}
-
-function disturb({ kind }: Disturbance, cancel: AbortController, destination: DestinationProcess): void {
-  if (kind === 'kill') destination.kill();
-  else cancel.abort(new Error('cancelled by the user'));
-}
-
-/** The VM is the destination's. If its process has died meanwhile, QEMU has the VM anyway, and must be told to run it. */
-async function goesOn(destination: DestinationProcess, to: Vm): Promise<void> {
-  try {
-    await destination.arrived;
-  } catch {
-    await to.qemu.execute('cont');
-  }
-}
-
-/**
- * The source does not know whether the destination has the VM. QEMU there knows: either it has loaded the VM whole, or, with its input
- * ended, it never will. It is ended before the guest goes on here, so that a VM never runs twice.
- */
-async function takeOver(bench: Bench, from: Vm, to: Vm, destination: DestinationProcess): Promise<boolean> {
-  const told = await destination.arrived.then(
-    () => true,
-    () => false,
-  );
-  if (told || (await hasLoaded(to))) {
-    if (!told) await to.qemu.execute('cont');
-    return true;
-  }
-  await bench.end(to);
-  await from.qemu.execute('cont');
-  return false;
-}
-
-/** Its destination process has ended: QEMU reads what is left in the socket, then it has all of the VM, or ends. */
-async function hasLoaded({ qemu }: Vm): Promise<boolean> {
-  const state = (): Promise<string | undefined> =>
-    qemu.status().then(
-      (status) => (status === 'inmigrate' ? undefined : status),
-      () => 'ended',
-    );
-  const asked = (async () => ((await qemu.execute('query-migrate')) as { status?: string }).status)();
-  const loading = await asked.catch(() => undefined);
-  if (loading === undefined) return (await state()) === 'paused';
-  const status = await qemu.waitUntil('the VM to be loaded', state, LOADED_MS).catch(() => 'ended');
-  return status === 'paused' || status === 'running';
-}
-
-async function reasonOf(destination: DestinationProcess): Promise<string | undefined> {
-  const told = destination.arrived.then(
-    () => undefined,
-    (error: Error) => error.message,
-  );
-  const grace = new Promise<undefined>((resolve) => {
-    setTimeout(() => resolve(undefined), REASON_MS).unref();
-  });
-  return Promise.race([told, grace]);
+  throw new Error(`migration ${migrationId} is never decided`);
 }

@@ -57,9 +57,9 @@ export function turnLine({ number, ending, disturbance }: Turn): string {
       : ` [${disturbance.kind} ${disturbance.afterMs} ms after ${disturbance.phase}]`;
   const head = `${String(number).padStart(4)}.${what}`;
   if (!ending.moved)
-    return `${head} the guest stayed and runs on: ${ending.error.code} in phase ${ending.error.phase}; verified`;
+    return `${head} the guest stayed and runs on: ${ending.code} in phase ${ending.phase}${settled(ending.settledBy)}; verified`;
   const { result, seen } = ending;
-  if (result === undefined) return `${head} moved, found at the destination (COMMIT_UNKNOWN); verified`;
+  if (result === undefined) return `${head} moved${settled(ending.settledBy)}; verified`;
   const { live } = result;
   return (
     `${head} moved: ${live?.rounds.length ?? 0} rounds, ${bytes(result.ram['normal-bytes'])}, ${result['total-time']} ms; ` +
@@ -67,9 +67,13 @@ export function turnLine({ number, ending, disturbance }: Turn): string {
   );
 }
 
+/** Who found out when the source's command could not know. */
+const settled = (by: string | undefined): string =>
+  by === undefined ? '' : `, as the destination said when the ${by} asked`;
+
 export function turnJson({ number, ending, disturbance }: Turn): string {
   if (!ending.moved) {
-    const { code, phase, message } = ending.error;
+    const { code, phase, message } = ending;
     return JSON.stringify({ number, disturbance, moved: false, code, phase, message, reason: ending.reason });
   }
   return JSON.stringify({ number, disturbance, moved: true, seen: ending.seen, result: ending.result });
@@ -85,7 +89,7 @@ export class Summary {
 
   add({ ending }: Turn): void {
     if (!ending.moved) {
-      this.#codes.set(ending.error.code, (this.#codes.get(ending.error.code) ?? 0) + 1);
+      this.#codes.set(ending.code, (this.#codes.get(ending.code) ?? 0) + 1);
       return;
     }
     const downtime = ending.result?.live?.downtime;
@@ -101,8 +105,8 @@ export class Summary {
     const failed = [...this.#codes].map(([code, count]) => `${count} ${code}`).join(', ');
     return [
       `disturbances in time: ${tally.told.cancel} cancel, ${tally.told.kill} kill`,
-      `${tally.moved} migrations moved the guest (${tally.unknown} of them found at the destination), ${tally.stayed} left it where it was` +
-        `${failed === '' ? '' : ` (${failed})`}; all verified; ${tally.lines} lines on the serial ports are one count`,
+      `${tally.moved} migrations moved the guest, ${tally.stayed} left it where it was` +
+        `${failed === '' ? '' : ` (${failed})`}; all verified; in ${tally.unknown} the destination had to be asked; ${tally.lines} lines on the serial ports are one count`,
       `rounds ${spread(this.#rounds, 0)}`,
       `downtime reported, ms: ${spread(this.#reported)}; from outside: ${spread(this.#seen)}; difference: ${spread(this.#differences)}`,
     ];

@@ -1,12 +1,11 @@
 /** Migrations in a row: the guest moves from one QEMU into the next, and is checked after each, including those that were made to fail. */
-import { formatRdmaUri } from 'rdma-migrate';
-import { startDestination } from '../destination/process.ts';
-import { Bench, type Vm } from './bench.ts';
+import { Bench } from './bench.ts';
 import { checkRunningGuest, requireOneCount, requireSameRest, waitForGuest } from './check.ts';
+import { DiskCheck } from './disk.ts';
 import { type Disturbance, type Moved, type MoveOptions, move, type Stayed } from './migrate.ts';
 import type { LiveDemoOptions } from './options.ts';
 import { randomNumbers } from './random.ts';
-import { trackerOf } from './trackers.ts';
+import type { Vm } from './vm.ts';
 
 /** The assumed length of the first migration, which is not known when a moment in it is chosen. */
 const FIRST_GUESS_MS = 400;
@@ -14,8 +13,6 @@ const DISTURBED_SHARE = 0.5;
 const SWITCHOVER_MS = 30;
 /** With chaos: after the last migration, for a disturbance of each kind that is in time. Most are. */
 const MAX_EXTRA_TURNS = 12;
-/** The compiled module beside this one. */
-const DESTINATION = new URL('./destination.js', import.meta.url);
 
 /** One migration of a run. */
 export interface Turn {
@@ -28,7 +25,7 @@ export interface Turn {
 export interface Tally {
   readonly moved: number;
   readonly stayed: number;
-  /** Endings that the source could not know, found out at the destination. */
+  /** Endings that the source could not know: settled by the command, or by an operator. */
   readonly unknown: number;
   /** Disturbances that were in time to end a migration, by kind. */
   readonly told: Readonly<Record<Disturbance['kind'], number>>;
@@ -37,7 +34,6 @@ export interface Tally {
 
 export interface SoakHooks {
   readonly onStart?: (vm: Vm) => void;
-  readonly onSource?: MoveOptions['onSource'];
   readonly onTurn: (turn: Turn) => void;
 }
 
@@ -47,10 +43,9 @@ export async function soak(
   place: { readonly folder: string; readonly signal: AbortSignal },
   hooks: SoakHooks,
 ): Promise<Tally> {
-  const { ramBytes, regionBytes } = options;
-  await using bench = await Bench.open({ ...place, ramBytes, regionBytes });
-  const first = await bench.start('boots');
-  await waitForGuest(first.qemu);
+  await using bench = await Bench.open({ ...options, ...place });
+  const first = await bench.boot();
+  await waitForGuest(first);
   hooks.onStart?.(first);
   return await new Soak(bench, options, hooks).run(first);
 }
@@ -60,6 +55,7 @@ class Soak {
   readonly #options: LiveDemoOptions;
   readonly #hooks: SoakHooks;
   readonly #random: () => number;
+  readonly #disk: DiskCheck | undefined;
   #expectedMs = FIRST_GUESS_MS;
   #tally = { moved: 0, stayed: 0, unknown: 0, told: { cancel: 0, kill: 0 } };
 
@@ -68,6 +64,7 @@ class Soak {
     this.#options = options;
     this.#hooks = hooks;
     this.#random = randomNumbers(options.seed);
+    this.#disk = options.disk ? new DiskCheck(bench.at('disk.qcow2')) : undefined;
   }
 
   async run(first: Vm): Promise<Tally> {
@@ -89,31 +86,32 @@ class Soak {
 
   /** Returns the VM in which the guest now runs. */
   async #turn(number: number, from: Vm): Promise<Vm> {
-    const to = await this.#bench.start('waits');
+    await this.#disk?.write(from, number);
+    const to = await this.#bench.receive(this.#options.receiveArgs);
     const disturbance = this.#disturbance(number > this.#options.repeat ? this.#untold : undefined);
-    const ending = await move(this.#bench, { from, to }, this.#moveOptions(), disturbance);
-    const [runs, other] = ending.moved ? [to, from] : [from, to];
-    await this.#check(from, to, ending);
+    const ending = await move(this.#bench, from, to, this.#moveOptions(disturbance));
+    const [runs, other] = ending.moved ? [to.vm, from] : [from, to.vm];
+    await this.#check(from, to.vm, ending);
     this.#count(ending, disturbance);
     this.#hooks.onTurn({ number, ending, ...(disturbance === undefined ? {} : { disturbance }) });
     await this.#bench.end(other);
-    if (!ending.moved && disturbance === undefined) throw ending.error;
+    if (!ending.moved && disturbance === undefined) throw new Error(`${ending.message} (${ending.code})`);
     return runs;
   }
 
   async #check(from: Vm, to: Vm, { moved }: Moved | Stayed): Promise<void> {
-    if (moved) await requireSameRest(from.qemu.ramFile, to.qemu.ramFile, this.#options.ramBytes);
-    await checkRunningGuest((moved ? to : from).qemu);
+    const runs = moved ? to : from;
+    if (moved) await requireSameRest(from, to, this.#options.ramBytes);
+    await checkRunningGuest(runs);
     requireOneCount(await this.#bench.serials());
+    await this.#disk?.check(runs);
   }
 
   #count(ending: Moved | Stayed, disturbance: Disturbance | undefined): void {
-    if (disturbance && (!ending.moved || ending.result === undefined))
-      this.#tally.told[disturbance.kind] += 1;
+    if (disturbance && (!ending.moved || ending.settledBy)) this.#tally.told[disturbance.kind] += 1;
     this.#tally[ending.moved ? 'moved' : 'stayed'] += 1;
-    if (ending.moved && ending.result === undefined) this.#tally.unknown += 1;
-    if (!ending.moved || ending.result === undefined) return;
-    this.#expectedMs = ending.result['total-time'];
+    if (ending.settledBy) this.#tally.unknown += 1;
+    if (ending.moved && ending.result) this.#expectedMs = ending.result['total-time'];
   }
 
   /** At any moment of the whole, or in the short time of the switch-over, where both ends have to agree. */
@@ -131,17 +129,7 @@ class Soak {
     };
   }
 
-  #moveOptions(): MoveOptions {
-    const { tracker, downtimeLimitMs, availSwitchoverBandwidth, timeLimitMs, autoConverge } = this.#options;
-    const { pinAll, maxBandwidth, listen } = this.#options;
-    const { onSource } = this.#hooks;
-    return {
-      uri: formatRdmaUri({ host: listen, port: 0 }),
-      tracker: (vm, blocks) => trackerOf(tracker, vm, blocks),
-      live: { downtimeLimitMs, availSwitchoverBandwidth, timeLimitMs, autoConverge },
-      ...{ pinAll, maxBandwidth },
-      startDestination: (job) => startDestination(DESTINATION, job),
-      ...(onSource === undefined ? {} : { onSource }),
-    };
+  #moveOptions(disturbance: Disturbance | undefined): MoveOptions {
+    return { args: this.#options.moveArgs, ...(disturbance && { disturbance }) };
   }
 }

@@ -25,12 +25,7 @@ export async function qemuStatus(
 ): Promise<void> {
   requireMigrationId(id);
   if (uri !== undefined) {
-    const status = await askStatus(
-      uri,
-      id,
-      { provider: options.provider, ...tlsOptions(options) },
-      signal,
-    );
+    const status = await askStatus(uri, id, { provider: options.provider, ...tlsOptions(options) }, signal);
     reporter.completed({ migrationId: id, status }, [SAYS[status]]);
     return;
   }
@@ -45,7 +40,11 @@ export async function qemuStatus(
       ? `its rdma-migrate has ended before it was decided: end process ${record.qemu.pid}, which may have the guest, and ask again`
       : undefined;
   reporter.completed(
-    { migrationId: id, status, ...(record && { pid: record.qemu.pid, qmp: record.qemu.qmp, alive }) },
+    {
+      migrationId: id,
+      status,
+      ...(record && { pid: record.qemu.pid, qmp: record.qemu.qmp, alive, left: left !== undefined }),
+    },
     [SAYS[status], ...[where, left].filter((line) => line !== undefined)],
   );
   if (status === 'unknown')

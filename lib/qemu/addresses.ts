@@ -14,7 +14,10 @@ export interface GuestRange {
  * The blocks with their host addresses, as far as the guest sees them: `info mtree -f` says at which address, `gpa2hva` where that is.
  * @throws MigrationError GUEST_ERROR: an answer cannot be parsed; what QMP throws
  */
-export async function withHostAddresses(qmp: QmpClient, blocks: readonly ListedBlock[]): Promise<ListedBlock[]> {
+export async function withHostAddresses(
+  qmp: QmpClient,
+  blocks: readonly ListedBlock[],
+): Promise<ListedBlock[]> {
   if (blocks.some(({ hostAddress }) => hostAddress !== undefined)) return [...blocks];
   const ranges = parseMemoryTree(await monitor(qmp, 'info mtree -f'));
   const found: ListedBlock[] = [];
@@ -27,13 +30,15 @@ export async function withHostAddresses(qmp: QmpClient, blocks: readonly ListedB
 
 async function hostAddressOf(qmp: QmpClient, { name, guestAddress, offset }: GuestRange): Promise<bigint> {
   const answer = await monitor(qmp, `gpa2hva 0x${guestAddress.toString(16)}`);
-  const [, block, address] = /^Host virtual address for 0x[0-9a-f]+ \((\S+)\) is (0x[0-9a-f]{1,16})\s*$/.exec(answer) ?? [];
+  const [, block, address] =
+    /^Host virtual address for 0x[0-9a-f]+ \((\S+)\) is (0x[0-9a-f]{1,16})\s*$/.exec(answer) ?? [];
   if (block !== name || address === undefined || BigInt(address) < offset)
     throw notUnderstood(`host address of RAM block ${name}`, answer);
   return BigInt(address) - offset;
 }
 
-const ROW = /^\s+([0-9a-f]{16})-[0-9a-f]{16} \(prio -?\d+, (?:ram|nv-ram)\): (\S{1,255})(?: @([0-9a-f]{16}))?(?: KVM)?\s*$/;
+const ROW =
+  /^\s+([0-9a-f]{16})-[0-9a-f]{16} \(prio -?\d+, (?:ram|nv-ram)\): (\S{1,255})(?: @([0-9a-f]{16}))?(?: KVM)?\s*$/;
 
 /** The RAM in the flat view of the address space `memory`. Rows of other kinds are left out. */
 export function parseMemoryTree(text: string): GuestRange[] {
