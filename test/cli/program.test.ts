@@ -24,6 +24,9 @@ async function parse(...line: readonly string[]): Promise<unknown[]> {
       called = ['completion', script];
     },
     tunnel: record('tunnel'),
+    qemuMove: record('qemuMove'),
+    qemuReceive: record('qemuReceive'),
+    qemuStatus: record('qemuStatus'),
   };
   await buildProgram(actions, '1.2.3').parseAsync([...line], { from: 'user' });
   return called;
@@ -46,6 +49,42 @@ describe('the command line', () => {
         },
       ],
     );
+  });
+
+  it('gives qemu receive the QEMU to start, with its options, after --', async () => {
+    const [name, uri, command, options] = await parse(
+      'qemu',
+      'receive',
+      'rdma:[::]:0',
+      '--paused',
+      '--',
+      'qemu',
+      '-m',
+      '4G',
+    );
+    expect([name, uri, command]).toEqual(['qemuReceive', 'rdma:[::]:0', ['qemu', '-m', '4G']]);
+    expect(options).toMatchObject({ paused: true, statusTimeout: 60_000, provider: 'auto' });
+  });
+
+  it("gives qemu move QEMU's own parameters", async () => {
+    const limits = [
+      '--downtime-limit',
+      '500',
+      '--max-bandwidth',
+      '200M',
+      '--auto-converge',
+      '--tracker',
+      'hash',
+    ];
+    const [name, uri, options] = await parse('qemu', 'move', 'rdma:h:1', '--qmp', '/q', ...limits);
+    expect([name, uri]).toEqual(['qemuMove', 'rdma:h:1']);
+    expect(options).toMatchObject({
+      qmp: '/q',
+      downtimeLimit: 500,
+      maxBandwidth: 200n * 2n ** 20n,
+      autoConverge: true,
+      tracker: 'hash',
+    });
   });
 
   it('collects repeated options', async () => {
