@@ -35,6 +35,7 @@ const source = (path: string): string => new URL(path, import.meta.url).pathname
 const resolve = {
   alias: [
     { find: /^rdma-migrate$/, replacement: source('lib/index.ts') },
+    { find: /^rdma-migrate\/qemu$/, replacement: source('lib/qemu/index.ts') },
     { find: /^rdma-migrate\/verbs$/, replacement: source('lib/verbs/index.ts') },
   ],
 };

@@ -96,7 +96,8 @@ export interface Agreed {
   readonly reasons: boolean;
   readonly alive: boolean;
   readonly progress: boolean;
-  readonly description: boolean;
+  /** The source describes its VM. Absent: it does not. */
+  readonly description?: true;
   /** The destination's budget, which the source keeps to. Absent: it has none, or the source knows nothing of budgets. */
   readonly pinBudget?: bigint;
   /** The peer sent our tail: it is one of ours, not QEMU. */
@@ -437,7 +438,7 @@ function agree(peer: Capabilities, offer: Offer, pinBudget: bigint | undefined):
     reasons: hasFlag(peer, FLAG.REASON),
     alive: offer.alive === true && hasFlag(peer, FLAG.ALIVE),
     progress: offer.progress === true && hasFlag(peer, FLAG.PROGRESS),
-    description: offer.description === true && hasFlag(peer, FLAG.DESCRIPTION),
+    ...(offer.description && hasFlag(peer, FLAG.DESCRIPTION) && { description: true }),
     ...(pinBudget === undefined ? {} : { pinBudget }),
     extended: peer.extension !== undefined,
     channels: 1,

@@ -1,4 +1,5 @@
 /** `rdma-migrate/qemu`: running guests of stock QEMUs, from one into another. docs/qemu-live.md */
+export type { StatusWord } from '../protocol/status.ts';
 export { type ConnectedQemu, connectQemu } from './connect.ts';
 export { type IncomingOptions, IncomingVm } from './incoming.ts';
 export { LaunchedQemu } from './launch.ts';

@@ -9,7 +9,7 @@ import { streamHeader } from '../protocol/framing.ts';
 import type { QmpClient } from '../qmp/client.ts';
 import { type Mapping, mapFile, mapMemfd } from '../ram/mapping.ts';
 import type { DirtyTracker } from '../ram/tracker.ts';
-import type { Guest, RamBlock, ReceivedVm, SourceVm } from '../ram/vm.ts';
+import type { Guest, RamBlock, ReceivedVm, SourceVm, VmLayout } from '../ram/vm.ts';
 import { describe, encodeDescription, type QemuDescription } from './description.ts';
 import { listDevices } from './devices.ts';
 import { describeMachine, difference, type QemuMachine } from './machine.ts';
@@ -67,7 +67,7 @@ interface Parts {
  * The caller keeps QEMU.
  */
 export class OutgoingVm implements SourceVm, AsyncDisposable {
-  readonly layout: QemuMachine;
+  readonly layout: VmLayout;
   readonly blocks: readonly RamBlock[];
   readonly ramSection = RAM_SECTION;
   readonly before: Uint8Array;

@@ -17,7 +17,7 @@ const CONSUMER = {
     noEmit: true,
     types: ['node'],
   },
-  files: ['index.d.ts', 'tunnel/index.d.ts', 'verbs/index.d.ts'],
+  files: ['index.d.ts', 'qemu/index.d.ts', 'tunnel/index.d.ts', 'verbs/index.d.ts'],
 };
 
 /** Writes the declarations that the package is published with into an empty folder. */

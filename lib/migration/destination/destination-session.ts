@@ -201,7 +201,7 @@ export class DestinationSession {
   /** Before the source is told where RAM goes. */
   async #describe(bytes: Uint8Array): Promise<void> {
     const { agreed, target } = this.#context;
-    this.#require('DESCRIPTION', agreed.description);
+    this.#require('DESCRIPTION', agreed.description === true);
     const checked = call(async () => target.describe?.(Buffer.from(bytes)));
     await unlessAborted(checked, this.#alive, 'setup');
   }

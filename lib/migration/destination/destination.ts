@@ -20,6 +20,8 @@ import { Acceptor } from './acceptor.ts';
 import { DestinationSession } from './destination-session.ts';
 import type { AdmittedSource } from './source-gate.ts';
 
+/** How long the end of a migration that has succeeded may take. */
+const DISCONNECT_MS = 2_000;
 /** Files of many gigabytes are removed in that time. */
 const ABORT_TIMEOUT_MS = 60_000;
 
@@ -215,7 +217,8 @@ export class MigrationDestination extends Migration {
         checkRam: (ramBytes) => this.#checkRam(connection, agreed, ramBytes, target),
       });
       const summary = await session.run();
-      await connection.disconnect(2_000);
+      if (summary.committed) await this.#untilHeard(connection);
+      await connection.disconnect(DISCONNECT_MS);
       const { machine } = summary.layout;
       return describe(connection, agreed, provider, machine, { ...summary, migrationId });
     } catch (error) {
@@ -227,6 +230,15 @@ export class MigrationDestination extends Migration {
     } finally {
       await connection.close();
     }
+  }
+
+  /** A source ends the connection once it has the answer. One that does not may have lost it. */
+  async #untilHeard(connection: Connection): Promise<void> {
+    const end = await connection.waitForEnd({ timeoutMs: DISCONNECT_MS }).catch(() => undefined);
+    if (end?.orderly) return;
+    const message =
+      'the VM is complete here and the source was told, but it has not shown that it has heard of it';
+    this.journal.notice('SOURCE_NOT_TOLD', message);
   }
 
   /** A version 1 source cannot be held to a budget but by failing: where nothing is pinned anyway, it is let be unless that was asked for. */
