@@ -82,11 +82,13 @@ export class Bench implements AsyncDisposable {
     };
   }
 
-  /** Starts the first QEMU, which boots the guest. */
-  async boot(): Promise<Vm> {
+  /** Starts a QEMU: the first one boots the guest; others may wait for it without a command of ours. */
+  async boot(role: 'boots' | 'waits' = 'boots'): Promise<Vm> {
     const { name, args, files } = this.#next();
     const qmpSocket = this.at(`${name}.qmp`);
-    const child = spawn(this.options.executable, [...args, '-qmp', `unix:${qmpSocket},server=on,wait=off`], {
+    const waiting = role === 'waits' ? ['-incoming', 'defer'] : [];
+    const monitor = ['-qmp', `unix:${qmpSocket},server=on,wait=off`];
+    const child = spawn(this.options.executable, [...args, ...monitor, ...waiting], {
       stdio: ['ignore', 'ignore', 'inherit'],
     });
     let failed: Error | undefined;
@@ -96,7 +98,8 @@ export class Bench implements AsyncDisposable {
     const vm = new Vm({ name, pid: child.pid ?? 0, qmpSocket, ...files });
     this.#vms.add(vm);
     const deadline = performance.now() + START_TIMEOUT_MS;
-    while ((await vm.status().catch(() => undefined)) !== 'running') {
+    const wanted = role === 'waits' ? 'inmigrate' : 'running';
+    while ((await vm.status().catch(() => undefined)) !== wanted) {
       if (failed || child.exitCode !== null || performance.now() > deadline)
         throw new MigrationError(
           'IO_ERROR',
@@ -120,6 +123,13 @@ export class Bench implements AsyncDisposable {
     const { pid, qmp } = await command.event('started');
     const vm = new Vm({ name, pid: Number(pid), qmpSocket: String(qmp), ...files });
     this.#vms.add(vm);
+    return { command, uri: String((await command.event('listening')).uri), vm };
+  }
+
+  /** The same, with a QEMU that waits already. */
+  async receiveInto(vm: Vm, options: readonly string[] = []): Promise<Receiver> {
+    const ours = ['qemu', 'receive', `rdma:${this.options.listen}:0`, '--state-dir', this.stateDir];
+    const command = this.run([...ours, '--qmp', vm.qmpSocket, ...options]);
     return { command, uri: String((await command.event('listening')).uri), vm };
   }
 

@@ -345,11 +345,15 @@ export function requestStatus(
   return encodeCapabilities({ version: PROTOCOL_VERSION, flags: 0, extension });
 }
 
-/** Which migration a request asks for. undefined: it is no such request, or cannot be read. */
-export function statusAskedFor(privateData: Uint8Array): string | undefined {
+/** Which migration a request asks for, and whether its sender has credentials. undefined: it is no such request, or cannot be read. */
+export function statusAskedFor(
+  privateData: Uint8Array,
+): { readonly migrationId: string; readonly tls: boolean } | undefined {
   try {
     const asked = decodeCapabilities(privateData);
-    return hasFlag(asked, FLAG.STATUS) ? asked.extension?.migrationId : undefined;
+    const migrationId = asked.extension?.migrationId;
+    if (migrationId === undefined || !hasFlag(asked, FLAG.STATUS)) return undefined;
+    return { migrationId, tls: hasFlag(asked, FLAG.TLS) };
   } catch {
     return undefined;
   }

@@ -121,13 +121,13 @@ export class StatusService implements AsyncDisposable {
   }
 
   #come(incoming: IncomingConnection): void {
-    const id = statusAskedFor(incoming.privateData);
-    const welcome = this.#allowed?.hasPeer(incoming.peerAddress) !== false;
-    if (id === undefined || !welcome || this.#talks.size >= MOST_AT_ONCE || this.#end.signal.aborted) {
+    const asked = statusAskedFor(incoming.privateData);
+    const welcome = asked?.tls === this.#tls && this.#allowed?.hasPeer(incoming.peerAddress) !== false;
+    if (asked === undefined || !welcome || this.#talks.size >= MOST_AT_ONCE || this.#end.signal.aborted) {
       incoming.reject(rejectionCapabilities(this.#tls));
       return;
     }
-    const talk = this.#tell(incoming, id)
+    const talk = this.#tell(incoming, asked.migrationId)
       .catch(() => {}) // whoever asked asks again
       .finally(() => this.#talks.delete(talk));
     this.#talks.add(talk);

@@ -14,7 +14,7 @@ async function demo(
   args: readonly string[],
   interruptAt?: string,
 ): Promise<Ended & { left: readonly string[] }> {
-  const found = () => traces('rdma-migrate-demo-', 'qemu-live/destination');
+  const found = () => traces('rdma-migrate-demo-');
   const before = new Set(await found());
   const ended = await runDemo(RUN, args, interruptAt === undefined ? {} : { interruptAt });
   return { ...ended, left: (await found()).filter((trace) => !before.has(trace)) };
@@ -53,7 +53,7 @@ describe('the options of npm run demo:live', () => {
     expect(parseOptions([])).toMatchObject({
       ramBytes: 128 * MIB,
       regionBytes: 32 * MIB,
-      tracker: 'hash',
+      machine: 'pc',
       repeat: 1,
     });
   });

@@ -149,7 +149,6 @@ describeWithQemu('rdma-migrate qemu', { ramBytes: 64 * MIB }, () => {
       const disturbances = [
         { kind: 'cancel', phase: 'ram' },
         { kind: 'cancel', phase: 'device-state' },
-        { kind: 'kill', phase: 'setup' },
         { kind: 'kill', phase: 'ram' },
         { kind: 'kill', phase: 'device-state' },
       ] as const;
@@ -178,9 +177,31 @@ describeWithQemu('rdma-migrate qemu', { ramBytes: 64 * MIB }, () => {
         if (!ending.moved) expect(ending.reason).toMatch(why);
         expect(await from.status()).toBe('running');
       }
+      const privately = (all: string[]) => all.map((one) => one.replace(',share=on', ''));
+      await expect(bench.receive([], privately)).rejects.toThrow(
+        /RAM block pc.ram .* is mapped private. Start QEMU with/,
+      );
       const joined = await bench.run(['qemu', 'receive', 'rdma:127.0.0.1:0', '--qmp', from.qmpSocket]).ended;
       expect(joined.last?.message).toMatch(/is running and waits for no VM/);
       await checkRunningGuest(from);
+    },
+    TEST_TIMEOUT_MS,
+  );
+
+  it(
+    'arrives stopped where it is told to, in a QEMU that waited already, which ends when the migration fails',
+    async () => {
+      await boot();
+      const doomed = await bench.receiveInto(await bench.boot('waits'));
+      const ending = await moveTo(doomed, { kind: 'cancel', phase: 'device-state', afterMs: 0 });
+      expect(ending).toMatchObject({ moved: false, code: 'CANCELLED' });
+      expect(await doomed.vm.alive()).toBe(false);
+      await expectGuest(from, 2);
+      const to = await bench.receiveInto(await bench.boot('waits'), ['--paused']);
+      expect(await moveTo(to)).toMatchObject({ moved: true });
+      expect(await to.vm.status()).toBe('paused');
+      await to.vm.execute('cont');
+      await expectGuest(to.vm, 3);
     },
     TEST_TIMEOUT_MS,
   );
