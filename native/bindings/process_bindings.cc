@@ -16,8 +16,7 @@ Napi::Value peer_process(const Napi::CallbackInfo& info) {
   const uint32_t fd = u32_argument(info, 0, "fd");
   ucred peer{};
   socklen_t length = sizeof peer;
-  if (fd > INT32_MAX ||
-      getsockopt(static_cast<int>(fd), SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0)
+  if (fd > INT32_MAX || getsockopt(static_cast<int>(fd), SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0)
     throw Error("IO_ERROR", "descriptor " + std::to_string(fd) + " is no unix socket with a peer");
   return Napi::Number::New(info.Env(), peer.pid);
 }
