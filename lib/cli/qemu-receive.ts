@@ -1,4 +1,3 @@
-import { mkdir } from 'node:fs/promises';
 import { MigrationError, toMigrationError } from '../errors.ts';
 import { MigrationDestination } from '../migration/destination/destination.ts';
 import { checkDestinationOptions } from '../migration/option-schema.ts';
@@ -6,9 +5,9 @@ import type { DestinationOptions } from '../migration/options.ts';
 import { connectQemu } from '../qemu/connect.ts';
 import { IncomingVm } from '../qemu/incoming.ts';
 import { LaunchedQemu } from '../qemu/launch.ts';
-import { defaultStateFolder, Records, wordOf } from '../qemu/records.ts';
+import { defaultStateFolder, makeStateFolder, Records, wordOf } from '../qemu/records.ts';
 import { StatusService } from '../qemu/status.ts';
-import { joinedQemu, type WaitingQemu } from '../qemu/waiting.ts';
+import { joinedQemu, untilItEnds, type WaitingQemu } from '../qemu/waiting.ts';
 import { endOptions } from './end-options.ts';
 import { follow } from './follow.ts';
 import { migrationSummary } from './migration-view.ts';
@@ -29,7 +28,7 @@ export async function qemuReceive(
   checkDestinationOptions(wanted, ON_COMMAND_LINE);
   requireOneQemu(command, options);
   const stateFolder = options.stateDir ?? defaultStateFolder();
-  await mkdir(stateFolder, { recursive: true, mode: 0o700 });
+  await makeStateFolder(stateFolder);
   const records = new Records(stateFolder);
   if (options.qmp !== undefined) {
     await using connected = await connectQemu(options.qmp, { pid: options.pid, signal: context.signal });
@@ -61,6 +60,7 @@ async function receiveInto(context: CommandContext, uri: string, place: Place): 
   await using vm = await IncomingVm.open({ qemu, folder, records, paused: options.paused === true });
   const destination = await MigrationDestination.listen(uri, vm, wanted);
   const address = destination.uri;
+  const over = new AbortController();
   let told = true;
   try {
     reporter.started(`QEMU is process ${qemu.pid}, ${vm.machine}, QMP at ${qemu.qmpSocket}`, {
@@ -78,8 +78,9 @@ async function receiveInto(context: CommandContext, uri: string, place: Place): 
       if (code === 'SOURCE_NOT_TOLD') told = false;
     });
     const deadline = new SourceDeadline(destination, options.timeout);
+    const died = untilItEnds(qemu, over.signal);
     const result = await follow(destination, reporter, () =>
-      destination.receive({ signal: AbortSignal.any([signal, deadline.signal]) }),
+      destination.receive({ signal: AbortSignal.any([signal, deadline.signal, died]) }),
     );
     const facts = { ...result, pid: qemu.pid, qmp: qemu.qmpSocket };
     reporter.completed(facts, [
@@ -90,6 +91,7 @@ async function receiveInto(context: CommandContext, uri: string, place: Place): 
     told = !mayBeAsked(error);
     throw error;
   } finally {
+    over.abort();
     await destination.close();
     if (!told) await answer(context, address, place);
   }

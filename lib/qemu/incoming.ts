@@ -180,7 +180,7 @@ export class IncomingVm implements DestinationTarget, AsyncDisposable {
   }
 
   #end(): Promise<void> {
-    this.#ended ??= this.#options.qemu.end().then(() => this.#decide('not-taken'));
+    this.#ended ??= this.#options.qemu.end().then(() => this.#decide('not-taken').catch(() => {})); // it follows from its end too
     return this.#ended;
   }
 

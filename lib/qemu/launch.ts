@@ -1,11 +1,12 @@
 /** Starts the QEMU that a VM moves into. Until it is told to keep it, it ends with this process, however that ends. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmod, mkdir, mkdtemp, open, readFile, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, open, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { MigrationError } from '../errors.ts';
 import { QmpClient } from '../qmp/client.ts';
+import { makeStateFolder } from './records.ts';
 
 const START_TIMEOUT_MS = 30_000;
 const QUIT_TIMEOUT_MS = 2_000;
@@ -55,7 +56,7 @@ export class LaunchedQemu implements AsyncDisposable {
     command: readonly string[],
     signal?: AbortSignal,
   ): Promise<LaunchedQemu> {
-    await mkdir(stateFolder, { recursive: true, mode: 0o700 });
+    await makeStateFolder(stateFolder);
     const folder = await mkdtemp(join(stateFolder, 'vm-'));
     await chmod(folder, 0o700);
     let launched: LaunchedQemu | undefined;

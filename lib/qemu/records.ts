@@ -2,7 +2,7 @@
  * What became of migrations at their destination, kept in files: one for each migration, replaced in one step. What is written there outlives the process
  * that decided it.
  */
-import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { lstat, mkdir, open, readFile, rename, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -32,6 +32,25 @@ export function defaultStateFolder(env: NodeJS.ProcessEnv = process.env): string
   return XDG_RUNTIME_DIR
     ? join(XDG_RUNTIME_DIR, 'rdma-migrate')
     : join(tmpdir(), `rdma-migrate-${process.getuid?.()}`);
+}
+
+/**
+ * Makes it if it is not there. What is in it decides who has a guest: nobody else may write it.
+ * @throws MigrationError PERMISSION_DENIED: others could; IO_ERROR
+ */
+export async function makeStateFolder(path: string): Promise<void> {
+  try {
+    await mkdir(path, { recursive: true, mode: 0o700 });
+  } catch (cause) {
+    throw new MigrationError('IO_ERROR', 'configure', `cannot make ${path}: ${(cause as Error).message}`, {
+      cause,
+    });
+  }
+  const { uid, mode } = await lstat(path);
+  const ours = uid === process.getuid?.() || uid === 0;
+  if (ours && (mode & 0o022) === 0) return;
+  const message = `others may write ${path}: name another folder with --state-dir, or make it yours alone (chown, chmod 0700)`;
+  throw new MigrationError('PERMISSION_DENIED', 'configure', message);
 }
 
 /** @throws MigrationError INVALID_ARGUMENT */

@@ -13,10 +13,33 @@ export interface WaitingQemu {
   readonly pid: number;
   /** As an operator can name it. */
   readonly qmpSocket: string;
+  /** The last of what it has written, if that is known. */
+  said?(): Promise<string>;
   /** From here on it outlives this process. */
   keep(): void;
   /** Ends it: it certainly does not run any more when this resolves. @throws MigrationError GUEST_ERROR: it is there still */
   end(): Promise<void>;
+}
+
+/**
+ * Aborts with GUEST_ERROR when QEMU ends, or its QMP does.
+ * @param until no matter any more
+ */
+export function untilItEnds(qemu: WaitingQemu, until: AbortSignal): AbortSignal {
+  const ended = new AbortController();
+  const events = qemu.qmp.events();
+  until.addEventListener('abort', () => void events.return?.(), { once: true });
+  const watch = async (): Promise<void> => {
+    for await (const _ of events) if (until.aborted) return;
+  };
+  const report = async (): Promise<void> => {
+    if (until.aborted) return;
+    const said = await qemu.said?.();
+    const message = `the QEMU that waited for the VM (process ${qemu.pid}) has ended${said ? `: ${said}` : ''}`;
+    ended.abort(new MigrationError('GUEST_ERROR', 'setup', message));
+  };
+  watch().then(report, report);
+  return ended.signal;
 }
 
 /** A QEMU that somebody else has started. */

@@ -1,5 +1,5 @@
 /** What a QEMU, a kernel, a peer or a file says is checked before anything follows from it. */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
@@ -10,7 +10,7 @@ import { missing } from '../../lib/qemu/devices.ts';
 import { waitingArguments } from '../../lib/qemu/launch.ts';
 import { parseRamBlocks } from '../../lib/qemu/machine.ts';
 import { parseMaps, startOf } from '../../lib/qemu/process.ts';
-import { Records, wordOf } from '../../lib/qemu/records.ts';
+import { makeStateFolder, Records, wordOf } from '../../lib/qemu/records.ts';
 
 const ID = '6f1c1b1e-5b0e-4a6e-9a55-0f3c3f0a9d11';
 
@@ -176,6 +176,17 @@ it('says not-taken only of a migration whose receiver and whose QEMU have both e
   expect(await record(gone, gone)).toBe('not-taken');
   expect(await record(gone, gone, 'taken')).toBe('taken');
   expect(await wordOf(undefined)).toBe('unknown');
+});
+
+it('keeps its state where nobody else may write', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'rdma-migrate-state-'));
+  try {
+    await makeStateFolder(join(folder, 'made', 'here'));
+    await chmod(folder, 0o777);
+    await expect(makeStateFolder(folder)).rejects.toMatchObject({ code: 'PERMISSION_DENIED' });
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
 });
 
 it('keeps records by id, and refuses ids that are paths and files that are none', async () => {

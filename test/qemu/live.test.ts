@@ -181,6 +181,9 @@ describeWithQemu('rdma-migrate qemu', { ramBytes: 64 * MIB }, () => {
       await expect(bench.receive([], privately)).rejects.toThrow(
         /RAM block pc.ram .* is mapped private. Start QEMU with/,
       );
+      const dies = await bench.receive();
+      dies.vm.kill();
+      expect((await dies.command.ended).last).toMatchObject({ event: 'error', code: 'GUEST_ERROR' });
       const joined = await bench.run(['qemu', 'receive', 'rdma:127.0.0.1:0', '--qmp', from.qmpSocket]).ended;
       expect(joined.last?.message).toMatch(/is running and waits for no VM/);
       await checkRunningGuest(from);
