@@ -4,8 +4,8 @@
 #   test/qemu/debian-qemu.sh trixie /var/tmp/trixie      makes /var/tmp/trixie and /var/tmp/trixie/qemu
 #   npm run demo:live -- --qemu /var/tmp/trixie/qemu
 #
-# Needs root and debootstrap; takes about 700 MB. What the host shows in /dev, /proc, /tmp, /run and /work is the same inside, so that paths of sockets, RAM
-# and disks mean the same file. The command leaves its mounts in a namespace of its own, which ends with it.
+# Needs root and debootstrap; takes about 700 MB. What the host has in /dev, /proc, /run, /tmp and /var/tmp is the same inside, and in the folders that
+# DEBIAN_QEMU_BIND names: paths there, absolute ones, mean the same file. The command has its mounts in a namespace of its own, which ends with it.
 set -eu
 suite=${1:?usage: debian-qemu.sh SUITE DIR}
 root=$(realpath -m "${2:?usage: debian-qemu.sh SUITE DIR}")
