@@ -18,7 +18,7 @@ export function withConnect(command: Command): Command {
     )
     .option(
       '--wait <time>',
-      'while nothing listens there yet, or the name is unknown, try again for so long (default: try once)',
+      'while nothing listens there yet, the name is unknown, or it serves as many as it may, try again for so long (default: try once)',
       parseSeconds,
     );
 }

@@ -17,8 +17,8 @@ import { type ConnectOptions, withConnect } from './connect-options.ts';
 import { EXIT_CODE_HELP } from './exit-codes.ts';
 import { addKeepOptions, type KeepOptions } from './keep/program.ts';
 import type { OutputOptions } from './output.ts';
-import { addTunnel, type TunnelCommandOptions } from './tunnel-program.ts';
 import { addQemu, type QemuActions } from './qemu-program.ts';
+import { addTunnel, type TunnelCommandOptions } from './tunnel-program.ts';
 
 export type { BenchOptions } from './bench-program.ts';
 export type { OutputOptions } from './output.ts';

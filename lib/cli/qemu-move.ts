@@ -6,6 +6,7 @@ import { connectQemu } from '../qemu/connect.ts';
 import { OutgoingVm } from '../qemu/outgoing.ts';
 import { askStatus, settle } from '../qemu/status.ts';
 import type { TrackerWish } from '../qemu/tracker.ts';
+import { connectOptions } from './connect-options.ts';
 import { endOptions } from './end-options.ts';
 import { follow } from './follow.ts';
 import { formatBytes } from './format.ts';
@@ -117,6 +118,7 @@ function sourceOptions(options: QemuMoveOptions): SourceOptions {
   return {
     ...endOptions({ ...options, commit: 'require' }),
     ...tlsOptions(options),
+    ...connectOptions(options),
     ...(pinAll !== undefined && { pinAll }),
     ...(maxBandwidth !== undefined && { maxBandwidth }),
     ...(verify !== undefined && { verify }),

@@ -1,12 +1,20 @@
 /** The commands of `rdma-migrate qemu`: their arguments and options. */
 import { type Command, Option } from 'commander';
-import { collectNetwork, parseCount, parsePath, parseSeconds, parseSize } from './arguments.ts';
+import {
+  collectNetwork,
+  parseCount,
+  parseMilliseconds,
+  parsePath,
+  parseSeconds,
+  parseSize,
+} from './arguments.ts';
+import { type ConnectOptions, withConnect } from './connect-options.ts';
 import { EXIT_CODE_HELP } from './exit-codes.ts';
 import type { EndOptions, OutputOptions } from './program.ts';
 
 type QemuEnd = Omit<EndOptions, 'commit' | 'ramFile'>;
 
-export interface QemuMoveOptions extends QemuEnd {
+export interface QemuMoveOptions extends QemuEnd, ConnectOptions {
   readonly qmp: string;
   readonly pid?: number;
   readonly tracker: string;
@@ -99,7 +107,7 @@ function addMove(qemu: Command, actions: QemuActions, { withEnd }: SharedOptions
     .option(
       '--downtime-limit <ms>',
       'how long the guest may stand still, milliseconds (default 300)',
-      parseCount,
+      parseMilliseconds,
     )
     .option(
       '--time-limit <seconds>',
@@ -144,7 +152,7 @@ function addMove(qemu: Command, actions: QemuActions, { withEnd }: SharedOptions
     )
     .option('--pid <pid>', 'the process of QEMU, where its socket does not tell', parseCount)
     .action((uri: string, options: QemuMoveOptions) => actions.qemuMove(uri, options));
-  return withEnd(command);
+  return withEnd(withConnect(command));
 }
 
 function addReceive(qemu: Command, actions: QemuActions, { withEnd }: SharedOptions): Command {

@@ -124,7 +124,7 @@ export class StatusService implements AsyncDisposable {
     const asked = statusAskedFor(incoming.privateData);
     const welcome = asked?.tls === this.#tls && this.#allowed?.hasPeer(incoming.peerAddress) !== false;
     if (asked === undefined || !welcome || this.#talks.size >= MOST_AT_ONCE || this.#end.signal.aborted) {
-      incoming.reject(rejectionCapabilities(this.#tls));
+      incoming.reject(rejectionCapabilities({ tls: this.#tls }));
       return;
     }
     const talk = this.#tell(incoming, asked.migrationId)

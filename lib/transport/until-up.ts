@@ -1,10 +1,10 @@
-/** A peer that is not up yet: connecting is tried again for a while. */
+/** A peer that is not up yet, or takes nobody just now: connecting is tried again for a while. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ErrorCode, MigrationError, toMigrationError } from '../errors.ts';
 import { cancelledError, throwIfAborted } from './wait.ts';
 
-/** What a peer's absence looks like: nothing listens there, or its name is not known yet. Any other failure would only repeat itself. */
-const NOT_UP: ReadonlySet<ErrorCode> = new Set(['CONNECTION_REFUSED', 'ADDRESS_NOT_FOUND']);
+/** Nothing listens there, or its name is not known yet, or it has as many migrations as it may. Any other failure would only repeat itself. */
+const NOT_UP: ReadonlySet<ErrorCode> = new Set(['CONNECTION_REFUSED', 'ADDRESS_NOT_FOUND', 'BUSY']);
 
 /** A second is soon enough for an operator; the first tries come sooner, for the two ends are often started together. */
 const FIRST_PAUSE_MS = 100;

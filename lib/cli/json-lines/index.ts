@@ -21,6 +21,32 @@ const started = z.strictObject({
   uri: z.string().optional().describe('of send'),
   peer: z.string().optional().describe('of receive --keep: host:port'),
 });
+const qemu = {
+  'qemu-move-started': z.strictObject({
+    event: event('started'),
+    uri: z.string(),
+    migrationId,
+    pid: count.describe('of the QEMU'),
+    machine: z.string(),
+    tracker: z.strictObject({ kind: z.string(), reason: z.string() }).describe('how writes are detected'),
+  }),
+  'qemu-receive-started': z.strictObject({ event: event('started'), pid: count, qmp: z.string() }),
+  'qemu-move-settled': z.strictObject({
+    event: event('completed'),
+    migrationId,
+    outcome: z.literal('committed'),
+    settled: z.literal(true).describe('the answer was lost, and asked for again'),
+  }),
+  'qemu-status': z.strictObject({
+    event: event('completed'),
+    migrationId,
+    status: z.enum(['taken', 'not-taken', 'undecided', 'unknown']),
+    pid: count.optional(),
+    qmp: z.string().optional(),
+    alive: z.boolean().optional().describe('the QEMU is there still'),
+    left: z.boolean().optional().describe('its rdma-migrate has ended before it was decided'),
+  }),
+};
 const leftover = z.strictObject({
   path: z.string(),
   image: z.string(),
@@ -129,6 +155,7 @@ export const LINES = {
     file: z.string(),
   }),
   'verify-completed': verified,
+  ...qemu,
   ...tunnel,
   'clean-completed': z.strictObject({
     event: event('completed'),

@@ -93,5 +93,7 @@ export const migrationResult = {
     .describe('of send'),
   machine: z.string(),
   'device-state-bytes': count,
-  image: z.string().describe('absolute path'),
+  image: z.string().optional().describe('absolute path; of send and receive'),
+  pid: count.optional().describe('of qemu receive: of the QEMU'),
+  qmp: z.string().optional().describe('of qemu receive: its QMP socket'),
 };
