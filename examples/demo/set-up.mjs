@@ -7,7 +7,7 @@ import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
-const OLDEST_NODE = [20, 17];
+const OLDEST_NODE = [20, 19];
 const SETUP_FAILED = 2;
 
 /** What builds the native core: any of `commands` will do, `package` is Debian's. */
@@ -62,7 +62,7 @@ export function setUp() {
   if (!inRoot('node_modules/.package-lock.json')) {
     run('installing the dependencies', 'npm', ['ci', '--include=dev', '--no-audit', '--no-fund']);
   }
-  if (!built()) run('building the native core', 'npm', ['run', 'install']);
+  if (!built()) run('building the native core', 'npm', ['run', 'build:native']);
   const tsc = `${ROOT}node_modules/typescript/bin/tsc`;
   run('compiling the library', process.execPath, [tsc, '-p', 'tsconfig.build.json']);
   run('compiling the examples', process.execPath, [tsc, '-p', 'tsconfig.examples.json']);

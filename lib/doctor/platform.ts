@@ -2,6 +2,11 @@
 import { type Check, named } from './check.ts';
 import { atLeast, type System } from './system.ts';
 
+/** `engines` of package.json: versions whose require() takes ES modules without a flag. */
+function isSupported(version: string): boolean {
+  return atLeast(version, 22, 12) || (atLeast(version, 20, 19) && !atLeast(version, 21, 0));
+}
+
 export function checkNode({ nodeVersion, platform, arch }: System): Check {
   const details = { version: nodeVersion, platform, arch };
   const check = named('node', 'Node.js', { essential: true, details });
@@ -9,8 +14,9 @@ export function checkNode({ nodeVersion, platform, arch }: System): Check {
   if (platform !== 'linux' || !['x64', 'arm64'].includes(arch)) {
     return check.missing(found, 'use a machine with Linux on x86-64 or arm64');
   }
-  if (!atLeast(nodeVersion, 20, 17))
-    return check.missing(found, 'install Node 20.17 or newer: https://nodejs.org/en/download');
+  if (!isSupported(nodeVersion)) {
+    return check.missing(found, 'install Node 20.19, 22.12 or newer: https://nodejs.org/en/download');
+  }
   return check.ok(found);
 }
 

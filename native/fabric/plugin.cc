@@ -6,9 +6,13 @@
 namespace rdma_migrate::fabric {
 namespace {
 
+constexpr const char* kBuildAgain =
+    "build again with npm run build:native (rdma-migrate in node_modules: npx cmake-js rebuild -d "
+    "node_modules/rdma-migrate)";
+
 [[noreturn]] void not_built(const std::string& path) {
   throw PluginError("there is no " + path + ", it is built only where rdma-core's headers are",
-                    "apt-get install libibverbs-dev librdmacm-dev and build again with npm run build:native");
+                    std::string("apt-get install libibverbs-dev librdmacm-dev and ") + kBuildAgain);
 }
 
 }  // namespace
@@ -40,7 +44,7 @@ std::unique_ptr<DeviceProvider> load_device_provider(const std::string& folder) 
   DeviceProvider* provider = make == nullptr ? nullptr : make(RDMA_MIGRATE_PLUGIN_MARK, &mark);
   if (provider == nullptr) {
     throw PluginError(path + " is of another build (" + mark + ", expected " + RDMA_MIGRATE_PLUGIN_MARK + ")",
-                      "build both again with npm run build:native");
+                      kBuildAgain);
   }
   return std::unique_ptr<DeviceProvider>(provider);
 }

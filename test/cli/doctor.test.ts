@@ -20,7 +20,7 @@ import type { NativeDevice, NativeProof } from '../../lib/native/devices.ts';
 /** A machine with these files; a folder has what is below it. */
 function machine(files: Readonly<Record<string, string>>, more: Partial<System> = {}): System {
   return {
-    nodeVersion: 'v20.17.0',
+    nodeVersion: 'v20.19.0',
     platform: 'linux',
     arch: 'x64',
     kernel: '6.1.0-28-amd64',
@@ -38,8 +38,10 @@ const GIB = 2 ** 30;
 const MEMINFO = 'MemTotal:       16777216 kB\nMemFree: 1 kB\nMemAvailable:    8388608 kB\n';
 
 describe('platform', () => {
-  it('wants Node 20.17 on Linux, x86-64 or arm64', () => {
-    expect(checkNode(machine({})).status).toBe('ok');
+  it('wants a Node whose require() takes ES modules, on Linux, x86-64 or arm64', () => {
+    const node = (nodeVersion: string) => checkNode(machine({}, { nodeVersion })).status;
+    expect(['v20.19.0', 'v20.20.2', 'v22.12.0', 'v23.0.0'].map(node)).toEqual(Array(4).fill('ok'));
+    expect(['v20.18.3', 'v21.7.0', 'v22.11.0'].map(node)).toEqual(Array(3).fill('missing'));
     expect(checkNode(machine({}, { nodeVersion: 'v24.0.1', arch: 'arm64' })).status).toBe('ok');
     expect(checkNode(machine({}, { nodeVersion: 'v20.9.0' }))).toMatchObject({
       status: 'missing',
@@ -190,13 +192,30 @@ describe('providers', () => {
   it('the addon is missing with the reason of the loader and the way to build it', () => {
     const cause = new Error('libfoo.so.1: cannot open shared object file\nRequire stack:\n- a');
     const failure = new Error('does not load', { cause });
-    expect(checkAddon(failure)).toMatchObject({
+    const there = import.meta.filename;
+    const files = [
+      { path: '/nowhere/a.node', kind: 'local build' },
+      { path: there, kind: 'prebuilt' },
+    ] as const;
+    expect(checkAddon(failure, files)).toMatchObject({
       status: 'missing',
       essential: true,
-      found: 'does not load: libfoo.so.1: cannot open shared object file',
+      found: `${there} (prebuilt) does not load: libfoo.so.1: cannot open shared object file`,
       remedy: expect.stringContaining('npm run build:native'),
     });
-    expect(checkAddon(undefined).status).toBe('ok');
+    expect(checkAddon(undefined, files)).toMatchObject({
+      status: 'ok',
+      found: `loaded: ${there} (prebuilt)`,
+      details: { 'looked-for': ['/nowhere/a.node (local build)', `${there} (prebuilt)`] },
+    });
+  });
+
+  it('the addon is missing with every file that was looked for', () => {
+    const files = [{ path: '/nowhere/a.node', kind: 'local build' }] as const;
+    expect(checkAddon(new Error('not found'), files)).toMatchObject({
+      status: 'missing',
+      found: 'there is neither of /nowhere/a.node (local build)',
+    });
   });
 
   it('iwarp needs the addon only, verbs its shared object and rdma-core', () => {

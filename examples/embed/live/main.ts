@@ -12,9 +12,8 @@
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { parseArgs } from 'node:util';
-import type { ProviderChoice, TrackerChoice } from 'rdma-migrate';
-import type { Command, Moved, MoveOptions, Report } from './host.ts';
+import type { Command, Moved, Report } from './host.ts';
+import { type Options, readOptions } from './options.ts';
 
 const ANSWER_MS = 120_000;
 
@@ -69,16 +68,6 @@ class HostProcess implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.kill();
   }
-}
-
-interface Options {
-  readonly moves: number;
-  readonly bytes: bigint;
-  readonly chaos: boolean;
-  readonly seed: number;
-  /** An address of this machine that all hosts listen on. */
-  readonly address: string;
-  readonly move: Omit<MoveOptions, 'uri'>;
 }
 
 /** A small random number generator whose sequence can be repeated (mulberry32). */
@@ -246,39 +235,5 @@ const partsOf = ({ parts }: Moved): string =>
     .map(([name, value]) => `${name} ${value.toFixed(1)}`)
     .join(' + ');
 
-function options(): Options {
-  const { values } = parseArgs({
-    options: {
-      moves: { type: 'string', default: '10' },
-      mebibytes: { type: 'string', default: '64' },
-      chaos: { type: 'boolean', default: false },
-      seed: { type: 'string', default: '1' },
-      tracker: { type: 'string', default: 'auto' },
-      provider: { type: 'string', default: 'iwarp' },
-      address: { type: 'string', default: '127.0.0.1' },
-      'downtime-limit': { type: 'string', default: '300' },
-      'max-bandwidth': { type: 'string', default: '0' },
-      'time-limit': { type: 'string', default: '30000' },
-      'tls-creds': { type: 'string' },
-      'tls-hostname': { type: 'string' },
-    },
-  });
-  const { 'tls-creds': creds, 'tls-hostname': hostname } = values;
-  return {
-    moves: Number(values.moves),
-    bytes: BigInt(values.mebibytes) << 20n,
-    chaos: values.chaos,
-    seed: Number(values.seed),
-    address: values.address,
-    move: {
-      provider: values.provider as ProviderChoice,
-      tracker: values.tracker as TrackerChoice,
-      downtimeLimitMs: Number(values['downtime-limit']),
-      maxBandwidth: BigInt(values['max-bandwidth']),
-      timeLimitMs: Number(values['time-limit']),
-      ...(creds !== undefined && { tls: { creds, ...(hostname !== undefined && { hostname }) } }),
-    },
-  };
-}
-
-await new Journey(options()).run();
+const options = readOptions(process.argv.slice(2));
+if (options !== undefined) await new Journey(options).run();

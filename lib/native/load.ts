@@ -1,0 +1,68 @@
+/** Finds the native addon and loads it. Which file it is, and what was looked for, is in the error and in doctor. */
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import { MigrationError } from '../errors.ts';
+
+/** A place where the addon may be. */
+export interface AddonFile {
+  /** Absolute. */
+  readonly path: string;
+  /** For people. */
+  readonly kind: 'local build' | 'prebuilt';
+}
+
+/** The folder of package.json, as seen from lib/native/ and dist/native/ alike. */
+export const PACKAGE_FOLDER = fileURLToPath(new URL('../../', import.meta.url));
+
+/** Where the addon is looked for, in this order: whoever has built one means to use it. The first that exists is taken. */
+export function addonFiles(folder = PACKAGE_FOLDER, { platform, arch } = process): readonly AddonFile[] {
+  return [
+    { path: `${folder}build/Release/rdma_migrate.node`, kind: 'local build' },
+    { path: `${folder}prebuilds/${platform}-${arch}/rdma_migrate.node`, kind: 'prebuilt' },
+  ];
+}
+
+export function findAddon(files = addonFiles()): AddonFile | undefined {
+  return files.find(({ path }) => existsSync(path));
+}
+
+/** How the addon is built from its source in this folder: a package that npm has installed has no development dependencies. */
+export function buildCommand(folder = PACKAGE_FOLDER): string {
+  const build = folder.includes('/node_modules/')
+    ? 'npm install --no-save cmake-js@8 node-addon-api@8 && npx cmake-js rebuild -d node_modules/rdma-migrate'
+    : 'npm run build:native';
+  return `apt-get install build-essential cmake, then ${build}`;
+}
+
+/**
+ * Loads the addon.
+ * @throws MigrationError PROVIDER_UNAVAILABLE, with the files that were looked for, or the file and why it does not load
+ */
+export function loadAddon(folder = PACKAGE_FOLDER): unknown {
+  const files = addonFiles(folder);
+  const file = findAddon(files);
+  if (file === undefined) {
+    const looked = files.map(({ path, kind }) => `${path} (${kind})`).join(' and ');
+    throw unavailable(`not found: there is neither of ${looked}. Build it: ${buildCommand(folder)}`);
+  }
+  try {
+    return createRequire(import.meta.url)(file.path);
+  } catch (cause) {
+    throw unavailable(doesNotLoad(file, cause, folder), cause);
+  }
+}
+
+function doesNotLoad({ path, kind }: AddonFile, cause: unknown, folder: string): string {
+  const [reason] = String(cause instanceof Error ? cause.message : cause).split('\n', 1);
+  const why =
+    kind === 'prebuilt'
+      ? 'It needs glibc 2.28 or later (not musl); elsewhere build it'
+      : 'It was built for another machine or Node; build it again, or remove the folder build to use the prebuilt one';
+  return `found as ${path} (${kind}) and does not load: ${reason}. ${why}: ${buildCommand(folder)}`;
+}
+
+function unavailable(what: string, cause?: unknown): MigrationError {
+  const message = `the native addon of rdma-migrate was ${what}`;
+  return new MigrationError('PROVIDER_UNAVAILABLE', 'configure', message, { cause });
+}
