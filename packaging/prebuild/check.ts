@@ -25,12 +25,18 @@ export function problemsOf(symbols: readonly DynamicSymbol[], libraries: readonl
   ];
 }
 
+/** Folders of the machine that built it. */
+export function pathsOf(headers: string): string[] {
+  const found = headers.matchAll(/^\s+(R(?:UN)?PATH)\s+(\S+)$/gm);
+  return [...found].map(([, kind, path]) => `looks for libraries in ${path} (${kind})`);
+}
+
 /** @returns the newest version of each library that it needs, such as `GLIBC_2.28` */
 export async function checkShared(file: string, { prefix }: Target): Promise<string[]> {
   const symbols = await symbolsOf(file, prefix);
   const headers = await runTool(`${prefix}objdump`, '-p', file);
   const libraries = [...headers.matchAll(/^\s+NEEDED\s+(\S+)$/gm)].map(([, name]) => name as string);
-  const problems = problemsOf(symbols, libraries);
+  const problems = [...problemsOf(symbols, libraries), ...pathsOf(headers)];
   if (problems.length > 0) throw new Error(`${file}:\n${problems.join('\n')}`);
   return newest(symbols);
 }

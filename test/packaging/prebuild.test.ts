@@ -1,6 +1,6 @@
 /** What a prebuilt addon may need, on dynamic symbols as objdump prints them. */
 import { describe, expect, it } from 'vitest';
-import { problemsOf } from '../../packaging/prebuild/check.ts';
+import { pathsOf, problemsOf } from '../../packaging/prebuild/check.ts';
 import { oldEnough } from '../../packaging/prebuild/floor.ts';
 import { parseSymbols } from '../../packaging/prebuild/symbols.ts';
 
@@ -43,6 +43,11 @@ describe('a prebuilt shared object', () => {
     expect(problems(needs('(GLIBC_2.34)', 'dlsym'))).toEqual(['needs dlsym of GLIBC_2.34']);
     expect(problems(needs('(GLIBC_2.28.1)', 'x'))).toEqual(['needs x of GLIBC_2.28.1']);
     expect(problems(needs('(GLIBC_PRIVATE)', 'y'))).toEqual(['needs y of GLIBC_PRIVATE']);
+  });
+
+  it('may not look for libraries where it was built', () => {
+    const headers = '  NEEDED               libc.so.6\n  RUNPATH              /home/me/build/floor\n';
+    expect(pathsOf(headers)).toEqual(['looks for libraries in /home/me/build/floor (RUNPATH)']);
   });
 
   it('may not need what no library promises, nor other libraries, nor show C++ of its own', () => {
