@@ -8,6 +8,7 @@ const PURE = [
   'test/vm/**/*.test.ts',
   'test/cli/{arguments,doctor,doctor-trackers,exit-codes,program,reporter}.test.ts',
   'test/image/{manifest,reader,to-qemu,writer}.test.ts',
+  'test/packaging/**/*.test.ts',
   'test/memory/{classify,mapping,page-stream}.test.ts',
   'test/migration/{arrivals,bounds,convergence,destination-machine,event-queue,guest-control,pinning,pre-copy,reducer,source-pins}.test.ts',
   'test/ram/{hints,pin-window,range-set,spans}.test.ts',
@@ -24,7 +25,7 @@ const ALONE = [
   'test/migration/live*.test.ts',
   'test/qemu/live*.test.ts',
   'test/memory/lifetime.test.ts',
-  'test/package/verbs-examples.test.ts',
+  'test/package/{contents,install,verbs-examples}.test.ts',
   'test/ram/trackers.test.ts',
 ];
 /** Whole migrations over loopback, which wait more than they work. */
