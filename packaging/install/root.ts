@@ -44,7 +44,7 @@ export async function makeRoot(cell: Cell, cache: string, folder: string): Promi
     await mkdir(join(folder, path, '..'), { recursive: true });
     await copyFile(path, join(folder, path));
   }
-  await fromRegistry(`node-linux-${cell.arch}@^${cell.node}`, cache, join(folder, 'opt/node'));
+  await fromRegistry(`node-linux-${cell.arch}@${cell.node}`, cache, join(folder, 'opt/node'));
   await fromRegistry('npm@10', cache, join(folder, 'opt/npm'));
   if (cell.arch !== process.arch && existsSync(QEMU)) await cp(QEMU, join(folder, QEMU));
 }
