@@ -16,8 +16,10 @@ it('holds what users run, read and build the addon from, and nothing else', asyn
   const { files } = await npmPack(CHECKOUT);
   const paths = files.map(({ path }) => path);
   expect(paths.filter((path) => !CHOSEN.some((kind) => kind.test(path)))).toEqual([]);
-  const missing = ['dist/cli/main.js', 'dist/index.d.ts', 'native/addon.cc', 'docs/cli.md', 'README.md'];
-  expect(paths).toEqual(expect.arrayContaining(missing));
+  const needed = ['dist/cli/main.js', 'dist/index.d.ts', 'native/addon.cc', 'docs/cli.md', 'README.md'];
+  const examples = ['embed/both-ends.ts', 'verbs-ends/run.ts', 'verbs-pingpong/main.ts'];
+  const named = [...needed, ...examples.map((path) => `examples/${path}`)];
+  expect(paths).toEqual(expect.arrayContaining(named));
 });
 
 it('publishes no script, so that npm install runs none and none fails for want of a checkout', () => {
