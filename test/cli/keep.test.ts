@@ -29,7 +29,7 @@ describe('a line for the journal', () => {
     log.info('b');
     log.warn('c');
     log.error('d');
-    expect(lines.map((line) => line.replace('rdma-migrate: ', ''))).toEqual(['<7>a', '<5>b', '<4>c', '<3>d']);
+    expect(lines.map((line) => line.replace(/>.* (\w)$/, '>$1'))).toEqual(['<7>a', '<5>b', '<4>c', '<3>d']);
   });
 });
 

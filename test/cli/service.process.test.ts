@@ -47,9 +47,11 @@ describe('receive --keep', () => {
   it('receives several at once, and one after them, each under its id, and ends with 0 when told to', async () => {
     const { process, uri, folder } = await service();
     const sent = await Promise.all(
-      [1, 2, 3].map((channels) => command.run('send', image, uri, '--json', '--channels', String(channels))),
+      [1, 2, 3].map((channels) =>
+        command.run('send', '--again', image, uri, '--json', '--channels', String(channels)),
+      ),
     );
-    sent.push(await command.run('send', image, uri, '--json'));
+    sent.push(await command.run('send', '--again', image, uri, '--json'));
     expect(sent.map(({ code, stderr }) => [code, stderr])).toEqual(sent.map(() => [0, '']));
     const ids = sent.map(({ stdout }) => idOf(stdout));
     expect((await readdir(folder)).sort()).toEqual(ids.toSorted());
@@ -76,7 +78,7 @@ describe('receive --keep', () => {
   it('goes on when one source is killed and others are none, or misbehave', async () => {
     const { process, uri, folder } = await service();
     const { port } = parseRdmaUri(uri);
-    const slow = command.start('send', image, uri, '--json', '--max-bandwidth', '64K');
+    const slow = command.start('send', '--again', image, uri, '--json', '--max-bandwidth', '64K');
     const killed = idOf(`${JSON.stringify(await slow.waitForEvent('started'))}\n`);
     await process.waitForEvent(
       'phase',
@@ -91,7 +93,7 @@ describe('receive --keep', () => {
     await using rude = await ScriptedSource.connect(port);
     await rude.reach('registered');
     rude.peer.send(controlMessage(99));
-    const beside = command.run('send', image, uri, '--json', '--channels', '2');
+    const beside = command.run('send', '--again', image, uri, '--json', '--channels', '2');
     slow.kill('SIGKILL');
     const { stdout, code } = await beside;
     expect(code).toBe(0);
@@ -108,7 +110,7 @@ describe('receive --keep', () => {
 
   it('refuses a VM under an id that is there, as one more than it may take, and says which', async () => {
     const { process, uri, folder } = await service('--max-migrations', '1');
-    const { stdout } = await command.run('send', image, uri, '--json');
+    const { stdout } = await command.run('send', '--again', image, uri, '--json');
     await using vm = await openImage(image);
     await using again = new MigrationSource(vm, uri);
     Object.defineProperty(again, 'migrationId', { value: idOf(stdout) });
@@ -122,12 +124,12 @@ describe('receive --keep', () => {
     const moved = slow.migrate();
     moved.catch(() => {});
     await process.waitForEvent('started', ({ migrationId }) => migrationId === slow.migrationId);
-    const busy = await command.run('send', image, uri, '--json');
+    const busy = await command.run('send', '--again', image, uri, '--json');
     expect([busy.code, eventsOf(busy.stdout).at(-1)]).toEqual([4, expect.objectContaining({ code: 'BUSY' })]);
     await process.waitForEvent('notice', ({ details }) => (details as { why?: string }).why === 'BUSY');
     slow.setMaxBandwidth(0n);
     expect(await moved).toMatchObject({ outcome: 'committed' });
-    expect((await command.run('send', image, uri)).code).toBe(0);
+    expect((await command.run('send', '--again', image, uri)).code).toBe(0);
     process.kill('SIGTERM');
     expect((await process.ended).code).toBe(0);
     expect(await readdir(folder)).toHaveLength(3);
@@ -149,7 +151,7 @@ describe('receive --keep', () => {
     process.kill('SIGTERM');
     await process.waitForEvent('notice', ({ message }) => String(message).startsWith('SIGTERM'));
     if (code === 0) {
-      const late = await command.run('send', image, uri, '--json');
+      const late = await command.run('send', '--again', image, uri, '--json');
       expect([3, 4]).toContain(late.code);
       source.setMaxBandwidth(0n);
     }
@@ -227,7 +229,7 @@ describe.skipIf(spawnSync('python3', ['--version']).status !== 0)('a service man
         await expect
           .poll(() => heard, { timeout: 20_000 })
           .toContain(`READY=1\\nSTATUS=at ${uri}: 0 under way, 0 received`);
-        const sent = await command.run('send', image, uri);
+        const sent = await command.run('send', '--again', image, uri);
         expect(sent.code).toBe(0);
         await expect
           .poll(() => heard, { timeout: 20_000 })

@@ -8,7 +8,9 @@ const CHOSEN = [
   /^dist\/[\w/-]+\.(js|d\.ts)$/,
   /^prebuilds\/linux-(x64|arm64)\/(rdma_migrate\.node|rdma_migrate_verbs\.so)$/,
   /^native\/[\w/-]+\.(cc|h)$/,
-  /^docs\/[\w-]+\.md$/,
+  /^dist\/man\/man1\/rdma-migrate[\w-]*\.1$/,
+  /^docs\/([\w-]+\.md|json-lines\.schema\.json)$/,
+  /^packaging\/systemd\/[\w-]+\.service$/,
   /^examples\/(embed|verbs-[\w-]+)\/[\w/-]+\.(ts|md)$/,
 ];
 

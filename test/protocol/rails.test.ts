@@ -72,7 +72,7 @@ describe('a migration id', () => {
   it('is not there from a version 1 source, or an older release', () => {
     const qemu = new Builder().u32(1).u32(1).bytes();
     expect(answerCapabilities(qemu, OFFER).migrationId).toBeUndefined();
-    const older = tail(0xffff_dbff, new Uint8Array()).slice(0, 20);
+    const older = tail(0xffff_bbff, new Uint8Array()).slice(0, 20);
     older[15] = 12;
     expect(answerCapabilities(older, OFFER).migrationId).toBeUndefined();
   });
