@@ -7,13 +7,13 @@ import type { BenchResult } from '../bench/result.ts';
 import { type Ran, type RunEvents, type RunOptions, runBench } from '../bench/run.ts';
 import { tableRow } from '../bench/table.ts';
 import { MigrationError } from '../errors.ts';
+import { toJson } from '../json.ts';
 import { invalid } from '../options/check.ts';
 import { parseRdmaUri } from '../protocol/uri.ts';
 import { checkWritable, readResult, writePlot } from './bench-files.ts';
 import type { BenchOptions } from './bench-program.ts';
 import { type BenchView, benchView, headLines } from './bench-view.ts';
 import { printable } from './format.ts';
-import { toJson } from './json-reporter.ts';
 import type { Reporter } from './reporter.ts';
 import type { CommandContext } from './run.ts';
 

@@ -1,9 +1,9 @@
 import { type DoctorReport, runDoctor } from '../doctor/index.ts';
+import { toJson } from '../json.ts';
 import { invalid } from '../options/check.ts';
 import { doctorLines } from './doctor-view.ts';
 import { EXIT } from './exit-codes.ts';
 import { printable } from './format.ts';
-import { toJson } from './json-reporter.ts';
 import type { DoctorOptions } from './program.ts';
 import type { CommandContext } from './run.ts';
 

@@ -1,4 +1,5 @@
 import type { Logger } from 'pino';
+import { toJson } from '../json.ts';
 import type { Failure, Reporter, Told } from './reporter.ts';
 
 /** One JSON object per line. Integers of 64 bits are decimal strings, as in an image's manifest. docs/cli.md lists the events. */
@@ -23,6 +24,10 @@ export class JsonReporter implements Reporter {
 
   listening(uri: string): void {
     this.#event('listening', { uri });
+  }
+
+  page(url: string): void {
+    this.#event('page', { url });
   }
 
   phase(phase: string): void {
@@ -60,8 +65,4 @@ export class JsonReporter implements Reporter {
   #event(event: string, fields: object): void {
     this.#write(toJson({ event, ...this.#common, ...fields }));
   }
-}
-
-export function toJson(value: unknown): string {
-  return JSON.stringify(value, (_key, item: unknown) => (typeof item === 'bigint' ? item.toString() : item));
 }

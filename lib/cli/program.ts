@@ -19,12 +19,13 @@ import { addKeepOptions, type KeepOptions } from './keep/program.ts';
 import type { OutputOptions } from './output.ts';
 import { addQemu, type QemuActions } from './qemu-program.ts';
 import { addTunnel, type TunnelCommandOptions } from './tunnel-program.ts';
+import { type WebOptions, withWeb } from './web.ts';
 
 export type { BenchOptions } from './bench-program.ts';
 export type { OutputOptions } from './output.ts';
 
 /** Options of both ends of a migration. */
-export interface EndOptions extends OutputOptions {
+export interface EndOptions extends OutputOptions, WebOptions {
   readonly provider: ProviderChoice;
   readonly commit: 'auto' | 'require' | 'off';
   readonly crc?: boolean;
@@ -176,7 +177,7 @@ function addReceive(program: Command, actions: Actions): void {
     )
     .option('--timeout <time>', 'give up when no source has begun by then', parseSeconds)
     .action((uri: string, options: ReceiveOptions) => actions.receive(uri, options));
-  withOutput(withEnd(addKeepOptions(command))).addHelpText('after', `${URI_HELP}\n${EXIT_CODE_HELP}`);
+  withOutput(withWeb(withEnd(addKeepOptions(command)))).addHelpText('after', `${URI_HELP}\n${EXIT_CODE_HELP}`);
 }
 
 function addSend(program: Command, actions: Actions): void {
@@ -206,7 +207,7 @@ function addSend(program: Command, actions: Actions): void {
     .option('--verify', 'compare a digest of all RAM on both sides before the commit')
     .option('--ram-file <block=path>', RAM_FILE_HELP, collectPath)
     .action((image: string, uri: string, options: SendOptions) => actions.send(image, uri, options));
-  withOutput(withEnd(withConnect(command))).addHelpText('after', `${URI_HELP}\n${EXIT_CODE_HELP}`);
+  withOutput(withWeb(withEnd(withConnect(command)))).addHelpText('after', `${URI_HELP}\n${EXIT_CODE_HELP}`);
 }
 
 function addImage(program: Command, actions: Actions): void {

@@ -9,6 +9,7 @@ import { migrationSummary } from './migration-view.ts';
 import type { ReceiveOptions } from './program.ts';
 import { receiverOptions } from './receiver-options.ts';
 import type { CommandContext } from './run.ts';
+import { openPage } from './web.ts';
 import { ON_COMMAND_LINE } from './wording.ts';
 
 /** `rdma-migrate receive`: waits for one VM and keeps it as an image. */
@@ -18,9 +19,10 @@ export async function receive(
   image: string,
   options: ReceiveOptions,
 ): Promise<void> {
-  const { reporter, signal } = context;
+  const { reporter } = context;
   const wanted = { ...endOptions(options), ...receiverOptions(options) };
   checkDestinationOptions(wanted, ON_COMMAND_LINE);
+  await using page = await openPage(context, options);
   await using writer = await ImageWriter.open(image, { ramFiles: options.ramFile, digests: options.digests });
   for (const path of writer.removedPartials) reporter.notice(`removed ${path}, left by a receive that died`);
   await noticeLeftovers(reporter, image);
@@ -28,8 +30,9 @@ export async function receive(
   await using destination = await MigrationDestination.listen(uri, writer, wanted);
   reporter.listening(destination.uri);
   const deadline = new SourceDeadline(destination, options.timeout);
+  const shown = page.show(destination, `${image} at ${destination.uri}`);
   const result = await follow(destination, reporter, () =>
-    destination.receive({ signal: AbortSignal.any([signal, deadline.signal]) }),
+    destination.receive({ signal: AbortSignal.any([shown, deadline.signal]) }),
   );
   reporter.completed({ ...result, image: writer.path }, migrationSummary('received', image, result));
 }

@@ -32,6 +32,8 @@ export interface Reporter {
   started(text: string, fields?: object): void;
   /** The address at which peers may connect from now on. */
   listening(uri: string): void;
+  /** The address of the page that shows what goes on, with its token. */
+  page(url: string): void;
   phase(phase: Phase | string, told?: Told): void;
   /** `fields` as programs get them, `bar` for people. */
   progress(fields: object, bar: BarState): void;

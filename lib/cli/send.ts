@@ -10,6 +10,7 @@ import { migrationSummary } from './migration-view.ts';
 import type { SendOptions } from './program.ts';
 import type { CommandContext } from './run.ts';
 import { tlsOptions } from './tls-options.ts';
+import { openPage } from './web.ts';
 import { ON_COMMAND_LINE } from './wording.ts';
 
 /** `rdma-migrate send`: sends an image to a waiting destination. */
@@ -22,6 +23,7 @@ export async function send(
   const { reporter, signal } = context;
   const wanted = sourceOptions(options);
   checkSourceOptions(wanted, ON_COMMAND_LINE);
+  await using page = await openPage(context, options);
   const placement = options.ramFile === undefined ? {} : { ramFiles: options.ramFile };
   await using vm = await openImage(image, { signal, ...placement });
   const total = vm.blocks.reduce((sum, { length }) => sum + length, 0n);
@@ -37,7 +39,10 @@ export async function send(
   );
   context.onFailure(`the image ${image} is as it was: it can be sent again`);
   // What the mark says goes by the migration alone, whatever becomes of those who watch it.
-  const result = await follow(source, reporter, () => departure.during(() => source.migrate({ signal })));
+  const shown = page.show(source, `${image} to ${uri}`);
+  const result = await follow(source, reporter, () =>
+    departure.during(() => source.migrate({ signal: shown })),
+  );
   reporter.completed({ ...result, image: vm.path }, migrationSummary('sent', image, result));
 }
 

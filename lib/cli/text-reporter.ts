@@ -53,6 +53,11 @@ export class TextReporter implements Reporter {
     return this.#parts.verbose ? this.#parts.log : undefined;
   }
 
+  /** Also with --quiet, and not in the log: nobody else is to know the token. */
+  page(url: string): void {
+    this.#parts.err(`the page: ${url}`);
+  }
+
   phase(phase: string, { logged }: Told = { logged: false }): void {
     if (!logged) this.#parts.log.debug(this.#logged(`phase ${phase}`));
   }

@@ -1,0 +1,43 @@
+/** `--web`: the command's migrations on a page. A command opens it once and shows each of its migrations; without the option nothing happens. */
+import type { Command } from 'commander';
+import type { Migration } from '../migration/migration.ts';
+import type { WebAddress, WebServer } from '../web/index.ts';
+import type { CommandContext } from './run.ts';
+
+export interface WebOptions {
+  readonly web?: string;
+}
+
+export interface Page extends AsyncDisposable {
+  /** Before the migration begins. It is to run with the signal that is given back, which a viewer can abort. */
+  show(migration: Migration, title: string): AbortSignal;
+}
+
+/** @throws MigrationError INVALID_ARGUMENT, ADDRESS_IN_USE, and what else listening fails with */
+export async function openPage({ reporter, signal }: CommandContext, { web }: WebOptions): Promise<Page> {
+  if (web === undefined) return { show: () => signal, [Symbol.asyncDispose]: async () => {} };
+  const { WebServer, cancelled, isLoopback, parseWebAddress } = await import('../web/index.ts');
+  const address: WebAddress = parseWebAddress(web);
+  const server: WebServer = await WebServer.listen(address, {
+    onAction: (what) => reporter.notice(`from the page: ${what}`),
+  });
+  reporter.page(server.url);
+  if (!isLoopback(address.host))
+    reporter.notice(
+      `the page at ${server.origin} is not encrypted: who listens on the network can read its token`,
+    );
+  return {
+    show: (migration, title) => {
+      const controller = new AbortController();
+      server.show(migration, title, () => controller.abort(cancelled(migration)));
+      return AbortSignal.any([signal, controller.signal]);
+    },
+    [Symbol.asyncDispose]: () => server.close(),
+  };
+}
+
+export const withWeb = (command: Command): Command =>
+  command.option(
+    '--web <[host:]port>',
+    'show it on a page, at 127.0.0.1 unless a host is named; port 0 takes any free port',
+  );
