@@ -2,10 +2,13 @@
 import type { Command } from 'commander';
 import type { Migration } from '../migration/migration.ts';
 import type { WebAddress, WebServer } from '../web/index.ts';
+import { parsePath } from './arguments.ts';
 import type { CommandContext } from './run.ts';
 
 export interface WebOptions {
   readonly web?: string;
+  /** An absolute path. */
+  readonly webTokenFile?: string;
 }
 
 export interface Page extends AsyncDisposable {
@@ -14,11 +17,16 @@ export interface Page extends AsyncDisposable {
 }
 
 /** @throws MigrationError INVALID_ARGUMENT, ADDRESS_IN_USE, and what else listening fails with */
-export async function openPage({ reporter, signal }: CommandContext, { web }: WebOptions): Promise<Page> {
+export async function openPage(
+  { reporter, signal }: CommandContext,
+  { web, webTokenFile }: WebOptions,
+): Promise<Page> {
   if (web === undefined) return { show: () => signal, [Symbol.asyncDispose]: async () => {} };
-  const { WebServer, cancelled, isLoopback, parseWebAddress } = await import('../web/index.ts');
+  const { WebServer, cancelled, isLoopback, parseWebAddress, readToken } = await import('../web/index.ts');
   const address: WebAddress = parseWebAddress(web);
+  const token = webTokenFile === undefined ? undefined : await readToken(webTokenFile);
   const server: WebServer = await WebServer.listen(address, {
+    ...(token !== undefined && { token }),
     onAction: (what) => reporter.notice(`from the page: ${what}`),
   });
   reporter.page(server.url);
@@ -37,7 +45,13 @@ export async function openPage({ reporter, signal }: CommandContext, { web }: We
 }
 
 export const withWeb = (command: Command): Command =>
-  command.option(
-    '--web <[host:]port>',
-    'show it on a page, at 127.0.0.1 unless a host is named; port 0 takes any free port',
-  );
+  command
+    .option(
+      '--web <[host:]port>',
+      'show it on a page, with metrics, at 127.0.0.1 unless a host is named; port 0 takes any free port',
+    )
+    .option(
+      '--web-token-file <file>',
+      'the token of the page is in this file (default: a new one)',
+      parsePath,
+    );

@@ -11,13 +11,13 @@ const TOKEN_BYTES = 24;
 const SESSION_BYTES = 24;
 
 export class Access {
-  /** 192 random bits, base64url. */
-  readonly token = randomBytes(TOKEN_BYTES).toString('base64url');
+  readonly token: string;
   readonly #session = randomBytes(SESSION_BYTES).toString('base64url');
   readonly #host: string;
 
-  /** `host`: the name or address that the server was told to listen at. */
-  constructor(host: string) {
+  /** `host`: the name or address that the server was told to listen at. `token`: 192 random bits, base64url, unless one is given. */
+  constructor(host: string, token = randomBytes(TOKEN_BYTES).toString('base64url')) {
+    this.token = token;
     this.#host = host.toLowerCase();
   }
 

@@ -7,9 +7,11 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { Registry } from 'prom-client';
 import { type WebSocket, WebSocketServer } from 'ws';
 import { type ErrorCode, MigrationError } from '../errors.ts';
 import { toJson } from '../json.ts';
+import { MigrationMetrics } from '../metrics/index.ts';
 import type { Migration } from '../migration/migration.ts';
 import { MigrationSource } from '../migration/source/source.ts';
 import { Access } from './access.ts';
@@ -47,6 +49,8 @@ const HEADERS = {
 
 export interface WebServerOptions {
   /** Hears of everything that a viewer has done, in words. */
+  /** Instead of a new random one. */
+  readonly token?: string;
   readonly onAction?: (what: string) => void;
 }
 
@@ -55,6 +59,8 @@ export class WebServer implements AsyncDisposable {
   readonly #sockets: WebSocketServer;
   readonly #access: Access;
   readonly #assets: ReadonlyMap<string, Asset>;
+  readonly #registry = new Registry();
+  readonly #metrics = new MigrationMetrics(this.#registry);
   readonly #viewers = new Set<Viewer>();
   readonly #options: WebServerOptions;
   readonly #host: string;
@@ -67,7 +73,7 @@ export class WebServer implements AsyncDisposable {
     this.#host = host;
     this.#assets = assets;
     this.#options = options;
-    this.#access = new Access(host);
+    this.#access = new Access(host, options.token);
     this.#sockets = new WebSocketServer({
       noServer: true,
       maxPayload: MOST_MESSAGE,
@@ -75,7 +81,7 @@ export class WebServer implements AsyncDisposable {
     });
     this.#http = createServer(
       { requestTimeout: REQUEST_MS, headersTimeout: REQUEST_MS },
-      (request, response) => this.#answer(request, response),
+      (request, response) => void this.#answer(request, response).catch(() => response.destroy()),
     );
     this.#http.maxConnections = MOST_CONNECTIONS;
     this.#http.on('upgrade', (request, socket, head) => this.#upgrade(request, socket, head));
@@ -142,6 +148,7 @@ export class WebServer implements AsyncDisposable {
     for (const timer of this.#timers) clearInterval(timer);
     this.#tick();
     for (const one of this.#watched) one.close();
+    this.#metrics.close();
     const closed = this.#http.listening ? once(this.#http, 'close') : undefined;
     this.#http.close();
     await Promise.all(
@@ -166,24 +173,26 @@ export class WebServer implements AsyncDisposable {
     for (const viewer of this.#viewers) viewer.probe();
   }
 
-  #answer(request: IncomingMessage, response: ServerResponse): void {
+  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     for (const [name, value] of Object.entries(HEADERS)) response.setHeader(name, value);
     // No request of ours has a body worth reading.
     request.resume();
-    const { status, type = 'text/plain; charset=utf-8', body = '' } = this.#reply(request, response);
+    const { status, type = 'text/plain; charset=utf-8', body = '' } = await this.#reply(request, response);
     response.writeHead(status, { 'content-type': type, 'content-length': Buffer.byteLength(body) });
     response.end(request.method === 'HEAD' ? undefined : body);
   }
 
-  #reply(request: IncomingMessage, response: ServerResponse): Reply {
+  async #reply(request: IncomingMessage, response: ServerResponse): Promise<Reply> {
     const [path = '/'] = (request.url ?? '/').split('?');
     if (!this.#access.isAddressed(request)) return plain(421, 'this server is not called that\n');
     if (request.method === 'POST' && path === '/session') return this.#openSession(request, response);
     if (request.method !== 'GET' && request.method !== 'HEAD') return plain(405, 'GET only\n');
     const asset = this.#assets.get(path);
     if (asset) return { status: 200, ...asset };
-    if (path !== '/state.json') return plain(404, 'there is nothing here\n');
+    if (path !== '/state.json' && path !== '/metrics') return plain(404, 'there is nothing here\n');
     if (!this.#access.isOwn(request) || !this.#access.isAllowed(request)) return plain(401, WITH_TOKEN);
+    if (path === '/metrics')
+      return { status: 200, type: this.#registry.contentType, body: await this.#registry.metrics() };
     return { status: 200, type: 'application/json', body: this.#state };
   }
 

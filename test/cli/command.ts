@@ -37,7 +37,7 @@ export async function buildCommand({ addon = true } = {}): Promise<CommandFolder
   const tsc = join(PROJECT, 'node_modules/.bin/tsc');
   const options = ['-p', join(PROJECT, 'tsconfig.build.json'), '--outDir', join(root, 'dist'), '--noCheck'];
   await promisify(execFile)(tsc, options);
-  for (const name of ['package.json', 'node_modules', ...(addon ? ['build'] : [])]) {
+  for (const name of ['package.json', 'node_modules', 'web', ...(addon ? ['build'] : [])]) {
     await symlink(join(PROJECT, name), join(root, name));
   }
   const work = await mkdtemp(join(root, 'work-'));

@@ -25,6 +25,24 @@ afterAll(() => command[Symbol.asyncDispose]());
 const folder = (): Promise<string> => mkdtemp(join(command.work, 'case-'));
 
 describe('receive and send', () => {
+  it('show themselves on a page, which ends with them', async () => {
+    const target = join(await folder(), 'vm');
+    const receiver = command.start('receive', 'rdma:127.0.0.1:0', '--image', target, '--json', '--web', '0');
+    const { url } = await receiver.waitForEvent('page');
+    const { uri } = await receiver.waitForEvent('listening');
+    const [origin, token] = String(url).split('/#');
+    const headers = { authorization: `Bearer ${token}` };
+    const response = await fetch(`${origin}/state.json`, { headers });
+    expect(await response.json()).toMatchObject({
+      migrations: [{ role: 'destination', owner: 'source', progress: { phase: 'listen' } }],
+    });
+    const sent = await command.run('send', image, String(uri), '--web', '0');
+    const received = await receiver.ended;
+    expect([sent.code, received.code]).toEqual([0, 0]);
+    expect(sent.stderr).toMatch(/^the page: http:\/\/127\.0\.0\.1:\d+\/#[\w-]{32}\n$/);
+    await expect(fetch(`${origin}/state.json`, { headers })).rejects.toThrow();
+  });
+
   it.each(['0.0.0.0', '[::]'])('move an image, at %s, and say it in lines of JSON', async (host) => {
     const target = join(await folder(), 'vm');
     const receiver = command.start(

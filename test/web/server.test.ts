@@ -1,13 +1,16 @@
 /** Who is served and who is not, and that no viewer is felt by a migration. */
 import { once } from 'node:events';
+import { chmod, writeFile } from 'node:fs/promises';
 import { type ClientRequestArgs, request } from 'node:http';
 import { createConnection } from 'node:net';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { WebSocket } from 'ws';
 import { MigrationDestination, MigrationSource } from '../../lib/index.ts';
-import { type Snapshot, WebServer } from '../../lib/web/index.ts';
+import { parseWebAddress, readToken, type Snapshot, WebServer } from '../../lib/web/index.ts';
 import { failure } from '../support/live-attempt.ts';
 import { LiveGuest, MemoryTarget } from '../support/live-guest.ts';
+import { temporaryFolder } from '../support/temp.ts';
 
 let server: WebServer;
 beforeEach(async () => {
@@ -52,6 +55,8 @@ describe('a request', () => {
     expect((await ask('/state.json')).status).toBe(401);
     expect((await ask('/state.json', { headers: bearer() })).status).toBe(200);
     expect((await ask('/state.json', { headers: bearer('wrong') })).status).toBe(401);
+    expect((await ask('/metrics')).status).toBe(401);
+    expect((await ask('/metrics', { headers: bearer() })).body).toContain('rdma_migrate_migrations_active{');
     expect((await ask(`/state.json?token=${server.token}`)).status).toBe(401);
   });
 
@@ -178,5 +183,42 @@ describe('viewers', () => {
     const closed = sockets.map((socket) => new Promise((resolve) => socket.once('close', resolve)));
     await server.close();
     await Promise.all(closed);
+  });
+});
+
+describe('a token of a file', () => {
+  it.each([
+    ['is taken', 'a'.repeat(24), 0o600, undefined],
+    ['that others may read is refused', 'a'.repeat(24), 0o640, 'PERMISSION_DENIED'],
+    ['that can be guessed is refused', 'secret', 0o600, 'INVALID_ARGUMENT'],
+    ['that is more than a token is refused', `${'a'.repeat(24)} b`, 0o600, 'INVALID_ARGUMENT'],
+  ])('%s', async (_what, text, mode, code) => {
+    await using folder = await temporaryFolder();
+    const path = join(folder.path, 'token');
+    await writeFile(path, `${text}\n`);
+    await chmod(path, mode);
+    if (code === undefined) expect(await readToken(path)).toBe(text);
+    else expect((await failure(readToken(path))).code).toBe(code);
+  });
+});
+
+describe('an address', () => {
+  it.each([
+    ['8080', { host: '127.0.0.1', port: 8080 }],
+    ['0.0.0.0:0', { host: '0.0.0.0', port: 0 }],
+    ['[::1]:80', { host: '::1', port: 80 }],
+    ['src.example:9', { host: 'src.example', port: 9 }],
+  ])('%s is understood', (text, expected) => expect(parseWebAddress(text)).toEqual(expected));
+
+  it.each(['', '65536', '::1:80', '[1.2.3.4]:1', 'a b:1', ':80', 'http://a:80', '-1'])(
+    '%j is refused',
+    (text) => {
+      expect(() => parseWebAddress(text)).toThrow(/expected \[HOST:\]PORT/);
+    },
+  );
+
+  it('that is taken is an error that says so', async () => {
+    const taken = { host: '127.0.0.1', port: server.port };
+    expect((await failure(WebServer.listen(taken))).code).toBe('ADDRESS_IN_USE');
   });
 });
