@@ -194,8 +194,12 @@ function link(end) {
   return made;
 }
 
-function facts({ owner, link: { peer, provider, migrationId } }) {
-  const parts = [OWNERS[owner], peer && `peer ${peer}`, provider && `provider ${provider}`, migrationId];
+function facts({ owner, end, link: { peer, provider, migrationId } }) {
+  const whose =
+    end && owner === 'in doubt'
+      ? 'whose the VM is nobody has confirmed: look at the destination first'
+      : OWNERS[owner];
+  const parts = [whose, peer && `peer ${peer}`, provider && `provider ${provider}`, migrationId];
   return parts.filter(Boolean).join(' · ');
 }
 

@@ -101,6 +101,8 @@ export class WebServer implements AsyncDisposable {
       await server.close();
       throw listenFailed(error as NodeJS.ErrnoException, authority({ host, port }));
     }
+    // No descriptor was left for a viewer: that is no reason for the process, and its migrations, to end.
+    server.#http.on('error', () => {});
     // It keeps no process alive that has nothing else to do.
     server.#http.unref();
     return server;
@@ -208,6 +210,7 @@ export class WebServer implements AsyncDisposable {
     socket.on('error', () => socket.destroy());
     const refusal = this.#refusal(request);
     if (refusal !== undefined) {
+      socket.once('finish', () => socket.destroy());
       socket.end(`HTTP/1.1 ${refusal}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
       return;
     }

@@ -25,6 +25,7 @@ export class Viewer {
   show(state: string, watched: readonly Watched[]): void {
     if (this.#socket.readyState !== this.#socket.OPEN || this.#socket.bufferedAmount > MOST_WAITING) return;
     this.#socket.send(state);
+    for (const id of this.#upTo.keys()) if (!watched.some((one) => one.id === id)) this.#upTo.delete(id);
     for (const one of watched) this.#curves(one);
   }
 

@@ -49,6 +49,8 @@ export interface Point {
 
 /** The page says more of what is new than of what was long ago. */
 const MOST_NOTICES = 50;
+/** What the page has room for; the result at the end has more. */
+const MOST_ROUNDS = 32;
 /** Of four a second: the first two and a half minutes; longer ones in wider steps. */
 const MOST_POINTS = 600;
 const BYTES_PER_MEGABIT = 1e6 / 8;
@@ -104,7 +106,7 @@ export class Watched {
       at: end?.at ?? performance.now() - this.#began,
       owner: ownerOf(progress, role, end),
       link: this.#link,
-      progress,
+      progress: shortened(progress),
       registered: this.#registered,
       notices: this.#notices,
       canControl: this.#controls.source !== undefined,
@@ -137,6 +139,11 @@ export class Watched {
     if (event.type === 'notice') this.#notices = [...this.#notices, event].slice(-MOST_NOTICES);
     if (event.type === 'end') this.#end = event;
   }
+}
+
+function shortened(progress: MigrationProgress): MigrationProgress {
+  const { live } = progress;
+  return live ? { ...progress, live: { ...live, rounds: live.rounds.slice(-MOST_ROUNDS) } } : progress;
 }
 
 function endOf(end: EndEvent): NonNullable<Snapshot['end']> {

@@ -102,7 +102,7 @@ describe('the page', () => {
       expect(await page.locator('[aria-current=step]').textContent()).toBe('ram');
       expect(await page.locator('.facts').textContent()).toContain(source.migrationId);
       await page.locator('.rounds li').first().waitFor();
-      expect(await field(page, 'rate').textContent()).toMatch(/MiB\/s/);
+      expect(await field(page, 'rate').textContent()).toMatch(/[KM]iB\/s/);
       await expect.poll(() => page.locator('canvas').count()).toBeGreaterThanOrEqual(2);
       expect(new URL(page.url()).hash).toBe('');
       await picture(page, 'rounds');
@@ -120,6 +120,7 @@ describe('the page', () => {
   it('takes a bandwidth, and cancels by the second click', async () => {
     await shown({ maxBandwidth: 1n << 20n }, async ({ page, vm, sent, done }) => {
       await page.locator('[data-status=active]').waitFor();
+      expect(await page.locator('.outcome').isVisible()).toBe(false);
       await page.getByLabel('max-bandwidth').fill('2');
       await page.keyboard.press('Enter');
       await page.getByText('max-bandwidth is 2097152').waitFor();
@@ -129,6 +130,7 @@ describe('the page', () => {
       const error = await failure(sent);
       expect([error.code, vm.isRunning]).toEqual(['CANCELLED', true]);
       await page.locator('[data-status=cancelled]').waitFor();
+      await page.getByRole('button', { name: 'stop the guest' }).waitFor({ state: 'hidden' });
       expect(await page.locator('.facts').textContent()).toContain('the VM is the source’s');
       expect(done.at(-1)).toBe('cancelling');
       await picture(page, 'cancelled');
