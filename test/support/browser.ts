@@ -24,10 +24,7 @@ export async function picture(page: Page, moment: string): Promise<void> {
   for (const { look, colorScheme, ...viewport } of LOOKS) {
     await page.setViewportSize(viewport);
     await page.emulateMedia({ colorScheme });
-    await page
-      .getByRole('status')
-      .last()
-      .evaluate((answer) => answer.replaceChildren());
+    await page.locator('#answer').evaluate((answer) => answer.replaceChildren());
     await page.waitForTimeout(300);
     await page.screenshot({ path: join(folder, `page-${moment}-${look}.png`), fullPage: true });
   }
