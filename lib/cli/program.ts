@@ -177,7 +177,10 @@ function addReceive(program: Command, actions: Actions): void {
     )
     .option('--timeout <time>', 'give up when no source has begun by then', parseSeconds)
     .action((uri: string, options: ReceiveOptions) => actions.receive(uri, options));
-  withOutput(withWeb(withEnd(addKeepOptions(command)))).addHelpText('after', `${URI_HELP}\n${EXIT_CODE_HELP}`);
+  withOutput(withWeb(withEnd(addKeepOptions(command)))).addHelpText(
+    'after',
+    `${URI_HELP}\n${EXIT_CODE_HELP}`,
+  );
 }
 
 function addSend(program: Command, actions: Actions): void {

@@ -1,5 +1,5 @@
 /** `--web`: the command's migrations on a page. A command opens it once and shows each of its migrations; without the option nothing happens. */
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import type { Migration } from '../migration/migration.ts';
 import type { WebAddress, WebServer } from '../web/index.ts';
 import { parsePath } from './arguments.ts';
@@ -46,9 +46,11 @@ export async function openPage(
 
 export const withWeb = (command: Command): Command =>
   command
-    .option(
-      '--web <[host:]port>',
-      'show it on a page, with metrics, at 127.0.0.1 unless a host is named; port 0 takes any free port',
+    .addOption(
+      new Option(
+        '--web <[host:]port>',
+        'show it on a page, with metrics, at 127.0.0.1 unless a host is named; port 0 takes any free port',
+      ).conflicts('keep'),
     )
     .option(
       '--web-token-file <file>',

@@ -10,7 +10,8 @@ const CHOSEN = [
   /^native\/[\w/-]+\.(cc|h)$/,
   /^dist\/man\/man1\/rdma-migrate[\w-]*\.1$/,
   /^docs\/([\w-]+\.md|json-lines\.schema\.json)$/,
-  /^packaging\/systemd\/[\w-]+\.service$/,
+  /^web\/[\w/-]+\.(html|css|js|svg)$/,
+  /^packaging\/(systemd|monitoring)\/[\w.-]+$/,
   /^examples\/(embed|verbs-[\w-]+)\/[\w/-]+\.(ts|md)$/,
 ];
 

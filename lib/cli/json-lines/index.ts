@@ -120,6 +120,7 @@ const exitCodes = Object.values(EXIT);
 /** By name, as the document has them. */
 export const LINES = {
   listening: z.strictObject({ event: event('listening'), uri: z.string().describe('with the real port') }),
+  page: z.strictObject({ event: event('page'), url: z.string().describe('with its token') }),
   started,
   phase: z.strictObject({ event: event('phase'), ...ofVm, phase }),
   'migration-progress': z.strictObject({ event: event('progress'), ...ofVm, ...migrationProgress }),

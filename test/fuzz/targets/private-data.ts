@@ -22,7 +22,8 @@ import type { Hit, Target } from '../target.ts';
 
 const CODES: readonly ErrorCode[] = ['PROTOCOL_ERROR', 'VERSION_MISMATCH'];
 /** A damaged tail may say that its sender wants TLS. */
-const ANSWERS: readonly ErrorCode[] = [...CODES, 'TLS_REQUIRED'];
+/** REJECTED: whoever only asks what became of a migration is no source. */
+const ANSWERS: readonly ErrorCode[] = [...CODES, 'TLS_REQUIRED', 'REJECTED'];
 const TAIL = 8;
 const CHECK = TAIL + 20;
 const CHECK_END = TAIL + 24;
