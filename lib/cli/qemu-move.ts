@@ -3,6 +3,7 @@ import { checkSourceOptions } from '../migration/option-schema.ts';
 import type { SourceOptions } from '../migration/options.ts';
 import { MigrationSource } from '../migration/source/source.ts';
 import { connectQemu } from '../qemu/connect.ts';
+import { runState } from '../qemu/migration-status.ts';
 import { OutgoingVm } from '../qemu/outgoing.ts';
 import { askStatus, settle } from '../qemu/status.ts';
 import type { TrackerWish } from '../qemu/tracker.ts';
@@ -50,8 +51,15 @@ export async function qemuMove(
       `moved: the guest is at the destination${live ? `, after ${live.rounds.length} rounds${stood}` : ''}. This QEMU keeps a stopped copy: end it, never let it go on`,
     ]);
   } catch (error) {
-    if (!(error instanceof MigrationError) || error.code !== 'COMMIT_UNKNOWN') throw error;
-    await settleHere({ context, vm, uri, options, migrationId, unknown: error });
+    try {
+      if (!(error instanceof MigrationError) || error.code !== 'COMMIT_UNKNOWN') throw error;
+      await settleHere({ context, vm, uri, options, migrationId, unknown: error });
+    } catch (failure) {
+      const state = await runState(qemu.qmp).catch(() => 'not known');
+      if (vm.running && state !== 'running')
+        context.onFailure(`the guest is here and does not run (QEMU says ${state}): cont lets it go on`);
+      throw failure;
+    }
   }
 }
 

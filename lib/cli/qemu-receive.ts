@@ -1,4 +1,4 @@
-import { MigrationError, toMigrationError } from '../errors.ts';
+import { MigrationError } from '../errors.ts';
 import { MigrationDestination } from '../migration/destination/destination.ts';
 import { checkDestinationOptions } from '../migration/option-schema.ts';
 import type { DestinationOptions } from '../migration/options.ts';
@@ -62,6 +62,8 @@ async function receiveInto(context: CommandContext, uri: string, place: Place): 
   const address = destination.uri;
   const over = new AbortController();
   let told = true;
+  // What fails before the source can have asked for the commit, it knows itself. That it has asked may be on its way still.
+  let mayBeAsked = false;
   try {
     reporter.started(`QEMU is process ${qemu.pid}, ${vm.machine}, QMP at ${qemu.qmpSocket}`, {
       pid: qemu.pid,
@@ -71,6 +73,7 @@ async function receiveInto(context: CommandContext, uri: string, place: Place): 
     context.onFailure('no guest runs here: the QEMU that waited has been ended');
     destination.on('phase', (phase) => {
       const { migrationId } = destination;
+      if (phase === 'device-state' || phase === 'commit') mayBeAsked = true;
       if (phase === 'setup' && migrationId)
         vm.expect(migrationId).catch((error: Error) => reporter.notice(error.message));
     });
@@ -88,27 +91,25 @@ async function receiveInto(context: CommandContext, uri: string, place: Place): 
       `the guest is here, in process ${qemu.pid} (QMP ${qemu.qmpSocket})${options.paused ? ', stopped (--paused): cont lets it go on' : ''}`,
     ]);
   } catch (error) {
-    told = !mayBeAsked(error);
+    told = told && !mayBeAsked;
     throw error;
   } finally {
     over.abort();
     await destination.close();
-    if (!told) await answer(context, address, place);
+    if (!told) await answer(context, address, place, destination.migrationId);
   }
 }
-
-/** What fails before the source can have asked for the commit, it knows itself. */
-const mayBeAsked = (error: unknown): boolean => toMigrationError(error, 'ram').phase === 'commit';
 
 /** A source that does not know what became of its guest may ask. */
 async function answer(
   { reporter, signal }: CommandContext,
   uri: string,
   { records, options, wanted }: Place,
+  migrationId: string | undefined,
 ): Promise<void> {
   try {
     await using service = await StatusService.listen(uri, wanted, async (id) =>
-      wordOf(await records.read(id)),
+      id === migrationId ? wordOf(await records.read(id)) : 'unknown',
     );
     reporter.notice(
       `the source may not know of it: it can ask at ${uri}, for ${options.statusTimeout / 1000} s`,

@@ -1,7 +1,13 @@
 import { MigrationError } from '../errors.ts';
 import type { StatusWord } from '../protocol/status.ts';
 import { startOf } from '../qemu/process.ts';
-import { defaultStateFolder, Records, requireMigrationId, wordOf } from '../qemu/records.ts';
+import {
+  defaultStateFolder,
+  type MigrationRecord,
+  Records,
+  requireMigrationId,
+  wordOf,
+} from '../qemu/records.ts';
 import { askStatus } from '../qemu/status.ts';
 import type { QemuStatusOptions } from './qemu-program.ts';
 import type { CommandContext } from './run.ts';
@@ -27,6 +33,7 @@ export async function qemuStatus(
   if (uri !== undefined) {
     const status = await askStatus(uri, id, { provider: options.provider, ...tlsOptions(options) }, signal);
     reporter.completed({ migrationId: id, status }, [SAYS[status]]);
+    requireKnown(id, status);
     return;
   }
   const record = await new Records(options.stateDir ?? defaultStateFolder()).read(id);
@@ -37,7 +44,7 @@ export async function qemuStatus(
     `QEMU was process ${record.qemu.pid} (QMP ${record.qemu.qmp}), which ${alive ? 'is there' : 'has ended'}`;
   const left =
     status === 'undecided' && record && (await startOf(record.receiver.pid)) !== record.receiver.start
-      ? `its rdma-migrate has ended before it was decided: end process ${record.qemu.pid}, which may have the guest, and ask again`
+      ? undecidedFor(record, alive)
       : undefined;
   reporter.completed(
     {
@@ -47,6 +54,19 @@ export async function qemuStatus(
     },
     [SAYS[status], ...[where, left].filter((line) => line !== undefined)],
   );
+  requireKnown(id, status);
+}
+
+/** Its rdma-migrate has ended before it could say more. */
+function undecidedFor({ state, qemu }: MigrationRecord, alive: boolean): string {
+  if (state !== 'starting')
+    return `its rdma-migrate has ended before the guest could go on: end process ${qemu.pid}, which has not begun to run it, and ask again`;
+  return alive
+    ? `its rdma-migrate has ended just when the guest was to go on: if query-status says running (QMP ${qemu.qmp}), the guest is here, and must not go on at the source`
+    : 'its rdma-migrate has ended just when the guest was to go on, and so has its QEMU: the guest may have run here. What is on its disks says whether, and only then may it go on at the source';
+}
+
+function requireKnown(id: string, status: StatusWord): void {
   if (status === 'unknown')
-    throw new MigrationError('COMMIT_UNKNOWN', 'commit', `nothing is known here of migration ${id}`);
+    throw new MigrationError('COMMIT_UNKNOWN', 'commit', `nothing is known there of migration ${id}`);
 }

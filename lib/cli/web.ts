@@ -29,7 +29,8 @@ export async function openPage(
     ...(token !== undefined && { token }),
     onAction: (what) => reporter.notice(`from the page: ${what}`),
   });
-  reporter.page(server.url);
+  // The secret of a file stays there.
+  reporter.page(token === undefined ? server.url : `${server.origin}/#`);
   if (!isLoopback(address.host))
     reporter.notice(
       `the page at ${server.origin} is not encrypted: who listens on the network can read its token`,

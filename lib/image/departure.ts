@@ -102,11 +102,12 @@ export class Departure implements AsyncDisposable {
     const { to, again = false } = this.#options;
     const mark = { state: 'unknown', migrationId, at: new Date().toISOString(), to } as const;
     try {
+      this.#marked = mark; // first: it may be there though writing it fails in the end
       await writeSentMark(this.#folder, mark, again);
-      this.#marked = mark;
     } catch (error) {
       // An image that its sender may only read is sent all the same.
       if (!(error instanceof MigrationError) || error.code !== 'PERMISSION_DENIED') throw error;
+      this.#marked = undefined;
       this.#options.onUnmarked?.(error);
     }
   }

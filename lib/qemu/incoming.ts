@@ -6,6 +6,7 @@ import { writeQemuStream } from '../image/index.ts';
 import { type Mapping, mapFile, mapMemfd } from '../ram/mapping.ts';
 import type { Arrival, DestinationTarget, RamBlock, ReceivedVm } from '../ram/vm.ts';
 import { decodeDescription, describe, type QemuDescription, requireSameVm } from './description.ts';
+import { DeviceState } from './device-state.ts';
 import { listDevices } from './devices.ts';
 import { describeMachine, difference, type QemuMachine } from './machine.ts';
 import { findSharedRam, type SharedBlock } from './memory.ts';
@@ -38,7 +39,7 @@ export class IncomingVm implements DestinationTarget, AsyncDisposable {
   readonly #machine: QemuMachine;
   readonly #shared: readonly SharedBlock[];
   readonly #here: QemuDescription;
-  readonly #deviceState: Uint8Array[] = [];
+  readonly #deviceState = new DeviceState('the source');
   readonly #abort = new AbortController();
   #vm: ReceivedVm | undefined;
   #blocks: RamBlock[] = [];
@@ -47,6 +48,8 @@ export class IncomingVm implements DestinationTarget, AsyncDisposable {
   #expecting: Promise<void> | undefined;
   #committing: Promise<void> | undefined;
   #taken = false;
+  /** The guest may have gone on here, and nobody can say. */
+  #mayRun = false;
   #ended: Promise<void> | undefined;
 
   private constructor(
@@ -97,13 +100,17 @@ export class IncomingVm implements DestinationTarget, AsyncDisposable {
 
   async #expect(migrationId: string): Promise<void> {
     const { qemu, records } = this.#options;
-    this.#record = {
+    // What was decided once stays decided: the id is only the source's word.
+    if ((await records.read(migrationId)) !== undefined)
+      throw new MigrationError('IMAGE_EXISTS', 'setup', `migration ${migrationId} has been here before`);
+    const record: MigrationRecord = {
       migrationId,
-      receiver: { pid: process.pid, start: (await startOf(process.pid)) ?? '' },
+      receiver: { pid: process.pid, start: await requireStart(process.pid) },
       state: 'receiving',
-      qemu: { pid: qemu.pid, start: (await startOf(qemu.pid)) ?? '', qmp: qemu.qmpSocket },
+      qemu: { pid: qemu.pid, start: await requireStart(qemu.pid), qmp: qemu.qmpSocket },
     };
-    await records.write(this.#record);
+    await records.write(record);
+    this.#record = record;
   }
 
   /** @throws MigrationError BLOCK_MISMATCH: the waiting QEMU is another machine */
@@ -134,12 +141,12 @@ export class IncomingVm implements DestinationTarget, AsyncDisposable {
   }
 
   async append(bytes: Uint8Array): Promise<void> {
-    this.#deviceState.push(Buffer.from(bytes));
+    this.#deviceState.push(bytes);
   }
 
   /**
    * @throws MigrationError GUEST_ERROR: QEMU did not take the VM, or could not let it go on, and has been ended; TIMEOUT, CANCELLED: the same;
-   *   COMMIT_UNKNOWN: it could not be ended
+   *   COMMIT_UNKNOWN: it could not be ended, or may have run the guest
    */
   commit(arrival: Arrival): Promise<void> {
     this.#committing = this.#commit(arrival);
@@ -152,16 +159,31 @@ export class IncomingVm implements DestinationTarget, AsyncDisposable {
       await this.expect(migrationId);
       await this.#load();
       this.#abort.signal.throwIfAborted();
+      await this.#decide('starting');
       // Whoever ends this process from here on ends no guest.
       qemu.keep();
-      if (!paused && this.#sourceRuns) await qemu.qmp.execute('cont', {}, { timeoutMs: LOAD_TIMEOUT_MS });
+      if (!paused && this.#sourceRuns) await this.#letGo();
     } catch (error) {
-      await this.#giveUp(error);
+      if (!this.#mayRun) await this.#giveUp(error);
       throw error;
     }
     this.#taken = true;
-    // The guest runs: if this cannot be written down, nobody is told anything wrong.
+    // The guest runs: if this cannot be written down, what is written says that it may.
     await this.#decide('taken').catch(() => {});
+  }
+
+  /** @throws MigrationError PEER_ERROR: QEMU refused, and the guest has not run; COMMIT_UNKNOWN: it may have */
+  async #letGo(): Promise<void> {
+    const { qmp, pid } = this.#options.qemu;
+    try {
+      await qmp.execute('cont', {}, { timeoutMs: LOAD_TIMEOUT_MS });
+    } catch (cause) {
+      if (cause instanceof MigrationError && cause.code === 'PEER_ERROR') throw cause;
+      if ((await runState(qmp).catch(() => undefined)) === 'running') return;
+      this.#mayRun = true;
+      const message = `QEMU (process ${pid}) was told to let the guest go on and did not answer: it may have run here. Look at it (query-status) before anything goes on at the source`;
+      throw new MigrationError('COMMIT_UNKNOWN', 'commit', message, { cause });
+    }
   }
 
   /** The VM stays the source's, for certain. @throws MigrationError COMMIT_UNKNOWN: this QEMU may run it */
@@ -174,7 +196,7 @@ export class IncomingVm implements DestinationTarget, AsyncDisposable {
     }
   }
 
-  async #decide(state: 'taken' | 'not-taken'): Promise<void> {
+  async #decide(state: 'starting' | 'taken' | 'not-taken'): Promise<void> {
     await this.#expecting?.catch(() => {});
     if (this.#record) await this.#options.records.write({ ...this.#record, state });
   }
@@ -225,10 +247,7 @@ export class IncomingVm implements DestinationTarget, AsyncDisposable {
 
   #received() {
     const { layout, ramSection, before } = this.#vm as ReceivedVm;
-    const deviceState = this.#deviceState;
-    const after = async function* () {
-      yield* deviceState;
-    };
+    const after = () => this.#deviceState.read();
     return { layout, ramSection, before, blocks: this.#blocks, after };
   }
 
@@ -236,7 +255,7 @@ export class IncomingVm implements DestinationTarget, AsyncDisposable {
   async abort(): Promise<void> {
     this.#abort.abort(new MigrationError('CANCELLED', 'commit', 'loading the VM into QEMU was cancelled'));
     await this.#committing?.catch(() => {});
-    if (!this.#taken) await this.#end().catch(() => {});
+    if (!this.#taken && !this.#mayRun) await this.#end().catch(() => {});
     await this[Symbol.asyncDispose]();
   }
 
@@ -244,6 +263,13 @@ export class IncomingVm implements DestinationTarget, AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.#blocks.splice(0).map(({ mapping }) => mapping.close()));
   }
+}
+
+/** @throws MigrationError GUEST_ERROR: it has ended */
+async function requireStart(pid: number): Promise<string> {
+  const start = await startOf(pid);
+  if (start !== undefined) return start;
+  throw new MigrationError('GUEST_ERROR', 'setup', `process ${pid} has ended`);
 }
 
 /** A waiting QEMU has not written to its RAM yet, but a RAM file may have been used before. */

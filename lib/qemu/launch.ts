@@ -6,10 +6,12 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { MigrationError } from '../errors.ts';
 import { QmpClient } from '../qmp/client.ts';
+import { throwIfAborted } from '../transport/wait.ts';
 import { makeStateFolder } from './records.ts';
 
 const START_TIMEOUT_MS = 30_000;
 const QUIT_TIMEOUT_MS = 2_000;
+const KILLED_TIMEOUT_MS = 10_000;
 const POLL_MS = 10;
 /** A unix socket's path has 108 bytes with its end (unix(7)). */
 const MOST_PATH_BYTES = 107;
@@ -68,7 +70,8 @@ export class LaunchedQemu implements AsyncDisposable {
       const said = await launched?.said();
       await launched?.close();
       await rm(folder, { recursive: true, force: true });
-      signal?.throwIfAborted();
+      throwIfAborted(signal, 'configure');
+      if (launched === undefined && error instanceof MigrationError) throw error;
       const why = said || (error instanceof Error ? error.message : String(error));
       throw new MigrationError('GUEST_ERROR', 'configure', `${command[0]} did not start: ${why}`, {
         cause: error,
@@ -87,10 +90,13 @@ export class LaunchedQemu implements AsyncDisposable {
     const { args, files } = waitingArguments(given, folder);
     const log = await open(logPath(folder), 'a', 0o600);
     try {
+      // QEMU would let everybody read it.
+      for (const file of files) await (await open(file, 'wx', 0o600)).close();
       // A session of its own: what a terminal sends to this command is not for the guest.
       const child = spawn(program, args, { stdio: ['ignore', log.fd, log.fd], detached: true });
       if (child.pid === undefined) {
         const [cause] = (await once(child, 'error')) as [Error];
+        for (const file of files) await rm(file, { force: true });
         throw cause;
       }
       child.on('error', () => {}); // of later signals
@@ -118,7 +124,7 @@ export class LaunchedQemu implements AsyncDisposable {
   async #connect(signal?: AbortSignal): Promise<void> {
     const deadline = performance.now() + START_TIMEOUT_MS;
     for (;;) {
-      signal?.throwIfAborted();
+      throwIfAborted(signal, 'configure');
       try {
         this.#qmp = await QmpClient.connect({ socket: this.qmpSocket, ...(signal && { signal }) });
         // QEMU has it open: nothing of it is left whoever dies.
@@ -138,15 +144,25 @@ export class LaunchedQemu implements AsyncDisposable {
     this.#guard.unref();
   }
 
-  /** Ends it: it certainly does not run any more when this resolves. Idempotent; never throws. */
+  /** Ends it: it certainly does not run any more when this resolves. Idempotent. @throws MigrationError GUEST_ERROR: it is there still */
   async end(): Promise<void> {
     this.#kept = false;
     if (this.alive) {
       const exited = once(this.#child, 'exit');
       await this.#qmp?.execute('quit', {}, { timeoutMs: QUIT_TIMEOUT_MS }).catch(() => {});
       const timer = setTimeout(() => this.#child.kill('SIGKILL'), this.#qmp ? QUIT_TIMEOUT_MS : 0);
-      await exited;
+      // What waits for a disk that hangs does not end by any signal.
+      const over = new AbortController();
+      const late = delay(KILLED_TIMEOUT_MS, undefined, { signal: over.signal });
+      await Promise.race([exited, late]).catch(() => {});
+      over.abort();
       clearTimeout(timer);
+      if (this.alive)
+        throw new MigrationError(
+          'GUEST_ERROR',
+          'commit',
+          `the waiting QEMU (process ${this.pid}) does not end: end it by hand`,
+        );
     }
     this.#guard.kill('SIGKILL');
     await this.#qmp?.close();

@@ -1,5 +1,5 @@
 /** The source's end: a QEMU with a running guest, as rdma-migrate sees it. */
-import { chown, mkdtemp, rm, stat } from 'node:fs/promises';
+import { chmod, mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -11,6 +11,7 @@ import { type Mapping, mapFile, mapMemfd } from '../ram/mapping.ts';
 import type { DirtyTracker } from '../ram/tracker.ts';
 import type { Guest, RamBlock, ReceivedVm, SourceVm, VmLayout } from '../ram/vm.ts';
 import { describe, encodeDescription, type QemuDescription } from './description.ts';
+import { DeviceState } from './device-state.ts';
 import { listDevices } from './devices.ts';
 import { describeMachine, difference, type QemuMachine } from './machine.ts';
 import { findSharedRam, type SharedBlock } from './memory.ts';
@@ -78,7 +79,7 @@ export class OutgoingVm implements SourceVm, AsyncDisposable {
   readonly #options: OutgoingOptions;
   readonly #parts: Parts;
   readonly #duty: DutyCycle;
-  #deviceState: Uint8Array[] = [];
+  #deviceState = new DeviceState('QEMU');
 
   private constructor(options: OutgoingOptions, parts: Parts) {
     const { machine, blocks, tracker, shared, description } = parts;
@@ -117,11 +118,12 @@ export class OutgoingVm implements SourceVm, AsyncDisposable {
     if (memfd && !leavesOutMemfd) throw memfdTooNew(memfd.name, text);
     const description = describe({ qemu: text, machine, running }, shared, await listDevices(qmp));
     const blocks: RamBlock[] = [];
+    let tracker: Parts['tracker'] | undefined;
     try {
       for (const block of machine.blocks)
         blocks.push({ ...layoutOf(block), mapping: await map(block, shared) });
       const watched = blocks.filter(({ name }) => shared.some((block) => block.name === name));
-      const tracker = await pickTracker(watched, { pid, shared, wish: options.tracker ?? 'auto' });
+      tracker = await pickTracker(watched, { pid, shared, wish: options.tracker ?? 'auto' });
       const capabilities = await setCapabilities(qmp, DEVICE_STATE_ONLY);
       const bandwidth = await setBandwidth(qmp, LOCAL_BANDWIDTH);
       return new OutgoingVm(options, {
@@ -135,6 +137,7 @@ export class OutgoingVm implements SourceVm, AsyncDisposable {
         bandwidth,
       });
     } catch (error) {
+      await tracker?.[Symbol.asyncDispose]();
       await Promise.all(blocks.map(({ mapping }) => mapping.close()));
       throw error;
     }
@@ -149,8 +152,8 @@ export class OutgoingVm implements SourceVm, AsyncDisposable {
     return this.layout.machine;
   }
 
-  async *after(): AsyncGenerator<Uint8Array> {
-    yield* this.#deviceState;
+  after(): AsyncGenerator<Uint8Array> {
+    return this.#deviceState.read();
   }
 
   /** `stop` drains disks and networks; then QEMU's stream is read to its end. */
@@ -161,7 +164,8 @@ export class OutgoingVm implements SourceVm, AsyncDisposable {
     const owner = await stat(`/proc/${pid}`);
     const folder = await mkdtemp(join(tmpdir(), 'rdma-migrate-qemu-'));
     try {
-      if (process.getuid?.() === 0) await chown(folder, owner.uid, owner.gid);
+      // The socket alone is given to QEMU's user: what root does in a folder of somebody else's can be led astray.
+      if (process.getuid?.() === 0) await chmod(folder, 0o711);
       await using listener = await StreamListener.open(
         join(folder, 'outgoing.sock'),
         process.getuid?.() === 0 ? owner : undefined,
@@ -178,10 +182,10 @@ export class OutgoingVm implements SourceVm, AsyncDisposable {
     accepted.catch(() => undefined); // migrate may be refused before
     await qmp.execute('migrate', { uri: listener.uri });
     const stream = await accepted;
-    this.#deviceState = [];
+    this.#deviceState = new DeviceState('QEMU');
     const target = {
       allocate: (vm: ReceivedVm) => this.#allocate(vm),
-      append: async (bytes: Uint8Array) => void this.#deviceState.push(Buffer.from(bytes)),
+      append: async (bytes: Uint8Array) => this.#deviceState.push(bytes),
     };
     await readQemuStream(stream, target, { shared: this.#parts.shared.map(({ name }) => name) });
     const info = await waitUntilOver(qmp, QEMU_TIMEOUT_MS);

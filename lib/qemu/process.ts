@@ -60,15 +60,17 @@ export async function mapsOf(pid: number): Promise<MappedRange[]> {
  */
 export async function openFileOf(
   pid: number,
-  { inode }: MappedRange,
+  { inode, path: name }: MappedRange,
   length: bigint,
 ): Promise<string | undefined> {
   const folder = `/proc/${pid}/fd`;
-  const names = await readdir(folder).catch((cause) => refuse(pid, cause));
-  for (const name of names) {
-    const path = `${folder}/${name}`;
+  const descriptors = await readdir(folder).catch((cause) => refuse(pid, cause));
+  for (const descriptor of descriptors) {
+    const path = `${folder}/${descriptor}`;
     const found = await stat(path, { bigint: true }).catch(() => undefined);
-    if (found?.isFile() && found.ino === inode && found.size >= length) return path;
+    if (!found?.isFile() || found.ino !== inode || found.size < length) continue;
+    // Inode numbers repeat from one file system to the next, and a disk is no RAM: the kernel names a file the same way in both places.
+    if ((await readlink(path).catch(() => undefined)) === name) return path;
   }
   return undefined;
 }
@@ -89,9 +91,15 @@ export async function othersThatMap(pid: number, { inode, path }: MappedRange): 
   return found;
 }
 
-/** When a process began, in clock ticks since the boot: tells it from a later one with the same number. undefined: it is not there. */
+/**
+ * When a process began, in clock ticks since the boot: tells it from a later one with the same number. undefined: it is not there.
+ * @throws what reading fails with for another reason: it may be there
+ */
 export async function startOf(pid: number): Promise<string | undefined> {
-  const text = await readFile(`/proc/${pid}/stat`, 'latin1').catch(() => undefined);
+  const text = await readFile(`/proc/${pid}/stat`, 'latin1').catch((cause: NodeJS.ErrnoException) => {
+    if (cause.code === 'ENOENT' || cause.code === 'ESRCH') return undefined;
+    throw cause;
+  });
   const [state, ...rest] = text?.slice(text.lastIndexOf(')') + 2).split(' ') ?? [];
   return state === undefined || state === 'Z' ? undefined : rest[18];
 }

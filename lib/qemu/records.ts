@@ -2,11 +2,12 @@
  * What became of migrations at their destination, kept in files: one for each migration, replaced in one step. What is written there outlives the process
  * that decided it.
  */
-import { lstat, mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { lstat, mkdir, open, readFile, rename } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { MigrationError } from '../errors.ts';
+import { syncDirectory } from '../image/files.ts';
 import type { StatusWord } from '../protocol/status.ts';
 import { startOf } from './process.ts';
 
@@ -15,8 +16,8 @@ const schema = z.object({
   migrationId: word,
   /** Who decides: a process and when it began. */
   receiver: z.object({ pid: z.number().int().positive(), start: word }),
-  /** `receiving`: nothing is decided. */
-  state: z.enum(['receiving', 'taken', 'not-taken']),
+  /** `receiving`: nothing is decided. `starting`: QEMU may have let the guest go on, and only the receiver can say. */
+  state: z.enum(['receiving', 'starting', 'taken', 'not-taken']),
   qemu: z.object({ pid: z.number().int().positive(), start: word, qmp: word }),
 });
 
@@ -81,6 +82,7 @@ export class Records {
         await file.close();
       }
       await rename(`${path}.new`, path);
+      await syncDirectory(this.#folder);
     } catch (cause) {
       const message = `cannot write down what becomes of the migration: ${(cause as Error).message}`;
       throw new MigrationError('IO_ERROR', 'commit', message, { cause });
@@ -100,21 +102,18 @@ export class Records {
     }
   }
 
-  /** Never throws. */
-  async remove(migrationId: string): Promise<void> {
-    await rm(this.#path(migrationId), { force: true }).catch(() => {});
-  }
-
   #path(migrationId: string): string {
     return join(this.#folder, `${requireMigrationId(migrationId)}.json`);
   }
 }
 
 /**
- * What follows from a record. Only its receiver ever decides: once that has ended without a decision, and its QEMU too, nothing has taken the VM.
+ * What follows from a record. Only its receiver ever decides: once that has ended before the guest could go on, and its QEMU too, nothing has taken the VM.
  */
 export async function wordOf(record: MigrationRecord | undefined): Promise<StatusWord> {
   if (record === undefined) return 'unknown';
+  // A guest that may have run for a while is not taken back to before that, even if nothing of it is there any more.
+  if (record.state === 'starting') return 'undecided';
   if (record.state !== 'receiving') return record.state;
   const there = async ({ pid, start }: { pid: number; start: string }) => (await startOf(pid)) === start;
   return (await there(record.receiver)) || (await there(record.qemu)) ? 'undecided' : 'not-taken';

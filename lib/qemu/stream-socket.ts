@@ -1,6 +1,6 @@
 /** A unix socket over which QEMU sends or receives its own migration stream. */
 import { once } from 'node:events';
-import { chown, rm } from 'node:fs/promises';
+import { lchown, rm } from 'node:fs/promises';
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 import { MigrationError } from '../errors.ts';
 
@@ -33,7 +33,7 @@ export class StreamListener implements AsyncDisposable {
     }
     await once(server, 'listening');
     const listener = new StreamListener(path, server);
-    if (owner !== undefined) await chown(path, owner.uid, owner.gid);
+    if (owner !== undefined) await lchown(path, owner.uid, owner.gid);
     return listener;
   }
 

@@ -23,13 +23,14 @@ export class DutyCycle {
     this.#percentage = percentage;
     if (percentage > 0) {
       this.#running ??= this.#run();
-      this.#running.catch(() => undefined); // reported to the call that sets 0
+      this.#running.catch(() => undefined); // made good by the call that sets 0
       return;
     }
     this.#wake.abort();
     const running = this.#running;
     this.#running = undefined;
-    await running;
+    // It may have ended between stop and cont.
+    await running?.catch(() => this.#qmp.execute('cont'));
   }
 
   async #run(): Promise<void> {

@@ -48,9 +48,9 @@ const HEADERS = {
 };
 
 export interface WebServerOptions {
-  /** Hears of everything that a viewer has done, in words. */
   /** Instead of a new random one. */
   readonly token?: string;
+  /** Hears of everything that a viewer has done, in words. */
   readonly onAction?: (what: string) => void;
 }
 
@@ -192,7 +192,8 @@ export class WebServer implements AsyncDisposable {
     const asset = this.#assets.get(path);
     if (asset) return { status: 200, ...asset };
     if (path !== '/state.json' && path !== '/metrics') return plain(404, 'there is nothing here\n');
-    if (!this.#access.isOwn(request) || !this.#access.isAllowed(request)) return plain(401, WITH_TOKEN);
+    if (!this.#access.isOwn(request)) return plain(403, 'not from another site\n');
+    if (!this.#access.isAllowed(request)) return plain(401, WITH_TOKEN);
     if (path === '/metrics')
       return { status: 200, type: this.#registry.contentType, body: await this.#registry.metrics() };
     return { status: 200, type: 'application/json', body: this.#state };

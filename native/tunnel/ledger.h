@@ -3,9 +3,10 @@
 //
 // Every position is a count of bytes since the beginning; a ring's place of it is the remainder by its size.
 //
-// Messages need RECVs, of which an endpoint has engine::kRecvSlots. So an end sends news while fewer than
-// kNewsUnderWay of its messages have not been taken, and answers after kNewsUnderWay of the peer's at the
-// latest; an answer may be one more. Two ends that send news at the same time have room for both answers.
+// Messages need RECVs, of which an endpoint has engine::kRecvSlots. So an end sends news, or that it is
+// there, while fewer than kNewsUnderWay of its messages have not been taken, and answers after kNewsUnderWay
+// of the peer's at the latest. The last place is for an answer alone, and an answer has it whatever else
+// there is to say: else two ends whose first messages cross would wait for each other.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +28,10 @@ class Ledger {
   std::optional<std::string> take(const State& said);
   bool may_send_news() const { return under_way() < kNewsUnderWay; }
   bool may_answer() const { return under_way() < kMostUnderWay; }
-  bool owes_answer() const { return received_ - told_.taken >= kNewsUnderWay; }
+  // Whether to speak now. has_more: news, or a time in which nothing was said.
+  bool is_due(bool has_more) const {
+    return (has_more && may_send_news()) || (owes_answer() && may_answer());
+  }
   // The message that says `mine`, of which `taken` is filled in. Counts as sent.
   State say(State mine);
 
@@ -36,6 +40,7 @@ class Ledger {
 
  private:
   uint32_t under_way() const { return sent_ - peer_.taken; }
+  bool owes_answer() const { return received_ - told_.taken >= kNewsUnderWay; }
 
   uint64_t ring_bytes_;
   uint32_t sent_ = 0, received_ = 0;

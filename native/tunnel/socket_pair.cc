@@ -74,12 +74,6 @@ void SocketPair::end_output() {
   if (shutdown(out_.get(), SHUT_WR) != 0) restore(out_, out_flags_);
 }
 
-void SocketPair::end_input() {
-  int type;
-  socklen_t size = sizeof type;
-  if (getsockopt(in_.get(), SOL_SOCKET, SO_TYPE, &type, &size) != 0) restore(in_, in_flags_);
-}
-
 void SocketPair::abort() {
   const linger now{1, 0};
   setsockopt(out_.get(), SOL_SOCKET, SO_LINGER, &now, sizeof now);

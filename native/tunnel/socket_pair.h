@@ -29,8 +29,6 @@ class SocketPair {
   Result write(std::span<const uint8_t> from);
   // No more will be written: the reader sees an end.
   void end_output();
-  // No more will be read: a pipe's writer sees that, a socket's does when it has been closed.
-  void end_input();
   // Closes both. A TCP peer sees a reset.
   void abort();
 

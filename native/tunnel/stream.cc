@@ -255,9 +255,7 @@ bool Stream::tell() {
   const State& told = ledger_.told();
   const bool news = state.written != told.written || state.flags != told.flags ||
                     state.consumed - told.consumed >= ring_bytes_ / 4;
-  const bool due = news ? ledger_.may_send_news()
-                        : (ledger_.owes_answer() || now - told_ >= limits_.alive) && ledger_.may_answer();
-  if (!due || !send(state)) return false;
+  if (!ledger_.is_due(news || now - told_ >= limits_.alive) || !send(state)) return false;
   told_ = now;
   told_consumed_ = consumed_;
   told_all_ = input_ended_ && output_ended_;
@@ -289,7 +287,7 @@ void Stream::wait() {
       asleep_.store(false);
       return;
     }
-    if (ledger_.may_answer()) until = std::min(until, told_ + limits_.alive);
+    if (ledger_.may_send_news()) until = std::min(until, told_ + limits_.alive);
   }
   pollfd fds[] = {{wake_event_.fd(), POLLIN, 0},
                   {wants_input_ ? sockets_->in() : -1, POLLIN, 0},

@@ -22,8 +22,7 @@ struct End {
   std::deque<State> to_peer;
 
   bool speak(uint64_t news) {
-    const bool due =
-        news != ledger.told().written ? ledger.may_send_news() : ledger.owes_answer() && ledger.may_answer();
+    const bool due = ledger.is_due(news != ledger.told().written);
     if (due) to_peer.push_back(ledger.say(said(0, news)));
     return due;
   }
@@ -57,6 +56,25 @@ TEST_CASE("what cannot be true is refused") {
   CHECK_FALSE(ledger.take(said(1, kRing + 5, 10, State::kEnd)));
   CHECK(ledger.take(said(1, kRing + 5, 10)));
   CHECK(ledger.take(said(1, kRing + 6, 10, State::kEnd)));
+}
+
+TEST_CASE("two ends whose first messages cross answer each other, whatever else they have to say") {
+  End ends[2];
+  for (End& end : ends) {
+    REQUIRE(end.speak(1));
+    REQUIRE(end.speak(2));
+    CHECK_FALSE(end.speak(3));
+  }
+  for (size_t who : {0, 1}) {
+    for (const State& state : ends[who].to_peer) REQUIRE_FALSE(ends[1 - who].ledger.take(state));
+    ends[who].to_peer.clear();
+  }
+  // Neither knows yet that its own have been taken.
+  for (End& end : ends) CHECK(end.speak(3));
+  for (size_t who : {0, 1}) {
+    REQUIRE_FALSE(ends[1 - who].ledger.take(ends[who].to_peer.front()));
+    CHECK(ends[1 - who].ledger.peer().written == 3);
+  }
 }
 
 TEST_CASE("more messages than RECVs are never under way, and nobody waits for ever") {

@@ -169,11 +169,13 @@ it('says not-taken only of a migration whose receiver and whose QEMU have both e
   const record = (
     receiver: typeof self,
     qemu: typeof self,
-    state: 'receiving' | 'taken' | 'not-taken' = 'receiving',
+    state: 'receiving' | 'starting' | 'taken' | 'not-taken' = 'receiving',
   ) => wordOf({ migrationId: ID, receiver, state, qemu: { ...qemu, qmp: '/x' } });
   expect(await record(self, gone)).toBe('undecided');
   expect(await record(gone, self)).toBe('undecided');
   expect(await record(gone, gone)).toBe('not-taken');
+  // It may have run, and be gone since.
+  expect(await record(gone, gone, 'starting')).toBe('undecided');
   expect(await record(gone, gone, 'taken')).toBe('taken');
   expect(await wordOf(undefined)).toBe('unknown');
 });

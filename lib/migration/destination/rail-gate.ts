@@ -83,7 +83,7 @@ export class RailGate {
 
 /** Where a migration is protected, each rail has a token of its own, which nobody has seen on the wire. */
 const owns = ({ connection, token }: Owner, rail: Rail): boolean =>
-  rail.token === (connection.keys?.railToken(rail.index) ?? token);
+  !connection.ended.aborted && rail.token === (connection.keys?.railToken(rail.index) ?? token);
 
 function withResolver(): { promise: Promise<void>; resolve: () => void } {
   let resolve = (): void => {};

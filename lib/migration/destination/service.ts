@@ -23,7 +23,7 @@ export interface IncomingVm {
   readonly peer: string;
 }
 
-/** A target of a service, which closes it when its migration has ended, whatever became of the VM. An `ImageWriter` is one. */
+/** A target of a service, which closes it when its migration has ended, whatever became of the VM. An `ImageWriter` is one. `describe` is not called: sources of a service describe nothing. */
 export interface ServiceTarget extends DestinationTarget {
   /** Idempotent. */
   close(): Promise<void>;
