@@ -75,7 +75,11 @@ export class Pair implements AsyncDisposable {
   static async start(stage: Stage, options: PairOptions): Promise<Pair> {
     const { image, provider, send = [] } = options;
     const { receiver, uri, target } = await startReceiver(stage, options);
-    return new Pair(target, receiver, new RdmaMigrate(['send', image, uri, '--provider', provider, ...send]));
+    return new Pair(
+      target,
+      receiver,
+      new RdmaMigrate(['send', '--again', image, uri, '--provider', provider, ...send]),
+    );
   }
 
   /** Waits until RAM is under way, not just progress from before, while pages are still being pinned. */
@@ -103,10 +107,13 @@ export class Pair implements AsyncDisposable {
   }
 }
 
-/** @throws unless both images hold the same files */
+/** What an image says of itself, where it comes from and went to. */
+const OWN_FILES = ['manifest.json', 'sent.json'];
+
+/** @throws unless both images hold the same VM */
 export async function expectSame(left: string, right: string): Promise<void> {
   for (const file of await readdir(left)) {
-    if (file === 'manifest.json') continue;
+    if (OWN_FILES.includes(file)) continue;
     await promisify(execFile)('cmp', [join(left, file), join(right, file)]);
   }
 }

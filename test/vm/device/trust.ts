@@ -68,7 +68,7 @@ export function makeCredentials(folder: string): CredentialKit {
 }
 
 const send = (image: string, uri: string, options: readonly string[]) =>
-  new RdmaMigrate(['send', image, uri, ...VERBS, ...options]);
+  new RdmaMigrate(['send', '--again', image, uri, ...VERBS, ...options]);
 
 const receive = (stage: Stage, { receive: options }: Credentials): Promise<Waiting> =>
   startReceiver(stage, { host: GUEST_ADDRESS, provider: 'verbs', receive: options });
