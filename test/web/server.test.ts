@@ -84,7 +84,7 @@ describe('a request', () => {
     const [pair = ''] = cookie.split(';');
     expect((await ask('/state.json', { headers: { cookie: pair } })).status).toBe(200);
     const cross = { cookie: pair, 'sec-fetch-site': 'cross-site' };
-    expect((await ask('/state.json', { headers: cross })).status).toBe(401);
+    expect((await ask('/state.json', { headers: cross })).status).toBe(403);
     expect(await refusal({ cookie: pair })).toBeUndefined();
     expect(await refusal({ cookie: pair, origin: 'http://evil.example' })).toBe(403);
   });
