@@ -86,7 +86,7 @@ export function deviceCases(device: Device): NamedCase<Stage>[] {
       run: whole(GUEST_ADDRESS, 'auto', found, false),
     },
     { name: `${both}, auto at 127.0.0.1`, on: 'siw', run: whole('127.0.0.1', 'auto', software, false) },
-    { name: 'a running guest (verbs), hash', on: 'siw', run: () => liveMoves(3) },
+    { name: 'a running guest (verbs), hash', on: 'siw', run: () => liveMoves(2) },
     {
       name: `${both} (verbs), pin-all off, the port goes down`,
       on: 'siw',

@@ -49,7 +49,7 @@ function withOurs({ name, end }: Place): NamedCase<Scene>[] {
     // What breaks a migration: on each device only what the other one, or our end outside, does not show.
     { name: `${ours} → QEMU with more RAM`, on: 'siw', run: toQemu(mismatch(end, image(false))) },
     { name: `${ours} → QEMU that is killed`, on: 'siw', run: toQemu(killedTarget(end, image(false))) },
-    { name: `QEMU → ${ours}, return-path on`, on: 'siw', run: returnPath(end) },
+    { name: `QEMU → ${ours}, return-path on`, on: onDevice ? 'every' : 'siw', run: returnPath(end) },
     {
       name: `QEMU → ${ours}, migrate_cancel`,
       on: onDevice ? 'rxe' : 'siw',
