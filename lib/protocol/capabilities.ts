@@ -1,14 +1,8 @@
 /**
- * Private data of the connection request and reply.
- *
- *     version u32 | flags u32                                       QEMU's, 8 bytes
- *     our tail (extension.ts)                                       after it, 24 bytes and more
+ * What the two ends of a migration agree on, in the private data of its connection request and reply (private-data.ts).
  *
  * The tail's `bytes` are, in a request, how much RAM the source has; in a reply, how much of it the destination may have registered at one
  * time.
- *
- * QEMU reads the first 8 bytes and answers with 8; an end that sends the tail and gets none back faces a QEMU (or another v1 peer). Providers
- * may append zeros. Anything else is damage, and an error: it must not turn an end of ours into a v1 peer.
  *
  * The migration's id is the source's: it makes one at random and sends it along. A destination whose source sends none (a QEMU, an older
  * release) makes its own, which no other end knows.
@@ -23,28 +17,20 @@
  */
 import { randomBytes } from 'node:crypto';
 import { MigrationError } from '../errors.ts';
-import { Cursor } from './cursor.ts';
-import { appendExtension, type Extension, FLAG, type Rail, readExtension, V1_BYTES } from './extension.ts';
-
-export type { Rail } from './extension.ts';
-
-import { Writer } from './writer.ts';
-
-/** The only version of QEMU's protocol. */
-export const PROTOCOL_VERSION = 1;
+import { type Extension, FLAG } from './extension.ts';
+import {
+  type Capabilities,
+  decodeCapabilities,
+  EXTENSION_VERSION,
+  encodeCapabilities,
+  hasFlag,
+  PROTOCOL_VERSION,
+} from './private-data.ts';
+import { credentialsWanted, sourceHasNone } from './rejection.ts';
+import { onlyAsks } from './status-request.ts';
 
 const FLAG_PIN_ALL = 0x1;
-
-const EXTENSION_VERSION = 1;
 const U64_MAX = (1n << 64n) - 1n;
-
-export interface Capabilities {
-  readonly version: number;
-  /** Raw; 0x1 is pin-all. */
-  readonly flags: number;
-  /** Absent: a v1 peer. */
-  readonly extension?: Extension;
-}
 
 /** What one end is willing to use. */
 export interface Offer {
@@ -108,60 +94,6 @@ export interface Agreed {
   readonly token?: bigint;
 }
 
-/** Private data as bytes: 8, and the tail's. */
-export function encodeCapabilities({ version, flags, extension }: Capabilities): Uint8Array {
-  const v1 = new Writer(V1_BYTES).u32(version).u32(flags).finish();
-  return extension === undefined ? v1 : appendExtension(v1, extension);
-}
-
-/** What stands in the place of the version in the private data of a tunnel (lib/tunnel/hello.ts): `RDMt`. */
-export const TUNNEL_MAGIC = 0x52444d74;
-
-const peerIsTunnel = (cause?: unknown): MigrationError =>
-  new MigrationError(
-    'PROTOCOL_ERROR',
-    'negotiate',
-    'the peer is rdma-migrate tunnel, and carries bytes only: a migration over rdma: needs QEMU or rdma-migrate at the other end, without a tunnel',
-    { cause },
-  );
-
-/** Source: what the private data of a rejection says of a tunnel; undefined: it is none. */
-export const rejectedByTunnel = (rejection: Uint8Array, cause: unknown): MigrationError | undefined =>
-  rejection.length >= V1_BYTES && new Cursor(rejection, 'A rejection', 'connect').u32() === TUNNEL_MAGIC
-    ? peerIsTunnel(cause)
-    : undefined;
-
-/** Reads private data. Throws PROTOCOL_ERROR for fewer than 8 bytes, for a tunnel's, and for what {@link readExtension} finds damaged. */
-export function decodeCapabilities(privateData: Uint8Array): Capabilities {
-  const cursor = new Cursor(privateData, 'Private data', 'negotiate');
-  const [version, flags] = [cursor.u32(), cursor.u32()];
-  if (version === TUNNEL_MAGIC) throw peerIsTunnel();
-  const extension = readExtension(privateData);
-  return { version, flags, ...(extension && { extension }) };
-}
-
-/**
- * Whether our software RNIC sent this request or reply: it takes a message right after the handshake, and FPDUs of any size. Of ours on a device,
- * and of others, neither is known: Linux' siw gives up a connection whose first message comes together with the MPA reply. Damage is found
- * elsewhere.
- */
-export function isSoftwareRnic(privateData: Uint8Array): boolean {
-  try {
-    return hasFlag(decodeCapabilities(privateData), FLAG.SOFTWARE_RNIC);
-  } catch {
-    return false;
-  }
-}
-
-/**
- * Whether a request comes from a source of ours on the software RNIC whose operator has not switched checks off: what travels from there has a
- * CRC unless somebody says otherwise. Damage is found elsewhere.
- */
-export function takesChecks(request: Uint8Array): boolean {
-  if (!isSoftwareRnic(request)) return false;
-  return !hasFlag(decodeCapabilities(request), FLAG.UNCHECKED);
-}
-
 /** Source: the private data of its connection request. It always has the tail: QEMU ignores it. */
 export function requestCapabilities(offer: SourceOffer): Uint8Array {
   return encodeCapabilities({
@@ -218,98 +150,6 @@ export function answerCapabilities(
 
 const grantedChannels = (wanted = 1, most = 1): number => Math.min(wanted, most);
 
-/** What a rejection says beside that it is one. */
-export interface RejectionFacts {
-  /** Only sources with credentials are let in. */
-  readonly tls?: boolean;
-  /** As many migrations are under way as may be: it may be asked again. */
-  readonly busy?: boolean;
-}
-
-/** Destination: the private data of a rejection; its version is the one to fall back to. */
-export function rejectionCapabilities({ tls = false, busy = false }: RejectionFacts = {}): Uint8Array {
-  const flags = (tls ? FLAG.TLS : 0) | (busy ? FLAG.BUSY : 0);
-  const extension = { version: EXTENSION_VERSION, flags, checked: true };
-  return encodeCapabilities({ version: PROTOCOL_VERSION, flags: 0, ...(flags !== 0 && { extension }) });
-}
-
-/**
- * Source: what a rejection says of the reason. undefined: nothing that is known here, or nothing that can be read, as of QEMU; or zeros, which InfiniBand
- * and RoCE give where nothing was said. A destination with credentials says so in each of its rejections, whatever the reason.
- * @param credentials whether this end has some
- */
-export function rejectedFor(
-  rejection: Uint8Array,
-  credentials: boolean,
-  cause: unknown,
-): MigrationError | undefined {
-  const said = readRejection(rejection);
-  if (said === undefined) return undefined;
-  if (hasFlag(said, FLAG.TLS) !== credentials)
-    return credentials ? destinationHasNone('connect', cause) : tlsRequired(cause);
-  return hasFlag(said, FLAG.BUSY) ? destinationIsBusy(cause) : undefined;
-}
-
-/** What a source is told where as many migrations are under way as may be. */
-function destinationIsBusy(cause: unknown): MigrationError {
-  return new MigrationError(
-    'BUSY',
-    'connect',
-    'the destination serves as many migrations as it may at one time. Try again when one of them has ended',
-    { cause },
-  );
-}
-
-function readRejection(privateData: Uint8Array): Capabilities | undefined {
-  try {
-    const said = decodeCapabilities(privateData);
-    return said.version === 0 ? undefined : said;
-  } catch {
-    return undefined;
-  }
-}
-
-/** Source with credentials: @throws MigrationError TLS_REQUIRED: the reply comes from an end without */
-export function requireTls(reply: Uint8Array): void {
-  if (!hasFlag(decodeCapabilities(reply), FLAG.TLS)) throw destinationHasNone('negotiate');
-}
-
-/** What a source without credentials is told of a destination that takes nobody else. */
-function tlsRequired(cause: unknown): MigrationError {
-  return new MigrationError(
-    'TLS_REQUIRED',
-    'connect',
-    'the destination takes only sources that show who they are. Give this one credentials (--tls-creds)',
-    { cause },
-  );
-}
-
-function sourceHasNone({ extension }: Capabilities): MigrationError {
-  const who = extension ? 'has no credentials' : 'is a QEMU, or another program that cannot show who it is';
-  return new MigrationError(
-    'TLS_REQUIRED',
-    'negotiate',
-    `the source ${who}, and only sources with credentials are let in here (--tls-creds). Give it some (rdma-migrate send --tls-creds), or listen ` +
-      'without, on a network that you trust',
-  );
-}
-
-const credentialsWanted = (): MigrationError =>
-  new MigrationError(
-    'TLS_REQUIRED',
-    'negotiate',
-    'the source wants a protected migration, and there are no credentials here. Give this end some too (--tls-creds)',
-  );
-
-const destinationHasNone = (phase: 'connect' | 'negotiate', cause?: unknown): MigrationError =>
-  new MigrationError(
-    'TLS_REQUIRED',
-    phase,
-    'this source has credentials (--tls-creds), and the destination has none: it was started without, or is a QEMU, or another program that cannot ' +
-      'show who it is. Start the destination with credentials too (rdma-migrate receive --tls-creds), or send without, on a network that you trust',
-    { cause },
-  );
-
 /**
  * Source: reads the reply to {@link requestCapabilities} of the same offer. What the destination did not grant is off: a
  * refused pin-all means dynamic registration. What it grants unasked is ignored. Throws VERSION_MISMATCH and what
@@ -332,65 +172,6 @@ function railsOf({ extension }: Capabilities, wanted = 1): Pick<Agreed, 'channel
     'negotiate',
     `the destination grants ${channels} channels where ${wanted} were asked for, ${rail ? 'with' : 'without'} a token for them`,
     { details: { wanted, granted: channels } },
-  );
-}
-
-/** The private data of a request that only asks what became of a migration; the rest as in an offer. The reply's has nothing else to say. */
-export function requestStatus(
-  migrationId: string,
-  { tls, softwareRnic }: Pick<Offer, 'tls' | 'softwareRnic'>,
-): Uint8Array {
-  const flags = FLAG.STATUS | (tls ? FLAG.TLS : 0) | (softwareRnic ? FLAG.SOFTWARE_RNIC : 0);
-  const extension = { version: EXTENSION_VERSION, flags, checked: true, migrationId };
-  return encodeCapabilities({ version: PROTOCOL_VERSION, flags: 0, extension });
-}
-
-/** Which migration a request asks for, and whether its sender has credentials. undefined: it is no such request, or cannot be read. */
-export function statusAskedFor(
-  privateData: Uint8Array,
-): { readonly migrationId: string; readonly tls: boolean } | undefined {
-  try {
-    const asked = decodeCapabilities(privateData);
-    const migrationId = asked.extension?.migrationId;
-    if (migrationId === undefined || !hasFlag(asked, FLAG.STATUS)) return undefined;
-    return { migrationId, tls: hasFlag(asked, FLAG.TLS) };
-  } catch {
-    return undefined;
-  }
-}
-
-const onlyAsks = (): MigrationError =>
-  new MigrationError(
-    'REJECTED',
-    'negotiate',
-    'it asks what became of a migration, of which nothing is known here',
-  );
-
-/** Source: the private data of the request that makes one more queue pair of a migration. */
-export function requestRail(rail: Rail): Uint8Array {
-  const extension = { version: EXTENSION_VERSION, flags: 0, checked: true, rail };
-  return encodeCapabilities({ version: PROTOCOL_VERSION, flags: 0, extension });
-}
-
-/** Destination: takes a rail. Its private data says the same as the request's. */
-export const answerRail = requestRail;
-
-/**
- * What a request asks to be, if it is a rail's. undefined: it is a source's.
- * @throws MigrationError what {@link decodeCapabilities} throws
- */
-export function railOf(privateData: Uint8Array): Rail | undefined {
-  return decodeCapabilities(privateData).extension?.rail;
-}
-
-/** Source: reads the answer to {@link requestRail}. @throws MigrationError PROTOCOL_ERROR: it is no answer to that */
-export function acceptRail(reply: Uint8Array, { token, index }: Rail): void {
-  const rail = railOf(reply);
-  if (rail?.token === token && rail.index === index) return;
-  throw new MigrationError(
-    'PROTOCOL_ERROR',
-    'connect',
-    `channel ${index + 1} was answered by something else than the destination`,
   );
 }
 
@@ -427,10 +208,6 @@ function extensionOf(
     bytes === undefined ? 0 : FLAG.PIN_BUDGET,
   ].reduce((all, flag) => all | flag, 0);
   return { version: EXTENSION_VERSION, flags, ...(bytes !== undefined && { bytes }), checked };
-}
-
-function hasFlag({ extension }: Capabilities, flag: number): boolean {
-  return ((extension?.flags ?? 0) & flag) !== 0;
 }
 
 function agree(peer: Capabilities, offer: Offer, pinBudget: bigint | undefined): Agreed {

@@ -7,8 +7,9 @@ import {
   listenerOptions,
   type SourceOptions,
 } from '../migration/options.ts';
-import { rejectionCapabilities, requestStatus, statusAskedFor } from '../protocol/capabilities.ts';
+import { rejectionCapabilities } from '../protocol/rejection.ts';
 import type { StatusWord } from '../protocol/status.ts';
+import { requestStatus, statusAskedFor } from '../protocol/status-request.ts';
 import { parseRdmaUri } from '../protocol/uri.ts';
 import { connect, type IncomingConnection, Listener } from '../transport/connect.ts';
 import { chooseProvider } from '../transport/provider.ts';

@@ -7,7 +7,8 @@ import type {
   NativeListener,
   NativeStranger,
 } from '../native/transport.ts';
-import { isSoftwareRnic, rejectedByTunnel, rejectedFor, takesChecks } from '../protocol/capabilities.ts';
+import { isSoftwareRnic, rejectedByTunnel, takesChecks } from '../protocol/private-data.ts';
+import { rejectedFor } from '../protocol/rejection.ts';
 import type { HandshakeWatch, Trust } from '../trust/handshake.ts';
 import type { ClearHandshake } from '../trust/session-keys.ts';
 import { Connection, GRACE_MS, type PeerRole } from './connection.ts';

@@ -1,6 +1,7 @@
 import type { NativeConnection } from '../native/transport.ts';
-import { isSoftwareRnic, requireTls } from '../protocol/capabilities.ts';
 import { unpadded } from '../protocol/extension.ts';
+import { isSoftwareRnic } from '../protocol/private-data.ts';
+import { requireTls } from '../protocol/rejection.ts';
 import type { Trust } from '../trust/handshake.ts';
 import { protect } from '../trust/protection.ts';
 import { SealedMessages } from '../trust/sealed-messages.ts';

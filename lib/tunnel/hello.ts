@@ -7,9 +7,9 @@
  * up with zeros. Where a migration's private data has its version, this has a magic, so that neither end takes the other for its own kind.
  */
 import { MigrationError } from '../errors.ts';
-import { TUNNEL_MAGIC } from '../protocol/capabilities.ts';
 import { crc32c } from '../protocol/crc32c.ts';
 import { Cursor } from '../protocol/cursor.ts';
+import { TUNNEL_MAGIC } from '../protocol/private-data.ts';
 import { Writer } from '../protocol/writer.ts';
 
 const BYTES = 16;

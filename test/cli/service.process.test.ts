@@ -5,7 +5,7 @@ import { mkdtemp, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { MigrationSource, openImage, parseRdmaUri } from '../../lib/index.ts';
-import { requestRail } from '../../lib/protocol/capabilities.ts';
+import { requestRail } from '../../lib/protocol/rail-request.ts';
 import { differingFiles, MIB, syntheticImage } from '../support/images.ts';
 import { controlMessage, privateData } from '../support/raw-control.ts';
 import { MPA_FLAG } from '../support/raw-frames.ts';

@@ -12,12 +12,9 @@ import {
   type SourceOptions,
   type SourceVm,
 } from '../../lib/index.ts';
-import {
-  acceptCapabilities,
-  type Rail,
-  requestCapabilities,
-  requestRail,
-} from '../../lib/protocol/capabilities.ts';
+import { acceptCapabilities, requestCapabilities } from '../../lib/protocol/capabilities.ts';
+import type { Rail } from '../../lib/protocol/extension.ts';
+import { requestRail } from '../../lib/protocol/rail-request.ts';
 import { Committing, outcome } from '../support/endings.ts';
 import { differences, MemoryTarget as GuestTarget, LiveGuest } from '../support/live-guest.ts';
 import { MemoryTarget, MemoryVm, migrateMemory, noise, PAGE, poke } from '../support/memory-vm.ts';

@@ -3,16 +3,9 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 import { MigrationError } from '../../lib/index.ts';
 import { type AdmittedSource, SourceGate } from '../../lib/migration/destination/source-gate.ts';
 import { dialRails } from '../../lib/migration/source/rails.ts';
-import {
-  type Agreed,
-  acceptRail,
-  answerCapabilities,
-  answerRail,
-  railOf,
-  rejectedFor,
-  requestCapabilities,
-  requestRail,
-} from '../../lib/protocol/capabilities.ts';
+import { type Agreed, answerCapabilities, requestCapabilities } from '../../lib/protocol/capabilities.ts';
+import { acceptRail, answerRail, railOf, requestRail } from '../../lib/protocol/rail-request.ts';
+import { rejectedFor } from '../../lib/protocol/rejection.ts';
 import type { IncomingConnection } from '../../lib/transport/connect.ts';
 import type { Connection, Received } from '../../lib/transport/connection.ts';
 import { PIECE } from '../support/small-vm.ts';

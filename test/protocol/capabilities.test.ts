@@ -3,15 +3,11 @@ import { describe, expect, it } from 'vitest';
 import {
   acceptCapabilities,
   answerCapabilities,
-  decodeCapabilities,
-  encodeCapabilities,
-  isSoftwareRnic,
-  rejectedFor,
-  rejectionCapabilities,
   requestCapabilities,
-  requireTls,
 } from '../../lib/protocol/capabilities.ts';
 import { FLAG, unpadded } from '../../lib/protocol/extension.ts';
+import { decodeCapabilities, encodeCapabilities, isSoftwareRnic } from '../../lib/protocol/private-data.ts';
+import { rejectedFor, rejectionCapabilities, requireTls } from '../../lib/protocol/rejection.ts';
 import { crc32c } from '../support/raw-crc32c.ts';
 import { Builder, hex } from './builder.ts';
 import { failure, orMigrationError } from './errors.ts';

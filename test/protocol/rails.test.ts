@@ -4,14 +4,11 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
   acceptCapabilities,
-  acceptRail,
   answerCapabilities,
-  answerRail,
-  decodeCapabilities,
-  railOf,
   requestCapabilities,
-  requestRail,
 } from '../../lib/protocol/capabilities.ts';
+import { decodeCapabilities } from '../../lib/protocol/private-data.ts';
+import { acceptRail, answerRail, railOf, requestRail } from '../../lib/protocol/rail-request.ts';
 import { crc32c } from '../support/raw-crc32c.ts';
 import { Builder, hex } from './builder.ts';
 import { failure, orMigrationError } from './errors.ts';

@@ -5,10 +5,10 @@ import { MigrationError } from '../../lib/errors.ts';
 import {
   acceptCapabilities,
   answerCapabilities,
-  rejectionCapabilities,
   requestCapabilities,
 } from '../../lib/protocol/capabilities.ts';
 import { CONTROL_HEADER_BYTES } from '../../lib/protocol/control.ts';
+import { rejectionCapabilities } from '../../lib/protocol/rejection.ts';
 import {
   type ConnectOptions,
   connect,

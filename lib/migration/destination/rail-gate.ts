@@ -1,6 +1,8 @@
 /** The further queue pairs of migrations, as their destination lets them in: those of sources that were admitted, and nobody else's. */
 import { MigrationError } from '../../errors.ts';
-import { type Agreed, answerRail, type Rail } from '../../protocol/capabilities.ts';
+import type { Agreed } from '../../protocol/capabilities.ts';
+import type { Rail } from '../../protocol/extension.ts';
+import { answerRail } from '../../protocol/rail-request.ts';
 import type { IncomingConnection } from '../../transport/connect.ts';
 import type { Connection } from '../../transport/connection.ts';
 

@@ -1,5 +1,8 @@
 import { MigrationError, toMigrationError } from '../../errors.ts';
-import { type Agreed, type Rail, railOf, rejectionCapabilities } from '../../protocol/capabilities.ts';
+import type { Agreed } from '../../protocol/capabilities.ts';
+import type { Rail } from '../../protocol/extension.ts';
+import { railOf } from '../../protocol/rail-request.ts';
+import { rejectionCapabilities } from '../../protocol/rejection.ts';
 import type { IncomingConnection } from '../../transport/connect.ts';
 import type { Connection, Received } from '../../transport/connection.ts';
 import { throwIfAborted, unlessAborted } from '../../transport/wait.ts';

@@ -1,7 +1,8 @@
 /** The further queue pairs of a migration, as its source makes them: once the destination has let it in, and before RAM moves. */
 import { setMaxListeners } from 'node:events';
 import { type MigrationError, toMigrationError } from '../../errors.ts';
-import { type Agreed, acceptRail, requestRail } from '../../protocol/capabilities.ts';
+import type { Agreed } from '../../protocol/capabilities.ts';
+import { acceptRail, requestRail } from '../../protocol/rail-request.ts';
 import { parseRdmaUri } from '../../protocol/uri.ts';
 import type { Endpoint } from '../../transport/connect.ts';
 import { type Connection, GRACE_MS } from '../../transport/connection.ts';

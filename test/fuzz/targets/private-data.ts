@@ -1,20 +1,20 @@
 import type { ErrorCode } from '../../../lib/errors.ts';
 import {
   acceptCapabilities,
-  acceptRail,
   answerCapabilities,
-  type Capabilities,
   type DestinationOffer,
-  decodeCapabilities,
-  encodeCapabilities,
-  isSoftwareRnic,
-  railOf,
   requestCapabilities,
-  requestRail,
   type SourceOffer,
 } from '../../../lib/protocol/capabilities.ts';
 import { crc32c } from '../../../lib/protocol/crc32c.ts';
 import { FLAG } from '../../../lib/protocol/extension.ts';
+import {
+  type Capabilities,
+  decodeCapabilities,
+  encodeCapabilities,
+  isSoftwareRnic,
+} from '../../../lib/protocol/private-data.ts';
+import { acceptRail, railOf, requestRail } from '../../../lib/protocol/rail-request.ts';
 import type { Random } from '../../campaign/random.ts';
 import { Finding, same, tried } from '../judge.ts';
 import { hostile32, hostile64, mutate, randomBytes } from '../mutate.ts';
