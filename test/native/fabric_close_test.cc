@@ -1,6 +1,5 @@
 // How connections end, whatever the provider: in order, by the peer's death, by close() at any moment.
 // Nothing may hang, leak or come after on_closed.
-#include <dirent.h>
 #include <doctest/doctest.h>
 #include <netinet/in.h>
 #include <signal.h>
@@ -13,6 +12,7 @@
 
 #include "fd.h"
 #include "support/child_process.h"
+#include "support/process_entries.h"
 #include "support/providers.h"
 #include "support/traffic.h"
 
@@ -21,17 +21,7 @@ using namespace rdma_migrate::test;
 using fabric::Opcode;
 using fabric::Status;
 
-namespace {
-
-size_t entries_of(const char* path) {
-  size_t count = 0;
-  DIR* directory = opendir(path);
-  while (readdir(directory) != nullptr) ++count;
-  closedir(directory);
-  return count;
-}
-
-}  // namespace
+namespace {}  // namespace
 
 // The first one here: a look-up of a name that nobody waits for any more ends in its own time.
 TEST_CASE("200 connections opened and closed leave no descriptor and no thread") {
@@ -45,22 +35,20 @@ TEST_CASE("200 connections opened and closed leave no descriptor and no thread")
     cycle();
     // On a device the kernel lets go of them in its own time.
     const bool at_once = is_software(*provider);
-    size_t descriptors = entries_of("/proc/self/fd");
+    size_t before = descriptors();
     for (int pause = 0; !at_once && pause < 20; ++pause) {
       usleep(500'000);
-      const size_t before = std::exchange(descriptors, entries_of("/proc/self/fd"));
-      if (descriptors == before) break;
+      const size_t last = std::exchange(before, descriptors());
+      if (before == last) break;
     }
-    size_t threads = entries_of("/proc/self/task");
+    const size_t threads_before = threads();
     for (int round = 0; round < 200; ++round) cycle();
-    for (int pause = 0; !at_once && pause < 500 && entries_of("/proc/self/fd") > descriptors; ++pause)
-      usleep(10'000);
-    const size_t left = entries_of("/proc/self/fd");
+    for (int pause = 0; !at_once && pause < 500 && descriptors() > before; ++pause) usleep(10'000);
+    const size_t left = descriptors();
     CAPTURE(left);
-    CHECK((at_once ? left == descriptors : left <= descriptors));
-    // A thread that has been joined may be listed for a moment more.
-    for (int pause = 0; pause < 500 && entries_of("/proc/self/task") > threads; ++pause) usleep(10'000);
-    CHECK(entries_of("/proc/self/task") <= threads);
+    CHECK((at_once ? left == before : left <= before));
+    for (int pause = 0; pause < 500 && threads() > threads_before; ++pause) usleep(10'000);
+    CHECK(threads() <= threads_before);
   }
 }
 

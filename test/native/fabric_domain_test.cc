@@ -1,9 +1,9 @@
 // What the queue pairs of one domain share: memory, keys, threads; and what is not theirs.
-#include <dirent.h>
 #include <doctest/doctest.h>
 
 #include <array>
 
+#include "support/process_entries.h"
 #include "support/providers.h"
 #include "support/rig.h"
 
@@ -11,14 +11,6 @@ using namespace rdma_migrate;
 using namespace rdma_migrate::test;
 
 namespace {
-
-size_t entries_of(const char* path) {
-  size_t count = 0;
-  DIR* const directory = opendir(path);
-  while (readdir(directory) != nullptr) ++count;
-  closedir(directory);
-  return count;
-}
 
 // One queue pair at each end; the passive one takes a SEND into a slot of `inbox`.
 struct Rail {
@@ -148,19 +140,19 @@ TEST_CASE("64 queue pairs of a domain need no thread more than the first") {
     rails[0].connect(acceptor, *here, there, options, inbox);
     // A thread that made the connection may be about to end.
     const auto settle = [](size_t most) {
-      for (int pause = 0; pause < 500 && entries_of("/proc/self/task") > most; ++pause)
+      for (int pause = 0; pause < 500 && threads() > most; ++pause)
         std::this_thread::sleep_for(std::chrono::milliseconds(10));
-      return entries_of("/proc/self/task");
+      return threads();
     };
     std::this_thread::sleep_for(std::chrono::milliseconds(300));
-    const size_t threads = entries_of("/proc/self/task");
-    const size_t descriptors = entries_of("/proc/self/fd");
+    const size_t threads_before = threads();
+    const size_t descriptors_before = descriptors();
     for (size_t at = 1; at < kRails; ++at) rails[at].connect(acceptor, *here, there, options, inbox);
     for (Rail& rail : rails) REQUIRE(rail.active->post_send(send_of(local, 64)));
     for (Rail& rail : rails) rail.passive_events.wait_recvs(1);
-    CHECK(settle(threads) <= threads);
+    CHECK(settle(threads_before) <= threads_before);
     // Both ends are here.
-    CHECK(entries_of("/proc/self/fd") - descriptors <= 2 * 2 * (kRails - 1));
+    CHECK(descriptors() <= descriptors_before + 2 * 2 * (kRails - 1));
     for (Rail& rail : rails) rail.close();
   });
 }
@@ -174,14 +166,13 @@ TEST_CASE("what is rejected costs no thread and leaves no descriptor, and the ne
       const auto refused = here->create_queue_pair(options, events);
       refused->connect(acceptor.endpoint(), {});
       const auto request = acceptor.next();
-      const size_t before = entries_of("/proc/self/fd");
+      const size_t before = descriptors();
       request->reject(pattern(8, 3));
       CHECK_THROWS_AS(request->reject({}), Error);
       // On a device the kernel lets go of it in its own time.
-      for (int pause = 0; !is_software(provider) && pause < 500 && entries_of("/proc/self/fd") >= before;
-           ++pause)
+      for (int pause = 0; !is_software(provider) && pause < 500 && descriptors() >= before; ++pause)
         std::this_thread::sleep_for(std::chrono::milliseconds(10));
-      CHECK(entries_of("/proc/self/fd") < before);
+      CHECK(descriptors() < before);
       events.wait_closed();
       CHECK(events.reason_code() == "REJECTED");
     }

@@ -1,6 +1,5 @@
 // What many queue pairs and many strangers cost: threads and descriptors. And that one of them is served
 // whatever the others do.
-#include <dirent.h>
 #include <doctest/doctest.h>
 #include <sys/resource.h>
 
@@ -9,22 +8,13 @@
 
 #include "iwarp/engine.h"
 #include "iwarp/receiver.h"
+#include "support/process_entries.h"
 #include "support/victim.h"
 
 using namespace rdma_migrate;
 using namespace rdma_migrate::test;
 
 namespace {
-
-size_t entries_of(const char* path) {
-  size_t count = 0;
-  DIR* const directory = opendir(path);
-  while (readdir(directory) != nullptr) ++count;
-  closedir(directory);
-  return count;
-}
-size_t threads() { return entries_of("/proc/self/task"); }
-size_t descriptors() { return entries_of("/proc/self/fd"); }
 
 // Another thread does something, soon.
 template <typename Done>
