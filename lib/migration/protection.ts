@@ -1,5 +1,6 @@
 /** What is told of a migration that TLS protects. */
-import type { Connection, Secured } from '../transport/connection.ts';
+import type { Connection } from '../transport/connection.ts';
+import type { Secured } from '../transport/secured.ts';
 import { peerName } from '../trust/authorize.ts';
 import type { Journal } from './journal.ts';
 

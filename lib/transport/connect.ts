@@ -11,11 +11,12 @@ import { isSoftwareRnic, rejectedByTunnel, takesChecks } from '../protocol/priva
 import { rejectedFor } from '../protocol/rejection.ts';
 import type { HandshakeWatch, Trust } from '../trust/handshake.ts';
 import type { ClearHandshake } from '../trust/session-keys.ts';
-import { Connection, GRACE_MS, type PeerRole } from './connection.ts';
+import { Connection } from './connection.ts';
+import type { PeerRole } from './connection-errors.ts';
 import { endReason } from './end-reason.ts';
 import type { ProviderName } from './provider.ts';
 import { secured } from './secured.ts';
-import { throwIfAborted, within } from './wait.ts';
+import { GRACE_MS, throwIfAborted, within } from './wait.ts';
 
 export interface Endpoint {
   readonly host: string;
@@ -141,7 +142,7 @@ export class IncomingConnection {
   async join(connection: Connection, privateData: Uint8Array, index: number): Promise<void> {
     const { connectTimeoutMs } = this.#options;
     const rail = { index, connectTimeoutMs, signal: connection.ended };
-    await connection.acceptRail(this.#request, privateData, rail);
+    await connection.rails.accept(this.#request, privateData, rail);
   }
 
   /** Refuses, and tells the peer with private data; nobody waits for it to take that. Never throws. */

@@ -4,22 +4,23 @@ import type { NativeCoverage, NativeMapping, NativeRuns } from '../native/memory
 import type {
   NativeConnection,
   NativeConnectionInfo,
-  NativeConnectionRequest,
   NativeConnectionStats,
   NativeKeys,
   NativeWriteJob,
   NativeWriteResult,
 } from '../native/transport.ts';
 import { CONTROL_MAX_BYTES, type ControlMessage, decodeControl, encodeControl } from '../protocol/control.ts';
-import { decodeReason, encodeReason, type PeerReason } from '../protocol/reason.ts';
+import { encodeReason } from '../protocol/reason.ts';
 import type { MessagePort } from '../trust/message-stream.ts';
-import type { Protection } from '../trust/protection.ts';
 import { SEAL_BYTES } from '../trust/sealed-messages.ts';
-import { type SessionKeys, type TrafficSecrets, wipe } from '../trust/session-keys.ts';
+import type { SessionKeys } from '../trust/session-keys.ts';
 import type { WaitingFor } from '../waiting.ts';
+import { labelled, orderlyEnd, type Peer, type PeerRole, peerError } from './connection-errors.ts';
+import { ConnectionRails } from './connection-rails.ts';
 import { END_REASON_MS, tellsOnlyTheEnd } from './end-reason.ts';
-import { ProgressWatch } from './progress-watch.ts';
-import { throwIfAborted, timeoutError, unlessAborted, within } from './wait.ts';
+import { whileItMoves } from './progress-watch.ts';
+import type { Secured } from './secured.ts';
+import { throwIfAborted, within } from './wait.ts';
 
 /** A turn-taking peer never has more than an answer, a READY and an ERROR under way. */
 const INBOX_LIMIT = 4;
@@ -29,33 +30,11 @@ const ERROR_NOTICE_LOOKS = 10;
 
 /** Waits that a connection's end may cut short at one time: a rail's each, and some more. Above it Node warns of a leak. */
 const MOST_WAITERS = 32;
-/** The native side has deadlines of its own; this much later JavaScript stops to wait for them. */
-export const GRACE_MS = 2_000;
 
 /** A message and the bytes that it came in. */
 export interface Received {
   readonly message: ControlMessage;
   readonly bytes: Uint8Array;
-}
-
-/** Which end of the migration the peer is. */
-export type PeerRole = 'source' | 'destination';
-
-/** One more queue pair. */
-interface RailSettings {
-  /** Which one, from 1 on: each has keys of its own, for one attempt. */
-  readonly index: number;
-  /** Connecting and the handshake, milliseconds. */
-  readonly connectTimeoutMs: number;
-  readonly signal: AbortSignal;
-}
-
-/** What TLS has made of a connection. */
-export interface Secured extends Protection {
-  /** Where its messages go and come from. */
-  readonly port: MessagePort;
-  /** All of it is in protected records, and so are its rails. False: its messages are sealed, and nothing else. */
-  readonly encrypted: boolean;
 }
 
 /** How a connection ended. */
@@ -81,12 +60,15 @@ export class Connection {
   readonly #native: NativeConnection;
   /** Where messages go and come from. */
   readonly #port: MessagePort;
-  readonly #peer: PeerRole;
+  readonly #peer: Peer;
   readonly #inbox: Received[] = [];
   readonly #ended = new AbortController();
   #end: ConnectionEnd | undefined;
   #wake: (() => void) | undefined;
   #closing: Promise<void> | undefined;
+
+  /** Its further queue pairs. */
+  readonly rails: ConnectionRails;
 
   /** Absent: it is not protected. */
   readonly secured: Secured | undefined;
@@ -96,9 +78,14 @@ export class Connection {
     this.#native = native;
     this.#port = secured?.port ?? native;
     this.secured = secured;
-    this.#peer = peer;
     this.info = native.info;
+    this.#peer = { role: peer, address: this.info.peerAddress };
     setMaxListeners(MOST_WAITERS, this.#ended.signal);
+    this.rails = new ConnectionRails(native, {
+      phase: () => this.phase,
+      secured,
+      endError: (error) => this.#endError(error),
+    });
     this.privateData = privateData;
     void this.#pump();
   }
@@ -135,15 +122,15 @@ export class Connection {
         if (bytes === null) break;
         this.#deliver({ message: decodeControl(bytes), bytes });
       }
-      this.#finish(true, this.#orderlyEnd());
+      this.#finish(true, orderlyEnd(this.#peer, this.phase));
     } catch (error) {
-      this.#finish(false, this.#labelled(error));
+      this.#finish(false, labelled(error, this.phase));
     }
   }
 
   #deliver(received: Received): void {
     const { message } = received;
-    if (message.type === 'ERROR') throw this.#peerError(message.reason);
+    if (message.type === 'ERROR') throw peerError(this.#peer, message.reason, this.phase);
     if (this.#inbox.length >= INBOX_LIMIT) {
       throw new MigrationError(
         'PROTOCOL_ERROR',
@@ -155,39 +142,9 @@ export class Connection {
     this.#wake?.();
   }
 
-  #peerError(data: Uint8Array | undefined): MigrationError {
-    const reason = data && decodeReason(data);
-    const { code, phase, message } = reason ?? { message: '' };
-    const details = {
-      ...(code && { peerCode: code }),
-      ...(phase && { peerPhase: phase }),
-      ...(message !== '' && { peerMessage: message }),
-    };
-    const who = `the ${this.#peer} (${this.info.peerAddress})`;
-    // Asked for again it may be granted: whoever waits for that has to know.
-    const ours = code === 'BUSY' ? 'BUSY' : 'PEER_ERROR';
-    return new MigrationError(ours, this.phase, peerSays(who, reason), { details });
-  }
-
-  #orderlyEnd(): MigrationError {
-    return new MigrationError(
-      'CONNECTION_LOST',
-      this.phase,
-      `the peer (${this.info.peerAddress}) disconnected before the migration was complete. Its log may say why; ` +
-        'a QEMU that finds other RAM blocks than its own just disconnects: compare both sides’ machine type and memory.',
-    );
-  }
-
-  #labelled(error: unknown): MigrationError {
-    const known = toMigrationError(error, this.phase);
-    return known.phase === this.phase
-      ? known
-      : new MigrationError(known.code, this.phase, known.message, { cause: error });
-  }
-
   /** Why the connection ended says more than that a call on it failed, and may be known a moment later. */
   async #endError(error: unknown): Promise<MigrationError> {
-    const failure = this.#labelled(error);
+    const failure = labelled(error, this.phase);
     if (!this.#end && tellsOnlyTheEnd(failure)) {
       const limits = { timeoutMs: END_REASON_MS, phase: this.phase, what: 'the reason of the end' };
       await within(this.#hasEnded(), limits).catch(() => {});
@@ -232,7 +189,7 @@ export class Connection {
         waitingFor: 'network',
       });
     } catch (error) {
-      throw limits.signal?.aborted ? this.#labelled(error) : await this.#endError(error);
+      throw limits.signal?.aborted ? labelled(error, this.phase) : await this.#endError(error);
     }
   }
 
@@ -247,50 +204,23 @@ export class Connection {
     what: string;
     waitingFor?: WaitingFor;
   }): Promise<Received> {
-    while (this.#inbox.length === 0 && !this.#end) await this.#nextArrival(limits);
+    const moved = () => this.stats().payloadReceived;
+    while (this.#inbox.length === 0 && !this.#end) {
+      const arrived = new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+      await whileItMoves(arrived, { ...limits, phase: this.phase }, moved).finally(() => {
+        this.#wake = undefined;
+      });
+    }
     const received = this.#inbox.shift();
     if (received) return received;
-    throw this.#end?.error ?? this.#orderlyEnd();
+    throw this.#end?.error ?? orderlyEnd(this.#peer, this.phase);
   }
 
   /** The message that {@link receive} would give at once, if there is one. */
   get waiting(): ControlMessage | undefined {
     return this.#inbox[0]?.message;
-  }
-
-  async #nextArrival(limits: {
-    timeoutMs: number;
-    signal?: AbortSignal | undefined;
-    what: string;
-    waitingFor?: WaitingFor;
-  }): Promise<void> {
-    const watch = new ProgressWatch(limits.timeoutMs, () => this.stats().payloadReceived);
-    const arrived = new Promise<true>((resolve) => {
-      this.#wake = () => resolve(true);
-    });
-    try {
-      while (!(await this.#arrives(arrived, watch.nextLookMs, limits.signal))) {
-        if (watch.stalled()) throw timeoutError({ ...limits, phase: this.phase });
-      }
-    } finally {
-      this.#wake = undefined;
-    }
-  }
-
-  async #arrives(
-    arrived: Promise<true>,
-    timeoutMs: number,
-    signal: AbortSignal | undefined,
-  ): Promise<boolean> {
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<false>((resolve) => {
-      timer = setTimeout(() => resolve(false), timeoutMs);
-    });
-    try {
-      return await unlessAborted(Promise.race([arrived, late]), signal, this.phase);
-    } finally {
-      clearTimeout(timer);
-    }
   }
 
   /** Waits for the connection's end. @throws MigrationError TIMEOUT, CANCELLED */
@@ -329,77 +259,6 @@ export class Connection {
   async revokeRemoteAccess(limits: { timeoutMs: number; signal?: AbortSignal | undefined }): Promise<void> {
     const what = 'the peer’s rights to memory to end';
     await within(this.#native.revokeRemoteAccess(), { ...limits, phase: this.phase, what });
-  }
-
-  /** Queue pairs that are established, the one of the messages included. */
-  get channels(): number {
-    return this.#native.rails;
-  }
-
-  /**
-   * Makes one more queue pair for WRITEs; answers with the peer's private data. When it fails the others are as they were, and it does not
-   * come up later.
-   * @throws MigrationError CONNECTION_REFUSED, REJECTED, TIMEOUT, CANCELLED and the wire's codes
-   */
-  connectRail(
-    endpoint: { readonly host: string; readonly port: number },
-    privateData: Uint8Array,
-    { index, connectTimeoutMs, signal }: RailSettings,
-  ): Promise<Uint8Array> {
-    // The native side has the deadline. Whoever gave up earlier could not say that it does not come up, with nobody to look at its answer.
-    const rail = this.#withRailSecrets(index, (secrets) =>
-      this.#native.connectRail(endpoint, privateData, connectTimeoutMs, secrets),
-    );
-    return unlessAborted(rail, signal, this.phase);
-  }
-
-  /** The passive side of {@link connectRail}. @throws MigrationError as there */
-  acceptRail(
-    request: NativeConnectionRequest,
-    privateData: Uint8Array,
-    { index, connectTimeoutMs, signal }: RailSettings,
-  ): Promise<void> {
-    const what = 'a further channel to be established';
-    const timeoutMs = connectTimeoutMs + GRACE_MS;
-    const rail = this.#withRailSecrets(index, (secrets) =>
-      this.#native.acceptRail(request, privateData, secrets),
-    );
-    return within(rail, { phase: this.phase, timeoutMs, signal, what });
-  }
-
-  /** None where a device carries rails: its WRITEs are in clear anyway, and what else goes over a rail are barriers, which tell nothing. */
-  async #withRailSecrets<T>(index: number, establish: (secrets?: TrafficSecrets) => Promise<T>): Promise<T> {
-    if (!this.secured?.encrypted) return establish();
-    const secrets = this.secured.keys.traffic(index);
-    try {
-      return establish(secrets);
-    } finally {
-      wipe(secrets); // they have been copied
-    }
-  }
-
-  /**
-   * Resolves when every WRITE that has been posted is placed at the peer, whatever channel it took. Over one channel at once: there a message
-   * comes after the WRITEs before it. The wait goes on while bytes leave, at {@link LEAST_RATE} at least.
-   * @throws MigrationError why the connection ended; TIMEOUT; CANCELLED
-   */
-  async barrier(limits: { timeoutMs: number; signal?: AbortSignal | undefined }): Promise<void> {
-    if (this.channels === 1) return;
-    const placed = this.#native.barrier().then(() => true as const);
-    placed.catch(() => {}); // told below, unless the wait ends before
-    const watch = new ProgressWatch(limits.timeoutMs, () => this.stats().bytesSent);
-    const what = 'the peer to answer on every channel';
-    try {
-      while (!(await this.#arrives(placed, watch.nextLookMs, limits.signal)))
-        if (watch.stalled()) throw timeoutError({ ...limits, what, phase: this.phase });
-    } catch (error) {
-      throw limits.signal?.aborted ? this.#labelled(error) : await this.#endError(error);
-    }
-  }
-
-  /** After the last barrier, or its peer's word that it has passed: the further channels may end, and the connection goes on without. */
-  releaseRails(): void {
-    this.#native.releaseRails();
   }
 
   /** Resolves when every WRITE of the job has completed locally. */
@@ -494,13 +353,4 @@ export class Connection {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
-}
-
-function peerSays(who: string, reason: PeerReason | undefined): string {
-  if (reason === undefined)
-    return `${who} reported that the migration failed on its side: its own log says why`;
-  const { code, phase, message } = reason;
-  if (code === 'CANCELLED') return `the migration was cancelled at ${who}`;
-  const where = [code, phase && `phase ${phase}`].filter((part) => part !== undefined).join(', ');
-  return `the migration failed at ${who}: ${message || 'it does not say why'}${where && ` (there ${where})`}`;
 }

@@ -1,3 +1,5 @@
+import { timeoutError, unlessAborted, type WaitLimits } from './wait.ts';
+
 /**
  * Bytes a second that a peer must move while it is waited for. One below it would take twelve days for 1 GiB. The software RNIC holds
  * messages to the same (native/fabric/progress_watch.h).
@@ -37,5 +39,39 @@ export class ProgressWatch {
       this.#before = count;
     }
     return this.#now() - this.#since >= this.#windowMs;
+  }
+}
+
+/**
+ * Waits for `done` for as long as what `count` says goes on, at {@link LEAST_RATE} at least.
+ * @throws MigrationError TIMEOUT after a window of `timeoutMs` without; the signal's reason (CANCELLED) when it aborts; what `done` fails with
+ */
+export async function whileItMoves(
+  done: Promise<unknown>,
+  limits: WaitLimits,
+  count: () => bigint,
+): Promise<void> {
+  const watch = new ProgressWatch(limits.timeoutMs, count);
+  const arrived = done.then(() => true as const);
+  arrived.catch(() => {}); // told below, unless the wait ends before
+  while (!(await comes(arrived, watch.nextLookMs, limits))) {
+    if (watch.stalled()) throw timeoutError(limits);
+  }
+}
+
+/** Whether it comes within that time. */
+async function comes(
+  arrived: Promise<true>,
+  timeoutMs: number,
+  { signal, phase }: WaitLimits,
+): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<false>((resolve) => {
+    timer = setTimeout(() => resolve(false), timeoutMs);
+  });
+  try {
+    return await unlessAborted(Promise.race([arrived, late]), signal, phase);
+  } finally {
+    clearTimeout(timer);
   }
 }

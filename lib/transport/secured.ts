@@ -3,11 +3,19 @@ import { unpadded } from '../protocol/extension.ts';
 import { isSoftwareRnic } from '../protocol/private-data.ts';
 import { requireTls } from '../protocol/rejection.ts';
 import type { Trust } from '../trust/handshake.ts';
-import { protect } from '../trust/protection.ts';
+import type { MessagePort } from '../trust/message-stream.ts';
+import { type Protection, protect } from '../trust/protection.ts';
 import { SealedMessages } from '../trust/sealed-messages.ts';
 import type { ClearHandshake } from '../trust/session-keys.ts';
-import type { Secured } from './connection.ts';
 import { RecordPort } from './record-port.ts';
+
+/** What TLS has made of a connection. */
+export interface Secured extends Protection {
+  /** Where its messages go and come from. */
+  readonly port: MessagePort;
+  /** All of it is in protected records, and so are its rails. False: its messages are sealed, and nothing else. */
+  readonly encrypted: boolean;
+}
 
 interface Securing {
   /** The peer's private data. */

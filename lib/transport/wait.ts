@@ -2,6 +2,9 @@ import { raceAbort } from '../abort.ts';
 import { MigrationError, type Phase } from '../errors.ts';
 import { remedyOf, type WaitingFor } from '../waiting.ts';
 
+/** The native side has deadlines of its own; this much later JavaScript stops to wait for them. */
+export const GRACE_MS = 2_000;
+
 export interface WaitLimits {
   readonly phase: Phase;
   readonly timeoutMs: number;

@@ -26,9 +26,11 @@ async function lastPass(channels: number, hinted: boolean): Promise<string[]> {
   bitmap.setRange(0, Number(LENGTH / PAGE));
   let written = 0;
   const connection = {
-    channels,
-    async barrier() {
-      log.push('barrier');
+    rails: {
+      channels,
+      async barrier() {
+        log.push('barrier');
+      },
     },
     async write({ spans }: NativeWriteJob) {
       const [{ offset, length }] = [...runs(spans)] as [Span];

@@ -285,15 +285,17 @@ function dialing(failures: Record<number, MigrationError | Uint8Array | Promise<
   const connection = {
     ended: ended.signal,
     info: { peerAddress: '[2001:db8::7]:4444' },
-    connectRail: async (endpoint: unknown, privateData: Uint8Array) => {
-      endpoints.push(endpoint);
-      const rail = railOf(privateData);
-      if (!rail) throw new Error('this is no rail');
-      dialed.push(rail.index);
-      await settled();
-      const failure = await failures[rail.index];
-      if (failure instanceof MigrationError) throw failure;
-      return failure ?? answerRail(rail);
+    rails: {
+      connect: async (endpoint: unknown, privateData: Uint8Array) => {
+        endpoints.push(endpoint);
+        const rail = railOf(privateData);
+        if (!rail) throw new Error('this is no rail');
+        dialed.push(rail.index);
+        await settled();
+        const failure = await failures[rail.index];
+        if (failure instanceof MigrationError) throw failure;
+        return failure ?? answerRail(rail);
+      },
     },
   } as unknown as Connection;
   return { connection, dialed, endpoints, ended };

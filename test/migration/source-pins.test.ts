@@ -42,9 +42,11 @@ class World {
   }
 
   readonly connection = {
-    barrier: async (): Promise<void> => {
-      await tick();
-      this.#placed = true;
+    rails: {
+      barrier: async (): Promise<void> => {
+        await tick();
+        this.#placed = true;
+      },
     },
     register: async (_: NativeMapping, spans: NativeRuns): Promise<NativeKeys> => {
       await tick();

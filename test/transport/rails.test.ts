@@ -203,19 +203,19 @@ it('a connection takes further rails, and tells a barrier that it cannot have wh
   const limits = { timeoutMs: 10_000 };
 
   const dialing = { index: 1, connectTimeoutMs: 10_000, signal: source.ended };
-  const rail = source.connectRail(endpoint, Buffer.from('second'), dialing);
+  const rail = source.rails.connect(endpoint, Buffer.from('second'), dialing);
   const second = await take();
   expect(Buffer.from(second.privateData).toString()).toBe('second');
   await second.join(destination, Buffer.from('welcome'), 1);
   expect(Buffer.from(await rail).toString()).toBe('welcome');
-  expect([source.channels, destination.channels]).toEqual([2, 2]);
-  await source.barrier(limits);
-  await destination.barrier(limits);
+  expect([source.rails.channels, destination.rails.channels]).toEqual([2, 2]);
+  await source.rails.barrier(limits);
+  await destination.rails.barrier(limits);
 
   await expect(second.join(destination, NOTHING, 2)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
   expect(destination.ended.aborted).toBe(false);
   await destination.close();
-  await expect(source.barrier(limits)).rejects.toBe(await endOf(source));
+  await expect(source.rails.barrier(limits)).rejects.toBe(await endOf(source));
 });
 
 async function endOf(connection: Connection): Promise<unknown> {

@@ -106,7 +106,7 @@ export class DestinationSession {
     this.#context.journal.watch(this.#arrivals);
     const commit = await this.#serve();
     // Whatever rails have carried has been placed: the source has asked on each before it said COMMIT.
-    this.#context.connection.releaseRails();
+    this.#context.connection.rails.release();
     await this.#registrations?.settled();
     // Again: each has answered the source's barrier by now, and the last may have come up with it.
     this.#tellChannels();
@@ -128,7 +128,7 @@ export class DestinationSession {
 
   #tellChannels(): void {
     const { journal, connection } = this.#context;
-    journal.tell({ type: 'link', state: 'channels', channels: connection.channels });
+    journal.tell({ type: 'link', state: 'channels', channels: connection.rails.channels });
   }
 
   #pinFacts(): { pinBudget?: bigint; registeredPeak: bigint } {

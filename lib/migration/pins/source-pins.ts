@@ -109,7 +109,9 @@ interface Part {
 }
 
 export interface SpanPinsOptions {
-  readonly connection: Pick<Connection, 'register' | 'deregister' | 'barrier'>;
+  readonly connection: Pick<Connection, 'register' | 'deregister'> & {
+    readonly rails: Pick<Connection['rails'], 'barrier'>;
+  };
   readonly turns: Pick<SourceTurns, 'request'>;
   readonly window: PinWindow<SpanKeys>;
   /**
@@ -270,7 +272,7 @@ export class SpanPins implements SourcePins {
     throwIfAborted(this.#options.signal, 'ram');
     for (const pin of pins) this.#window.remove(pin);
     const { connection, turns, extended, timeoutMs, signal } = this.#options;
-    await connection.barrier({ timeoutMs, signal });
+    await connection.rails.barrier({ timeoutMs, signal });
     const local = this.#deregister(pins);
     local.catch(() => {}); // told below, unless the peer fails first
     const most = extended ? CONTROL_MAX_REPEAT : 1;

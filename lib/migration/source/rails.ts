@@ -5,8 +5,8 @@ import type { Agreed } from '../../protocol/capabilities.ts';
 import { acceptRail, requestRail } from '../../protocol/rail-request.ts';
 import { parseRdmaUri } from '../../protocol/uri.ts';
 import type { Endpoint } from '../../transport/connect.ts';
-import { type Connection, GRACE_MS } from '../../transport/connection.ts';
-import { throwIfAborted, within } from '../../transport/wait.ts';
+import type { Connection } from '../../transport/connection.ts';
+import { GRACE_MS, throwIfAborted, within } from '../../transport/wait.ts';
 
 interface Settings {
   /** Where the first connection was asked to go. */
@@ -39,7 +39,7 @@ export async function dialRails(connection: Connection, settings: Settings): Pro
   const dialed = await within(
     Promise.allSettled(
       rails.map((rail) =>
-        connection.connectRail(endpoint, requestRail(rail), {
+        connection.rails.connect(endpoint, requestRail(rail), {
           index: rail.index,
           connectTimeoutMs: timeoutMs,
           signal,

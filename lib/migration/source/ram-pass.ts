@@ -102,9 +102,9 @@ class RamPass {
    */
   async inOrder(): Promise<void> {
     const { connection, signal, timeoutMs } = this.#options;
-    if (connection.channels === 1) return;
+    if (connection.rails.channels === 1) return;
     await unlessAborted(Promise.all(this.#jobs.splice(0)), signal, 'ram');
-    await connection.barrier({ timeoutMs, signal });
+    await connection.rails.barrier({ timeoutMs, signal });
   }
 
   /**

@@ -213,7 +213,7 @@ export class SourceSession {
     this.#blocks = prepareBlocks(vm, blocks, this.#context.agreed.sparse);
     // The destination has let this source in, and lets its channels in until RAM moves.
     await dialRails();
-    journal.tell({ type: 'link', state: 'channels', channels: connection.channels });
+    journal.tell({ type: 'link', state: 'channels', channels: connection.rails.channels });
     this.#pins = await preparePins(this.#blocks, {
       ...this.#context,
       turns: this.#turns,
@@ -245,7 +245,7 @@ export class SourceSession {
     });
     const dataEnded = performance.now();
     const turnsAfter = this.#turns.costs;
-    await connection.barrier(limits);
+    await connection.rails.barrier(limits);
     await this.#turns.send({ type: 'REGISTER_FINISHED' });
     await this.#turns.ready(); // everything has arrived
     const costs = passCosts(wireBefore, wireTimeOf(connection), dataEnded - dataBegan);
@@ -308,8 +308,8 @@ export class SourceSession {
     const { verify, vm, connection, limits, commitTimeoutMs } = this.#context;
     const ramDigest = verify ? await unlessAborted(digestRam(vm.blocks), limits.signal, 'commit') : undefined;
     // Nothing has been written since the last round; COMMIT rests on that and not on what a pass does today.
-    await connection.barrier(limits);
-    connection.releaseRails();
+    await connection.rails.barrier(limits);
+    connection.rails.release();
     await this.#beforeCommit('commit');
     // After the barrier: an ALIVE that was said meanwhile has taken the turn that was there.
     await this.#turns.ready();
