@@ -10,6 +10,7 @@ const REMEDY = {
   disk: 'The peer is not the cause: check the disk that it is read from',
   target:
     'The peer is not the cause: check the disk of the target, or allow more time (commitTimeoutMs, --commit-timeout)',
+  memory: 'The peer is not the cause: check the memory of this host, and the RDMA device that pins it',
   qmp: 'Is QEMU stopped, or is another client on its QMP socket?',
 } as const;
 

@@ -2,13 +2,16 @@ import { MigrationError, toMigrationError } from '../errors.ts';
 import { native } from '../native/index.ts';
 import type { NativeConnectionRequest, NativeListener, NativeStranger } from '../native/transport.ts';
 import { formatRdmaUri, parseRdmaUri, type RdmaAddress } from '../protocol/uri.ts';
+import { hostOf } from '../transport/host.ts';
 import { type ChosenProvider, chooseProvider } from '../transport/provider.ts';
 import { AllowedAddresses } from '../trust/allow.ts';
 import { openTrust } from '../trust/open.ts';
 import { type LocalAddress, parseLocalAddress } from './address.ts';
 import { DEFAULTS } from './defaults.ts';
+import { TunnelEnd } from './end.ts';
 import { decodeHello, type Hello, type Status } from './hello.ts';
 import { helloOf, Link, type LinkSettings } from './link.ts';
+import { Openings } from './openings.ts';
 import { checkTunnelDestination } from './option-schema.ts';
 import type { TunnelDestinationOptions, TunnelEvents } from './options.ts';
 import { connectLocal, type LocalEnd, STDIO } from './sockets.ts';
@@ -17,8 +20,14 @@ import { type ReadyStream, Streams } from './streams.ts';
 
 const CONNECTIONS_PER_SECOND = 100;
 
+/** A peer that wants a stream, whose hello can be answered. */
+interface Caller {
+  readonly request: NativeConnectionRequest;
+  readonly hello: Hello;
+}
+
 /** The end of a tunnel that is dialled, and connects each stream with a local socket. */
-export class TunnelDestination implements AsyncDisposable {
+export class TunnelDestination extends TunnelEnd {
   /** The provider in use and why. */
   readonly provider: ChosenProvider;
   readonly #at: RdmaAddress;
@@ -26,10 +35,9 @@ export class TunnelDestination implements AsyncDisposable {
   readonly #settings: LinkSettings;
   readonly #allowed: AllowedAddresses | undefined;
   readonly #events: TunnelEvents;
-  readonly #streams: Streams;
+  readonly #openings = new Openings<Caller>((caller) => this.#admit(caller));
   #listener: NativeListener | undefined;
-  #closing: Promise<void> | undefined;
-  /** Stdin and stdout are one stream's. */
+  /** Stdin and stdout are one stream's: of the first peer that has shown who it is, and that it speaks. */
   #stdioTaken = false;
 
   private constructor(
@@ -39,17 +47,15 @@ export class TunnelDestination implements AsyncDisposable {
     { allow, once = false }: TunnelDestinationOptions,
     events: TunnelEvents,
   ) {
+    const silenceMs = settings.responseTimeoutMs;
+    const only = once || addresses.to.kind === 'stdio';
+    super(new Streams({ once: only, strangers: true, silenceMs }, events));
     this.#at = addresses.at;
     this.#to = addresses.to;
     this.provider = provider;
     this.#settings = settings;
     this.#allowed = allow && new AllowedAddresses(allow);
     this.#events = events;
-    const silenceMs = settings.responseTimeoutMs;
-    this.#streams = new Streams(
-      { once: once || this.#to.kind === 'stdio', strangers: true, silenceMs },
-      events,
-    );
   }
 
   /**
@@ -84,7 +90,7 @@ export class TunnelDestination implements AsyncDisposable {
         this.#at,
         { crc: false, connectTimeoutMs, stallTimeoutMs, connectionsPerSecond },
         (request) => this.#come(request),
-        (error) => this.#streams.fail(toMigrationError(error, 'listen')),
+        (error) => this.streams.fail(toMigrationError(error, 'listen')),
         (stranger) => this.#strange(stranger),
       );
     } catch (error) {
@@ -114,15 +120,18 @@ export class TunnelDestination implements AsyncDisposable {
     try {
       const hello = decodeHello(request.privateData);
       const status = this.#answer(hello);
-      if (status !== 'welcome') {
-        this.#turnAway(request, status);
-        return;
-      }
-      this.#stdioTaken ||= this.#to.kind === 'stdio';
-      this.#streams.run(request.peerAddress, (signal) => this.#join(request, hello, signal));
+      if (status === 'welcome') this.#openings.come(hostOf(request.peerAddress), { request, hello });
+      else this.#turnAway(request, status);
     } catch (error) {
       this.#turnAway(request, 'version', toMigrationError(error, 'negotiate'));
     }
+  }
+
+  /** It may have waited: whether it is welcome is asked again. Never rejects. */
+  async #admit({ request, hello }: Caller): Promise<void> {
+    const status = this.#answer(hello);
+    if (status !== 'welcome') this.#turnAway(request, status);
+    else await this.streams.run(request.peerAddress, (signal) => this.#join(request, hello, signal));
   }
 
   #answer({ status, tls, softwareRnic }: Hello): Status {
@@ -130,7 +139,7 @@ export class TunnelDestination implements AsyncDisposable {
     if (this.#settings.trust !== undefined && !tls) return 'tls-required';
     if (this.#settings.trust === undefined && tls) return 'no-tls';
     if (tls && !softwareRnic) return 'not-protected';
-    return this.#streams.full || this.#stdioTaken ? 'busy' : 'welcome';
+    return this.streams.full || this.#stdioTaken ? 'busy' : 'welcome';
   }
 
   /** The peer is told that this is a tunnel, and why. */
@@ -152,9 +161,9 @@ export class TunnelDestination implements AsyncDisposable {
       const { connectTimeoutMs } = this.#settings;
       const ring = await link.ring(connectTimeoutMs, signal);
       local = await this.#reach(link, connectTimeoutMs, signal);
-      return { link, stream: await link.offer(), ring, local };
+      return { link, stream: await link.offer(signal), ring, local };
     } catch (error) {
-      this.#stdioTaken = false;
+      if (local === STDIO) this.#stdioTaken = false;
       request.drop(); // unless it was accepted
       local?.refuse();
       await link?.close();
@@ -163,13 +172,19 @@ export class TunnelDestination implements AsyncDisposable {
   }
 
   async #reach(link: Link, timeoutMs: number, signal: AbortSignal): Promise<LocalEnd> {
-    if (this.#to.kind === 'stdio') return STDIO;
     try {
-      return await connectLocal(this.#to, timeoutMs, signal);
+      return this.#to.kind === 'stdio' ? this.#takeStdio() : await connectLocal(this.#to, timeoutMs, signal);
     } catch (error) {
-      await link.refuse();
+      await link.refuse(signal);
       throw error;
     }
+  }
+
+  #takeStdio(): LocalEnd {
+    if (this.#stdioTaken)
+      throw new MigrationError('REJECTED', 'connect', 'stdin and stdout are another stream’s already');
+    this.#stdioTaken = true;
+    return STDIO;
   }
 
   #strange({ address, spoke, count }: NativeStranger): void {
@@ -184,23 +199,9 @@ export class TunnelDestination implements AsyncDisposable {
     this.#events.refused?.(peerAddress, error);
   }
 
-  /** As {@link TunnelSource.serve}; also LISTEN_FAILED: its device is gone. */
-  async serve({ signal }: { readonly signal?: AbortSignal } = {}): Promise<void> {
-    try {
-      await this.#streams.serve(signal);
-    } finally {
-      await this.close();
-    }
-  }
-
-  /** Idempotent. What is under way is reset. */
-  close(): Promise<void> {
-    this.#closing ??= Promise.all([this.#listener?.close(), this.#streams.close()]).then(() => {});
-    return this.#closing;
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
+  protected override async stopListening(): Promise<void> {
+    for (const { request } of this.#openings.clear()) request.drop();
+    await this.#listener?.close();
   }
 }
 

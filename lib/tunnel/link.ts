@@ -116,11 +116,20 @@ export class Link implements AsyncDisposable {
     }
   }
 
-  /** This end's ring is registered, and said. */
-  async offer(): Promise<NativeTunnelStream> {
-    const { ringBytes, responseTimeoutMs: silenceMs } = this.#settings;
-    this.#stream = await native.createTunnelStream(this.#connection, ringBytes);
-    await this.#connection.send(encodeRing({ ...this.#stream.ring, silenceMs }));
+  /** This end's ring is registered, and said. @throws MigrationError TIMEOUT, or why it could not be registered, or said */
+  async offer(signal: AbortSignal): Promise<NativeTunnelStream> {
+    const { ringBytes, connectTimeoutMs: timeoutMs, responseTimeoutMs: silenceMs } = this.#settings;
+    const limits = { phase: 'setup', timeoutMs, signal } as const;
+    const making = native.createTunnelStream(this.#connection, ringBytes);
+    try {
+      const what = 'the memory of a stream to be registered';
+      this.#stream = await within(making, { ...limits, what, waitingFor: 'memory' });
+    } catch (error) {
+      making.then((late) => late.close()).catch(() => {});
+      throw error;
+    }
+    const said = this.#connection.send(encodeRing({ ...this.#stream.ring, silenceMs }));
+    await within(said, { ...limits, what: 'the other end of the tunnel to take a message' });
     return this.#stream;
   }
 
@@ -142,8 +151,9 @@ export class Link implements AsyncDisposable {
   }
 
   /** Tells the peer that there is nothing to connect it with. */
-  async refuse(): Promise<void> {
-    await this.#connection.send(encodeRefused()).catch(() => {});
+  async refuse(signal: AbortSignal): Promise<void> {
+    const said = { phase: 'close', timeoutMs: FAREWELL_MS, signal, what: 'the refusal to leave' } as const;
+    await within(this.#connection.send(encodeRefused()), said).catch(() => {});
   }
 
   /** What has been said leaves; then the connection ends. Idempotent. */

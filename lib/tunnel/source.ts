@@ -4,6 +4,7 @@ import { type ChosenProvider, chooseProvider } from '../transport/provider.ts';
 import { openTrust } from '../trust/open.ts';
 import { formatLocalAddress, parseLocalAddress } from './address.ts';
 import { DEFAULTS } from './defaults.ts';
+import { TunnelEnd } from './end.ts';
 import { Link, type LinkSettings } from './link.ts';
 import { checkTunnelSource } from './option-schema.ts';
 import type { TunnelEvents, TunnelSourceOptions } from './options.ts';
@@ -11,22 +12,20 @@ import { type LocalEnd, LocalListener, STDIO } from './sockets.ts';
 import { type ReadyStream, Streams } from './streams.ts';
 
 /** The end of a tunnel that takes local connections and dials the other end for each of them. */
-export class TunnelSource implements AsyncDisposable {
+export class TunnelSource extends TunnelEnd {
   /** The provider in use and why. */
   readonly provider: ChosenProvider;
   readonly #to: RdmaAddress;
   readonly #settings: LinkSettings;
-  readonly #streams: Streams;
   #listener: LocalListener | undefined;
-  #closing: Promise<void> | undefined;
   /** The stream that is being opened: a QEMU takes the first connection for the main one, so the far socket has to see them in their order. */
   #opening: Promise<unknown> = Promise.resolve();
 
   private constructor(to: RdmaAddress, provider: ChosenProvider, settings: LinkSettings, streams: Streams) {
+    super(streams);
     this.#to = to;
     this.provider = provider;
     this.#settings = settings;
-    this.#streams = streams;
   }
 
   /**
@@ -64,10 +63,10 @@ export class TunnelSource implements AsyncDisposable {
   }
 
   #take(local: LocalEnd): void {
-    if (this.#streams.full) {
+    if (this.streams.full) {
       local.refuse();
-      this.#streams.tooMany('local');
-    } else this.#streams.run('local', (signal) => this.#openInTurn(local, signal));
+      this.streams.tooMany('local');
+    } else void this.streams.run('local', (signal) => this.#openInTurn(local, signal));
   }
 
   #openInTurn(local: LocalEnd, signal: AbortSignal): Promise<ReadyStream> {
@@ -81,7 +80,7 @@ export class TunnelSource implements AsyncDisposable {
     let link: Link | undefined;
     try {
       link = await Link.dial(this.#to, this.#settings, signal);
-      const stream = await link.offer();
+      const stream = await link.offer(signal);
       // The other end has its own time to reach what the stream is for.
       const ring = await link.ring(this.#settings.responseTimeoutMs, signal);
       return { link, stream, ring, local };
@@ -92,26 +91,8 @@ export class TunnelSource implements AsyncDisposable {
     }
   }
 
-  /**
-   * Serves until the signal; with `once` until the first streams have ended.
-   * @throws MigrationError with `once` why a stream failed; CANCELLED: the signal has cut streams off
-   */
-  async serve({ signal }: { readonly signal?: AbortSignal } = {}): Promise<void> {
-    try {
-      await this.#streams.serve(signal);
-    } finally {
-      await this.close();
-    }
-  }
-
-  /** Idempotent. What is under way is reset. */
-  close(): Promise<void> {
-    this.#closing ??= Promise.all([this.#listener?.close(), this.#streams.close()]).then(() => {});
-    return this.#closing;
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
+  protected override async stopListening(): Promise<void> {
+    await this.#listener?.close();
   }
 }
 

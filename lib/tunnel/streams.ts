@@ -61,19 +61,24 @@ export class Streams {
     this.#events.refused?.(who, new MigrationError('RESOURCE_LIMIT', 'listen', message));
   }
 
-  /** Opens a stream and runs it to its end. `open` owns everything until it resolves. */
-  run(who: string, open: (signal: AbortSignal) => Promise<ReadyStream>): void {
-    const running = this.#run(who, open).finally(() => {
+  /** Opens a stream and runs it to its end. `open` owns everything until it resolves. Resolves when it has been opened, or could not. */
+  run(who: string, open: (signal: AbortSignal) => Promise<ReadyStream>): Promise<void> {
+    const opening = open(this.#stop.signal);
+    const running = this.#run(who, opening).finally(() => {
       this.#running.delete(running);
       if (this.#settings.once && this.#begun && this.#running.size === 0) this.#settle(this.#failure);
     });
     this.#running.add(running);
+    return opening.then(
+      () => {},
+      () => {},
+    );
   }
 
-  async #run(who: string, open: (signal: AbortSignal) => Promise<ReadyStream>): Promise<void> {
+  async #run(who: string, opening: Promise<ReadyStream>): Promise<void> {
     let ready: ReadyStream;
     try {
-      ready = await open(this.#stop.signal);
+      ready = await opening;
     } catch (thrown) {
       const error = toMigrationError(thrown, 'connect');
       if (!this.#settings.strangers) {

@@ -1,7 +1,9 @@
 #include "bindings/tunnel_stream.h"
 
 #include <fcntl.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <optional>
 #include <utility>
 
@@ -17,12 +19,21 @@ int descriptor(const Napi::Object& from, const char* name) {
   return static_cast<int>(fd);
 }
 
-// A stream has stdin and stdout to itself: what this process writes there later must not get into it, and
-// its end is to be seen by who reads.
-void give_up_stdio() {
-  const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
+UniqueFd open_null() {
+  UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
   if (!null) throw Error("RESOURCE_LIMIT", "cannot open /dev/null", errno);
-  for (const int fd : {0, 1}) dup2(null.get(), fd);
+  return null;
+}
+
+// A stream has stdin and stdout to itself: what this process writes there later must not get into it, and
+// its end is to be seen by who reads. Throws Error: RESOURCE_LIMIT.
+void give_up_stdio(const UniqueFd& null) {
+  for (const int fd : {0, 1}) {
+    int given;
+    do given = dup2(null.get(), fd);
+    while (given < 0 && (errno == EINTR || errno == EBUSY));
+    if (given < 0) throw Error("RESOURCE_LIMIT", "cannot give up stdin and stdout", errno);
+  }
 }
 
 }  // namespace
@@ -80,7 +91,7 @@ Napi::Value TunnelStreamBinding::start(const Napi::CallbackInfo& info) {
   return guarded_promise(env, [&]() -> Napi::Value {
     if (!stream_ || ended_) throw Error("INVALID_ARGUMENT", "the stream has been started or closed already");
     auto sockets = std::make_unique<tunnel::SocketPair>(in, out);
-    if (stdio) give_up_stdio();
+    const UniqueFd null = stdio ? open_null() : UniqueFd();
     queue_ = std::make_shared<JsQueue>(env, "rdma-migrate tunnel");
     try {
       stream_->start(std::move(sockets), peer, limits, [this](const Error* reason) {
@@ -96,6 +107,11 @@ Napi::Value TunnelStreamBinding::start(const Napi::CallbackInfo& info) {
     }
     Ref();
     ended_.emplace(env);
+    try {
+      if (stdio) give_up_stdio(null);
+    } catch (const Error& error) {
+      stream_->reset(error);
+    }
     return ended_->Promise();
   });
 }

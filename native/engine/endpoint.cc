@@ -216,6 +216,17 @@ void Endpoint::close() {
   queue_pair_->close();
   for (const auto& rail : rails_) rail->queue_pair().close();
   writer_.join();
+  std::vector<std::shared_ptr<const void>> kept;
+  {
+    std::lock_guard lock(mutex_);
+    kept.swap(kept_);
+  }
+}
+
+void Endpoint::keep(std::shared_ptr<const void> memory) {
+  std::lock_guard lock(mutex_);
+  if (closed_) throw Error("CONNECTION_CLOSED", "the connection has been closed");
+  kept_.push_back(std::move(memory));
 }
 
 void Endpoint::settle_in(EndpointTenant& tenant) {

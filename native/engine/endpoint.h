@@ -101,6 +101,10 @@ class Endpoint final : public fabric::QueuePairEvents, private RailOwner {
   void settle_in(EndpointTenant& tenant);
   void settle_out();
 
+  // Memory of the domain that WRITEs of the control queue pair may still be under way in when its user has
+  // gone: it lives until close() has ended them. Throws Error: CONNECTION_CLOSED.
+  void keep(std::shared_ptr<const void> memory);
+
   // One more queue pair for WRITEs, once the first is established. The outcome is rail_established or
   // rail_refused, with the token; one that could not be established, or that ends before it has carried
   // anything, ends nothing else. connect_timeout_ms: of this rail. protection: from its first byte after the
@@ -186,6 +190,7 @@ class Endpoint final : public fabric::QueuePairEvents, private RailOwner {
   std::optional<Loss> loss_;
   bool rails_released_ = false;
   bool closed_ = false;
+  std::vector<std::shared_ptr<const void>> kept_;
 
   // ~Endpoint() closes first: then no event comes. Destroyed in reverse: queue pairs and regions before their
   // domain, and all of them before the buffers and the writer that they use.

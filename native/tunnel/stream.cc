@@ -19,6 +19,9 @@ constexpr uint64_t kPiece = 256 * 1024;
 constexpr size_t kMostWrites = 128;
 // The peer's ring, as far as this end will use it, and what is worth a WRITE.
 constexpr uint32_t kLeastRing = 4096, kMostRing = 1u << 30;
+// For the peer to make room for a RESET; and for the provider to say why it takes nothing any more, of which
+// a TERMINATE takes a second.
+constexpr std::chrono::seconds kLastWord{1}, kWhyRefused{2};
 
 }  // namespace
 
@@ -26,12 +29,9 @@ Stream::Stream(std::shared_ptr<engine::Endpoint> endpoint, uint32_t ring_bytes)
     : endpoint_(std::move(endpoint)),
       ring_bytes_(ring_bytes),
       ledger_(ring_bytes),
-      ring_(ring_bytes, "a stream's ring"),
-      outgoing_(ring_bytes, "what a stream sends"),
-      ring_region_(endpoint_->domain().register_memory(
-          ring_.address(), ring_.size(), fabric::kAccessLocalWrite | fabric::kAccessRemoteWrite)),
-      outgoing_region_(endpoint_->domain().register_memory(outgoing_.address(), outgoing_.size(),
-                                                           fabric::kAccessLocalWrite)) {}
+      rings_(std::make_shared<const Rings>(endpoint_->domain(), ring_bytes)) {
+  endpoint_->keep(rings_);
+}
 
 Stream::~Stream() { close(); }
 
@@ -65,9 +65,11 @@ void Stream::reset(const Error& reason) {
 }
 
 void Stream::close() {
-  if (!thread_.joinable()) return;
-  reset(Error("CANCELLED", "the stream was closed"));
-  thread_.join();
+  if (thread_.joinable()) {
+    reset(Error("CANCELLED", "the stream was closed"));
+    thread_.join();
+  }
+  rings_.reset();
 }
 
 void Stream::message(const fabric::Bytes& message) {
@@ -169,9 +171,9 @@ bool Stream::pull() {
   const uint64_t room = std::min({kPiece, here, there, ring_bytes_ - written_ % ring_bytes_,
                                   peer_ring_.bytes - written_ % peer_ring_.bytes});
   awaits_write_.store(here == 0 || under_way_.size() >= kMostWrites);
-  wants_input_ = !input_ended_ && room > 0 && under_way_.size() < kMostWrites;
+  wants_input_ = !refused_ && !input_ended_ && room > 0 && under_way_.size() < kMostWrites;
   if (!wants_input_) return false;
-  const auto got = sockets_->read({outgoing_.data() + written_ % ring_bytes_, room});
+  const auto got = sockets_->read({rings_->outgoing.data() + written_ % ring_bytes_, room});
   switch (got.outcome) {
     case SocketPair::Outcome::kMoved:
       write_to_peer(got.bytes);
@@ -192,18 +194,20 @@ void Stream::write_to_peer(uint64_t bytes) {
   fabric::SendWorkRequest request;
   request.wr_id = engine::make_wr_id(engine::Owner::kStream, written_ + bytes);
   request.opcode = fabric::Opcode::kRdmaWrite;
-  request.address = outgoing_.address() + written_ % ring_bytes_;
+  request.address = rings_->outgoing.address() + written_ % ring_bytes_;
   request.length = static_cast<uint32_t>(bytes);
-  request.lkey = outgoing_region_->lkey();
+  request.lkey = rings_->outgoing_region->lkey();
   request.remote_address = peer_ring_.address + written_ % peer_ring_.bytes;
   request.rkey = peer_ring_.rkey;
-  under_way_.push_back(written_ + bytes);
   try {
     if (!endpoint_->queue_pair().post_send(request))
       return fail(Error("INTERNAL", "the send queue has no room for a stream's WRITE"), Reset::kFault);
   } catch (const Error& error) {
-    return fail(error, Reset::kFault);
+    if (error.code() != "CONNECTION_CLOSED") return fail(error, Reset::kFault);
+    refused_ = Clock::now();
+    return;
   }
+  under_way_.push_back(written_ + bytes);
   written_ += bytes;
   sent_bytes_.store(written_, std::memory_order_relaxed);
 }
@@ -216,7 +220,7 @@ bool Stream::push() {
   while (consumed_ < peer_.written) {
     const uint64_t at = consumed_ % ring_bytes_;
     const uint64_t length = std::min({peer_.written - consumed_, ring_bytes_ - at, kPiece});
-    const auto put = sockets_->write({ring_.data() + at, length});
+    const auto put = sockets_->write({rings_->ring.data() + at, length});
     if (put.outcome == SocketPair::Outcome::kFailed) {
       fail(Error("PEER_ERROR", "the local end of the stream takes no more", put.sys_errno), Reset::kSocket);
       return true;
@@ -287,8 +291,10 @@ void Stream::wait() {
       asleep_.store(false);
       return;
     }
-    if (ledger_.may_send_news()) until = std::min(until, told_ + limits_.alive);
+    // One that had no slot is sent when there is one.
+    if (ledger_.may_send_news() && !awaits_send_.load()) until = std::min(until, told_ + limits_.alive);
   }
+  if (refused_) until = std::min(until, *refused_ + kWhyRefused);
   pollfd fds[] = {{wake_event_.fd(), POLLIN, 0},
                   {wants_input_ ? sockets_->in() : -1, POLLIN, 0},
                   {wants_output_ ? sockets_->out() : -1, POLLOUT, 0}};
@@ -301,6 +307,9 @@ void Stream::wait() {
 
 // What is on its way into the ring is a sign of life before it is told of.
 void Stream::check_silence(Clock::time_point now) {
+  if (refused_ && now - *refused_ >= kWhyRefused)
+    return fail(Error("CONNECTION_LOST", "the connection to the other end of the tunnel has been closed"),
+                Reset::kFault);
   if (now - heard_ < limits_.silence) return;
   const uint64_t payload = endpoint_->queue_pair().counters().payload_received.load();
   if (std::exchange(payload_, payload) != payload) {
@@ -325,16 +334,35 @@ void Stream::fail(const Error& reason, Reset why) {
 
 void Stream::conclude() {
   if (error_) {
-    std::lock_guard lock(mutex_);
-    State last = ledger_.told();
-    last.flags |= State::kReset;
-    last.reason = static_cast<uint32_t>(why_);
-    if (!inbox_.ended && ledger_.may_answer()) send(last);
     sockets_->abort();
+    tell_reset();
   }
   sockets_.reset();
   endpoint_->settle_out();
   on_end_(error_ ? &*error_ : nullptr);
+}
+
+// Behind what is under way, so that what was posted before has left when it arrives. There may be no room for
+// it yet, and none ever from a peer that says nothing.
+void Stream::tell_reset() {
+  const auto until = Clock::now() + kLastWord;
+  const bool peer_knows = (peer_.flags & State::kReset) != 0;
+  for (;;) {
+    asleep_.store(true);
+    {
+      std::lock_guard lock(mutex_);
+      inbox_.fresh = false;
+      State last = ledger_.told();
+      last.flags |= State::kReset;
+      last.reason = static_cast<uint32_t>(why_);
+      if (inbox_.ended || (ledger_.may_answer() && send(last)) || inbox_.fault || peer_knows) break;
+    }
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now()).count();
+    if (left <= 0) break;
+    pollfd fd{wake_event_.fd(), POLLIN, 0};
+    if (poll(&fd, 1, static_cast<int>(left)) > 0) wake_event_.drain();
+  }
+  asleep_.store(false);
 }
 
 }  // namespace rdma_migrate::tunnel

@@ -16,8 +16,8 @@
 #include <thread>
 
 #include "engine/endpoint.h"
-#include "engine/slab.h"
 #include "tunnel/ledger.h"
+#include "tunnel/rings.h"
 #include "tunnel/socket_pair.h"
 
 namespace rdma_migrate::tunnel {
@@ -45,20 +45,24 @@ class Stream final : private engine::EndpointTenant {
   using OnEnd = std::function<void(const Error*)>;
 
   // Registers a ring of so many bytes, and as much to send from. The endpoint is established, so that keys
-  // are right. Throws Error: OUT_OF_MEMORY, REGISTER_FAILED, LOCKED_MEMORY_LIMIT.
+  // are right; it keeps both until it is closed, for WRITEs may be under way when the stream has ended.
+  // Throws Error: OUT_OF_MEMORY, REGISTER_FAILED, LOCKED_MEMORY_LIMIT, CONNECTION_CLOSED.
   Stream(std::shared_ptr<engine::Endpoint> endpoint, uint32_t ring_bytes);
   // Resets it if it has not ended.
   ~Stream() override;
 
   // For the peer.
-  RemoteRing ring() const { return {ring_region_->address(), ring_region_->rkey(), ring_bytes_}; }
+  RemoteRing ring() const {
+    return {rings_->ring_region->address(), rings_->ring_region->rkey(), ring_bytes_};
+  }
   // Once. on_end is called once, on the stream's thread, and is the last thing that it does; by then the
   // sockets have been closed. Throws Error: INVALID_ARGUMENT (the peer's ring), RESOURCE_LIMIT.
   void start(std::unique_ptr<SocketPair> sockets, const RemoteRing& peer, const StreamLimits& limits,
              OnEnd on_end);
   // Ends it: the peer is told, and sockets see a reset. Any thread; on_end follows, with the reason.
   void reset(const Error& reason);
-  // Waits for its thread. No call of on_end after it. Idempotent, by one thread.
+  // Waits for its thread, and lets go of the rings: none is unregistered by whoever destroys it afterwards.
+  // No call of on_end after it. Idempotent, by one thread.
   void close();
 
   uint64_t bytes_sent() const { return sent_bytes_.load(std::memory_order_relaxed); }
@@ -78,7 +82,6 @@ class Stream final : private engine::EndpointTenant {
   void look();
   bool pull();
   bool push();
-  void finish_output();
   bool tell();
   State standing() const;
   bool send(const State& state);
@@ -87,6 +90,7 @@ class Stream final : private engine::EndpointTenant {
   void check_silence(Clock::time_point now);
   void fail(const Error& reason, Reset why);
   void conclude();
+  void tell_reset();
 
   const std::shared_ptr<engine::Endpoint> endpoint_;
   const uint32_t ring_bytes_;
@@ -124,8 +128,10 @@ class Stream final : private engine::EndpointTenant {
   Clock::time_point heard_, told_;
   uint64_t payload_ = 0;
 
-  const engine::Slab ring_, outgoing_;
-  std::unique_ptr<fabric::MemoryRegion> ring_region_, outgoing_region_;
+  // The queue pair takes nothing any more, since then; why is about to be told.
+  std::optional<Clock::time_point> refused_;
+
+  std::shared_ptr<const Rings> rings_;
   std::thread thread_;
 };
 
