@@ -72,10 +72,12 @@ export interface NativeVerbsProblem {
   readonly remedy: string;
 }
 
-/** All but `verbsProblem` reject with PROVIDER_UNAVAILABLE where the verbs provider does not load. */
+/** All but `verbsProblem` and `setBuildCommand` reject with PROVIDER_UNAVAILABLE where the verbs provider does not load. */
 export interface NativeDevices {
   /** null: the provider loads. Says nothing about devices. */
   verbsProblem(): NativeVerbsProblem | null;
+  /** How the addon is built here: the remedy for a verbs provider that was not, or in another build. */
+  setBuildCommand(command: string): void;
   /** Every RDMA device, usable or not. */
   listDevices(): Promise<NativeDevice[]>;
   /**

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { MigrationError } from '../errors.ts';
+import type { NativeDevices } from './devices.ts';
 
 /** A place where the addon may be. */
 export interface AddonFile {
@@ -47,7 +48,9 @@ export function loadAddon(folder = PACKAGE_FOLDER): unknown {
     throw unavailable(`not found: there is neither of ${looked}. Build it: ${buildCommand(folder)}`);
   }
   try {
-    return createRequire(import.meta.url)(file.path);
+    const addon = createRequire(import.meta.url)(file.path) as Pick<NativeDevices, 'setBuildCommand'>;
+    addon.setBuildCommand(buildCommand(folder));
+    return addon;
   } catch (cause) {
     throw unavailable(doesNotLoad(file, cause, folder), cause);
   }

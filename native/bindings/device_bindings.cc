@@ -124,17 +124,35 @@ Napi::Value prove_device(const Napi::CallbackInfo& info) {
       [](Napi::Env env, const fabric::Proof& proof) { return to_js(env, proof); });
 }
 
+// Of the process: the plugin is loaded once for all environments.
+struct Plugin {
+  std::mutex mutex;
+  std::string build;
+  std::shared_ptr<fabric::DeviceProvider> provider;
+};
+
+Plugin& plugin() {
+  static Plugin one;
+  return one;
+}
+
+void set_build_command(const Napi::CallbackInfo& info) {
+  std::string command = to_text(info[0], "command");
+  std::lock_guard lock(plugin().mutex);
+  plugin().build = std::move(command);
+}
+
 }  // namespace
 
 std::shared_ptr<fabric::DeviceProvider> device_provider() {
-  static std::mutex mutex;
-  static std::shared_ptr<fabric::DeviceProvider> provider;
+  auto& [mutex, build, provider] = plugin();
   std::lock_guard lock(mutex);
-  if (!provider) provider = fabric::load_device_provider(fabric::own_folder());
+  if (!provider) provider = fabric::load_device_provider(fabric::own_folder(), build);
   return provider;
 }
 
 void init_devices(Napi::Env env, Napi::Object exports) {
+  exports.Set("setBuildCommand", Napi::Function::New<set_build_command>(env, "setBuildCommand"));
   exports.Set("verbsProblem", Napi::Function::New<verbs_problem>(env, "verbsProblem"));
   exports.Set("listDevices", Napi::Function::New<list_devices>(env, "listDevices"));
   exports.Set("findDevice", Napi::Function::New<find_device>(env, "findDevice"));

@@ -6,13 +6,9 @@
 namespace rdma_migrate::fabric {
 namespace {
 
-constexpr const char* kBuildAgain =
-    "build again with npm run build:native (rdma-migrate in node_modules: npx cmake-js rebuild -d "
-    "node_modules/rdma-migrate)";
-
-[[noreturn]] void not_built(const std::string& path) {
+[[noreturn]] void not_built(const std::string& path, const std::string& build) {
   throw PluginError("there is no " + path + ", it is built only where rdma-core's headers are",
-                    std::string("apt-get install libibverbs-dev librdmacm-dev and ") + kBuildAgain);
+                    "apt-get install libibverbs-dev librdmacm-dev, then build again: " + build);
 }
 
 }  // namespace
@@ -31,9 +27,9 @@ std::string own_folder() {
   return slash == std::string::npos ? "." : path.substr(0, slash);
 }
 
-std::unique_ptr<DeviceProvider> load_device_provider(const std::string& folder) {
+std::unique_ptr<DeviceProvider> load_device_provider(const std::string& folder, const std::string& build) {
   const std::string path = folder + "/" + kVerbsPlugin;
-  if (access(path.c_str(), F_OK) != 0) not_built(path);
+  if (access(path.c_str(), F_OK) != 0) not_built(path, build);
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
   if (library == nullptr) {
     const char* reason = dlerror();
@@ -44,7 +40,7 @@ std::unique_ptr<DeviceProvider> load_device_provider(const std::string& folder) 
   DeviceProvider* provider = make == nullptr ? nullptr : make(RDMA_MIGRATE_PLUGIN_MARK, &mark);
   if (provider == nullptr) {
     throw PluginError(path + " is of another build (" + mark + ", expected " + RDMA_MIGRATE_PLUGIN_MARK + ")",
-                      kBuildAgain);
+                      "build again: " + build);
   }
   return std::unique_ptr<DeviceProvider>(provider);
 }

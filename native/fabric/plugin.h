@@ -31,7 +31,9 @@ class PluginError : public Error {
 std::string own_folder();
 
 // Loads folder/rdma_migrate_verbs.so and makes its provider. The library stays loaded for the life of the
-// process. Throws PluginError with the loader's reason and what to install.
-std::unique_ptr<DeviceProvider> load_device_provider(const std::string& folder);
+// process. Throws PluginError with the loader's reason and what to install, or `build`: the command that
+// builds the addon.
+std::unique_ptr<DeviceProvider> load_device_provider(const std::string& folder,
+                                                     const std::string& build = "npm run build:native");
 
 }  // namespace rdma_migrate::fabric

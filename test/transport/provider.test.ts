@@ -15,6 +15,7 @@ const PROBLEM = {
 function machine(reach: NativeReach | Error, problem: typeof PROBLEM | null = null): NativeDevices {
   return {
     verbsProblem: () => problem,
+    setBuildCommand: () => {},
     listDevices: async () => [],
     findDevice: async () => {
       if (reach instanceof Error) throw reach;
