@@ -56,6 +56,8 @@ export interface ReceiveOptions extends EndOptions, KeepOptions {
   /** Bytes. */
   readonly maxRam?: bigint;
   readonly connectionsPerSecond?: number;
+  /** Milliseconds. */
+  readonly connectTimeout?: number;
 }
 
 export interface SendOptions extends EndOptions, ConnectOptions {
@@ -174,6 +176,11 @@ function addReceive(program: Command, actions: Actions): void {
       '--connections-per-second <number>',
       'how many connections of one address are looked at each second (default 100)',
       parseCount,
+    )
+    .option(
+      '--connect-timeout <time>',
+      'how long a source may take to connect, and as long again for TLS (default 10 s, or less with a shorter --response-timeout)',
+      parseSeconds,
     )
     .option('--timeout <time>', 'give up when no source has begun by then', parseSeconds)
     .action((uri: string, options: ReceiveOptions) => actions.receive(uri, options));

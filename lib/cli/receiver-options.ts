@@ -5,12 +5,13 @@ import { tlsOptions } from './tls-options.ts';
 /** Who may come, and with how much, as the library takes it. */
 export function receiverOptions(
   options: ReceiveOptions,
-): Pick<DestinationOptions, 'allow' | 'maxRam' | 'connectionsPerSecond' | 'tls'> {
-  const { allow, maxRam, connectionsPerSecond } = options;
+): Pick<DestinationOptions, 'allow' | 'maxRam' | 'connectionsPerSecond' | 'connectTimeoutMs' | 'tls'> {
+  const { allow, maxRam, connectionsPerSecond, connectTimeout } = options;
   return {
     ...tlsOptions(options),
     ...(allow && { allow }),
     ...(maxRam !== undefined && { maxRam }),
     ...(connectionsPerSecond !== undefined && { connectionsPerSecond }),
+    ...(connectTimeout !== undefined && { connectTimeoutMs: connectTimeout }),
   };
 }

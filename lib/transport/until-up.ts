@@ -14,6 +14,8 @@ export interface UntilUpLimits {
   /** How long to try again, milliseconds, from the first try on; 0: once. A try that began in time may end later. */
   readonly waitMs: number;
   readonly signal?: AbortSignal | undefined;
+  /** Whether what has failed may be begun again: nothing has happened that must not happen twice. */
+  readonly mayRepeat: (error: MigrationError) => boolean;
   /** Told when it is tried again: the first time, and when the reason has changed. */
   readonly onWaiting: (why: MigrationError, leftMs: number) => void;
 }
@@ -23,7 +25,7 @@ export interface UntilUpLimits {
  * @throws what the attempt throws, with `waitMs` in its details if it was tried again; CANCELLED, or the signal's MigrationError
  */
 export async function untilUp<T>(attempt: () => Promise<T>, limits: UntilUpLimits): Promise<T> {
-  const { waitMs, signal, onWaiting } = limits;
+  const { waitMs, signal, mayRepeat, onWaiting } = limits;
   const deadline = performance.now() + waitMs;
   let told: string | undefined;
   for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
@@ -33,7 +35,7 @@ export async function untilUp<T>(attempt: () => Promise<T>, limits: UntilUpLimit
     } catch (thrown) {
       const error = toMigrationError(thrown, 'connect');
       const leftMs = deadline - performance.now();
-      if (waitMs === 0 || !NOT_UP.has(error.code)) throw error;
+      if (waitMs === 0 || !NOT_UP.has(error.code) || !mayRepeat(error)) throw error;
       if (leftMs <= 0) throw stillNotUp(error, waitMs);
       if (told !== error.code) onWaiting(error, leftMs);
       told = error.code;

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { MigrationSource, openImage, parseRdmaUri } from '../../lib/index.ts';
 import { requestRail } from '../../lib/protocol/rail-request.ts';
 import { differingFiles, MIB, syntheticImage } from '../support/images.ts';
@@ -34,11 +34,26 @@ interface Service {
   readonly folder: string;
 }
 
+/** Also what a case that failed has left: its sources would run on with it. */
+const started: RunningCommand[] = [];
+
+afterEach(async () => {
+  const left = started.splice(0);
+  for (const process of left) process.kill('SIGKILL');
+  await Promise.all(left.map(({ ended }) => ended.catch(() => {})));
+});
+
+function start(...args: readonly string[]): RunningCommand {
+  const process = command.start(...args);
+  started.push(process);
+  return process;
+}
+
 async function service(...options: readonly string[]): Promise<Service> {
   const kept = await folder();
-  const started = command.start('receive', 'rdma:127.0.0.1:0', '--keep', kept, '--json', ...options);
-  const { uri } = await started.waitForEvent('listening');
-  return { process: started, uri: String(uri), folder: kept };
+  const process = start('receive', 'rdma:127.0.0.1:0', '--keep', kept, '--json', ...options);
+  const { uri } = await process.waitForEvent('listening');
+  return { process, uri: String(uri), folder: kept };
 }
 
 const idOf = (stdout: string): string => String(eventsOf(stdout)[0]?.migrationId);
@@ -78,7 +93,7 @@ describe('receive --keep', () => {
   it('goes on when one source is killed and others are none, or misbehave', async () => {
     const { process, uri, folder } = await service();
     const { port } = parseRdmaUri(uri);
-    const slow = command.start('send', '--again', image, uri, '--json', '--max-bandwidth', '64K');
+    const slow = start('send', '--again', image, uri, '--json', '--max-bandwidth', '64K');
     const killed = idOf(`${JSON.stringify(await slow.waitForEvent('started'))}\n`);
     await process.waitForEvent(
       'phase',
@@ -224,8 +239,9 @@ describe.skipIf(spawnSync('python3', ['--version']).status !== 0)('a service man
         await expect.poll(() => heard, { timeout: 20_000 }).toContain('ready');
         const env = { NOTIFY_SOCKET: name, WATCHDOG_USEC: '300000' };
         const options = ['receive', 'rdma:127.0.0.1:0', '--keep', await folder()];
-        const started = command.startWith(env, ...options);
-        const [, uri = ''] = await started.waitForOutput(/listening at (\S+)/);
+        const served = command.startWith(env, ...options);
+        started.push(served);
+        const [, uri = ''] = await served.waitForOutput(/listening at (\S+)/);
         await expect
           .poll(() => heard, { timeout: 20_000 })
           .toContain(`READY=1\\nSTATUS=at ${uri}: 0 under way, 0 received`);
@@ -235,8 +251,8 @@ describe.skipIf(spawnSync('python3', ['--version']).status !== 0)('a service man
           .poll(() => heard, { timeout: 20_000 })
           .toContain(`STATUS=at ${uri}: 0 under way, 1 received`);
         expect(heard).toContain('WATCHDOG=1');
-        started.kill('SIGTERM');
-        const { code, stdout } = await started.ended;
+        served.kill('SIGTERM');
+        const { code, stdout } = await served.ended;
         expect(code).toBe(0);
         // Without a terminal each line stands alone, with the VM's id.
         const [, id] = /migration ([0-9a-f-]{36})/.exec(sent.stdout) ?? [];

@@ -8,7 +8,7 @@ import { type Coverage, WHOLE } from '../../ram/coverage.ts';
 import type { DestinationTarget, RamBlock, VmLayout } from '../../ram/vm.ts';
 import type { Connection, Received } from '../../transport/connection.ts';
 import { DestinationTurns, type TurnLimits } from '../../transport/turns.ts';
-import { unlessAborted } from '../../transport/wait.ts';
+import { unlessAborted, within } from '../../transport/wait.ts';
 import { call } from '../embedder.ts';
 import type { Journal } from '../journal.ts';
 import type { TouchedAhead } from '../options.ts';
@@ -200,10 +200,12 @@ export class DestinationSession {
 
   /** Before the source is told where RAM goes. */
   async #describe(bytes: Uint8Array): Promise<void> {
-    const { agreed, target } = this.#context;
+    const { agreed, target, limits } = this.#context;
     this.#require('DESCRIPTION', agreed.description === true);
     const checked = call(async () => target.describe?.(Buffer.from(bytes)));
-    await unlessAborted(checked, this.#alive, 'setup');
+    const what = 'the target to look at the description of the VM';
+    const { timeoutMs } = limits;
+    await within(checked, { phase: 'setup', timeoutMs, signal: this.#alive, what, waitingFor: 'vmm' });
   }
 
   #require(received: 'ALIVE' | 'PROGRESS' | 'DESCRIPTION', agreed: boolean): void {

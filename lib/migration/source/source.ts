@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { MigrationError, toMigrationError } from '../../errors.ts';
+import { type ErrorCode, MigrationError, toMigrationError } from '../../errors.ts';
 import {
   type Agreed,
   acceptCapabilities,
@@ -169,16 +169,32 @@ export class MigrationSource extends Migration {
     const trust = tls && (await openTrust(tls, 'client', endpoint.host));
     throwIfAborted(signal, 'configure');
     const options = connectionOptions(this.#options, trust);
-    this.journal.enter('connect');
-    const link = await untilUp(() => this.#connect(endpoint, options, trust, signal), {
+    return untilUp(() => this.#attempt(endpoint, options, trust, signal), {
       waitMs,
       signal,
+      mayRepeat: ({ code }) => this.#mayRepeat(code),
       onWaiting: ({ code, message }, leftMs) => {
         const text = `the destination is not up yet, trying again for ${Math.ceil(leftMs / 1000)} s: ${message}`;
         this.journal.notice('WAITING_FOR_PEER', text, { why: code, leftMs: Math.round(leftMs) });
       },
     });
-    const { connection, offer, plan, provider } = link;
+  }
+
+  /** A destination that takes nobody just now may say so to the first message only: until RAM moves nothing has happened, and no guest is watched. */
+  #mayRepeat(code: ErrorCode): boolean {
+    const { phase } = this.journal;
+    return phase === 'connect' || (code === 'BUSY' && (phase === 'negotiate' || phase === 'setup'));
+  }
+
+  /** The migration, from the connection on. */
+  async #attempt(
+    endpoint: Endpoint,
+    options: ConnectOptions,
+    trust: Trust | undefined,
+    signal: AbortSignal,
+  ): Promise<MigrationFacts> {
+    this.journal.enter('connect');
+    const { connection, offer, plan, provider } = await this.#connect(endpoint, options, trust, signal);
     if (plan.notice !== undefined) this.journal.notice('PIN_LIMIT', plan.notice);
     this.#connection = connection;
     try {
