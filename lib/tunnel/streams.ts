@@ -36,6 +36,7 @@ export class Streams {
   readonly #over: Promise<void>;
   #settle: (failure?: MigrationError) => void = () => {};
   #count = 0;
+  #ended = 0;
   /** Something that counts has begun. */
   #begun = false;
   #failure: MigrationError | undefined;
@@ -55,6 +56,11 @@ export class Streams {
     return this.#running.size >= MOST_STREAMS || this.#stop.signal.aborted;
   }
 
+  /** What there is to wait for. A stranger that opens a stream, and may say nothing for long, is not. */
+  get #underWay(): number {
+    return this.#settings.strangers ? this.#count - this.#ended : this.#running.size;
+  }
+
   /** Says that one was turned away because of that. */
   tooMany(who: string): void {
     const message = `there are ${MOST_STREAMS} streams already, as many as run at one time`;
@@ -66,7 +72,7 @@ export class Streams {
     const opening = open(this.#stop.signal);
     const running = this.#run(who, opening).finally(() => {
       this.#running.delete(running);
-      if (this.#settings.once && this.#begun && this.#running.size === 0) this.#settle(this.#failure);
+      if (this.#settings.once && this.#begun && this.#underWay === 0) this.#settle(this.#failure);
     });
     this.#running.add(running);
     return opening.then(
@@ -93,6 +99,7 @@ export class Streams {
     const facts = { stream: ++this.#count, peer: link.peer, ...(link.tls && { tls: link.tls }) };
     const error = await this.#pump(ready, () => this.#events.opened?.(facts));
     await link.close();
+    this.#ended++;
     const { bytesSent: sent, bytesReceived: received } = stream;
     this.#failure ??= error;
     this.#events.closed?.({ ...facts, sent, received, ...(error && { error }) });
@@ -135,7 +142,7 @@ export class Streams {
     try {
       await unlessAborted(this.#over, signal, 'close');
     } catch (error) {
-      const cut = this.#running.size > 0;
+      const cut = this.#underWay > 0;
       await this.close();
       if (!signal?.aborted || cut) throw error;
     }

@@ -4,6 +4,10 @@ import { once } from 'node:events';
 import { createServer, connect as netConnect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { parseRdmaUri } from '../../lib/protocol/uri.ts';
+import { encodeHello } from '../../lib/tunnel/hello.ts';
+import { MPA_FLAG } from '../support/raw-frames.ts';
+import { RawPeer } from '../support/raw-iwarp.ts';
 import { buildCommand, type CommandFolder, type RunningCommand } from './command.ts';
 
 let command: CommandFolder;
@@ -11,6 +15,8 @@ beforeAll(async () => {
   command = await buildCommand();
 });
 afterAll(() => command?.[Symbol.asyncDispose]());
+
+const HELLO = encodeHello({ version: 1, status: 'welcome', softwareRnic: true, tls: false, unchecked: false });
 
 const uriOf = async (end: RunningCommand): Promise<string> =>
   (await end.waitForOutput(/rdma:127\.0\.0\.1:\d+/))[0];
@@ -54,6 +60,18 @@ describe.concurrent('rdma-migrate tunnel', () => {
       'completed',
     ]);
     expect(events.at(-1)).toMatchObject({ streams: 1, sent: '6', received: '1000000', provider: 'iwarp' });
+  });
+
+  it('keeps stdout for who speaks, whoever else has asked for it and is silent', async () => {
+    const far = command.start('tunnel', 'rdma:127.0.0.1:0', '--to', '-');
+    const [uri] = await far.waitForMessage(/rdma:127\.0\.0\.1:\d+/);
+    await using silent = await RawPeer.tcp(parseRdmaUri(uri).port);
+    expect((await silent.request(HELLO)).flags & MPA_FLAG.reject).toBe(0);
+    const near = command.start('tunnel', '--listen', '-', uri);
+    near.stdin.end('something');
+    far.stdin.end();
+    expect((await near.ended).code).toBe(0);
+    expect(await far.ended).toMatchObject({ code: 0, stdout: 'something' });
   });
 
   it('fails when the other end cannot be reached', async () => {

@@ -1,7 +1,7 @@
 /** What a wait that times out says: where to look is where the answer was due from. */
 import { randomUUID } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
-import { MigrationError, MigrationSource, type SourceVm } from '../../lib/index.ts';
+import { MigrationDestination, MigrationError, MigrationSource, type SourceVm } from '../../lib/index.ts';
 import { commitTarget } from '../../lib/migration/destination/commit-target.ts';
 import { deviceStateOf } from '../../lib/migration/device-state.ts';
 import { GuestControl } from '../../lib/migration/live/guest-control.ts';
@@ -64,6 +64,19 @@ describe('a wait that times out for', () => {
     const vm: SourceVm = Object.assign(Object.create(plain), { after, guest: running });
     const error = await failed(deviceStateOf(vm, { timeoutMs: 20 }).next());
     expectTimeout(error, waitingFor, says);
+  });
+
+  it('the target’s look at the description blames the VMM, and tells the source', async () => {
+    await using plain = await MemoryVm.create({ ram: 4096n });
+    const vm: SourceVm = Object.assign(Object.create(plain), { description: Buffer.from('a VM') });
+    await using memory = new MemoryTarget();
+    const target = Object.assign(memory, { describe: never });
+    const options = { responseTimeoutMs: 300 };
+    await using destination = await MigrationDestination.listen('rdma:127.0.0.1:0', target, options);
+    const received = failed(destination.receive());
+    const sent = failed(new MigrationSource(vm, destination.uri).migrate());
+    expectTimeout(await received, 'vmm', /look at the description of the VM\. The VMM/);
+    expect(await sent).toMatchObject({ code: 'PEER_ERROR', details: { peerCode: 'TIMEOUT' } });
   });
 
   it('the target’s commit blames the target', async () => {

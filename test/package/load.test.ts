@@ -1,8 +1,9 @@
 /** Which addon is taken, and what is said when none is there or it does not load. */
-import { mkdir, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { expect, it } from 'vitest';
 import { MigrationError } from '../../lib/errors.ts';
+import type { NativeDevices } from '../../lib/native/devices.ts';
 import { addonFiles, buildCommand, findAddon, loadAddon } from '../../lib/native/load.ts';
 import { temporaryFolder } from '../support/temp.ts';
 
@@ -53,6 +54,16 @@ it('says which file does not load, why, and what to do', async () => {
   expect(message).toContain(`${local} (local build) and does not load`);
   expect(message).toContain('remove the folder build');
   expect(cause).toBeInstanceOf(Error);
+});
+
+it('tells what lacks the verbs provider the same command', async () => {
+  await using folder = await temporaryFolder();
+  const [path] = addonFiles(`${folder.path}/`).map((file) => file.path) as [string, string];
+  await mkdir(dirname(path), { recursive: true });
+  await copyFile(findAddon()?.path as string, path);
+  // The plugin is looked for beside the addon, and is not there.
+  const addon = loadAddon(`${folder.path}/`) as Pick<NativeDevices, 'verbsProblem'>;
+  expect(addon.verbsProblem()?.remedy).toContain(buildCommand(`${folder.path}/`));
 });
 
 it('names scripts only where they are: in a checkout', () => {

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
+import { GateProxy } from '../support/gate-proxy.ts';
 import { seededRandom } from '../support/seed.ts';
 import { brokenBy, Ends, noise, readAll, sha } from './ends.ts';
 
@@ -153,6 +154,30 @@ describe('a tunnel', () => {
     await brokenBy(nearer);
 
     expect((await stopped.told.destination.end()).error?.message).toContain('cancelled at the other end');
+  });
+
+  it('is heard to be cancelled behind bytes that are on their way still', async () => {
+    let gate: GateProxy | undefined;
+    await using ends = await Ends.open({
+      source: { ringBytes: 512 * RING },
+      destination: { ringBytes: 512 * RING },
+      through: async (port) => {
+        gate = await GateProxy.open(port);
+        return gate.uri;
+      },
+    });
+    await using held = gate as GateProxy | undefined;
+    const [near, far] = await ends.pair();
+    far.resume();
+    held?.hold();
+    near.write(noise(200 * RING)); // more than the sockets in between take
+    await expect.poll(() => near.writableLength).toBe(0);
+    const stopped = ends.source.close();
+    await delay(200);
+    held?.release();
+    await stopped;
+    const { error } = await ends.told.destination.end();
+    expect(error).toMatchObject({ code: 'PEER_ERROR', message: expect.stringContaining('was cancelled') });
   });
 
   it('ends without an error when it is stopped while no stream runs', async () => {

@@ -1,0 +1,67 @@
+/** A service that has become full since it let a source in: it says so to the source's first message. */
+import { describe, expect, it } from 'vitest';
+import { type MigrationError, MigrationService, MigrationSource, parseRdmaUri } from '../../lib/index.ts';
+import { GateProxy } from '../support/gate-proxy.ts';
+import { MemoryTarget, MemoryVm } from '../support/memory-vm.ts';
+
+const BLOCKS = { ram: 1n << 20n };
+
+async function service(): Promise<MigrationService> {
+  const open = async () => {
+    const target = new MemoryTarget();
+    return Object.assign(target, { close: () => target[Symbol.asyncDispose]() });
+  };
+  return MigrationService.listen('rdma:127.0.0.1:0', open, { maxMigrations: 1, ramIsFresh: true });
+}
+
+/** The second source is connected, and speaks when the first has the only place. */
+async function late(waitMs: number): Promise<{ notices: string[]; outcome: string }> {
+  await using serves = await service();
+  serves.serve().catch(() => {});
+  const { port } = parseRdmaUri(serves.uri);
+  await using gate = await GateProxy.open(port, { holdsFirst: true });
+  await using vm = await MemoryVm.create(BLOCKS);
+  await using other = await MemoryVm.create(BLOCKS);
+  await using source = new MigrationSource(vm, gate.uri, waitMs > 0 ? { waitMs } : {});
+  const notices: string[] = [];
+  source.on('notice', (_message, { code, details }) => notices.push(`${code} ${details?.why}`));
+  let full: (() => void) | undefined;
+  const connected = new Promise<void>((resolve) =>
+    source.on('phase', (phase) => {
+      if (phase === 'setup') resolve();
+    }),
+  );
+  const moved = source.migrate().then(
+    ({ outcome }) => String(outcome),
+    ({ code, phase }: MigrationError) => `${code} ${phase}`,
+  );
+  await connected;
+  const taken = new Promise<void>((resolve) => serves.once('migration', () => resolve()));
+  const held: Promise<void> = new Promise((resolve) => {
+    full = resolve;
+  });
+  const first = new MigrationSource(
+    Object.assign(Object.create(other), { beforeCommit: () => held }),
+    serves.uri,
+  );
+  const done = first.migrate();
+  await taken;
+  gate.release();
+  if (waitMs > 0) await expect.poll(() => notices.length).toBeGreaterThan(0);
+  else await moved;
+  full?.();
+  await done;
+  return { notices, outcome: await moved };
+}
+
+describe('a service that is full when a source speaks', () => {
+  it('is waited for by a source that was told to', async () => {
+    const { notices, outcome } = await late(60_000);
+    expect(notices).toEqual(['WAITING_FOR_PEER BUSY']);
+    expect(outcome).toBe('committed');
+  });
+
+  it('is the end of one that was not', async () => {
+    expect(await late(0)).toEqual({ notices: [], outcome: 'BUSY setup' });
+  });
+});
