@@ -67,8 +67,8 @@ export const channelsGranted = ({ channels = MOST_CHANNELS }: MigrationOptions):
 
 export interface SourceOptions extends MigrationOptions {
   /**
-   * How long to try again while the destination is not up yet, milliseconds: nothing listens at its address (CONNECTION_REFUSED), or its name is
-   * not known (ADDRESS_NOT_FOUND). Counts for `totalTimeoutMs` too. Default: it is tried once.
+   * How long to try again while the destination is not up yet, milliseconds: nothing listens at its address (CONNECTION_REFUSED), its name is
+   * not known (ADDRESS_NOT_FOUND), or it is full (BUSY), also if it says so to the first message only. Counts for `totalTimeoutMs` too. Default: it is tried once.
    */
   readonly waitMs?: number;
   readonly tls?: SourceTlsOptions;

@@ -16,7 +16,13 @@ beforeAll(async () => {
 });
 afterAll(() => command?.[Symbol.asyncDispose]());
 
-const HELLO = encodeHello({ version: 1, status: 'welcome', softwareRnic: true, tls: false, unchecked: false });
+const HELLO = encodeHello({
+  version: 1,
+  status: 'welcome',
+  softwareRnic: true,
+  tls: false,
+  unchecked: false,
+});
 
 const uriOf = async (end: RunningCommand): Promise<string> =>
   (await end.waitForOutput(/rdma:127\.0\.0\.1:\d+/))[0];

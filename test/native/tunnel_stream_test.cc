@@ -131,6 +131,34 @@ TEST_CASE("an end of the connection ends the stream") {
   CHECK(pair.destination.outcome());
 }
 
+TEST_CASE("an end of the connection under WRITEs is told by its own reason") {
+  for (int i = 0; i < 10; ++i) {
+    Tunnelled pair;
+    std::thread writer([&] { write_all(pair.source.outside.get(), pattern(20'000'000)); });
+    std::thread reader([&] {
+      char buffer[10'000];
+      for (int part = 0; part < 20 + 10 * i; ++part)
+        if (read(pair.destination.outside.get(), buffer, sizeof buffer) <= 0) return;
+      pair.endpoints.destination->close();
+    });
+    const Outcome source = pair.source.outcome();
+    for (auto* thread : {&reader, &writer}) thread->join();
+    REQUIRE(source);
+    CHECK(source->code() == "CONNECTION_LOST");
+  }
+}
+
+TEST_CASE("memory that an endpoint keeps lives until it is closed") {
+  EndpointPair pair;
+  auto kept = std::make_shared<int>(1);
+  const std::weak_ptr<int> seen = kept;
+  pair.source->keep(std::move(kept));
+  CHECK_FALSE(seen.expired());
+  pair.source->close();
+  CHECK(seen.expired());
+  CHECK_THROWS_AS(pair.source->keep(std::make_shared<int>(2)), Error);
+}
+
 TEST_CASE("a quiet stream lives, and one whose peer says nothing does not") {
   Tunnelled quiet({std::chrono::milliseconds(300), std::chrono::milliseconds(20)});
   std::this_thread::sleep_for(std::chrono::milliseconds(700));

@@ -9,6 +9,7 @@ import { doctor, expectProven, expectText } from './doctor.ts';
 import { addDevice, renewDevice } from './link.ts';
 import { liveMoves } from './live.ts';
 import { expectSame, MIB, Pair, run, type Stage, sourceImage } from './pair.ts';
+import { tunnelled } from './tunnel.ts';
 
 type Case = NamedCase<Stage>['run'];
 
@@ -86,6 +87,7 @@ export function deviceCases(device: Device): NamedCase<Stage>[] {
       run: whole(GUEST_ADDRESS, 'auto', found, false),
     },
     { name: `${both}, auto at 127.0.0.1`, on: 'siw', run: whole('127.0.0.1', 'auto', software, false) },
+    { name: 'a tunnel (verbs), both ways and a reset', run: tunnelled },
     { name: 'a running guest (verbs), hash', on: 'siw', run: () => liveMoves(2) },
     {
       name: `${both} (verbs), pin-all off, the port goes down`,

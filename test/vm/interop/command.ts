@@ -55,6 +55,12 @@ export class RdmaMigrate implements AsyncDisposable {
     return this.#outcome;
   }
 
+  /** As a service manager ends it. */
+  async terminate(): Promise<void> {
+    this.#child.kill('SIGTERM');
+    await this.#outcome;
+  }
+
   async kill(): Promise<void> {
     this.#child.kill('SIGKILL');
     await this.#outcome;
