@@ -14,8 +14,9 @@
 # the first of them. So a page that was lost or torn on its way shows even though the guest has run on since.
 #
 # QEMU 7.2's software emulation does not see a write that finds its page in the TLB when the migration has fetched the dirty bits
-# since: the bit stays clear until the page is looked up again. (KVM has no such gap.) Pages of the region leave the TLB in every pass;
-# the page with the state is used all the time and would arrive stale, so each step forces a new look-up of it.
+# since: the bit stays clear until the page is looked up again. (KVM has no such gap.) The TLB grows with what is used, also
+# when migrations begin and are cancelled, until the region fits. So each pass begins with an empty one, and each step forces a new look-up
+# of the page with the state.
 #
 # After a pass the guest prints "pass <decimal>" on COM1, the pass that is now complete; small regions skip lines, so that the
 # guest writes memory rather than text.
@@ -28,6 +29,7 @@
         .set LIMIT_PAGES,   (0xc0000000 - REGION_BASE) >> 12
         .set PAGES_A_LINE,  16384
         .set COM1,          0x3f8
+        .set CR4_PGE,       0x80
 
         .code32
         .text
@@ -68,6 +70,9 @@ main:   cli
 new_pass:
         movl    $REGION_BASE, %edi
         movl    pages, %ecx
+        movl    %cr4, %eax
+        xorl    $CR4_PGE, %eax                  # whichever way it changes, the TLB is emptied
+        movl    %eax, %cr4
 write_page:
         movd    %esi, %mm0
         movd    %ebp, %mm1
