@@ -9,7 +9,7 @@ import type { Host } from './host.ts';
 export const MIB = 2 ** 20;
 export const REGION_BYTES = 8 * MIB;
 const RAM_MIB = 128;
-const ROUND_MS = 60_000;
+const ROUND_MS = 180_000;
 const POLL_MS = 50;
 export const DOMAIN = 'guest';
 

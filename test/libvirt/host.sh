@@ -1,5 +1,5 @@
 # The first process of a host: all others of its namespace end with it, and it ends with its stdin.
-# $1: the host's uuid, because libvirt does not migrate to a host that has its own. $2: where libvirtd's log goes.
+# $1: the host's uuid, because libvirt does not migrate to a host that has its own. $2: where libvirtd's log goes. $3: more for qemu.conf.
 set -e
 # What is below these folders is the host's own.
 mount --make-rprivate /
@@ -15,6 +15,7 @@ security_driver = "none"
 cgroup_controllers = []
 stdio_handler = "file"
 remember_owner = 0
+$3
 EOF
 libvirtd >"$2" 2>&1 &
 echo ready

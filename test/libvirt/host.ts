@@ -9,16 +9,20 @@ import { type Ended, must, Process, run } from './process.ts';
 
 const SCRIPT = fileURLToPath(new URL('../test/libvirt/host.sh', import.meta.resolve('rdma-migrate')));
 const UNSHARE = ['--mount', '--net', '--pid', '--fork', '--kill-child', '--mount-proc'];
-const START_MS = 30_000;
+const START_MS = 120_000;
 const POLL_MS = 100;
-const TOOL_MS = 20_000;
+const TOOL_MS = 120_000;
 
 export interface HostFacts {
   readonly name: string;
   /** Of the host, as libvirt knows it. */
   readonly uuid: string;
   readonly address: string;
+  /** Its QEMUs are root's, with root's capabilities. */
+  readonly privileged?: boolean;
 }
+
+const PRIVILEGED = 'user = "root"\nclear_emulator_capabilities = 0';
 
 export class Host implements AsyncDisposable {
   readonly name: string;
@@ -46,11 +50,18 @@ export class Host implements AsyncDisposable {
     return [a, b];
   }
 
-  private constructor({ name, uuid, address }: HostFacts, work: string) {
+  private constructor({ name, uuid, address, privileged }: HostFacts, work: string) {
     this.name = name;
     this.address = address;
     this.#log = join(work, `libvirtd-${name}`);
-    this.#root = new Process('unshare', [...UNSHARE, 'bash', SCRIPT, uuid, this.#log]);
+    this.#root = new Process('unshare', [
+      ...UNSHARE,
+      'bash',
+      SCRIPT,
+      uuid,
+      this.#log,
+      privileged ? PRIVILEGED : '',
+    ]);
   }
 
   /** In its network alone, with this machine's process ids. */

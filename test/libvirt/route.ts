@@ -6,7 +6,7 @@ import type { Ended, Process } from './process.ts';
 import { type End, Tunnel } from './tunnel.ts';
 
 const FOLDER = '/run/rdma-migrate';
-const MIGRATION_MS = 60_000;
+const MIGRATION_MS = 180_000;
 const POLL_MS = 50;
 const GUEST_PORT = 4444;
 const LIBVIRT_PORT = 4445;
@@ -109,13 +109,17 @@ export class Route implements AsyncDisposable {
     }
   }
 
+  /** What has begun slowly goes on behind the guest, which runs at the destination from now on. @throws Error it fails */
+  async switchToPostcopy(migration: Process): Promise<void> {
+    await this.from.virsh('migrate-postcopy', DOMAIN);
+    const { code, stderr } = await endOf(migration);
+    if (code !== 0) throw new Error(`post-copy ended with ${code}: ${stderr}`);
+    await requireNone(this.from);
+  }
+
   /** The migration has failed and libvirt says so, and the destination has thrown its part away. @throws Error otherwise */
   async fails(migration: Process): Promise<string> {
-    const ended = await Promise.race([
-      migration.ended,
-      delay(MIGRATION_MS, undefined, { ref: false }) as Promise<Ended | undefined>,
-    ]);
-    if (!ended) throw new Error('virsh migrate did not end');
+    const ended = await endOf(migration);
     if (ended.code === 0) throw new Error('virsh migrate ended as if nothing had happened');
     await requireNone(this.to);
     return ended.stderr.trim();
@@ -124,6 +128,13 @@ export class Route implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all([...this.#tunnels.values()].map((tunnel) => tunnel[Symbol.asyncDispose]()));
   }
+}
+
+async function endOf(migration: Process): Promise<Ended> {
+  const tooLong = delay(MIGRATION_MS, undefined, { ref: false });
+  const ended = await Promise.race([migration.ended, tooLong]);
+  if (ended) return ended;
+  throw new Error('virsh migrate did not end');
 }
 
 /** A guest runs on one host only. */

@@ -83,6 +83,13 @@ const killed =
     }
   };
 
+/** Slower than the guest writes: only post-copy brings such a migration to an end. */
+const postcopy: Scene = async ({ a, b, guest }) => {
+  await using there = await Route.open(a, b);
+  await there.switchToPostcopy(await there.beginSlowly(['--postcopy']));
+  await guest.check(b);
+};
+
 const withKeys = ({ work }: Stage): readonly string[] => {
   const folder = pskFolder(join(work, 'keys'), { qemu: randomBytes(32) });
   return ['--tls-creds', folder, '--provider', 'iwarp'];
@@ -101,3 +108,6 @@ export const SCENES: Readonly<Record<string, Scene>> = {
   "the tunnel's destination end killed": killed('guest', 'destination'),
   "the tunnel of libvirt's connection killed": killed('libvirt', 'source', ['--p2p']),
 };
+
+/** What a QEMU may do without more rights only where the sysctl vm.unprivileged_userfaultfd is 1, which is the whole machine's. */
+export const PRIVILEGED_SCENES: Readonly<Record<string, Scene>> = { 'post-copy': postcopy };

@@ -4,8 +4,8 @@ import type { Host } from './host.ts';
 import type { Process } from './process.ts';
 
 const COMMAND = fileURLToPath(new URL('cli/main.js', import.meta.resolve('rdma-migrate')));
-const START_MS = 20_000;
-const END_MS = 10_000;
+const START_MS = 120_000;
+const END_MS = 60_000;
 
 export type End = 'source' | 'destination';
 
