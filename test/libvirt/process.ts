@@ -34,9 +34,12 @@ export class Process {
   }
 
   async #end(): Promise<Ended> {
-    const [code] = (await once(this.#child, 'close')) as [number | null];
-    this.#isOver = true;
-    return { code, stdout: this.#stdout, stderr: this.#stderr };
+    try {
+      const [code] = (await once(this.#child, 'close')) as [number | null];
+      return { code, stdout: this.#stdout, stderr: this.#stderr };
+    } finally {
+      this.#isOver = true;
+    }
   }
 
   get pid(): number {

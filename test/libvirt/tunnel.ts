@@ -51,15 +51,18 @@ export class Tunnel implements AsyncDisposable {
 
   /** Streams that have ended, as its source has told: what each of them has carried to the destination, in bytes. */
   get carried(): number[] {
-    const lines = this.#ends.source.stdout.split('\n').filter((line) => line.includes('"STREAM_CLOSED"'));
-    return lines.map((line) => Number((JSON.parse(line) as { sent?: string }).sent));
+    const whole = this.#ends.source.stdout.split('\n').slice(0, -1);
+    const closed = whole.filter((line) => line.includes('"STREAM_CLOSED"'));
+    return closed.map((line) => Number((JSON.parse(line) as { sent?: string }).sent));
   }
 
   /** SIGKILL for one end. */
   async kill(end: End): Promise<void> {
     const pid = this.#pids.get(end);
     const host = end === 'source' ? this.#wanted.from : this.#wanted.to;
-    if (pid !== undefined) await host.run(END_MS, 'kill', '-KILL', pid);
+    if (pid === undefined) this.#ends[end].kill();
+    else await host.run(END_MS, 'kill', '-KILL', pid);
+    this.#pids.delete(end);
     await this.#ends[end].ended;
   }
 
