@@ -25,12 +25,13 @@ async function here(tarball: string, folder: string): Promise<void> {
 
 async function inDebian(name: string, tarball: string, folder: string): Promise<void> {
   const root = join(folder, 'root');
-  await makeRoot(cellOf(name), CACHE, root);
+  const cell = cellOf(name);
+  await makeRoot(cell, CACHE, root);
   await makeProject(join(root, 'work'), tarball, CHECKOUT);
   const npm = 'node /opt/npm/bin/npm-cli.js --cafile=/etc/ssl/certs/ca-certificates.crt';
   const install = `${npm} ${NPM_INSTALL.join(' ')} ./package.tgz`;
   const script = [WITHOUT_COMPILER, 'cd /work', 'node --version', install, 'node check.mjs prebuilt'];
-  await inRoot(root, script.join('\n'));
+  await inRoot(cell, root, script.join('\n'));
 }
 
 async function main([tarball, ...names]: readonly string[]): Promise<void> {
