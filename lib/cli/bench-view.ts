@@ -4,7 +4,7 @@ import { bytesLabel } from '../bench/plot/scale.ts';
 import type { BenchResult, PointResult } from '../bench/result.ts';
 import { sectionHead, tableLines, tableNotes, tableRow } from '../bench/table.ts';
 import { formatDuration, printable } from './format.ts';
-import { drawsBars } from './progress-bar.ts';
+import { drawsBars } from './progress-view.ts';
 
 /** Between two lines of progress where they stay. */
 const PROGRESS_MS = 5_000;

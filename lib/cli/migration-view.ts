@@ -1,21 +1,37 @@
 /** A migration's progress and result as people read them. */
-import type { MigrationProgress } from '../migration/progress.ts';
+import type { LiveStatistics, MigrationProgress, RamStatistics } from '../migration/progress.ts';
 import { type TlsFacts, tlsInWords } from '../migration/protection.ts';
 import type { MigrationResult } from '../migration/result.ts';
 import { coverageLine } from './coverage-view.ts';
 import { formatBytes, formatDuration, formatRate } from './format.ts';
-import type { BarState } from './reporter.ts';
+import type { BarState, LiveBar } from './reporter.ts';
 
 const BYTES_PER_MEGABIT = 1e6 / 8;
 
 export function migrationBar(progress: MigrationProgress): BarState {
-  const { phase, ram, eta } = progress;
+  const { phase, ram, eta, live } = progress;
   return {
     phase,
     done: ram.total - ram.remaining,
     total: ram.total,
     bytesPerSecond: ram.mbps * BYTES_PER_MEGABIT,
     secondsLeft: eta === undefined ? undefined : eta / 1000,
+    ...(live && { live: liveBar(progress.ram, live) }),
+  };
+}
+
+function liveBar(ram: RamStatistics, live: LiveStatistics): LiveBar {
+  const collected = live.verdict !== undefined;
+  return {
+    round: ram['dirty-sync-count'],
+    remaining: ram.remaining,
+    sentBytesPerSecond: ram.mbps * BYTES_PER_MEGABIT,
+    dirtyBytesPerSecond: ram['dirty-bytes-rate'],
+    expectedMs: collected ? live['expected-downtime'] : undefined,
+    allowedMs: collected ? live['downtime-limit'] : undefined,
+    downtimeMs: live.downtime,
+    throttlePercentage: live['cpu-throttle-percentage'],
+    verdict: live.verdict,
   };
 }
 

@@ -1,7 +1,7 @@
 import { goesToJournal, type Priority, prefixed } from './journal.ts';
 import { JsonReporter } from './json-reporter.ts';
 import { createLogger, type LogFormat } from './log.ts';
-import { drawsBars, ProgressBar } from './progress-bar.ts';
+import { drawsBars, ProgressArea, ProgressLog, type ProgressView } from './progress-view.ts';
 import type { Reporter } from './reporter.ts';
 import { TextReporter } from './text-reporter.ts';
 
@@ -20,12 +20,14 @@ export interface OutputOptions {
  */
 export function createReporter(options: OutputOptions, stdoutIsData = false): Reporter {
   const { json = false, quiet = false, verbose = false } = options;
-  const bar = drawsBars(process.stderr) && !json && !quiet ? new ProgressBar(process.stderr) : undefined;
+  const area = drawsBars(process.stderr) && !json && !quiet ? new ProgressArea(process.stderr) : undefined;
   const toJournal = goesToJournal(process.stderr.fd);
   const err = (line: string, priority: Priority = 'error'): void => {
-    if (bar) bar.print(line);
+    if (area) area.print(line);
     else process.stderr.write(`${toJournal ? prefixed(line, priority) : line}\n`);
   };
+  const bar: ProgressView | undefined =
+    area ?? (quiet ? undefined : new ProgressLog((line) => err(line, 'info')));
   const log = createLogger({ format: options.logFormat ?? (json ? 'json' : 'text'), quiet, verbose }, err);
   const out = stdoutIsData
     ? (line: string) => err(line, 'info')

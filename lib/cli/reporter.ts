@@ -1,6 +1,26 @@
 import type { MigrationError, Phase } from '../errors.ts';
+import type { Verdict } from '../migration/live/convergence.ts';
 import type { MigrationLogger } from '../migration/logger.ts';
 import type { ExitCode } from './exit-codes.ts';
+
+/** What is shown of a guest that runs while it is moved, at its source. Bytes, bytes per second, milliseconds. */
+export interface LiveBar {
+  readonly round: number;
+  /** Of this round. */
+  readonly remaining: number;
+  readonly sentBytesPerSecond: number;
+  /** What the guest writes. */
+  readonly dirtyBytesPerSecond: number;
+  /** If it were stopped now; undefined in the first round. */
+  readonly expectedMs: number | undefined;
+  /** `downtime-limit`; undefined in the first round. */
+  readonly allowedMs: number | undefined;
+  /** For how long it has stood still; undefined while it runs. */
+  readonly downtimeMs: number | undefined;
+  /** Of its CPU time, what it is denied. */
+  readonly throttlePercentage: number;
+  readonly verdict: Verdict | undefined;
+}
 
 /** What a progress bar shows, in bytes and seconds. */
 export interface BarState {
@@ -10,6 +30,7 @@ export interface BarState {
   readonly bytesPerSecond: number;
   /** undefined: cannot be told yet. */
   readonly secondsLeft: number | undefined;
+  readonly live?: LiveBar;
 }
 
 export interface Failure {

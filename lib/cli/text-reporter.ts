@@ -1,6 +1,6 @@
 import type { Logger } from 'pino';
 import { printable } from './format.ts';
-import type { ProgressBar } from './progress-bar.ts';
+import type { ProgressView } from './progress-view.ts';
 import type { BarState, Failure, Reporter, Told } from './reporter.ts';
 
 export interface TextReporterParts {
@@ -9,15 +9,15 @@ export interface TextReporterParts {
   /** Writes a line to stderr. */
   readonly err: (line: string) => void;
   readonly log: Logger;
-  /** undefined: stderr is no terminal, or --quiet. */
-  readonly bar: ProgressBar | undefined;
+  /** undefined: --quiet, or one of many migrations. */
+  readonly bar: ProgressView | undefined;
   readonly quiet: boolean;
   readonly verbose?: boolean;
   /** Which migration each line is of, where there are many. */
   readonly migrationId?: string;
 }
 
-/** Says what happens in words: where it listens, the beginning and the end; progress on a terminal; errors with what to do. */
+/** Says what happens in words: where it listens, the beginning and the end; progress on a terminal, or a line now and then; errors with what to do. */
 export class TextReporter implements Reporter {
   readonly #parts: TextReporterParts;
 

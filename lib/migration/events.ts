@@ -87,6 +87,8 @@ export type RoundEvent =
       /** Milliseconds. */
       readonly 'collect-time': number;
       readonly 'expected-downtime': number;
+      /** What was allowed then, `downtimeLimitMs` of the options. */
+      readonly 'downtime-limit': number;
       /** Bytes per second. */
       readonly 'switchover-bandwidth': number;
       readonly verdict: Verdict;

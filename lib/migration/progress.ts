@@ -54,6 +54,8 @@ export interface RoundReport {
 export interface LiveStatistics {
   /** Milliseconds of downtime, if the guest stopped now. 0 before the first round has ended. */
   readonly 'expected-downtime': number;
+  /** QMP's: milliseconds that were allowed when the last round ended. 0 before the first has. */
+  readonly 'downtime-limit': number;
   /** Bytes per second that it reckons with: of the link, or `availSwitchoverBandwidth`. 0 before the first round has ended. */
   readonly 'switchover-bandwidth': number;
   /** How long the guest stood still, so far; absent while it runs. */

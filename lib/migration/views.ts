@@ -54,6 +54,7 @@ function ramOf(state: MigrationState, at: number): RamStatistics {
 function liveOf({ sync, downtime, throttle, rounds }: MigrationState): LiveStatistics {
   return {
     'expected-downtime': sync?.['expected-downtime'] ?? 0,
+    'downtime-limit': sync?.['downtime-limit'] ?? 0,
     'switchover-bandwidth': sync?.['switchover-bandwidth'] ?? 0,
     ...(downtime && { downtime: downtime.marked - downtime.began, 'downtime-parts': downtime.parts }),
     'cpu-throttle-percentage': throttle,

@@ -15,7 +15,8 @@ const NETWORK = ['/etc/resolv.conf', '/etc/hosts', '/etc/ssl/certs/ca-certificat
 /** A line for binfmt_misc: which programs are arm64's, and what runs them. Of Debian's qemu-user-static. */
 const INTERPRETER = '/usr/lib/binfmt.d/qemu-aarch64.conf';
 
-const isForeign = ({ arch }: Cell): boolean => arch !== process.arch;
+/** Its programs are not this machine's. */
+export const isForeign = ({ arch }: Cell): boolean => arch !== process.arch;
 
 async function base(cell: Cell, cache: string): Promise<string> {
   const { suite, debianArch } = cell;

@@ -69,6 +69,7 @@ const synced = (at: number, pending: number, rate: number): MigrationEvent => ({
   'dirty-bytes-rate': rate,
   'collect-time': 1,
   'expected-downtime': 500,
+  'downtime-limit': 300,
   'switchover-bandwidth': 100 * MIB,
   verdict: 'converging',
   at,

@@ -36,6 +36,7 @@ const round = z.strictObject({
 
 const live = z.strictObject({
   'expected-downtime': count,
+  'downtime-limit': count,
   'switchover-bandwidth': count,
   downtime: count.optional(),
   'downtime-parts': z

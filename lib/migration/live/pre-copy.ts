@@ -179,7 +179,7 @@ class PreCopy {
     const decision = decide(limits, facts, this.#throttle);
     this.#tellHopeless(decision, limits, facts);
     this.#decision = decision;
-    this.#tellSynced(decision, pendingBytes, collectMs);
+    this.#tellSynced(decision, limits, facts);
     this.#checkTimeLimit();
     return decision;
   }
@@ -254,14 +254,15 @@ class PreCopy {
     this.#options.journal.tell({ type: 'round', state: 'ends', round: this.#rounds });
   }
 
-  #tellSynced(decision: Decision, pending: number, collectMs: number): void {
+  #tellSynced(decision: Decision, limits: ConvergenceLimits, facts: RoundFacts): void {
     this.#options.journal.tell({
       type: 'round',
       state: 'synced',
-      pending,
+      pending: facts.pendingBytes,
       'dirty-bytes-rate': decision.dirtyRate,
-      'collect-time': collectMs,
+      'collect-time': facts.collectMs,
       'expected-downtime': decision.expectedDowntimeMs,
+      'downtime-limit': limits.downtimeLimitMs,
       'switchover-bandwidth': decision.bandwidth,
       verdict: decision.verdict,
     });
