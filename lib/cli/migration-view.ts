@@ -26,7 +26,7 @@ function liveBar(ram: RamStatistics, live: LiveStatistics): LiveBar {
     round: ram['dirty-sync-count'],
     remaining: ram.remaining,
     sentBytesPerSecond: ram.mbps * BYTES_PER_MEGABIT,
-    dirtyBytesPerSecond: ram['dirty-bytes-rate'],
+    dirtyBytesPerSecond: collected ? ram['dirty-bytes-rate'] : undefined,
     expectedMs: collected ? live['expected-downtime'] : undefined,
     allowedMs: collected ? live['downtime-limit'] : undefined,
     downtimeMs: live.downtime,

@@ -66,10 +66,11 @@ const leftOf = ({ secondsLeft }: BarState): string =>
   secondsLeft === undefined ? '' : `${formatDuration(secondsLeft * 1000)} left`;
 
 function roundParts(live: LiveBar): readonly string[] {
+  const written = live.downtimeMs === undefined ? live.dirtyBytesPerSecond : undefined;
   return [
     `round ${live.round}: ${formatBytes(live.remaining)} to send`,
     `sent ${formatRate(live.sentBytesPerSecond)}`,
-    ...(live.downtimeMs === undefined ? [`written ${formatRate(live.dirtyBytesPerSecond)}`] : []),
+    ...(written === undefined ? [] : [`written ${formatRate(written)}`]),
   ];
 }
 

@@ -9,8 +9,8 @@ export interface LiveBar {
   /** Of this round. */
   readonly remaining: number;
   readonly sentBytesPerSecond: number;
-  /** What the guest writes. */
-  readonly dirtyBytesPerSecond: number;
+  /** What the guest writes; undefined in the first round. */
+  readonly dirtyBytesPerSecond: number | undefined;
   /** If it were stopped now; undefined in the first round. */
   readonly expectedMs: number | undefined;
   /** `downtime-limit`; undefined in the first round. */

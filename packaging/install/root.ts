@@ -47,6 +47,9 @@ async function fromRegistry(spec: string, cache: string, folder: string): Promis
 export async function makeRoot(cell: Cell, cache: string, folder: string): Promise<void> {
   await mkdir(folder, { recursive: true });
   await run('tar', ['-xf', await base(cell, cache), '-C', folder]);
+  // Debian that has not been set up has a link to itself there.
+  await rm(join(folder, 'proc'), { recursive: true, force: true });
+  await mkdir(join(folder, 'proc'));
   for (const path of NETWORK) {
     await mkdir(join(folder, path, '..'), { recursive: true });
     await copyFile(path, join(folder, path));
