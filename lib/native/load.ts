@@ -29,12 +29,25 @@ export function findAddon(files = addonFiles()): AddonFile | undefined {
 }
 
 /** How the addon is built from its source in this folder: a package that npm has installed has no development dependencies. */
-export function buildCommand(folder = PACKAGE_FOLDER): string {
+export function buildCommand(folder = PACKAGE_FOLDER, hasGlibc = glibcVersion() !== undefined): string {
   const build = folder.includes('/node_modules/')
     ? 'npm install --no-save cmake-js@8 node-addon-api@8 && npx cmake-js rebuild -d node_modules/rdma-migrate'
     : 'npm run build:native';
-  return `apt-get install build-essential cmake, then ${build}`;
+  const tools = hasGlibc ? 'apt-get install build-essential cmake' : 'apk add build-base cmake linux-headers';
+  return `${tools}, then ${build}`;
 }
+
+/** Of this process; undefined: its C library is another one, such as musl. */
+export function glibcVersion(): string | undefined {
+  const { header } = process.report.getReport() as { header: { glibcVersionRuntime?: string } };
+  return header.glibcVersionRuntime;
+}
+
+/** What a prebuilt addon needs and this process has. */
+export const prebuiltNeeds = (glibc: string | undefined): string =>
+  glibc === undefined
+    ? 'It needs glibc 2.28 or later, and this Node runs on another C library (musl, as of Alpine): build it'
+    : `It needs glibc 2.28 or later, and here is ${glibc}; build it`;
 
 /**
  * Loads the addon.
@@ -60,7 +73,7 @@ function doesNotLoad({ path, kind }: AddonFile, cause: unknown, folder: string):
   const [reason] = String(cause instanceof Error ? cause.message : cause).split('\n', 1);
   const why =
     kind === 'prebuilt'
-      ? 'It needs glibc 2.28 or later (not musl); elsewhere build it'
+      ? prebuiltNeeds(glibcVersion())
       : 'It was built for another machine or Node; build it again, or remove the folder build to use the prebuilt one';
   return `found as ${path} (${kind}) and does not load: ${reason}. ${why}: ${buildCommand(folder)}`;
 }

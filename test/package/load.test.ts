@@ -4,7 +4,14 @@ import { dirname, join } from 'node:path';
 import { expect, it } from 'vitest';
 import { MigrationError } from '../../lib/errors.ts';
 import type { NativeDevices } from '../../lib/native/devices.ts';
-import { addonFiles, buildCommand, findAddon, loadAddon } from '../../lib/native/load.ts';
+import {
+  addonFiles,
+  buildCommand,
+  findAddon,
+  glibcVersion,
+  loadAddon,
+  prebuiltNeeds,
+} from '../../lib/native/load.ts';
 import { temporaryFolder } from '../support/temp.ts';
 
 async function put(path: string, content: string): Promise<void> {
@@ -64,6 +71,14 @@ it('tells what lacks the verbs provider the same command', async () => {
   // The plugin is looked for beside the addon, and is not there.
   const addon = loadAddon(`${folder.path}/`) as Pick<NativeDevices, 'verbsProblem'>;
   expect(addon.verbsProblem()?.remedy).toContain(buildCommand(`${folder.path}/`));
+});
+
+it('tells another C library from an old glibc', () => {
+  expect(glibcVersion()).toMatch(/^2\.\d+$/);
+  expect(prebuiltNeeds(undefined)).toMatch(/this Node runs on another C library \(musl/);
+  expect(buildCommand('/home/a/checkout/', true)).toMatch(/^apt-get install/);
+  expect(buildCommand('/home/a/checkout/', false)).toMatch(/^apk add .*npm run build:native/);
+  expect(prebuiltNeeds('2.27')).toContain('here is 2.27');
 });
 
 it('names scripts only where they are: in a checkout', () => {
