@@ -2,7 +2,7 @@ import { progressLine, progressLines } from './progress-lines.ts';
 import type { BarState } from './reporter.ts';
 
 /** Between two lines of progress where they stay. */
-const LINE_MS = 10_000;
+const LINE_MS = 30_000;
 
 /** Shows how far work is. */
 export interface ProgressView {

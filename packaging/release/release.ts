@@ -3,7 +3,7 @@
  * otherwise version and changelog are committed and tagged, once everything has been made of that very commit.
  */
 import { existsSync } from 'node:fs';
-import { cp, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { chmod, cp, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { npmPack, stage } from '../pack/stage.ts';
 import { type PrebuildRecord, sha256Of } from '../prebuild/record.ts';
@@ -44,6 +44,7 @@ export async function release(options: ReleaseOptions): Promise<string> {
   await tree.install();
   await mkdir(dirname(folder), { recursive: true });
   const making = await mkdtemp(`${folder}.`);
+  await chmod(making, 0o755);
   try {
     const tarball = await make(tree, options, making, records, base);
     await writeFile(join(making, 'NOTES.md'), `${notes}\n`);
