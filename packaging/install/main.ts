@@ -37,7 +37,7 @@ async function inDebian(name: string, tarball: string, folder: string): Promise<
   const scripts = [WITHOUT_COMPILER, 'cd /work', 'node --version'];
   if (isForeign(cell)) await installFor(cell, join(root, 'work'));
   else scripts.push(`${NPM_INSIDE} ${NPM_INSTALL.join(' ')} ./package.tgz`);
-  const script = [...scripts, 'node check.mjs prebuilt'];
+  const script = [...scripts, `node check.mjs prebuilt${isForeign(cell) ? ' emulated' : ''}`];
   await inRoot(cell, root, script.join('\n'));
 }
 

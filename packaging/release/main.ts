@@ -20,7 +20,7 @@ function next(version: string, tarball: string, really: boolean): string {
   const path = relative(process.cwd(), tarball);
   const tried = `npm run test:install -- ${path} bookworm:20:amd64 trixie:24:amd64 bookworm:20:arm64`;
   const steps = really
-    ? [tried, `git push --follow-tags`, `npm publish ${path}`]
+    ? [tried, `git push --follow-tags`, `npm publish ${path}${version.includes('-') ? ' --tag next' : ''}`]
     : [tried, `npm run release -- ${version} --really`];
   return `Next:\n${steps.map((step) => `  ${step}`).join('\n')}`;
 }

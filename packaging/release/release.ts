@@ -7,7 +7,7 @@ import { chmod, cp, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node
 import { dirname, join } from 'node:path';
 import { npmPack, stage } from '../pack/stage.ts';
 import { type PrebuildRecord, sha256Of } from '../prebuild/record.ts';
-import { ARCHITECTURES } from '../prebuild/targets.ts';
+import { ARCHITECTURES, type Architecture } from '../prebuild/targets.ts';
 import { runTool } from '../support/run.ts';
 import { releaseChangelog } from './changelog.ts';
 import { type Provenance, toolsOf } from './provenance.ts';
@@ -81,7 +81,7 @@ async function make(
   const env = { ...process.env, SOURCE_DATE_EPOCH: String(sourceDateEpoch) };
   await tree.npm(['run', '--silent', 'build:ts'], env);
   await tree.npm(['run', '--silent', 'man'], env);
-  await cp(join(checkout, 'prebuilds'), join(tree.folder, 'prebuilds'), { recursive: true });
+  for (const { arch, files } of records) await copyAddon(checkout, tree.folder, arch, Object.keys(files));
   const staged = join(tree.folder, 'build/staged');
   await stage(tree.folder, staged, ['dist', ...ARCHITECTURES.map((arch) => `prebuilds/linux-${arch}`)]);
   const { filename } = await npmPack(staged, destination);
@@ -101,6 +101,17 @@ async function make(
   };
   await writeFile(join(destination, provenanceFile), `${JSON.stringify(provenance, null, 2)}\n`);
   return filename;
+}
+
+/** What has been checked, and nothing that lies beside it. */
+async function copyAddon(
+  from: string,
+  to: string,
+  arch: Architecture,
+  names: readonly string[],
+): Promise<void> {
+  const path = join('prebuilds', `linux-${arch}`);
+  for (const name of names) await cp(join(from, path, name), join(to, path, name));
 }
 
 async function writeSums(folder: string, names: readonly string[]): Promise<void> {

@@ -116,6 +116,7 @@ it(
   'is made dry in a folder, of what is committed, and changes nothing else',
   async () => {
     const before = [await git('rev-parse', 'HEAD'), await git('status', '--porcelain')];
+    await put('prebuilds/linux-x64/stray.so', 'of nobody knows what');
     const tarball = await made();
     expect([await git('rev-parse', 'HEAD'), await git('status', '--porcelain')]).toEqual(before);
     expect(await git('tag')).toBe('');
@@ -133,6 +134,7 @@ it(
     expect(await packed(tarball, 'CHANGELOG.md')).toContain('## 0.2.0 - 2026-11-22');
     expect(await packed(tarball, 'prebuilds/linux-arm64/rdma_migrate.node')).toBe('addon for arm64');
     expect((await packed(tarball, 'dist/date')).trim()).toBe(await git('log', '-1', '--format=%ct'));
+    await expect(packed(tarball, 'prebuilds/linux-x64/stray.so')).rejects.toThrow('Not found');
     const sbom = JSON.parse(await readFile(tarball.replace(/tgz$/, 'cdx.json'), 'utf8'));
     expect([sbom.bomFormat, sbom.metadata.component.version]).toEqual(['CycloneDX', '0.2.0']);
     const provenance = JSON.parse(await readFile(tarball.replace(/tgz$/, 'provenance.json'), 'utf8'));
