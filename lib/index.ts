@@ -70,6 +70,7 @@ export {
 export type { Coverage, GapCause } from './ram/coverage.ts';
 export { type HintKind, MigrationHints } from './ram/hints.ts';
 export { type Mapping, mapCaller, mapFile, mapMemfd } from './ram/mapping.ts';
+export { RAM_CELL, type RamMap, type RamMapLayout } from './ram/ram-map.ts';
 export type { Span } from './ram/spans.ts';
 export type { DirtyTracker, PageBitmap, PageDigests, TrackerKind } from './ram/tracker.ts';
 export * from './ram/trackers/index.ts';

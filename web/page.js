@@ -1,4 +1,5 @@
 /** Shows what the command's migrations tell, and goes on doing so when the connection was lost in between. */
+import { mapId } from './map.js';
 import { MigrationView } from './view.js';
 
 /** The command has ended: there is nothing to come back to. */
@@ -52,9 +53,16 @@ function reply({ ok, message }) {
   clearing = setTimeout(() => answer.replaceChildren(), ANSWER_MS);
 }
 
+function receive(data) {
+  if (typeof data === 'string') return take(JSON.parse(data));
+  const id = mapId(data);
+  if (id !== undefined) views.get(id)?.cells(data);
+}
+
 function take(message) {
   if (message.type === 'answer') reply(message);
   if (message.type === 'points') viewOf(message.id).points(message.points);
+  if (message.type === 'map') viewOf(message.id).layOut(message);
   if (message.type !== 'state') return;
   for (const state of message.migrations) viewOf(state.id).show(state);
   const shown = new Set(message.migrations.map(({ id }) => id));
@@ -74,11 +82,12 @@ function titleOf(migrations) {
 
 function connect() {
   socket = new WebSocket(`ws://${location.host}/live`);
+  socket.binaryType = 'arraybuffer';
   socket.addEventListener('open', () => {
     attempts = 0;
     say('live', 'live');
   });
-  socket.addEventListener('message', ({ data }) => take(JSON.parse(data)));
+  socket.addEventListener('message', ({ data }) => receive(data));
   socket.addEventListener('close', ({ code }) => {
     if (code === COMMAND_ENDED) return say('the command has ended', 'ended');
     void lost();

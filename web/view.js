@@ -1,6 +1,7 @@
 /** One migration on the page. Everything that comes from the server is put in as text. */
 import { Charts } from './charts.js';
 import { bytes, duration, MEGABIT, rate } from './format.js';
+import { RamMapView } from './map.js';
 
 const PHASES = [
   'configure',
@@ -44,6 +45,7 @@ const figures = (list, pairs) =>
 export class MigrationView {
   #root;
   #charts;
+  #map;
   #ended = false;
 
   /** `act(action, value)` asks the server. */
@@ -52,6 +54,7 @@ export class MigrationView {
     this.#root = template.content.firstElementChild.cloneNode(true);
     document.getElementById('migrations').append(this.#root);
     this.#charts = new Charts(this.#root.querySelector('.charts'));
+    this.#map = new RamMapView(this.#root.querySelector('.map'));
     for (const form of this.#root.querySelectorAll('form')) {
       form.addEventListener('submit', (event) => {
         event.preventDefault();
@@ -64,6 +67,16 @@ export class MigrationView {
     this.#charts.add(points);
   }
 
+  /** Which cell of the map is what; before any of them. */
+  layOut(layout) {
+    this.#map.layOut(layout);
+  }
+
+  /** A binary message. */
+  cells(data) {
+    this.#map.take(data);
+  }
+
   remove() {
     this.#root.remove();
   }
@@ -71,6 +84,7 @@ export class MigrationView {
   show(state) {
     const { progress, end } = state;
     this.#ended = end !== undefined;
+    this.#map.name(state.role);
     this.#text('h2', `${state.role === 'source' ? 'sending' : 'receiving'} ${state.title}`);
     this.#text('[data-field=status]', progress.status);
     this.#root.dataset.status = progress.status;

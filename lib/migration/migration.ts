@@ -1,5 +1,6 @@
 import { EventEmitter } from 'node:events';
 import { MigrationError, type Phase } from '../errors.ts';
+import { RamMap } from '../ram/ram-map.ts';
 import { publish } from './diagnostics.ts';
 import { tell } from './embedder.ts';
 import { EventQueue } from './event-queue.ts';
@@ -28,6 +29,7 @@ export abstract class Migration extends EventEmitter<MigrationEvents> {
   readonly role: MigrationRole;
   readonly #log: MigrationLog | undefined;
   readonly #queues = new Set<EventQueue>();
+  #map: RamMap | undefined;
   #begun = false;
   #warned = false;
 
@@ -103,6 +105,20 @@ export abstract class Migration extends EventEmitter<MigrationEvents> {
   /** Where the migration stands now. */
   get current(): MigrationProgress {
     return this.journal.progress;
+  }
+
+  /**
+   * A picture of where RAM stands, to be looked at whenever somebody wants to. What it takes is noted from here on, one bit for each page: asked
+   * for when the phase `setup` is over it stays empty.
+   */
+  mapRam(): RamMap {
+    this.#map ??= new RamMap();
+    return this.#map;
+  }
+
+  /** Present: somebody looks. */
+  protected get map(): RamMap | undefined {
+    return this.#map;
   }
 
   /**

@@ -16,7 +16,7 @@ export interface NativeTracker {
   /** TRACKER_UNAVAILABLE, OUT_OF_MEMORY, CANCELLED. */
   start(): Promise<void>;
   /** One bitmap a mapping. Resolves with the pages found. TRACKER_UNAVAILABLE, IO_ERROR, TIMEOUT, CANCELLED. */
-  collect(bitmaps: readonly NativeBitmap[]): Promise<bigint>;
+  collect(bitmaps: readonly Omit<NativeBitmap, 'shares'>[]): Promise<bigint>;
   /** Idempotent. */
   stop(): Promise<void>;
   /** How long the last collect (before the first: start) held the guest up; 0 for kinds that do not. */

@@ -21,6 +21,7 @@ const OWN: readonly (readonly [file: string, type: string])[] = [
   ['page.js', SCRIPT],
   ['view.js', SCRIPT],
   ['charts.js', SCRIPT],
+  ['map.js', SCRIPT],
   ['format.js', SCRIPT],
   ['icon.svg', ICON],
 ];

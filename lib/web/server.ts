@@ -164,6 +164,7 @@ export class WebServer implements AsyncDisposable {
     for (const one of this.#watched) one.sample();
     if (this.#viewers.size === 0) return;
     const state = this.#state;
+    for (const { map } of this.#watched) map.refresh();
     for (const viewer of this.#viewers) viewer.show(state, this.#watched);
   }
 

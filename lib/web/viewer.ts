@@ -1,6 +1,5 @@
 /** One open page, or program that watches. It gets what is true now, never what it has missed: a slow one holds nothing up and nothing back. */
 import type { WebSocket } from 'ws';
-import { toJson } from '../json.ts';
 import type { Watched } from './watched.ts';
 
 /** While so much waits to be taken by a viewer it gets nothing new. */
@@ -8,10 +7,19 @@ const MOST_WAITING = 256 << 10;
 /** Dead ones are known by that they do not answer. */
 const SILENT_MS = 30_000;
 
+interface Told {
+  /** The time of the last point of the curves. */
+  readonly point: number;
+  /** Of the map. */
+  readonly turn: number;
+}
+
+const NOTHING_TOLD: Told = { point: -1, turn: 0 };
+
 export class Viewer {
   readonly #socket: WebSocket;
-  /** The points of each migration that it has been sent, by their time. */
-  readonly #upTo = new Map<number, number>();
+  /** What it has been sent of each migration. */
+  readonly #upTo = new Map<number, Told>();
   #heard = performance.now();
 
   constructor(socket: WebSocket) {
@@ -26,15 +34,17 @@ export class Viewer {
     if (this.#socket.readyState !== this.#socket.OPEN || this.#socket.bufferedAmount > MOST_WAITING) return;
     this.#socket.send(state);
     for (const id of this.#upTo.keys()) if (!watched.some((one) => one.id === id)) this.#upTo.delete(id);
-    for (const one of watched) this.#curves(one);
+    for (const one of watched) this.#more(one);
   }
 
-  #curves({ id, points }: Watched): void {
-    const from = this.#upTo.get(id) ?? -1;
-    const fresh = points.filter(({ at }) => at > from);
-    if (fresh.length === 0) return;
-    this.#upTo.set(id, fresh.at(-1)?.at ?? from);
-    this.#socket.send(toJson({ type: 'points', id, points: fresh }));
+  /** The curves and the map, as far as it does not have them. */
+  #more(one: Watched): void {
+    const { point, turn } = this.#upTo.get(one.id) ?? NOTHING_TOLD;
+    const { lastPoint = NOTHING_TOLD.point, map } = one;
+    if (lastPoint > point) this.#socket.send(one.pointsAfter(point));
+    const fresh = map.since(turn);
+    for (const message of fresh.messages) this.#socket.send(message);
+    this.#upTo.set(one.id, { point: lastPoint, turn: fresh.turn });
   }
 
   /** Asks for a sign of life; who has given none for too long is let go. */

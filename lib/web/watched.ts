@@ -1,5 +1,6 @@
 /** A migration as the page shows it: what its one reducer says of it now, and the last of what it has told. */
 import { MigrationError } from '../errors.ts';
+import { toJson } from '../json.ts';
 import type {
   EndEvent,
   LinkEvent,
@@ -12,6 +13,7 @@ import type { MigrationRole } from '../migration/logger.ts';
 import type { Migration } from '../migration/migration.ts';
 import type { MigrationProgress } from '../migration/progress.ts';
 import { MigrationSource } from '../migration/source/source.ts';
+import { MapFeed } from './map-feed.ts';
 
 /** What a viewer may ask of it. */
 export interface Controls {
@@ -68,13 +70,17 @@ export class Watched {
   #notices: (NoticeEvent & Timed)[] = [];
   #end: (EndEvent & Timed) | undefined;
   #points: Point[] = [];
+  /** What viewers at the same place are told of the points, by that place. Made once for all. */
+  readonly #texts = new Map<number, string>();
   #stepMs = 0;
+  readonly map: MapFeed;
 
   constructor(id: number, migration: Migration, title: string, controls: Controls) {
     this.id = id;
     this.#migration = migration;
     this.#title = title;
     this.#controls = controls;
+    this.map = new MapFeed(id, migration.mapRam());
     migration.on('event', this.#onEvent);
   }
 
@@ -82,8 +88,19 @@ export class Watched {
     return this.#end !== undefined;
   }
 
-  get points(): readonly Point[] {
-    return this.#points;
+  /** When the newest point of the curves was taken; undefined: there is none. */
+  get lastPoint(): number | undefined {
+    return this.#points.at(-1)?.at;
+  }
+
+  /** The message with the points after a time, for all who have been told of those before. */
+  pointsAfter(at: number): string {
+    let text = this.#texts.get(at);
+    if (text === undefined) {
+      text = toJson({ type: 'points', id: this.id, points: this.#points.filter((point) => point.at > at) });
+      this.#texts.set(at, text);
+    }
+    return text;
   }
 
   get controls(): Controls {
@@ -123,6 +140,7 @@ export class Watched {
     const rate = status === 'active' ? ram.mbps * BYTES_PER_MEGABIT : 0;
     this.#points.push({ at, remaining: ram.remaining, rate, dirty: live ? ram['dirty-bytes-rate'] : 0 });
     if (this.#points.length > MOST_POINTS) this.#thin();
+    this.#texts.clear();
   }
 
   /** Every other one, and half as many from here on. */

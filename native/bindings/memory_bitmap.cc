@@ -5,6 +5,7 @@
 #include "bindings/arguments.h"
 #include "bindings/async.h"
 #include "bindings/memory_bindings.h"
+#include "bindings/memory_coverage.h"
 
 namespace rdma_migrate::bindings {
 namespace {
@@ -19,6 +20,7 @@ Napi::Function BitmapBinding::define(Napi::Env env) {
                          InstanceMethod<&BitmapBinding::set_range>("setRange"),
                          InstanceMethod<&BitmapBinding::clear_range>("clearRange"),
                          InstanceMethod<&BitmapBinding::count>("count"),
+                         InstanceMethod<&BitmapBinding::shares>("shares"),
                          InstanceAccessor<&BitmapBinding::get_pages>("pages"),
                      });
 }
@@ -53,6 +55,12 @@ void BitmapBinding::clear_range(const Napi::CallbackInfo& info) {
 
 Napi::Value BitmapBinding::count(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(bitmap(info).count()));
+}
+
+Napi::Value BitmapBinding::shares(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    return shares_to_js(info.Env(), bitmap(info).shares(page_number(info[0], "pagesPerCell")));
+  });
 }
 
 Napi::Value BitmapBinding::get_pages(const Napi::CallbackInfo& info) {

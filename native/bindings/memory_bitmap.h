@@ -23,6 +23,7 @@ class BitmapBinding final : public Napi::ObjectWrap<BitmapBinding> {
   void set_range(const Napi::CallbackInfo& info);
   void clear_range(const Napi::CallbackInfo& info);
   Napi::Value count(const Napi::CallbackInfo& info);
+  Napi::Value shares(const Napi::CallbackInfo& info);
   Napi::Value get_pages(const Napi::CallbackInfo& info);
 
   memory::Bitmap& bitmap(const Napi::CallbackInfo& info) const;

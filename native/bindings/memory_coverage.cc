@@ -1,5 +1,7 @@
 #include "bindings/memory_coverage.h"
 
+#include <algorithm>
+
 #include "bindings/arguments.h"
 #include "bindings/async.h"
 
@@ -14,6 +16,7 @@ Napi::Function CoverageBinding::define(Napi::Env env) {
   return DefineClass(env, "NativeCoverage",
                      {
                          InstanceMethod<&CoverageBinding::add>("add"),
+                         InstanceMethod<&CoverageBinding::shares>("shares"),
                          InstanceMethod<&CoverageBinding::missing>("missing"),
                      });
 }
@@ -47,6 +50,13 @@ void CoverageBinding::add(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value CoverageBinding::shares(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const uint32_t block = u32_argument(info, 0, "block");
+    return shares_to_js(info.Env(), coverage(info).shares(block, page_number(info[1], "pagesPerCell")));
+  });
+}
+
 Napi::Value CoverageBinding::missing(const Napi::CallbackInfo& info) {
   return missing_to_js(info.Env(), coverage(info).missing());
 }
@@ -58,6 +68,12 @@ std::shared_ptr<memory::Coverage> coverage_from_js(Napi::Value value) {
   }
   throw to_js_error(value.Env(),
                     Error("INVALID_ARGUMENT", "expected a coverage of createCoverage() for coverage"));
+}
+
+Napi::Value shares_to_js(Napi::Env env, const std::vector<uint8_t>& shares) {
+  auto array = Napi::Uint8Array::New(env, shares.size());
+  std::copy(shares.begin(), shares.end(), array.Data());
+  return array;
 }
 
 Napi::Value missing_to_js(Napi::Env env, const std::vector<memory::Coverage::Missing>& missing) {

@@ -23,6 +23,7 @@ class CoverageBinding final : public Napi::ObjectWrap<CoverageBinding> {
   friend std::shared_ptr<memory::Coverage> coverage_from_js(Napi::Value value);
 
   void add(const Napi::CallbackInfo& info);
+  Napi::Value shares(const Napi::CallbackInfo& info);
   Napi::Value missing(const Napi::CallbackInfo& info);
 
   memory::Coverage& coverage(const Napi::CallbackInfo& info) const;
@@ -32,6 +33,9 @@ class CoverageBinding final : public Napi::ObjectWrap<CoverageBinding> {
 
 // Throws a JavaScript Error: INVALID_ARGUMENT.
 std::shared_ptr<memory::Coverage> coverage_from_js(Napi::Value value);
+
+// A Uint8Array.
+Napi::Value shares_to_js(Napi::Env env, const std::vector<uint8_t>& shares);
 
 // An array of { block, pages, first }.
 Napi::Value missing_to_js(Napi::Env env, const std::vector<memory::Coverage::Missing>& missing);

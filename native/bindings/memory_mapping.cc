@@ -131,10 +131,11 @@ Napi::Value MappingBinding::classify(const Napi::CallbackInfo& info) {
     const memory::ClassifyWindow window = {
         u64_property(object, "offset"), u64_property(object, "length"), u64_property(object, "minZeroRun"),
         u64_property(object, "mergeGap"), u64_property(object, "mostRead")};
+    const auto zeros = info[2].IsUndefined() ? nullptr : bitmap_from_js(info[2]);
     return run_on_mapping(
         info.Env(), WorkLane::kBulk, owner(),
         [=](const Mapping& mapping, const CancelFlag* cancel) {
-          return memory::classify(mapping, *bitmap, window, cancel);
+          return memory::classify(mapping, *bitmap, window, cancel, zeros.get());
         },
         [](Napi::Env env, const memory::Classification& found) { return to_js(env, found); });
   });

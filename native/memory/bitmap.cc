@@ -129,6 +129,36 @@ uint64_t Bitmap::count(uint64_t first, uint64_t count) const {
   return total;
 }
 
+uint64_t Bitmap::about(uint64_t first, uint64_t count) const {
+  uint64_t total = 0;
+  for_each_group(first, count, [&](uint64_t from, uint64_t pages) {
+    const uint64_t in = in_group(from / kGroupBits).load(std::memory_order_acquire);
+    if (in == 0) return;
+    total += pages == kGroupBits ? std::min(in, pages) : words_set(from, pages);
+  });
+  return total;
+}
+
+std::vector<uint8_t> Bitmap::shares(uint64_t pages_per_cell) const {
+  if (!std::has_single_bit(pages_per_cell) || (pages_ - 1) / pages_per_cell >= kMostCells) {
+    throw Error("INVALID_ARGUMENT", "cells of " + std::to_string(pages_per_cell) + " of " +
+                                        std::to_string(pages_) + " pages: expected a power of two, and " +
+                                        std::to_string(kMostCells) + " cells at most");
+  }
+  std::vector<uint8_t> shares((pages_ - 1) / pages_per_cell + 1);
+  for (uint64_t cell = 0; cell < shares.size(); ++cell) {
+    const uint64_t first = cell * pages_per_cell;
+    const uint64_t pages = std::min(pages_per_cell, pages_ - first);
+    const uint64_t set = about(first, pages);
+    if (set == pages) {
+      shares[cell] = 255;
+    } else if (set != 0) {
+      shares[cell] = static_cast<uint8_t>(1 + (set - 1) * 254 / (pages - 1));
+    }
+  }
+  return shares;
+}
+
 uint64_t Bitmap::next_set(uint64_t from, uint64_t end) const {
   end = std::min(end, pages_);
   while (from < end) {

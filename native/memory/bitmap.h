@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <memory>
 #include <span>
+#include <vector>
 
 namespace rdma_migrate::memory {
 
@@ -39,6 +40,13 @@ class Bitmap {
   // The first set (clear) page of [from, end), or end if there is none. end is cut to pages().
   uint64_t next_set(uint64_t from, uint64_t end) const;
   uint64_t next_clear(uint64_t from, uint64_t end) const;
+
+  // What is set of each `pages_per_cell` pages in a row, the last cell perhaps of fewer: 0 is none of them, 255
+  // all, and anything between is in proportion. For a picture: cells of whole groups are told by their counts
+  // alone, so that 1 TiB costs 65,536 of these, and smaller cells no more than the words of kMostCells groups.
+  // Throws Error("INVALID_ARGUMENT"): no power of two, or more than kMostCells of them.
+  static constexpr uint64_t kMostCells = 1 << 16;
+  std::vector<uint8_t> shares(uint64_t pages_per_cell) const;
 
   // Bits are ordered as in one 64-bit word: bit i of word w is page 64 w + i. w < words().
   uint64_t word(uint64_t index) const;
@@ -70,6 +78,8 @@ class Bitmap {
   void set_in_group(uint64_t first, uint64_t count);
   void clear_in_group(uint64_t first, uint64_t count);
   uint64_t words_set(uint64_t first, uint64_t count) const;
+  // As count(), but of whole groups what is counted of them, which may be more for a moment.
+  uint64_t about(uint64_t first, uint64_t count) const;
 
   uint64_t pages_;
   std::unique_ptr<uint64_t[], Free> words_;

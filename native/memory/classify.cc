@@ -29,9 +29,10 @@ void append(std::vector<Range>& runs, const Range& run, uint64_t merge_gap) {
 
 class Classifier {
  public:
-  Classifier(const Mapping& mapping, Bitmap& bitmap, const ClassifyWindow& window)
+  Classifier(const Mapping& mapping, Bitmap& bitmap, const ClassifyWindow& window, Bitmap* zeros)
       : mapping_(mapping),
         bitmap_(bitmap),
+        zeros_(zeros),
         page_size_(mapping.page_size()),
         batch_pages_(std::max<uint64_t>(1, kStepBytes / page_size_)),
         reads_holes_(mapping.is_hugetlb() && mapping.kind() != Mapping::Kind::kCaller),
@@ -49,6 +50,11 @@ class Classifier {
     if (end_ > bitmap.pages()) {
       throw Error("INVALID_ARGUMENT", "classify: the window ends at page " + std::to_string(end_) +
                                           ", the bitmap has " + std::to_string(bitmap.pages()) + " pages");
+    }
+    if (zeros != nullptr && zeros->pages() != bitmap.pages()) {
+      throw Error("INVALID_ARGUMENT", "classify: zeros are noted in a bitmap of " +
+                                          std::to_string(zeros->pages()) + " pages, and the other has " +
+                                          std::to_string(bitmap.pages()));
     }
   }
 
@@ -68,6 +74,7 @@ class Classifier {
       throw;
     }
     collect_data_runs();
+    note_zeros();
     result_.end = end_ * page_size_;
     return std::move(result_);
   }
@@ -172,13 +179,22 @@ class Classifier {
     for (uint64_t page = bitmap_.next_set(first_, end_); page < end_;) {
       const uint64_t stop = bitmap_.next_clear(page, end_);
       result_.data_pages += stop - page;
+      if (zeros_ != nullptr) zeros_->clear_range(page, stop - page);
       append(result_.data_runs, {page * page_size_, (stop - page) * page_size_}, window_.merge_gap);
       page = bitmap_.next_set(stop, end_);
     }
   }
 
+  void note_zeros() {
+    if (zeros_ == nullptr) return;
+    for (const Range& run : result_.zero_runs) {
+      zeros_->set_range(run.offset / page_size_, run.length / page_size_);
+    }
+  }
+
   const Mapping& mapping_;
   Bitmap& bitmap_;
+  Bitmap* const zeros_;
   const uint64_t page_size_;
   const uint64_t batch_pages_;  // kStepBytes of them, or one
   const bool reads_holes_;      // hugetlbfs: nothing else tells them
@@ -195,8 +211,8 @@ class Classifier {
 }  // namespace
 
 Classification classify(const Mapping& mapping, Bitmap& bitmap, const ClassifyWindow& window,
-                        const CancelFlag* cancel) {
-  return Classifier(mapping, bitmap, window).run(cancel);
+                        const CancelFlag* cancel, Bitmap* zeros) {
+  return Classifier(mapping, bitmap, window, zeros).run(cancel);
 }
 
 }  // namespace rdma_migrate::memory

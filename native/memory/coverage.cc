@@ -32,6 +32,13 @@ void Coverage::add(size_t block, uint64_t offset, uint64_t length) {
   if (first < end) place.told->set_range(first, end - first);
 }
 
+std::vector<uint8_t> Coverage::shares(size_t block, uint64_t pages_per_cell) const {
+  if (block >= blocks_.size()) {
+    throw Error("INVALID_ARGUMENT", "there is no block " + std::to_string(block));
+  }
+  return blocks_[block].told->shares(pages_per_cell);
+}
+
 std::vector<Coverage::Missing> Coverage::missing() const {
   std::vector<Missing> result;
   for (size_t i = 0; i < blocks_.size(); ++i) {

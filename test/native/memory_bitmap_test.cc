@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <random>
 #include <thread>
 #include <vector>
@@ -52,6 +53,41 @@ TEST_CASE("next_set and next_clear cut their end to the bitmap") {
   bitmap.set_range(0, 70);
   CHECK(bitmap.next_clear(0, UINT64_MAX) == 70);
   CHECK(bitmap.next_set(70, 70) == 70);
+}
+
+TEST_CASE("the shares of cells agree with what is counted, and are 0 and 255 only of none and all") {
+  std::mt19937_64 random(3);
+  constexpr uint64_t kPages = 3 * Bitmap::kGroupBits + 777;
+  Bitmap bitmap(kPages);
+  for (int round = 0; round < 40; ++round) {
+    const uint64_t first = random() % kPages;
+    const uint64_t count = random() % std::min<uint64_t>(kPages - first + 1, round % 2 == 0 ? 9 : 9000);
+    round % 3 == 0 ? bitmap.clear_range(first, count) : bitmap.set_range(first, count);
+    const uint64_t cell = uint64_t{1} << (random() % 15);
+    const std::vector<uint8_t> shares = bitmap.shares(cell);
+    REQUIRE(shares.size() == (kPages + cell - 1) / cell);
+    for (uint64_t i = 0; i < shares.size(); ++i) {
+      const uint64_t pages = std::min(cell, kPages - i * cell);
+      const uint64_t set = bitmap.count(i * cell, pages);
+      REQUIRE((shares[i] == 0) == (set == 0));
+      REQUIRE((shares[i] == 255) == (set == pages));
+      if (set != 0 && set != pages) REQUIRE(std::abs(255.0 * set / pages - shares[i]) <= 2.0);
+    }
+  }
+}
+
+TEST_CASE("a tebibyte has its shares, and cells of impossible sizes are refused") {
+  constexpr uint64_t kTebibyte = uint64_t{1} << 28;
+  Bitmap bitmap(kTebibyte);
+  bitmap.set_range(kTebibyte / 2, 1 << 16);
+  const std::vector<uint8_t> shares = bitmap.shares(1 << 16);
+  REQUIRE(shares.size() == 4096);
+  CHECK(shares[2048] == 255);
+  CHECK(std::count(shares.begin(), shares.end(), 0) == 4095);
+  CHECK(code_of([&] { bitmap.shares(0); }) == "INVALID_ARGUMENT");
+  CHECK(code_of([&] { bitmap.shares(3 << 16); }) == "INVALID_ARGUMENT");
+  CHECK(code_of([&] { bitmap.shares(1 << 11); }) == "INVALID_ARGUMENT");
+  CHECK(bitmap.shares(uint64_t{1} << 63).size() == 1);
 }
 
 TEST_CASE("refuses pages past the end and impossible sizes") {

@@ -20,6 +20,9 @@ class Bits implements NativeBitmap {
   count(): number {
     return this.bits.size;
   }
+  shares(): Uint8Array {
+    return new Uint8Array();
+  }
 }
 
 function attached(hints = new HintBook()) {

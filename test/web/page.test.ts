@@ -9,6 +9,7 @@ import { cancelled, WebServer } from '../../lib/web/index.ts';
 import { openBrowser, picture } from '../support/browser.ts';
 import { failure } from '../support/live-attempt.ts';
 import { LiveGuest, MemoryTarget } from '../support/live-guest.ts';
+import { painted } from '../support/painted.ts';
 
 let browser: Browser;
 beforeAll(async () => {
@@ -105,6 +106,12 @@ describe('the page', () => {
       expect(await field(page, 'rate').textContent()).toMatch(/[KM]iB\/s/);
       await expect.poll(() => page.locator('canvas').count()).toBeGreaterThanOrEqual(2);
       expect(new URL(page.url()).hash).toBe('');
+      // Gone over once, and the guest writes on: what it wrote is to be sent again, the rest has been sent.
+      const both = async (): Promise<boolean> => {
+        const { dirty = 0, done: sentShare = 0 } = await painted(page);
+        return dirty > 0.001 && sentShare > 0.001;
+      };
+      await expect.poll(both).toBe(true);
       await picture(page, 'rounds');
       await page.getByRole('button', { name: 'stop the guest' }).click();
       const result = await sent;
@@ -112,6 +119,10 @@ describe('the page', () => {
       expect(await page.locator('.outcome').textContent()).toContain('must not run at the source again');
       expect(await page.locator('.bar').getAttribute('aria-valuenow')).toBe('100');
       expect(result.outcome).toBe('committed');
+      await expect.poll(async () => Object.keys(await painted(page))).not.toContain('dirty');
+      const { done: sentShare = 0, waiting = 0, flying = 0, zero = 0 } = await painted(page);
+      expect([waiting, flying]).toEqual([0, 0]);
+      expect(sentShare + zero).toBe(1);
       await picture(page, 'completed');
       expect(done).toEqual(['the guest is stopped now, and the rest sent']);
     });

@@ -121,7 +121,8 @@ describe('viewers', () => {
     // Messages that come together are told one after the other: whoever listens again only after one would miss the next.
     const answer = (text: string) =>
       new Promise<{ ok: boolean }>((resolve) => {
-        const look = (data: unknown): void => {
+        const look = (data: unknown, isBinary: boolean): void => {
+          if (isBinary) return;
           const said = JSON.parse(String(data));
           if (said.type !== 'answer') return;
           socket.off('message', look);
@@ -155,7 +156,8 @@ describe('viewers', () => {
     const last = new Map<WebSocket, Snapshot>();
     for (const [index, socket] of sockets.entries()) {
       if (index % 10 === 0) socket.pause();
-      socket.on('message', (data) => {
+      socket.on('message', (data, isBinary) => {
+        if (isBinary) return;
         const said = JSON.parse(String(data));
         if (said.type === 'state') last.set(socket, said.migrations[0]);
       });

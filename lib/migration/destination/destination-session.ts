@@ -5,6 +5,7 @@ import type { ControlMessage } from '../../protocol/control.ts';
 import { type StreamEvent, StreamParser } from '../../protocol/stream.ts';
 import { DeviceStateCheck } from '../../protocol/tail.ts';
 import { type Coverage, WHOLE } from '../../ram/coverage.ts';
+import type { RamMap } from '../../ram/ram-map.ts';
 import type { DestinationTarget, RamBlock, VmLayout } from '../../ram/vm.ts';
 import type { Connection, Received } from '../../transport/connection.ts';
 import { DestinationTurns, type TurnLimits } from '../../transport/turns.ts';
@@ -15,11 +16,12 @@ import type { TouchedAhead } from '../options.ts';
 import { Registrations } from '../pins/registrations.ts';
 import { checkAllocated } from '../vm-schema.ts';
 import { Arrivals, tellsWrites } from './arrivals.ts';
+import { ArrivedMap } from './arrived-map.ts';
 import { type DestinationAction, type DestinationState, step } from './destination-machine.ts';
 import { answerCommit, type Handover, keep } from './handover.ts';
 import { Passes } from './passes.ts';
 import { RamRequests } from './ram-requests.ts';
-import { ToldPages } from './told-pages.ts';
+import { type Told, ToldPages } from './told-pages.ts';
 
 /** What a session reports when the VM is whole. */
 export interface ReceivedSummary {
@@ -46,6 +48,8 @@ interface Context {
   readonly touchedAhead: TouchedAhead;
   /** What may be registered at one time, whoever the source is. */
   readonly pinBudget: bigint | undefined;
+  /** Somebody looks at where RAM stands. */
+  readonly map: RamMap | undefined;
   /** The source has all channels that it will have. */
   readonly setupEnded: () => void;
   /** Whether so much RAM may come, and be pinned; asked before anything is allocated. */
@@ -283,9 +287,21 @@ export class DestinationSession {
       blocks: this.#blocks,
       registrations: this.#registrations,
       arrivals: this.#arrivals,
-      told: this.#told,
+      told: this.#mapRam() ?? this.#told,
       alive: this.#alive,
     });
+  }
+
+  /** Whoever hears of the pages now, if that is the map alone. */
+  #mapRam(): Told | undefined {
+    const { map, connection } = this.#context;
+    if (map === undefined) return undefined;
+    const seen = this.#told?.seen;
+    if (seen !== undefined) map.open(new ArrivedMap(this.#blocks, this.#pageSize, seen));
+    if (this.#told !== undefined) return undefined;
+    const watched = ArrivedMap.watch(connection, this.#blocks, this.#pageSize);
+    if (watched) map.open(watched);
+    return watched;
   }
 
   /** The state machine lets nothing of RAM come before its blocks. */

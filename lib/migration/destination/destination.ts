@@ -209,6 +209,7 @@ export class MigrationDestination extends Migration {
         migrationId,
         target,
         journal: this.journal,
+        map: this.map,
         limits: { timeoutMs: connectionOptions(this.#options).stallTimeoutMs, signal },
         commitTimeoutMs: commitTimeoutMs(this.#options),
         touchedAhead: touchedAhead(this.#options),
@@ -228,6 +229,7 @@ export class MigrationDestination extends Migration {
       await (failure.code === 'COMMIT_UNKNOWN' ? connection.close() : connection.fail(failure));
       throw failure;
     } finally {
+      this.map?.close();
       await connection.close();
     }
   }

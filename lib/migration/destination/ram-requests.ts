@@ -10,7 +10,7 @@ import type { Registrations } from '../pins/registrations.ts';
 import { WRITTEN_THROUGHOUT } from '../pins/source-pins.ts';
 import type { Arrivals } from './arrivals.ts';
 import { type AnnouncedBlock, checkRange, checkRegister, checkUnregister, layOut } from './bounds.ts';
-import type { ToldPages } from './told-pages.ts';
+import type { Told } from './told-pages.ts';
 
 export interface RamRequestsOptions {
   readonly connection: Connection;
@@ -19,8 +19,8 @@ export interface RamRequestsOptions {
   readonly blocks: readonly RamBlock[];
   readonly registrations: Registrations;
   readonly arrivals: Arrivals;
-  /** Of a source that confirms nothing. */
-  readonly told: ToldPages | undefined;
+  /** Where somebody has to know which pages were told of. */
+  readonly told: Told | undefined;
   /** Aborts when the migration is given up or the connection has ended. */
   readonly alive: AbortSignal;
 }

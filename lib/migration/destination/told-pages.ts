@@ -20,11 +20,19 @@ const DEVICE = 'an RDMA device places what the source writes and does not say wh
 const ADVICE =
   'The source stopped early, or has a capability on that sends pages another way: migrate again with only those that docs/qemu.md lists';
 
+/** Hears of what a source says of its pages. */
+export interface Told {
+  /** The source has told that it is zero. */
+  zeros(index: number, span: Span): void;
+  /** The source has asked for a key to write there. */
+  registered(index: number, span: Span): void;
+}
+
 /**
  * The software RNIC sees every page that is written. A device writes without a word: there a page may have come if its chunk was registered,
  * and certainly has not if it was neither registered nor told to be zeros.
  */
-export class ToldPages {
+export class ToldPages implements Told {
   readonly #blocks: readonly RamBlock[];
   readonly #agreed: Agreed;
   readonly #pageSize: number;
@@ -44,12 +52,15 @@ export class ToldPages {
       for (const [index, length] of lengths.entries()) this.#told.add(index, 0n, length);
   }
 
-  /** The source has told that it is zero. */
+  /** Every page that was told of; undefined: nobody sees which were written. */
+  get seen(): NativeCoverage | undefined {
+    return this.#sees ? this.#told : undefined;
+  }
+
   zeros(index: number, { offset, length }: Span): void {
     this.#told.add(index, offset, length);
   }
 
-  /** The source has asked for a key to write there. */
   registered(index: number, { offset, length }: Span): void {
     if (!this.#sees) this.#told.add(index, offset, length);
   }

@@ -11,6 +11,7 @@ import type { SourceTurns } from '../../transport/turns.ts';
 import { throwIfAborted, unlessAborted } from '../../transport/wait.ts';
 import type { ReadySpans, SourcePins } from '../pins/source-pins.ts';
 import type { RamPassResult, SourceBlock } from '../ram-round.ts';
+import type { SentMap } from './sent-map.ts';
 import type { SentMeter } from './sent-meter.ts';
 
 /**
@@ -37,6 +38,8 @@ export interface RamPassOptions {
   readonly pins: SourcePins;
   readonly hints?: HintBook;
   readonly meter: SentMeter;
+  /** Somebody looks at where RAM stands. */
+  readonly map?: SentMap;
   readonly signal: AbortSignal;
   /** The longest wait for the peer's answer on every channel. */
   readonly timeoutMs: number;
@@ -82,7 +85,8 @@ class RamPass {
 
   /** Once over all RAM. The order is fixed before anything is sent: a hint that comes meanwhile takes no page out of it. */
   async goOver(): Promise<void> {
-    const { hints, blocks, signal } = this.#options;
+    const { hints, blocks, signal, map } = this.#options;
+    map?.passBegins();
     await this.#clearFreed();
     const order = (hints ? COLD_FIRST : ([undefined] as const)).map((temperature) =>
       blocks.map((block) => ({ block, spans: this.#spans(block, temperature) })),
@@ -94,6 +98,7 @@ class RamPass {
     for (const block of blocks) block.fresh = false;
     // Each has the provider's deadline for a wire without progress.
     await unlessAborted(Promise.all(this.#jobs.splice(0)), signal, 'ram');
+    map?.passEnds();
   }
 
   /**
@@ -129,6 +134,7 @@ class RamPass {
     for (const block of hints ? blocks : []) {
       for (const span of hints?.takeFreed(block.block.name) ?? []) {
         this.#look(block, 0n, span.length);
+        this.#options.map?.freed(block, span);
         told = (await this.#zero(block, span)) || told;
       }
     }
@@ -173,16 +179,18 @@ class RamPass {
     return classified;
   }
 
-  #classify({ block, bitmap, fresh }: SourceBlock, window: Span): Promise<NativeClassification> {
+  #classify(source: SourceBlock, span: Span): Promise<NativeClassification> {
+    const { block, bitmap, fresh } = source;
     const mostRead = this.#window;
     if (mostRead < SHORT_WINDOW_BYTES) this.#window = 2n * mostRead;
-    return block.mapping.classify(bitmap, {
-      ...window,
+    const window = {
+      ...span,
       // What need not be told may be as short as it is.
       minZeroRun: fresh ? BigInt(block.mapping.pageSize) : MIN_ZERO_RUN_BYTES,
       mergeGap: MERGE_GAP_BYTES,
       mostRead,
-    });
+    };
+    return block.mapping.classify(bitmap, window, this.#options.map?.zerosOf(source));
   }
 
   async #sendData(block: SourceBlock, { dataRuns, dataPages }: NativeClassification): Promise<void> {
@@ -193,7 +201,8 @@ class RamPass {
       await this.#submit(block, ready);
   }
 
-  async #submit({ block, bitmap, digests, remote }: SourceBlock, ready: ReadySpans): Promise<void> {
+  async #submit(source: SourceBlock, ready: ReadySpans): Promise<void> {
+    const { block, bitmap, digests, remote } = source;
     throwIfAborted(this.#options.signal, 'ram');
     const oldest = this.#jobs[this.#jobs.length - MAX_QUEUED_JOBS];
     if (oldest) await unlessAborted(oldest, this.#options.signal, 'ram');
@@ -211,6 +220,7 @@ class RamPass {
     });
     job.catch(() => {}); // goOver() reports it
     ready.writtenBy(job);
+    this.#options.map?.flies(source, ready.spans, job);
     this.#jobs.push(job);
   }
 

@@ -6,6 +6,7 @@ import { CONTROL_HEADER_BYTES, type ControlMessage, QEMU_FILE_BYTES } from '../.
 import { encodeEos, encodeFooter, encodeRamRound, encodeRamStart } from '../../protocol/stream-encode.ts';
 import { digestRam } from '../../ram/digest.ts';
 import type { HintBook } from '../../ram/hint-book.ts';
+import type { RamMap } from '../../ram/ram-map.ts';
 import type { SourceVm } from '../../ram/vm.ts';
 import type { Connection } from '../../transport/connection.ts';
 import { SourceTurns, type TurnLimits } from '../../transport/turns.ts';
@@ -24,6 +25,7 @@ import { addPass, NO_PASSES } from './control-costs.ts';
 import { isRefusal, pastCancel, refused, unknownOutcome } from './outcome.ts';
 import { pinHere, prepareBlocks, preparePins } from './prepare.ts';
 import { sendRam } from './ram-pass.ts';
+import { outstandingBytes, SentMap } from './sent-map.ts';
 import { SentMeter } from './sent-meter.ts';
 import { awaitOrderlyEnd, unconfirmedEnd } from './version-1-end.ts';
 import { passCosts, wireTimeOf } from './wire-time.ts';
@@ -48,6 +50,8 @@ interface Context {
   /** Of both ends; absent: none. */
   readonly pinBudget: bigint | undefined;
   readonly hints: HintBook | undefined;
+  /** Somebody looks at where RAM stands. */
+  readonly map: RamMap | undefined;
   /** Present: the guest runs. */
   readonly live?: { readonly guest: GuestControl; readonly controls: LiveControls };
 }
@@ -79,6 +83,7 @@ export class SourceSession {
   readonly #cancel: AbortSignal | undefined;
   readonly #meter: SentMeter;
   #blocks: SourceBlock[] = [];
+  #sentMap: SentMap | undefined;
   #pins: SourcePins | undefined;
   /** pin-all: begun while the destination registers its RAM. */
   #pinned: Promise<LocalKeys> | undefined;
@@ -155,6 +160,7 @@ export class SourceSession {
   /** Gives up what is registered still; the connection has ended, or does next. Idempotent. Never throws: it is known already who has the VM. */
   async close(): Promise<void> {
     this.#context.hints?.detach();
+    this.#context.map?.close();
     // So that memory is not pinned any more when the embedder hears. What takes longer the connection gives up as soon as it is pinned.
     const settling = { phase: 'setup', timeoutMs: PINNING_MS, what: 'memory to be pinned' } as const;
     if (this.#pinned) await within(this.#pinned, settling).catch(() => {});
@@ -211,6 +217,7 @@ export class SourceSession {
     });
     const { blocks } = await Promise.race([asked, unpinnable]);
     this.#blocks = prepareBlocks(vm, blocks, this.#context.agreed.sparse);
+    this.#openMap();
     // The destination has let this source in, and lets its channels in until RAM moves.
     await dialRails();
     journal.tell({ type: 'link', state: 'channels', channels: connection.rails.channels });
@@ -222,6 +229,13 @@ export class SourceSession {
     this.#context.hints?.attach(this.#blocks, this.#context.verify);
     await this.#turns.send({ type: 'REGISTER_FINISHED' });
     await this.#sendStream(encodeEos());
+  }
+
+  #openMap(): void {
+    const { map, connection } = this.#context;
+    if (map === undefined) return;
+    this.#sentMap = new SentMap(this.#blocks, () => outstandingBytes(connection, this.#blocks));
+    map.open(this.#sentMap);
   }
 
   async #pass(kind: 'part' | 'end'): Promise<RamRound> {
@@ -237,6 +251,7 @@ export class SourceSession {
       blocks: this.#blocks,
       pins: this.#pins as SourcePins,
       ...(hints && { hints }),
+      ...(this.#sentMap && { map: this.#sentMap }),
       meter: this.#meter,
       signal: limits.signal as AbortSignal,
       timeoutMs: limits.timeoutMs,

@@ -255,6 +255,7 @@ export class MigrationSource extends Migration {
       hints: this.#hints,
       pinBudget: agreedBudget(plan.budget, agreed.pinBudget, this.#granule),
       migrationId: this.migrationId,
+      map: this.map,
       connection,
       agreed,
       journal: this.journal,
