@@ -20,8 +20,9 @@ import {
   parseSwitches,
 } from './bench-options.ts';
 import type { OutputOptions } from './output.ts';
+import { type WebOptions, withWeb } from './web.ts';
 
-export interface BenchOptions extends OutputOptions {
+export interface BenchOptions extends OutputOptions, WebOptions {
   readonly listen?: string;
   readonly once?: boolean;
   readonly migrationPort?: number;
@@ -63,8 +64,7 @@ export function addBench(
   program: Command,
   action: (uri: string | undefined, options: BenchOptions) => Promise<void>,
 ): Command {
-  const command = program
-    .command('bench')
+  const command = withWeb(program.command('bench'))
     .summary('measure throughput, latency and whole migrations')
     .description(
       'Measures WRITE, READ and SEND throughput, latency and whole migrations between two hosts, or between two processes of this one, with what ' +

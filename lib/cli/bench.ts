@@ -16,6 +16,7 @@ import { type BenchView, benchView, headLines } from './bench-view.ts';
 import { printable } from './format.ts';
 import type { Reporter } from './reporter.ts';
 import type { CommandContext } from './run.ts';
+import { openPage } from './web.ts';
 
 const ROUNDS = 5;
 const SECONDS = 0.5;
@@ -27,7 +28,10 @@ export async function bench(
   options: BenchOptions,
 ): Promise<void> {
   refuseContradictions(uri, options);
-  if (options.listen !== undefined) return serve(context, options.listen, options);
+  if (options.listen !== undefined) {
+    await using page = await openPage(context, options);
+    return await serve({ ...context, signal: page.showAll() }, options.listen, options);
+  }
   const points = planOf(wanted(options));
   const problem = tooMuch(points);
   if (problem !== undefined) throw invalid(problem);
@@ -36,9 +40,11 @@ export async function bench(
   if (plots.some((path) => /\.png$/i.test(path))) await loadPng();
   if (options.from !== undefined) return showFile(options.from, options);
   if (uri !== undefined) parseRdmaUri(uri);
-  const { result, error } = await run(context, uri, options, points);
+  await using page = await openPage(context, options);
+  const signal = page.showAll();
+  const { result, error } = await run({ ...context, signal }, uri, options, points);
   if (result?.points.some(({ rounds }) => rounds > 0)) await show(result, options);
-  if (error !== undefined) throw context.signal.aborted ? cancelled(result, error) : error;
+  if (error !== undefined) throw signal.aborted ? cancelled(result, error) : error;
 }
 
 async function run(

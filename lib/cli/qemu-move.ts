@@ -15,6 +15,7 @@ import { migrationSummary } from './migration-view.ts';
 import type { QemuMoveOptions } from './qemu-program.ts';
 import type { CommandContext } from './run.ts';
 import { tlsOptions } from './tls-options.ts';
+import { openPage } from './web.ts';
 import { ON_COMMAND_LINE } from './wording.ts';
 
 /** `rdma-migrate qemu move`: moves the running guest of a QEMU of this host. */
@@ -26,6 +27,7 @@ export async function qemuMove(
   const { reporter, signal } = context;
   const wanted = sourceOptions(options);
   checkSourceOptions(wanted, ON_COMMAND_LINE);
+  await using page = await openPage(context, options);
   await using qemu = await connectQemu(options.qmp, { pid: options.pid, signal });
   await using vm = await OutgoingVm.open({
     qmp: qemu.qmp,
@@ -41,8 +43,9 @@ export async function qemuMove(
   );
   reporter.notice(`writes of the guest are detected by ${vm.tracker.kind}: ${vm.tracker.reason}`);
   context.onFailure(vm.running ? 'the guest runs on here' : 'the guest is still here, stopped as it was');
+  const shown = page.show(source, `the guest of process ${qemu.pid} to ${uri}`);
   try {
-    const result = await follow(source, reporter, () => source.migrate({ signal }));
+    const result = await follow(source, reporter, () => source.migrate({ signal: shown }));
     const { live } = result;
     const stood =
       live?.downtime === undefined ? '' : `; the guest stood still for ${live.downtime.toFixed(0)} ms`;

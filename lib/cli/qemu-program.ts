@@ -11,6 +11,7 @@ import {
 import { type ConnectOptions, withConnect } from './connect-options.ts';
 import { EXIT_CODE_HELP } from './exit-codes.ts';
 import type { EndOptions, OutputOptions } from './program.ts';
+import { withWeb } from './web.ts';
 
 type QemuEnd = Omit<EndOptions, 'commit' | 'ramFile'>;
 
@@ -152,7 +153,7 @@ function addMove(qemu: Command, actions: QemuActions, { withEnd }: SharedOptions
     )
     .option('--pid <pid>', 'the process of QEMU, where its socket does not tell', parseCount)
     .action((uri: string, options: QemuMoveOptions) => actions.qemuMove(uri, options));
-  return withEnd(withConnect(command));
+  return withWeb(withEnd(withConnect(command)));
 }
 
 function addReceive(qemu: Command, actions: QemuActions, { withEnd }: SharedOptions): Command {
@@ -193,7 +194,7 @@ function addReceive(qemu: Command, actions: QemuActions, { withEnd }: SharedOpti
     .action((uri: string, given: readonly string[], options: QemuReceiveOptions) =>
       actions.qemuReceive(uri, given, options),
     );
-  return withEnd(command);
+  return withWeb(withEnd(command));
 }
 
 function addStatus(qemu: Command, actions: QemuActions, { withTls }: SharedOptions): Command {

@@ -15,6 +15,7 @@ import type { QemuReceiveOptions } from './qemu-program.ts';
 import { SourceDeadline } from './receive.ts';
 import type { CommandContext } from './run.ts';
 import { tlsOptions } from './tls-options.ts';
+import { openPage, type Page } from './web.ts';
 import { ON_COMMAND_LINE } from './wording.ts';
 
 /** `rdma-migrate qemu receive`: waits for a running guest and lets it go on in a QEMU of this host. */
@@ -27,17 +28,25 @@ export async function qemuReceive(
   const wanted = destinationOptions(options);
   checkDestinationOptions(wanted, ON_COMMAND_LINE);
   requireOneQemu(command, options);
+  await using page = await openPage(context, options);
   const stateFolder = options.stateDir ?? defaultStateFolder();
   await makeStateFolder(stateFolder);
   const records = new Records(stateFolder);
   if (options.qmp !== undefined) {
     await using connected = await connectQemu(options.qmp, { pid: options.pid, signal: context.signal });
     const qemu = await joinedQemu(connected.qmp, connected.pid, connected.qmpSocket);
-    await receiveInto(context, uri, { qemu, folder: stateFolder, records, options, wanted });
+    await receiveInto(context, uri, { qemu, folder: stateFolder, records, options, wanted, page });
     return;
   }
   await using launched = await LaunchedQemu.start(stateFolder, command, context.signal);
-  await receiveInto(context, uri, { qemu: launched, folder: launched.folder, records, options, wanted });
+  await receiveInto(context, uri, {
+    qemu: launched,
+    folder: launched.folder,
+    records,
+    options,
+    wanted,
+    page,
+  });
 }
 
 function requireOneQemu(command: readonly string[], { qmp }: QemuReceiveOptions): void {
@@ -52,11 +61,12 @@ interface Place {
   readonly records: Records;
   readonly options: QemuReceiveOptions;
   readonly wanted: DestinationOptions;
+  readonly page: Page;
 }
 
 async function receiveInto(context: CommandContext, uri: string, place: Place): Promise<void> {
-  const { qemu, folder, records, options, wanted } = place;
-  const { reporter, signal } = context;
+  const { qemu, folder, records, options, wanted, page } = place;
+  const { reporter } = context;
   await using vm = await IncomingVm.open({ qemu, folder, records, paused: options.paused === true });
   const destination = await MigrationDestination.listen(uri, vm, wanted);
   const address = destination.uri;
@@ -82,8 +92,9 @@ async function receiveInto(context: CommandContext, uri: string, place: Place): 
     });
     const deadline = new SourceDeadline(destination, options.timeout);
     const died = untilItEnds(qemu, over.signal);
+    const shown = page.show(destination, `a guest into process ${qemu.pid} at ${address}`);
     const result = await follow(destination, reporter, () =>
-      destination.receive({ signal: AbortSignal.any([signal, deadline.signal, died]) }),
+      destination.receive({ signal: AbortSignal.any([shown, deadline.signal, died]) }),
     );
     const facts = { ...result, pid: qemu.pid, qmp: qemu.qmpSocket };
     reporter.completed(facts, [

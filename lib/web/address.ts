@@ -27,10 +27,6 @@ export function parseWebAddress(text: string): WebAddress {
   return { host, port };
 }
 
-/** Whether only this machine reaches it. */
-export const isLoopback = (host: string): boolean =>
-  host === 'localhost' || host === '::1' || (isIP(host) === 4 && host.startsWith('127.'));
-
 /** `host:port` as a URL has it. */
 export const authority = ({ host, port }: WebAddress): string =>
   `${isIP(host) === 6 ? `[${host}]` : host}:${port}`;

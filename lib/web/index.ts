@@ -1,5 +1,5 @@
 /** The page that shows migrations as they run. docs/web.md */
-export { isLoopback, parseWebAddress, type WebAddress } from './address.ts';
+export { parseWebAddress, type WebAddress } from './address.ts';
 export { WebServer, type WebServerOptions } from './server.ts';
 export { readToken } from './token.ts';
 export { cancelled, type Snapshot } from './watched.ts';

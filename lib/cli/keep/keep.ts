@@ -15,6 +15,7 @@ import type { ReceiveOptions } from '../program.ts';
 import { receiverOptions } from '../receiver-options.ts';
 import type { Reporter } from '../reporter.ts';
 import type { CommandContext } from '../run.ts';
+import { openPage } from '../web.ts';
 import { ON_COMMAND_LINE } from '../wording.ts';
 import { FolderSpace } from './folder-space.ts';
 import { KeptVm } from './kept-vm.ts';
@@ -35,6 +36,7 @@ export async function receiveIntoFolder(
   const { reporter, signal } = context;
   const wanted = serviceOptions(options);
   checkServiceOptions(wanted, ON_COMMAND_LINE);
+  await using page = await openPage(context, options);
   await tidy(reporter, folder);
   const ledger = new Ledger();
   const vms = new Set<Promise<void>>();
@@ -51,6 +53,8 @@ export async function receiveIntoFolder(
   await using service = await MigrationService.listen(uri, open, wanted);
   service.on('notice', (message, { code, details }) => reporter.notice(message, { code, details }));
   service.on('migration', (migration, vm) => {
+    // Its end is told as every other, to whoever follows it.
+    page.showOne(migration, `${vm.migrationId} from ${vm.peer}`, () => void migration.close());
     const following = followVm(migration, { vm, folder, reporter: reporter.of(vm.migrationId), ledger });
     vms.add(following);
     void following.finally(() => vms.delete(following));
