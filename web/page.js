@@ -16,15 +16,23 @@ let attempts = 0;
 let requests = 0;
 let clearing;
 
-/** The token comes after #, which is in no request; a cookie that no script reads takes its place. */
+/** Of this server and this tab alone, so that the page can be loaded again. */
+const SESSION = 'session';
+/** What a WebSocket can say of itself; lib/web/access.ts. */
+const PROTOCOLS = ['rdma-migrate'];
+
+/** The token comes after #, which is in no request; a secret that only this server knows takes its place. */
 async function openSession() {
   const token = location.hash.slice(1);
   if (token === '') return;
-  const headers = { authorization: `Bearer ${token}` };
-  const { ok } = await fetch('session', { method: 'POST', headers });
-  if (ok) history.replaceState(null, '', location.pathname);
-  else say('the token is not right: open the address that the command printed', 'lost');
+  const response = await fetch('session', { method: 'POST', headers: bearer(token) });
+  if (!response.ok) return say('the token is not right: open the address that the command printed', 'lost');
+  sessionStorage.setItem(SESSION, await response.text());
+  history.replaceState(null, '', location.pathname);
 }
+
+const bearer = (secret) => ({ authorization: `Bearer ${secret}` });
+const session = () => sessionStorage.getItem(SESSION) ?? '';
 
 function say(text, state) {
   connection.textContent = text;
@@ -81,7 +89,7 @@ function titleOf(migrations) {
 }
 
 function connect() {
-  socket = new WebSocket(`ws://${location.host}/live`);
+  socket = new WebSocket(`ws://${location.host}/live`, [...PROTOCOLS, `session.${session()}`]);
   socket.binaryType = 'arraybuffer';
   socket.addEventListener('open', () => {
     attempts = 0;
@@ -96,7 +104,7 @@ function connect() {
 
 /** A WebSocket does not tell why it was refused; a request does. */
 async function lost() {
-  const status = await fetch('state.json')
+  const status = await fetch('state.json', { headers: bearer(session()) })
     .then((response) => response.status)
     .catch(() => 0);
   if (status === 401) return say('open the address that the command printed: it ends with the token', 'lost');

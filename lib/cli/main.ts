@@ -69,6 +69,8 @@ const actions: Actions = {
       refuseJsonWithData(options.listen ?? options.to ?? '', options);
       await (await import('./tunnel.ts')).tunnel(context, uri, options);
     }),
+  watch: (address, options) =>
+    runCommand(options, async (context) => (await import('./watch.ts')).watch(context, address, options)),
 };
 
 async function main(argv: readonly string[]): Promise<void> {

@@ -19,6 +19,7 @@ import { addKeepOptions, type KeepOptions } from './keep/program.ts';
 import type { OutputOptions } from './output.ts';
 import { addQemu, type QemuActions } from './qemu-program.ts';
 import { addTunnel, type TunnelCommandOptions } from './tunnel-program.ts';
+import { addWatch, type WatchOptions } from './watch-program.ts';
 import { type WebOptions, withWeb } from './web.ts';
 
 export type { BenchOptions } from './bench-program.ts';
@@ -115,6 +116,7 @@ export interface Actions extends QemuActions {
   /** Prints a script for a shell. */
   completion(script: string): void;
   tunnel(uri: string, options: TunnelCommandOptions): Promise<void>;
+  watch(address: string, options: WatchOptions): Promise<void>;
 }
 
 const RAM_FILE_HELP = 'where a RAM block outside the image is: only a file named here is read (repeatable)';
@@ -143,6 +145,8 @@ export function buildProgram(actions: Actions, version: string): Command {
   withOutput(tunnel).addHelpText('after', `${URI_HELP}\n${EXIT_CODE_HELP}`);
   addImage(program, actions);
   addQemu(program, actions, { withEnd: withPeer, withOutput, withTls });
+  const watch = addWatch(program, (address, options) => actions.watch(address, options));
+  withOutput(watch).addHelpText('after', EXIT_CODE_HELP);
   addDoctor(program, actions);
   const bench = addBench(program, (uri, options) => actions.bench(uri, options));
   withOutput(bench).addHelpText('after', EXIT_CODE_HELP);

@@ -1,7 +1,8 @@
 /**
- * Who may see the page's data and act on it: whoever has the token that the command printed. The page sends it once, and has a cookie from then
- * on that no script reads; programs send it with each request (`Authorization: Bearer`). A page of another site can do neither: the names that
- * it could have this server called by (DNS rebinding) are refused, and so is a request that says it comes from there.
+ * Who may see the page's data and act on it: whoever has the token that the command printed. The page sends it once and gets a secret of this
+ * server for it, which says nothing of the token; both are sent with each request (`Authorization: Bearer`), and by the page's WebSocket, which
+ * can send no such header, as a subprotocol. There is no cookie: a browser would send it to every port of the host. A page of another site can
+ * do neither: the names that it could have this server called by (DNS rebinding) are refused, and so is a request that says it comes from there.
  */
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
@@ -10,9 +11,14 @@ import { isIP } from 'node:net';
 const TOKEN_BYTES = 24;
 const SESSION_BYTES = 24;
 
+/** The subprotocol of the live channel. One that begins with the other of these is no protocol but a secret. */
+export const LIVE_PROTOCOL = 'rdma-migrate';
+const SECRET_PROTOCOL = 'session.';
+
 export class Access {
   readonly token: string;
-  readonly #session = randomBytes(SESSION_BYTES).toString('base64url');
+  /** What the page has instead of the token: worth nothing to any other server. */
+  readonly session = randomBytes(SESSION_BYTES).toString('base64url');
   readonly #host: string;
 
   /** `host`: the name or address that the server was told to listen at. `token`: 192 random bits, base64url, unless one is given. */
@@ -35,29 +41,26 @@ export class Access {
   }
 
   /** The request has the token itself. */
-  hasToken({ headers }: IncomingMessage): boolean {
-    const sent = /^Bearer ([\w-]{1,128})$/i.exec(headers.authorization ?? '')?.[1];
-    return sent !== undefined && same(sent, this.token);
+  hasToken(request: IncomingMessage): boolean {
+    return same(bearerOf(request), this.token);
   }
 
   isAllowed(request: IncomingMessage): boolean {
-    return this.hasToken(request) || this.#hasCookie(request);
-  }
-
-  /** Sent back by the browser alone, to this server alone, until it is closed. Browsers do not tell ports apart, so the name does. */
-  cookie(port: number | undefined): string {
-    return `${cookieName(port)}=${this.#session}; HttpOnly; SameSite=Strict; Path=/`;
-  }
-
-  #hasCookie({ headers, socket }: IncomingMessage): boolean {
-    const name = cookieName(socket.localPort);
-    const cookies = (headers.cookie ?? '').split(';').map((part) => part.trim());
-    const sent = cookies.find((part) => part.startsWith(`${name}=`))?.slice(name.length + 1);
-    return sent !== undefined && same(sent, this.#session);
+    const sent = bearerOf(request) ?? secretOf(request);
+    return same(sent, this.token) || same(sent, this.session);
   }
 }
 
-const cookieName = (port: number | undefined): string => `rdma_migrate_${port ?? 0}`;
+const bearerOf = ({ headers }: IncomingMessage): string | undefined =>
+  /^Bearer ([\w-]{1,128})$/i.exec(headers.authorization ?? '')?.[1];
+
+/** Of a WebSocket of the page. */
+const secretOf = ({ headers }: IncomingMessage): string | undefined =>
+  (headers['sec-websocket-protocol'] ?? '')
+    .split(',')
+    .map((part) => part.trim())
+    .find((part) => part.startsWith(SECRET_PROTOCOL))
+    ?.slice(SECRET_PROTOCOL.length);
 
 /** Without its port: whoever forwards a port has another one. */
 const hostOf = (host: string | undefined): string | undefined =>
@@ -69,4 +72,5 @@ const hostOf = (host: string | undefined): string | undefined =>
 const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
 
 /** Takes the same time wherever they differ. */
-const same = (a: string, b: string): boolean => timingSafeEqual(digest(a), digest(b));
+const same = (a: string | undefined, b: string): boolean =>
+  a !== undefined && timingSafeEqual(digest(a), digest(b));

@@ -44,9 +44,9 @@ export async function loadAssets(): Promise<ReadonlyMap<string, Asset>> {
   return files;
 }
 
-/** `web/` of the package, wherever under it the modules were compiled to. */
+/** `web/` of the package, wherever under it the modules were compiled to: nothing above the package is looked at. */
 function pageFolder(): string {
   let folder = dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(join(folder, 'web/index.html')) && dirname(folder) !== folder) folder = dirname(folder);
+  while (!existsSync(join(folder, 'package.json')) && dirname(folder) !== folder) folder = dirname(folder);
   return join(folder, 'web');
 }

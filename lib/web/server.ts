@@ -14,7 +14,7 @@ import { toJson } from '../json.ts';
 import { MigrationMetrics } from '../metrics/index.ts';
 import type { Migration } from '../migration/migration.ts';
 import { MigrationSource } from '../migration/source/source.ts';
-import { Access } from './access.ts';
+import { Access, LIVE_PROTOCOL } from './access.ts';
 import { act } from './actions.ts';
 import { authority, type WebAddress } from './address.ts';
 import { type Asset, loadAssets } from './assets.ts';
@@ -30,6 +30,7 @@ const MOST_MESSAGE = 4096;
 const MOST_UNREAD = 1 << 20;
 /** A peer that is slow to say what it wants. */
 const REQUEST_MS = 10_000;
+const CHECK_MS = 1_000;
 /** How long the last word may take to reach a viewer. */
 const LAST_WORD_MS = 1_000;
 /** Of migrations that have ended; the newest stay. */
@@ -78,9 +79,11 @@ export class WebServer implements AsyncDisposable {
       noServer: true,
       maxPayload: MOST_MESSAGE,
       perMessageDeflate: false,
+      // Never the other one, which is a secret.
+      handleProtocols: (offered) => offered.has(LIVE_PROTOCOL) && LIVE_PROTOCOL,
     });
     this.#http = createServer(
-      { requestTimeout: REQUEST_MS, headersTimeout: REQUEST_MS },
+      { requestTimeout: REQUEST_MS, headersTimeout: REQUEST_MS, connectionsCheckingInterval: CHECK_MS },
       (request, response) => void this.#answer(request, response).catch(() => response.destroy()),
     );
     this.#http.maxConnections = MOST_CONNECTIONS;
@@ -180,15 +183,15 @@ export class WebServer implements AsyncDisposable {
     for (const [name, value] of Object.entries(HEADERS)) response.setHeader(name, value);
     // No request of ours has a body worth reading.
     request.resume();
-    const { status, type = 'text/plain; charset=utf-8', body = '' } = await this.#reply(request, response);
+    const { status, type = 'text/plain; charset=utf-8', body = '' } = await this.#reply(request);
     response.writeHead(status, { 'content-type': type, 'content-length': Buffer.byteLength(body) });
     response.end(request.method === 'HEAD' ? undefined : body);
   }
 
-  async #reply(request: IncomingMessage, response: ServerResponse): Promise<Reply> {
+  async #reply(request: IncomingMessage): Promise<Reply> {
     const [path = '/'] = (request.url ?? '/').split('?');
     if (!this.#access.isAddressed(request)) return plain(421, 'this server is not called that\n');
-    if (request.method === 'POST' && path === '/session') return this.#openSession(request, response);
+    if (request.method === 'POST' && path === '/session') return this.#openSession(request);
     if (request.method !== 'GET' && request.method !== 'HEAD') return plain(405, 'GET only\n');
     const asset = this.#assets.get(path);
     if (asset) return { status: 200, ...asset };
@@ -200,12 +203,11 @@ export class WebServer implements AsyncDisposable {
     return { status: 200, type: 'application/json', body: this.#state };
   }
 
-  /** The token for a cookie. */
-  #openSession(request: IncomingMessage, response: ServerResponse): Reply {
+  /** The token for what the page has instead. */
+  #openSession(request: IncomingMessage): Reply {
     if (!this.#access.isOwn(request)) return plain(403, 'not from another site\n');
     if (!this.#access.hasToken(request)) return plain(401, WITH_TOKEN);
-    response.setHeader('set-cookie', this.#access.cookie(request.socket.localPort));
-    return { status: 204 };
+    return plain(200, this.#access.session);
   }
 
   #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {

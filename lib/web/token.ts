@@ -9,7 +9,8 @@ const TOKEN = /^[A-Za-z0-9_-]{24,128}$/;
 
 /**
  * The token that a file holds: 24 to 128 of A-Z, a-z, 0-9, - and _, alone in it.
- * @throws MigrationError INVALID_ARGUMENT: it cannot be read, or holds something else; PERMISSION_DENIED: others than its owner may read it
+ * @throws MigrationError INVALID_ARGUMENT: it cannot be read, or holds something else; PERMISSION_DENIED: it belongs to another user, or others than its
+ *   owner may read it
  */
 export async function readToken(path: string): Promise<string> {
   // Nobody waits for the writer of a FIFO.
@@ -19,12 +20,10 @@ export async function readToken(path: string): Promise<string> {
   try {
     const stat = await file.stat();
     if (!stat.isFile()) throw wrong(`expected a file with a token but ${path} is none`);
-    if ((stat.mode & 0o077) !== 0)
-      throw new MigrationError(
-        'PERMISSION_DENIED',
-        'configure',
-        `others may read the token in ${path}: chmod 600 it`,
-      );
+    // Whoever owns it knows the token, and could put another one there.
+    if (stat.uid !== 0 && stat.uid !== process.geteuid?.())
+      throw denied(`the token in ${path} is that of another user: chown it`);
+    if ((stat.mode & 0o077) !== 0) throw denied(`others may read the token in ${path}: chmod 600 it`);
     const { buffer, bytesRead } = await file.read(Buffer.alloc(MOST_BYTES), 0, MOST_BYTES, 0);
     const token = buffer.toString('latin1', 0, bytesRead).trim();
     if (TOKEN.test(token)) return token;
@@ -38,3 +37,6 @@ export async function readToken(path: string): Promise<string> {
 
 const wrong = (message: string): MigrationError =>
   new MigrationError('INVALID_ARGUMENT', 'configure', message);
+
+const denied = (message: string): MigrationError =>
+  new MigrationError('PERMISSION_DENIED', 'configure', message);

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { credentialSets } from '../support/credentials.ts';
 import { differingFiles, MIB, syntheticImage } from '../support/images.ts';
-import { buildCommand, type CommandFolder, eventsOf } from './command.ts';
+import { buildCommand, type CommandFolder, type Event, eventsOf } from './command.ts';
 
 const { good } = credentialSets();
 
@@ -36,9 +36,19 @@ describe('receive and send', () => {
     expect(await response.json()).toMatchObject({
       migrations: [{ role: 'destination', owner: 'source', progress: { phase: 'listen' } }],
     });
+    const watchers = [command.start('watch', String(url), '--json'), command.start('watch', '-')];
+    watchers[1]?.stdin.end(`${url}\n`);
     const sent = await command.run('send', image, String(uri), '--web', '0');
     const received = await receiver.ended;
     expect([sent.code, received.code]).toEqual([0, 0]);
+    const [json, text] = await Promise.all(watchers.map(({ ended }) => ended));
+    expect([json?.code, text?.code, json?.stderr]).toEqual([0, 0, '']);
+    // The same as the command itself says, but for the image, which is its own affair.
+    const { image: _, ...last } = eventsOf(received.stdout).at(-1) as Event & { image?: string };
+    expect(eventsOf(json?.stdout ?? '').at(-1)).toEqual(last);
+    expect(text?.stdout).toContain('of RAM in');
+    const gone = await command.run('watch', String(url));
+    expect(gone.stderr).toMatch(/nothing serves a page .*\(CONNECTION_REFUSED, phase connect\)/);
     expect(sent.stderr).toMatch(/^the page: http:\/\/127\.0\.0\.1:\d+\/#[\w-]{32}\n$/);
     await expect(fetch(`${origin}/state.json`, { headers })).rejects.toThrow();
   });

@@ -24,6 +24,7 @@ async function parse(...line: readonly string[]): Promise<unknown[]> {
       called = ['completion', script];
     },
     tunnel: record('tunnel'),
+    watch: record('watch'),
     qemuMove: record('qemuMove'),
     qemuReceive: record('qemuReceive'),
     qemuStatus: record('qemuStatus'),

@@ -1,6 +1,6 @@
 /** Who is served and who is not, and that no viewer is felt by a migration. */
 import { once } from 'node:events';
-import { chmod, writeFile } from 'node:fs/promises';
+import { chmod, chown, writeFile } from 'node:fs/promises';
 import { type ClientRequestArgs, request } from 'node:http';
 import { createConnection } from 'node:net';
 import { join } from 'node:path';
@@ -36,7 +36,9 @@ const bearer = (token = server.token) => ({ authorization: `Bearer ${token}` });
 
 /** Opens the live channel; what it was refused with, or undefined. */
 async function refusal(headers: Record<string, string>): Promise<number | undefined> {
-  const socket = new WebSocket(`ws://127.0.0.1:${server.port}/live`, { headers });
+  const { 'sec-websocket-protocol': offered, ...others } = headers;
+  const protocols = offered?.split(', ') ?? [];
+  const socket = new WebSocket(`ws://127.0.0.1:${server.port}/live`, protocols, { headers: others });
   socket.on('error', () => {});
   const [what] = await Promise.race([
     once(socket, 'open'),
@@ -73,20 +75,25 @@ describe('a request', () => {
     },
   );
 
-  it('gives the token once for a cookie that no script reads', async () => {
+  it('gives the page a secret for the token, which opens this server alone, and no cookie', async () => {
     expect((await ask('/session', { method: 'POST' })).status).toBe(401);
     const evil = { ...bearer(), origin: 'http://evil.example' };
     expect((await ask('/session', { method: 'POST', headers: evil })).status).toBe(403);
-    const { status, headers } = await ask('/session', { method: 'POST', headers: bearer() });
-    const cookie = String(headers['set-cookie']);
-    expect([status, cookie]).toEqual([204, expect.stringMatching(/HttpOnly; SameSite=Strict/)]);
-    expect(cookie).not.toContain(server.token);
-    const [pair = ''] = cookie.split(';');
-    expect((await ask('/state.json', { headers: { cookie: pair } })).status).toBe(200);
-    const cross = { cookie: pair, 'sec-fetch-site': 'cross-site' };
+    const { status, headers, body: secret } = await ask('/session', { method: 'POST', headers: bearer() });
+    expect([status, secret]).toEqual([200, expect.stringMatching(/^[\w-]{32}$/)]);
+    expect([headers['set-cookie'], secret === server.token]).toEqual([undefined, false]);
+    expect((await ask('/state.json', { headers: bearer(secret) })).status).toBe(200);
+    // It is no token: it makes no further ones.
+    expect((await ask('/session', { method: 'POST', headers: bearer(secret) })).status).toBe(401);
+    const cross = { ...bearer(secret), 'sec-fetch-site': 'cross-site' };
     expect((await ask('/state.json', { headers: cross })).status).toBe(403);
-    expect(await refusal({ cookie: pair })).toBeUndefined();
-    expect(await refusal({ cookie: pair, origin: 'http://evil.example' })).toBe(403);
+    const protocols = { 'sec-websocket-protocol': `rdma-migrate, session.${secret}` };
+    expect(await refusal(protocols)).toBeUndefined();
+    expect(await refusal({ ...protocols, origin: 'http://evil.example' })).toBe(403);
+    expect(await refusal({ 'sec-websocket-protocol': 'rdma-migrate, session.wrong' })).toBe(401);
+    await using other = await WebServer.listen({ host: '127.0.0.1', port: 0 });
+    const asked = await fetch(`${other.origin}/state.json`, { headers: bearer(secret) });
+    expect(asked.status).toBe(401);
   });
 
   it('for the live channel is refused without token, from another site, and for another name', async () => {
@@ -205,6 +212,14 @@ describe('a token of a file', () => {
     await chmod(path, mode);
     if (code === undefined) expect(await readToken(path)).toBe(text);
     else expect((await failure(readToken(path))).code).toBe(code);
+  });
+
+  it.runIf(process.geteuid?.() === 0)('of another user is refused', async () => {
+    await using folder = await temporaryFolder();
+    const path = join(folder.path, 'token');
+    await writeFile(path, 'a'.repeat(24), { mode: 0o600 });
+    await chown(path, 12345, 0);
+    expect((await failure(readToken(path))).code).toBe('PERMISSION_DENIED');
   });
 });
 
