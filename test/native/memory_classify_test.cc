@@ -207,6 +207,25 @@ TEST_CASE("a clear page ends a zero run; short zero runs travel as data") {
   CHECK(bitmap.count() == 0);
 }
 
+TEST_CASE("what was found zero is noted, and taken out again when it is data") {
+  const auto mapping = Mapping::memfd("ram", 256 * kPage);
+  Bitmap bitmap(256), zeros(256);
+  bitmap.set_range(0, 256);
+  mapping->data()[7 * kPage] = 1;
+  classify(*mapping, bitmap, {0, 256 * kPage, 0, 0}, nullptr, &zeros);
+  CHECK(zeros.count() == 255);
+  CHECK(!zeros.test(7));
+  // Nothing is said of a page that is not looked at.
+  mapping->data()[8 * kPage] = mapping->data()[9 * kPage] = 1;
+  bitmap.set_range(8, 1);
+  classify(*mapping, bitmap, {0, 256 * kPage, 0, 0}, nullptr, &zeros);
+  CHECK(!zeros.test(8));
+  CHECK(zeros.test(9));
+  Bitmap other(255);
+  CHECK(code_of([&] { classify(*mapping, bitmap, {0, kPage, 0, 0}, nullptr, &other); }) ==
+        "INVALID_ARGUMENT");
+}
+
 TEST_CASE("a sparse block is classified without touching a page") {
   const auto memfd = Mapping::memfd("ram", 1024 * kMiB);
   Bitmap bitmap(memfd->length() / kPage);
