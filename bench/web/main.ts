@@ -17,7 +17,18 @@ const VIEWER = new URL('viewer.js', import.meta.url);
 const WEB = new URL('../../../../dist/web/index.js', import.meta.url).href;
 const RESOLUTION_MS = 1;
 
-type Web = typeof import('../../lib/web/index.ts');
+/** Of its lib/web/index.ts, with the types of the package. */
+interface Web {
+  readonly WebServer: {
+    listen(address: { readonly host: string; readonly port: number }): Promise<Page>;
+  };
+}
+interface Page {
+  readonly origin: string;
+  readonly token: string;
+  show(source: MigrationSource, title: string, cancel: () => void): void;
+  close(): Promise<void>;
+}
 
 interface Sizes {
   readonly gib: number;

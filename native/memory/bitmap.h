@@ -41,10 +41,10 @@ class Bitmap {
   uint64_t next_set(uint64_t from, uint64_t end) const;
   uint64_t next_clear(uint64_t from, uint64_t end) const;
 
-  // What is set of each `pages_per_cell` pages in a row, the last cell perhaps of fewer: 0 is none of them, 255
-  // all, and anything between is in proportion. For a picture: cells of whole groups are told by their counts
-  // alone, so that 1 TiB costs 65,536 of these, and smaller cells no more than the words of kMostCells groups.
-  // Throws Error("INVALID_ARGUMENT"): no power of two, or more than kMostCells of them.
+  // What is set of each `pages_per_cell` pages in a row, the last cell perhaps of fewer: 0 is none of them,
+  // 255 all, and anything between is in proportion. For a picture: cells of whole groups are told by their
+  // counts alone, so that 1 TiB costs 65,536 of these, and smaller cells no more than the words of kMostCells
+  // groups. Throws Error("INVALID_ARGUMENT"): no power of two, or more than kMostCells of them.
   static constexpr uint64_t kMostCells = 1 << 16;
   std::vector<uint8_t> shares(uint64_t pages_per_cell) const;
 

@@ -42,8 +42,8 @@ struct Classification {
 //  - a zero run is sent to the peer before any page whose bit was set after this call began;
 //  - nothing else takes bits of the window meanwhile (the bulk writer gets it afterwards).
 //
-// `zeros`, if it is not null, has a bit for each page too: those of the zero runs are set there in the end, and
-// those of the data runs cleared.
+// `zeros`, if it is not null, has a bit for each page too: those of the zero runs are set there in the end,
+// and those of the data runs cleared.
 //
 // Throws Error: INVALID_ARGUMENT, IO_ERROR, CANCELLED; then every candidate's bit is set again.
 Classification classify(const Mapping& mapping, Bitmap& bitmap, const ClassifyWindow& window,

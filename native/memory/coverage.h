@@ -31,7 +31,8 @@ class Coverage {
   // Error("INVALID_ARGUMENT") when the range leaves the block.
   void add(size_t block, uint64_t offset, uint64_t length);
 
-  // What was added of each `pages_per_cell` pages of a block: Bitmap::shares. Throws Error("INVALID_ARGUMENT").
+  // What was added of each `pages_per_cell` pages of a block: Bitmap::shares. Throws
+  // Error("INVALID_ARGUMENT").
   std::vector<uint8_t> shares(size_t block, uint64_t pages_per_cell) const;
 
   // The blocks with pages that were not added, in order. What was added before the call is seen.

@@ -222,8 +222,9 @@ TEST_CASE("what was found zero is noted, and taken out again when it is data") {
   CHECK(!zeros.test(8));
   CHECK(zeros.test(9));
   Bitmap other(255);
-  CHECK(code_of([&] { classify(*mapping, bitmap, {0, kPage, 0, 0}, nullptr, &other); }) ==
-        "INVALID_ARGUMENT");
+  CHECK(code_of([&] {
+          classify(*mapping, bitmap, {0, kPage, 0, 0}, nullptr, &other);
+        }) == "INVALID_ARGUMENT");
 }
 
 TEST_CASE("a sparse block is classified without touching a page") {

@@ -13,7 +13,7 @@ export async function openBrowser(): Promise<Browser> {
 }
 
 const LOOKS = [
-  { look: 'desktop', width: 1200, height: 900, colorScheme: 'light' },
+  { look: 'desktop', width: 960, height: 800, colorScheme: 'light' },
   { look: 'phone', width: 390, height: 844, colorScheme: 'dark' },
 ] as const;
 

@@ -29,7 +29,11 @@ interface Shown {
 }
 
 /** A guest that moves slowly, and the page that shows it. */
-async function shown(options: SourceOptions, work: (shown: Shown) => Promise<void>): Promise<void> {
+async function shown(
+  options: SourceOptions,
+  work: (shown: Shown) => Promise<void>,
+  end: 'source' | 'destination' = 'source',
+): Promise<void> {
   await using vm = await LiveGuest.create({ switchoverMs: 1_000 });
   await using target = new MemoryTarget();
   await using destination = await MigrationDestination.listen('rdma:127.0.0.1:0', target, {
@@ -42,7 +46,8 @@ async function shown(options: SourceOptions, work: (shown: Shown) => Promise<voi
   );
   const source = new MigrationSource(vm, destination.uri, { provider: 'iwarp', ...options });
   const controller = new AbortController();
-  server.show(source, 'a guest', () => controller.abort(cancelled(source)));
+  const migration = end === 'source' ? source : destination;
+  server.show(migration, 'a guest', () => controller.abort(cancelled(migration)));
   const context = await browser.newContext();
   const received = destination.receive();
   const sent = source.migrate({ signal: controller.signal });
@@ -146,6 +151,24 @@ describe('the page', () => {
       expect(done.at(-1)).toBe('cancelling');
       await picture(page, 'cancelled');
     });
+  });
+
+  it('shows a destination what has come', async () => {
+    await shown(
+      { maxBandwidth: 2n << 20n },
+      async ({ page, source, sent }) => {
+        await page.locator('[data-status=active]').waitFor();
+        await expect.poll(async () => (await painted(page)).done ?? 0).toBeGreaterThan(0.2);
+        expect((await painted(page)).waiting ?? 0).toBeGreaterThan(0.05);
+        await picture(page, 'destination');
+        source.setMaxBandwidth(0n);
+        source.stopAndCopy();
+        await sent;
+        await page.locator('[data-status=completed]').waitFor();
+        await expect.poll(async () => await painted(page)).toEqual({ done: 1 });
+      },
+      'destination',
+    );
   });
 
   it('comes back after the connection was lost, with all of the curves', async () => {
