@@ -16,8 +16,8 @@ import { decodeRing, encodeRefused, encodeRing, type Ring } from './ring.ts';
 
 /** A provider ends a handshake that takes too long by itself; this is for one that does not. */
 const GRACE_MS = 2_000;
-/** For a last word to leave. */
-const FAREWELL_MS = 1_000;
+/** For a last word to leave, behind what is under way: a ring at most. */
+const FAREWELL_MS = 3_000;
 
 export interface LinkSettings {
   readonly provider: ProviderName;

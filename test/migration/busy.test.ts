@@ -47,7 +47,7 @@ async function late(waitMs: number): Promise<{ notices: string[]; outcome: strin
   const done = first.migrate();
   await taken;
   gate.release();
-  if (waitMs > 0) await expect.poll(() => notices.length).toBeGreaterThan(0);
+  if (waitMs > 0) await expect.poll(() => notices.length, { timeout: 20_000 }).toBeGreaterThan(0);
   else await moved;
   full?.();
   await done;

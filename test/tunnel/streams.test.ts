@@ -171,9 +171,9 @@ describe('a tunnel', () => {
     far.resume();
     held?.hold();
     near.write(noise(200 * RING)); // more than the sockets in between take
-    await expect.poll(() => near.writableLength).toBe(0);
+    await expect.poll(() => near.writableLength, { timeout: 20_000 }).toBe(0);
     const stopped = ends.source.close();
-    await delay(200);
+    await delay(100);
     held?.release();
     await stopped;
     const { error } = await ends.told.destination.end();
