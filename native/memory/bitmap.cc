@@ -153,7 +153,7 @@ std::vector<uint8_t> Bitmap::shares(uint64_t pages_per_cell) const {
     if (set == pages) {
       shares[cell] = 255;
     } else if (set != 0) {
-      shares[cell] = static_cast<uint8_t>(1 + (set - 1) * 254 / (pages - 1));
+      shares[cell] = static_cast<uint8_t>(std::clamp<uint64_t>(255 * set / pages, 1, 254));
     }
   }
   return shares;
