@@ -32,6 +32,8 @@ Libcrypto load() {
   find(found.kdf_context_new, "EVP_KDF_CTX_new");
   find(found.kdf_context_free, "EVP_KDF_CTX_free");
   find(found.kdf_derive, "EVP_KDF_derive");
+  find(found.quick_mac, "EVP_Q_mac");
+  find(found.memory_compare, "CRYPTO_memcmp");
   return found;
 }
 

@@ -37,6 +37,11 @@ struct Libcrypto {
   KdfContext* (*kdf_context_new)(Kdf*);
   void (*kdf_context_free)(KdfContext*);
   int (*kdf_derive)(KdfContext*, unsigned char* key, size_t size, const Param* parameters);
+  unsigned char* (*quick_mac)(void* library, const char* name, const char* properties, const char* algorithm,
+                              const Param* parameters, const void* key, size_t key_size,
+                              const unsigned char* data, size_t size, unsigned char* out, size_t out_size,
+                              size_t* written);
+  int (*memory_compare)(const void* left, const void* right, size_t size);
 };
 
 // Throws Error CRYPTO_UNAVAILABLE: this process has no OpenSSL 3.

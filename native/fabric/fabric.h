@@ -55,6 +55,10 @@ class QueuePairEvents {
   virtual void on_recv(std::span<const Completion> completions) = 0;
   // Asked for with QueuePair::notify().
   virtual void on_notify() {}
+  // Of a resumable queue pair. SUSPENDED: its carrier broke; what is posted waits. on_link_restored() or
+  // on_closed() follows.
+  virtual void on_link_lost(const Error& reason) { (void)reason; }
+  virtual void on_link_restored() {}
   // What the peer wrote cannot be kept here (DISK_FULL, IO_ERROR), and nothing more is received. For some
   // seconds a message may be sent still, and disconnect() be called; on_closed with the same reason follows.
   virtual void on_receive_failed(const Error& reason) { (void)reason; }
@@ -80,6 +84,14 @@ struct QueuePairOptions {
   // find out whether records follow. The peer's end is noticed where nothing lies before it. Until then a
   // peer that uses a key is refused, too. Providers that protect nothing ignore it.
   bool hold_until_protected = false;
+  // Software RNIC: not 0, and the peer asks for it too, makes the queue pair resumable. Then a work request
+  // completes when the peer has acknowledged it, and a carrier that breaks is replaced: the end that has
+  // called connect() dials again, every resume_retry_ms, and the other one waits at any listener of its
+  // process, both for resume_window_ms at most. Nothing is lost or comes twice. A stranger cannot attach;
+  // who reads the first handshake can, for nothing is encrypted: not together with protect(). Of the private
+  // data it takes 44 bytes.
+  uint32_t resume_window_ms = 0;
+  uint32_t resume_retry_ms = 100;
 };
 
 // Counters that a provider keeps while it runs; read from any thread.

@@ -64,11 +64,25 @@ Served::Next Carrier::serve(unsigned reasons) noexcept {
       return say_last_word();
     }
   } catch (const Error& error) {
-    down(fault_ ? fault_ : error);
+    fail(error);
   } catch (const std::exception& error) {
     down(Error("INTERNAL", std::string("the software RNIC failed: ") + error.what()));
   }
   return Next::kWait;
+}
+
+void Carrier::fail(const Error& error) {
+  if (!is_lost_by(error)) return down(fault_ ? fault_ : error);
+  give_up();
+  user_.carrier_lost(error);
+}
+
+// The way to the peer broke, while neither end had said that it ends.
+bool Carrier::is_lost_by(const Error& error) const {
+  const bool is_ending = fin_sent_ || transmitter_.is_ending() || receiver_.end_said() ||
+                         (drain_by_ && Clock::now() >= *drain_by_);
+  return messages_.log.on() && is_up_ && phase_ == Phase::kOpen && !is_ending &&
+         (error.code() == "CONNECTION_LOST" || error.code() == "TIMEOUT");
 }
 
 Served::Next Carrier::work() {
@@ -94,6 +108,10 @@ Served::Next Carrier::move_messages() {
   bool more = receive_on();
   if (phase_ != Phase::kOpen) return Next::kWait;
   const Clock::time_point now = Clock::now();
+  if (messages_.log.on()) {
+    messages_.log.tick(now);
+    transmitter_.report();  // also while the socket takes nothing
+  }
   if (transmit_on(now)) more = true;
   check_times(now);
   if (phase_ != Phase::kOpen) return Next::kWait;
@@ -116,6 +134,11 @@ bool Carrier::receive_on() {
       notice_ready();
       return true;
     case Receiver::Went::kEnded:
+      if (messages_.log.on() && !receiver_.end_said() && !fin_sent_) {
+        throw send_error_ ? *send_error_
+                          : Error("CONNECTION_LOST", peer_ + " ended the connection without saying so: it was "
+                                                             "killed, or the network cut it; see its log");
+      }
       // The kernel reports a reset once: when sending has met it, receiving sees an ordinary end. EPIPE is
       // different: the peer had ended the stream in order before.
       down(send_error_ && send_error_->sys_errno() != EPIPE ? send_error_ : std::nullopt);
@@ -259,6 +282,7 @@ void Carrier::set_alarm(Clock::time_point now) {
   by(transmitter_.next_look(now));
   if (is_up_) by(drain_by_);
   if (awaits_ready_) by(handshake_by_);
+  if (messages_.log.on()) by(messages_.log.ack_by());
   if (is_up_ && now < first_send_) by(first_send_);
 }
 
@@ -274,7 +298,14 @@ void Carrier::say_end() noexcept {
 void Carrier::down(const std::optional<Error>& reason) {
   if (phase_ == Phase::kDown) return;
   if (!reason) say_end();
+  give_up();
+  user_.carrier_down(reason);
+}
+
+void Carrier::give_up() {
+  if (phase_ == Phase::kDown) return;
   phase_ = Phase::kDown;
+  transmitter_.leave_rest();
   unwatch(watched_);
   dialling_.reset();  // which may kick until it is gone
   processor_.forget(*this);
@@ -285,7 +316,11 @@ void Carrier::down(const std::optional<Error>& reason) {
     setsockopt(socket_.get(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
   }
   socket_.reset();
-  user_.carrier_down(reason);
+}
+
+void Carrier::refuse(const WireFault& fault) {
+  begin_terminate(fault);
+  processor_.resume(*this);
 }
 
 }  // namespace rdma_migrate::iwarp

@@ -28,6 +28,8 @@ class CarrierUser {
   virtual void carrier_closing() = 0;
   // The last call; the carrier serves nothing any more. Nothing: an orderly end.
   virtual void carrier_down(const std::optional<Error>& reason) = 0;
+  // Instead of it, of a resumable queue pair: the way to the peer broke. The carrier serves nothing any more.
+  virtual void carrier_lost(const Error& reason) = 0;
 };
 
 // What is said to a peer that has asked.
@@ -46,6 +48,8 @@ class Carrier final : public Served {
   // On the processor, all of it. How it begins: one of the two.
   void dial(const fabric::Endpoint& endpoint, fabric::Bytes private_data);
   void answer(Answer answer);
+  // Or: of a queue pair that goes on over another stream, on which positions have been agreed.
+  void go_on(UniqueFd socket, bool crc);
   Next serve(unsigned reasons) noexcept override;
   // QueuePair::protect(): before dial() or answer(), or when messages flow.
   void protect(const fabric::Protection& protection);
@@ -53,10 +57,17 @@ class Carrier final : public Served {
   void drain();
   // Ends now.
   void abandon(const std::optional<Error>& reason = std::nullopt) { down(reason); }
+  // The queue pair has another way to the peer, or looks for one: nothing that comes on this one counts any
+  // more. No carrier_down() follows.
+  void give_up();
+  // The peer is told that it broke the rules.
+  void refuse(const WireFault& fault);
 
  private:
   enum class Phase { kNew, kDialling, kAnswering, kOpen, kTerminating, kLastWord, kDown };
 
+  void fail(const Error& error);
+  bool is_lost_by(const Error& error) const;
   Next work();
   Next dial_on();
   Next answer_on();

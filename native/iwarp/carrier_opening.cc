@@ -26,6 +26,16 @@ void Carrier::answer(Answer answer) {
   phase_ = Phase::kAnswering;
 }
 
+void Carrier::go_on(UniqueFd socket, bool crc) {
+  watch(socket.get());
+  socket_ = std::move(socket);
+  receiver_.open(socket_.get(), crc, false);
+  transmitter_.open(socket_.get(), crc);
+  phase_ = Phase::kOpen;
+  is_up_ = true;
+  processor_.resume(*this);
+}
+
 Served::Next Carrier::dial_on() {
   const bool done = dialling_->step(Clock::now());
   watch(dialling_->fd());

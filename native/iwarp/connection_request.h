@@ -5,6 +5,7 @@
 
 #include "fabric/fabric.h"
 #include "iwarp/carrier.h"
+#include "iwarp/resume_frames.h"
 
 namespace rdma_migrate::iwarp {
 
@@ -17,6 +18,8 @@ class ConnectionRequest final : public fabric::ConnectionRequest {
   std::span<const uint8_t> private_data() const override { return request_.private_data; }
   std::string peer_address() const override { return peer_; }
   void reject(std::span<const uint8_t> private_data) override;
+  // What the peer offers, if it asks for a resumable queue pair; no part of its private data.
+  const std::optional<ResumeTail>& resume_tail() const { return resume_tail_; }
   // The socket with what is to be said on it. Throws Error INVALID_ARGUMENT.
   Answer accept(const fabric::QueuePairOptions& options, std::span<const uint8_t> private_data,
                 bool may_send_at_once);
@@ -25,7 +28,8 @@ class ConnectionRequest final : public fabric::ConnectionRequest {
   void check_open() const;
 
   UniqueFd socket_;
-  const MpaFrame request_;
+  MpaFrame request_;
+  const std::optional<ResumeTail> resume_tail_;
   const fabric::QueuePairOptions options_;
   const std::string peer_;
   const std::shared_ptr<void> place_;  // among the listener's unanswered requests

@@ -17,9 +17,10 @@ enum class RdmapOpcode : uint8_t {
   kSendSolicited = 5,
   kSendSolicitedInvalidate = 6,
   kTerminate = 7,
+  kControl = 15,  // ours: only on a queue pair that both ends made resumable
 };
 
-enum class DdpQueue : uint32_t { kSend = 0, kReadRequest = 1, kTerminate = 2 };
+enum class DdpQueue : uint32_t { kSend = 0, kReadRequest = 1, kTerminate = 2, kControl = 3 };
 
 constexpr size_t kFpduLengthSize = 2;
 constexpr size_t kCrcSize = 4;

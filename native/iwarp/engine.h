@@ -7,6 +7,7 @@
 #include <mutex>
 #include <vector>
 
+#include "iwarp/attachables.h"
 #include "iwarp/processor.h"
 
 namespace rdma_migrate::iwarp {
@@ -29,6 +30,7 @@ class Engine {
   // Whether wait_until_left would wait.
   bool is_open(const void* table) const;
   size_t threads() const { return processors_.size(); }
+  Attachables& attachables() { return attachables_; }
 
  private:
   // What a look at a processor's section found, and since when it has been so.
@@ -38,6 +40,7 @@ class Engine {
   };
   bool is_held_up(size_t at, Clock::time_point now);
 
+  Attachables attachables_;  // first: what serves uses it
   std::vector<std::unique_ptr<Processor>> processors_;
   std::mutex mutex_;  // what follows
   std::vector<Look> looks_;

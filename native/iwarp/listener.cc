@@ -207,9 +207,17 @@ void Listener::hand_on(HalfOpen& peer) {
   forget(peer);
   UniqueFd socket = peer.take_socket();
   const bool refused = frame.markers || frame.reject || !place;
+  if (const std::optional<Attach> attach = decode_attach(frame.private_data); attach && !refused)
+    return attach_to_queue_pair(std::move(socket), std::move(frame), *attach);
   auto request =
       std::make_unique<ConnectionRequest>(std::move(socket), std::move(frame), options_, std::move(place));
   if (!refused) callbacks_.request(std::move(request));
+}
+
+// No request for a connection: a queue pair of this process has lost its way to that peer.
+void Listener::attach_to_queue_pair(UniqueFd socket, MpaFrame frame, const Attach& attach) {
+  if (engine_->attachables().hand(socket, frame, attach)) return;
+  ConnectionRequest(std::move(socket), std::move(frame), options_, nullptr).reject(encode_unknown());
 }
 
 }  // namespace rdma_migrate::iwarp

@@ -11,6 +11,7 @@
 #include "fabric/fabric.h"
 #include "iwarp/engine.h"
 #include "iwarp/mpa_reader.h"
+#include "iwarp/resume_frames.h"
 #include "iwarp/stranger.h"
 
 namespace rdma_migrate::iwarp {
@@ -36,6 +37,7 @@ class Listener final : public fabric::Listener, private Served {
   HalfOpen* in_the_way(const std::string& key) const;
   // Both on the processor; the peer is forgotten.
   void hand_on(HalfOpen& peer);
+  void attach_to_queue_pair(UniqueFd socket, MpaFrame frame, const Attach& attach);
   void turn_away(HalfOpen& peer);
   void report(const std::string& address, std::string spoke);
   void forget(HalfOpen& peer);

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "fabric/fabric.h"
+#include "iwarp/message_log.h"
 #include "iwarp/recv_queue.h"
 #include "iwarp/region_table.h"
 #include "iwarp/send_queue.h"
@@ -19,15 +20,7 @@ struct PendingRead {
   uint32_t stag = 0;
   uint64_t address = 0;  // wire
   uint32_t length = 0;
-};
-
-// A READ of the peer's that waits for ours.
-struct ReadJob {
-  uint32_t sink_stag = 0;
-  uint64_t sink_offset = 0;
-  uint32_t source_stag = 0;
-  uint64_t source_offset = 0;
-  uint32_t length = 0;
+  uint64_t seq = 0;  // of its request, where messages are logged
 };
 
 struct MessageState {
@@ -57,6 +50,7 @@ struct MessageState {
   // The processor's.
   size_t ord = 0;  // READs of ours at a time
   size_t ird = 0;  // READs of the peer's at a time
+  MessageLog log;  // on: the queue pair is resumable
   std::deque<PendingRead> pending_reads;
   std::deque<ReadJob> read_jobs;
   uint32_t sent_sends = 0, sent_reads = 0;          // the last message numbers given

@@ -1,5 +1,6 @@
 #include "iwarp/queue_pair.h"
 
+#include "crypto/libcrypto.h"
 #include "fabric/address.h"
 #include "fabric/work_request.h"
 #include "iwarp/connection_request.h"
@@ -10,6 +11,9 @@ namespace {
 
 [[noreturn]] void bad_argument(const std::string& message) { throw Error("INVALID_ARGUMENT", message); }
 
+constexpr const char* kNoProtection =
+    "a resumable queue pair is not protected: a second carrier would use the first one's keys again";
+
 }  // namespace
 
 QueuePair::QueuePair(std::shared_ptr<RegionTable> regions, const fabric::QueuePairOptions& options,
@@ -17,6 +21,11 @@ QueuePair::QueuePair(std::shared_ptr<RegionTable> regions, const fabric::QueuePa
     : engine_(regions->shared_engine()),
       processor_(engine_->least_loaded()),
       messages_(options, events, std::move(regions)) {
+  if (options.resume_window_ms != 0) {
+    if (options.hold_until_protected) bad_argument(kNoProtection);
+    crypto::libcrypto();  // what is missing is said here
+    resumption_.emplace();
+  }
   ++processor_.load;
   info_.provider = "iwarp";
 }
@@ -31,7 +40,13 @@ void QueuePair::connect(const fabric::Endpoint& endpoint, std::span<const uint8_
   opening.endpoint = endpoint;
   opening.private_data.assign(private_data.begin(), private_data.end());
   opening.peer = fabric::to_string(endpoint);
-  encode(make_request(messages_.options, private_data, 2));  // refuses private data that is too long, here
+  {
+    std::lock_guard lock(mutex_);
+    check_startable();
+    if (resumption_) offer(endpoint, opening.private_data);
+  }
+  // Refuses private data that is too long, here.
+  encode(make_request(messages_.options, opening.private_data, 2));
   start(std::move(opening));
 }
 
@@ -39,15 +54,17 @@ void QueuePair::accept(std::unique_ptr<fabric::ConnectionRequest> request,
                        std::span<const uint8_t> private_data, bool may_send_at_once) {
   auto* const own = dynamic_cast<ConnectionRequest*>(request.get());
   if (own == nullptr) bad_argument("accept() of a request that came over another provider");
+  fabric::Bytes reply_data(private_data.begin(), private_data.end());
   {
     // A request that cannot be taken is rejected, not dropped.
     std::lock_guard lock(mutex_);
     check_startable();
+    if (resumption_) take_offer(own->resume_tail(), reply_data);
   }
   if (may_send_at_once) allow_large_segments();
   Opening opening;
   opening.peer = own->peer_address();
-  opening.answer = own->accept(messages_.options, private_data, may_send_at_once);
+  opening.answer = own->accept(messages_.options, reply_data, may_send_at_once);
   start(std::move(opening));
 }
 
@@ -75,6 +92,11 @@ Served::Next QueuePair::serve(unsigned) noexcept {
   }
   if (opening) begin(std::move(*opening));
   if (notified_.exchange(false) && !ended_) messages_.events.on_notify();
+  if (resumption_) take_arrivals();
+  if (state() == fabric::QueuePairState::kSuspended) {
+    look_after_link();
+    return Next::kWait;
+  }
   if (!carrier_) {
     if (draining_.load()) carrier_down(std::nullopt);
     return Next::kWait;
@@ -154,6 +176,7 @@ size_t QueuePair::post_recv(std::span<const fabric::RecvWorkRequest> requests) {
 }
 
 void QueuePair::protect(const fabric::Protection& protection) {
+  if (messages_.options.resume_window_ms != 0) bad_argument(kNoProtection);
   if (protect_from_start(protection)) return;
   std::optional<Error> failure;
   processor_.call([&] {
@@ -191,7 +214,8 @@ void QueuePair::protect_now(const fabric::Protection& protection) {
 void QueuePair::describe_stream() {
   info_.crc = negotiated_->crc && !protected_;
   info_.detail = "MPA revision " + std::to_string(negotiated_->revision) + ", CRC32C " +
-                 (info_.crc ? "on" : "off") + (protected_ ? ", AES-256-GCM records" : "");
+                 (info_.crc ? "on" : "off") + (protected_ ? ", AES-256-GCM records" : "") +
+                 (messages_.log.on() ? ", resumable" : "");
 }
 
 void QueuePair::resume_receive(bool for_good) {
@@ -253,6 +277,8 @@ void QueuePair::carrier_closing() {
 }
 
 void QueuePair::carrier_up(const Negotiated& negotiated, int socket) {
+  fabric::Bytes private_data = negotiated.private_data;
+  agree(negotiated, private_data);
   {
     std::lock_guard lock(mutex_);
     measurable_ = socket;
@@ -264,12 +290,13 @@ void QueuePair::carrier_up(const Negotiated& negotiated, int socket) {
   ord_.store(negotiated.ord);
   change(fabric::QueuePairChange::kConnected);
   if (draining_.load()) change(fabric::QueuePairChange::kDrain);
-  messages_.events.on_established(negotiated.private_data);
+  messages_.events.on_established(private_data);
 }
 
 void QueuePair::carrier_down(const std::optional<Error>& reason) {
   if (std::exchange(ended_, true)) return;
   change(fabric::QueuePairChange::kEnd);
+  end_resumption();
   std::vector<fabric::Completion> completions;
   messages_.send_queue.flush(completions, messages_.oldest_failed);
   if (!completions.empty()) messages_.events.on_send(completions);

@@ -7,11 +7,17 @@
 #include <optional>
 
 #include "fabric/fabric.h"
+#include "iwarp/attachables.h"
 #include "iwarp/carrier.h"
+#include "iwarp/resumption.h"
 
 namespace rdma_migrate::iwarp {
 
-class QueuePair final : public fabric::QueuePair, private CarrierUser, private Served {
+class QueuePair final : public fabric::QueuePair,
+                        private CarrierUser,
+                        private AttachmentUser,
+                        private Attachable,
+                        private Served {
  public:
   QueuePair(std::shared_ptr<RegionTable> regions, const fabric::QueuePairOptions& options,
             fabric::QueuePairEvents& events);
@@ -60,6 +66,31 @@ class QueuePair final : public fabric::QueuePair, private CarrierUser, private S
   void carrier_choked(const Error& reason) override { messages_.events.on_receive_failed(reason); }
   void carrier_closing() override;
   void carrier_down(const std::optional<Error>& reason) override;
+  void carrier_lost(const Error& reason) override;
+
+  // queue_pair_resume.cc: a resumable one.
+  struct Arrival {
+    UniqueFd socket;
+    MpaFrame request;
+    Attach attach;
+  };
+  void offer(const fabric::Endpoint& endpoint, fabric::Bytes& private_data);
+  void take_offer(const std::optional<ResumeTail>& tail, fabric::Bytes& private_data);
+  // private_data: the peer's; becomes what its user has said.
+  void agree(const Negotiated& negotiated, fabric::Bytes& private_data);
+  void suspend(const Error& reason);
+  void look_after_link();
+  void dial_again(Clock::time_point now);
+  Attachment& add_attachment(uint64_t epoch, Clock::time_point now);
+  void drop(Attachment& attachment);
+  Positions positions() const;
+  bool may_attach() const;
+  void take_arrivals();
+  void go_on(UniqueFd socket);
+  void end_resumption();
+  void attach(UniqueFd socket, MpaFrame request, const Attach& attach) override;
+  void attached(Attachment& attachment) override;
+  void attachment_failed(Attachment& attachment, const Error& error) override;
 
   const std::shared_ptr<Engine> engine_;
   Processor& processor_;
@@ -79,10 +110,12 @@ class QueuePair final : public fabric::QueuePair, private CarrierUser, private S
   bool protected_ = false;
   int measurable_ = -1;                    // the carrier's socket, while it is open
   std::chrono::microseconds wire_time_{};  // after that
+  std::vector<Arrival> arrivals_;
 
   std::mutex close_mutex_;
   std::unique_ptr<Carrier> carrier_;  // the processor's, made and destroyed there
   bool ended_ = false;                // the processor's
+  std::optional<Resumption> resumption_;  // asked for; the processor's once it has started
 };
 
 }  // namespace rdma_migrate::iwarp

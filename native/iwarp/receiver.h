@@ -73,6 +73,8 @@ class Receiver {
   void expect_end() { end_is_near_ = true; }
   // The peer has ended the stream where it may not. It must not take our end for an orderly one.
   bool truncated() const { return truncated_; }
+  // Of a resumable queue pair: the peer has said that it ends the stream in good order.
+  bool end_said() const { return end_said_; }
 
  private:
   // What an FPDU or a record counts for at least: taking one apart costs as much as that many bytes of
@@ -140,10 +142,13 @@ class Receiver {
   void begin_read_request();
   void begin_read_response();
   void begin_terminate();
+  void begin_control();
   void end_message();
   void end_send();
   void end_read_request();
   void end_read_response();
+  void end_control();
+  void acknowledge(uint64_t rx_seq);
   void check_read_source(const ReadRequest& request) const;
   void find_write_target();
   void set_local_target(uint32_t stag, uint64_t address, uint64_t length, uint64_t skip, bool is_wire);
@@ -163,6 +168,7 @@ class Receiver {
   bool eof_ = false;
   bool end_is_near_ = false;
   bool truncated_ = false;
+  bool end_said_ = false;
   size_t budget_ = 0;
 
   std::optional<RecordReader> records_;

@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "iwarp/receiver.h"
+#include "iwarp/resume_frames.h"
 
 namespace rdma_migrate::iwarp {
 namespace {
@@ -32,7 +33,9 @@ void Receiver::check_header() const {
   }
   const bool must_be_tagged =
       opcode_of(header_) == RdmapOpcode::kWrite || opcode_of(header_) == RdmapOpcode::kReadResponse;
-  if (header_.opcode > static_cast<uint8_t>(RdmapOpcode::kTerminate) || header_.tagged != must_be_tagged) {
+  const bool is_known_opcode = header_.opcode <= static_cast<uint8_t>(RdmapOpcode::kTerminate) ||
+                               (messages_.log.on() && opcode_of(header_) == RdmapOpcode::kControl);
+  if (!is_known_opcode || header_.tagged != must_be_tagged) {
     fault(TerminateCode::kRdmapUnexpectedOpcode,
           "opcode " + std::to_string(header_.opcode) +
               (header_.tagged ? " in a tagged segment" : " in an untagged segment"));
@@ -58,6 +61,7 @@ void Receiver::begin_message() {
   phase_ = payload_ == 0 ? Phase::kTrailer : Phase::kPayload;
   stores_ = false;
   run_of_fpdu_ = 0;
+  if (end_said_) fault(TerminateCode::kRdmapUnexpectedOpcode, "a message after END");
   switch (opcode_of(header_)) {
     case RdmapOpcode::kWrite:
       return begin_write();
@@ -67,6 +71,8 @@ void Receiver::begin_message() {
       return begin_read_response();
     case RdmapOpcode::kTerminate:
       return begin_terminate();
+    case RdmapOpcode::kControl:
+      return begin_control();
     default:
       return begin_send();
   }
@@ -167,6 +173,20 @@ void Receiver::begin_terminate() {
   if (payload_ != 0) phase_ = Phase::kInline;
 }
 
+void Receiver::begin_control() {
+  expect_queue(DdpQueue::kControl);
+  const uint32_t due = messages_.log.due_control();
+  if (header_.msn != due) {
+    fault(TerminateCode::kUntaggedInvalidMsn, "control message number " + std::to_string(header_.msn) +
+                                                  " where " + std::to_string(due) + " was due");
+  }
+  if (header_.message_offset != 0 || !header_.last)
+    fault(TerminateCode::kUntaggedInvalidOffset, "a control message in segments");
+  if (payload_ > kAckSize) fault(TerminateCode::kUntaggedTooLong, "a control message that is too long");
+  if (payload_ < kEndSize) fault(TerminateCode::kRdmapUnspecified, "a control message that is cut short");
+  phase_ = Phase::kInline;
+}
+
 void Receiver::begin_read_response() {
   if (messages_.pending_reads.empty())
     fault(TerminateCode::kRdmapUnexpectedOpcode, "a READ response that no READ asked for");
@@ -188,6 +208,10 @@ void Receiver::end_message() {
     if (ulpdu_ != 0) ++messages_.received_sends;
     return become_ready();
   }
+  if (messages_.log.on() && opcode_of(header_) != RdmapOpcode::kControl) {
+    messages_.log.receive_payload(payload_);
+    if (header_.last) messages_.log.receive_message();
+  }
   switch (opcode_of(header_)) {
     case RdmapOpcode::kWrite:
       return end_write();
@@ -199,9 +223,30 @@ void Receiver::end_message() {
       throw Error("TERMINATE_RECEIVED",
                   peer_ + " gave up the connection: " + describe(decode_terminate(inline_)) +
                       "; see the peer's log for the reason");
+    case RdmapOpcode::kControl:
+      return end_control();
     default:
       return end_send();
   }
+}
+
+void Receiver::end_control() {
+  messages_.log.receive_control();
+  const std::optional<ControlMessage> message = decode_control(inline_);
+  if (!message) fault(TerminateCode::kRdmapUnspecified, "a control message that is none, or of a wrong length");
+  if (message->kind == Control::kEnd) {
+    end_said_ = true;
+  } else {
+    acknowledge(message->rx_seq);
+  }
+}
+
+void Receiver::acknowledge(uint64_t rx_seq) {
+  const uint64_t before = messages_.log.acked();
+  if (messages_.log.acknowledge(rx_seq)) return;
+  fault(TerminateCode::kRdmapStreamCatastrophe,
+        "an acknowledgement of message " + std::to_string(rx_seq) + ", where " + std::to_string(before) +
+            " had been acknowledged and " + std::to_string(messages_.log.last()) + " begun");
 }
 
 void Receiver::end_send() {
@@ -261,6 +306,9 @@ void Receiver::end_read_response() {
   read_received_ += static_cast<uint32_t>(payload_);
   if (!header_.last) return;
   read_received_ = 0;
+  // Who answers a READ has its request. An acknowledgement of it may have come before.
+  if (messages_.pending_reads.front().seq > messages_.log.acked())
+    acknowledge(messages_.pending_reads.front().seq);
   messages_.pending_reads.pop_front();
   watch_.end();
   messages_.send_queue.mark_read_done();

@@ -33,6 +33,11 @@ void SendQueue::take(std::vector<SendWorkRequest>& out, size_t limit) {
   sender_idle_ = out.empty();
 }
 
+void SendQueue::give_back(size_t count) {
+  std::lock_guard lock(mutex_);
+  taken_ -= count;
+}
+
 void SendQueue::mark_sent(size_t count) {
   std::lock_guard lock(mutex_);
   sent_ += count;

@@ -28,7 +28,10 @@ class SendQueue {
   // Moves the next requests to out, oldest first, at most limit; out is cleared first. With none there, the
   // sender counts as idle from now on.
   void take(std::vector<fabric::SendWorkRequest>& out, size_t limit);
-  // The oldest taken requests, count of them, have left (a READ: its request has).
+  // The last count of those that were taken are to be taken again.
+  void give_back(size_t count);
+  // The oldest taken requests, count of them, have left (a READ: its request has); of a resumable queue pair:
+  // have been acknowledged.
   void mark_sent(size_t count);
   // The oldest READ that was not has been answered.
   void mark_read_done();

@@ -79,7 +79,9 @@ bool Transmitter::fill() {
     terminate_payload_.clear();
     return true;
   }
+  if (messages_.log.owes_ack()) append_ack();
   if (failure_) {
+    if (!batch_->empty() || awaits_acks_before_failure()) return !batch_->empty();
     messages_.oldest_failed = true;
     throw *failure_;
   }
@@ -87,7 +89,7 @@ bool Transmitter::fill() {
     while (batch_->fits(most_payload_) && (job_ || next_job())) append_segment();
   } catch (const Error& error) {
     // Those before it leave first: then it is the oldest that is not done.
-    if (batch_->empty()) throw;
+    if (batch_->empty() && !awaits_acks_before_failure()) throw;
     messages_.oldest_failed = false;
     failure_ = error;
   }
@@ -108,27 +110,43 @@ size_t Transmitter::payload_limit() const {
 }
 
 bool Transmitter::next_job() {
-  if (!messages_.read_jobs.empty()) {
-    start_response(messages_.read_jobs.front());
+  MessageLog& log = messages_.log;
+  if (const LoggedMessage* const message = log.again()) {
+    start_again(*message);
+    log.start_again();
+    return true;
+  }
+  if (!messages_.read_jobs.empty() && !log.has_most_responses()) {
+    const ReadJob read = messages_.read_jobs.front();
+    start_response(read);
+    if (log.on()) log.start({.response = read, .request = {}});
     messages_.read_jobs.pop_front();
     return true;
   }
-  if (next_taken_ == taken_.size()) {
-    next_taken_ = 0;
-    messages_.send_queue.take(taken_, kTakeAtOnce);
-  }
-  if (next_taken_ == taken_.size() || !start_request(taken_[next_taken_])) return false;
+  if (!take_more() || !start_request(taken_[next_taken_])) return false;
+  if (log.on()) log.start({.response = {}, .request = taken_[next_taken_], .msn = job_->header.msn});
   ++next_taken_;
   return true;
 }
 
+// False: nothing is posted that has not been started.
+bool Transmitter::take_more() {
+  if (next_taken_ == taken_.size()) {
+    next_taken_ = 0;
+    messages_.send_queue.take(taken_, kTakeAtOnce);
+  }
+  return next_taken_ != taken_.size();
+}
+
 bool Transmitter::start_request(const fabric::SendWorkRequest& request) {
   if (request.opcode == fabric::Opcode::kRdmaRead) return start_read(request);
-  start_message(request);
+  const uint32_t number = messages_.sent_sends + (request.opcode == fabric::Opcode::kSend ? 1 : 0);
+  start_message(request, number);
+  messages_.sent_sends = number;
   return true;
 }
 
-void Transmitter::start_message(const fabric::SendWorkRequest& request) {
+void Transmitter::start_message(const fabric::SendWorkRequest& request, uint32_t send_number) {
   Job job;
   job.source.address = request.address;
   if (request.length != 0) {
@@ -145,7 +163,7 @@ void Transmitter::start_message(const fabric::SendWorkRequest& request) {
   } else {
     job.header.opcode = static_cast<uint8_t>(RdmapOpcode::kSend);
     job.header.queue = static_cast<uint32_t>(DdpQueue::kSend);
-    job.header.msn = ++messages_.sent_sends;
+    job.header.msn = send_number;
   }
   job_ = job;
 }
@@ -164,13 +182,21 @@ bool Transmitter::start_read(const fabric::SendWorkRequest& request) {
   // Posted before the handshake told so.
   if (messages_.ord == 0) fail_request("a READ, but the peer takes none (its IRD is 0)");
   if (messages_.pending_reads.size() >= messages_.ord) return false;
-  uint64_t sink = request.address;
-  if (request.length != 0) {
-    const Region& region = region_of(request.lkey);
-    if (!region.covers_local(request.address, request.length)) fail_deregistered();
-    sink = region.wire_of(request.address);
-  }
-  messages_.pending_reads.push_back({request.lkey, sink, request.length});
+  const uint64_t sink = sink_of(request);
+  messages_.pending_reads.push_back({request.lkey, sink, request.length, messages_.log.last() + 1});
+  ask(request, sink, ++messages_.sent_reads);
+  return true;
+}
+
+// As the peer addresses it.
+uint64_t Transmitter::sink_of(const fabric::SendWorkRequest& request) {
+  if (request.length == 0) return request.address;
+  const Region& region = region_of(request.lkey);
+  if (!region.covers_local(request.address, request.length)) fail_deregistered();
+  return region.wire_of(request.address);
+}
+
+void Transmitter::ask(const fabric::SendWorkRequest& request, uint64_t sink, uint32_t read_number) {
   encode_read_request({.sink_stag = request.lkey,
                        .sink_offset = sink,
                        .length = request.length,
@@ -180,11 +206,10 @@ bool Transmitter::start_read(const fabric::SendWorkRequest& request) {
   Job job;
   job.header.opcode = static_cast<uint8_t>(RdmapOpcode::kReadRequest);
   job.header.queue = static_cast<uint32_t>(DdpQueue::kReadRequest);
-  job.header.msn = ++messages_.sent_reads;
+  job.header.msn = read_number;
   job.source.address = reinterpret_cast<uintptr_t>(read_request_);
   job.left = kReadRequestSize;
   job_ = job;
-  return true;
 }
 
 void Transmitter::start_response(const ReadJob& read) {
@@ -225,7 +250,11 @@ void Transmitter::append_segment() {
   job.header.target_offset += size;
   job.header.message_offset += static_cast<uint32_t>(size);
   if (!job.header.last) return;
-  if (!job.is_response) ++finished_;
+  if (messages_.log.on()) {
+    messages_.log.emit();
+  } else if (!job.is_response) {
+    ++finished_;
+  }
   job_.reset();
 }
 
@@ -249,6 +278,9 @@ bool Transmitter::send_batch() {
 }
 
 void Transmitter::report() {
+  const size_t acknowledged = messages_.log.take_acknowledged();
+  if (acknowledged != 0) watch_.end();
+  finished_ += acknowledged;
   if (finished_ != 0) messages_.send_queue.mark_sent(finished_);
   finished_ = 0;
   completions_.clear();
@@ -256,22 +288,24 @@ void Transmitter::report() {
   if (!completions_.empty()) messages_.events.on_send(completions_);
 }
 
+bool Transmitter::awaits_peer() const { return blocked_ || !messages_.log.empty(); }
+
 // The kernel tells of room when a third of its buffer is free, which may take minutes where the network is
 // slow: what the peer has acknowledged is looked at meanwhile.
 void Transmitter::check_stall(Clock::time_point now) {
-  if (!blocked_) return watch_.end();
+  if (!awaits_peer()) return watch_.end();
   const uint64_t has = taken_by_peer();
   if (watch_.running()) watch_.moved(has - peer_had_);
   watch_.begin(now);
   peer_had_ = has;
   if (!watch_.stalled(now)) return;
-  throw Error("TIMEOUT", peer_ + " has taken no data, or next to none, for " +
+  throw Error("TIMEOUT", peer_ + " has taken or acknowledged no data, or next to none, for " +
                              std::to_string(messages_.options.stall_timeout_ms) +
                              " ms; check the peer and the network");
 }
 
 std::optional<Clock::time_point> Transmitter::next_look(Clock::time_point now) {
-  if (!blocked_) return std::nullopt;
+  if (!awaits_peer()) return std::nullopt;
   return watch_.next_look(now);
 }
 

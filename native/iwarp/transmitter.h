@@ -43,7 +43,12 @@ class Transmitter {
   // say_end() has been called: what comes to be sent after it never is.
   bool is_ending() const { return end_ != End::kOpen; }
 
-  // The peer takes nothing: throws Error TIMEOUT.
+  // What has completed is reported; transmit() does so too.
+  void report();
+  // The carrier goes, and the queue pair stays: what was taken and not begun is left to the next one.
+  void leave_rest();
+
+  // The peer takes nothing, or acknowledges nothing: throws Error TIMEOUT.
   void check_stall(Clock::time_point now);
   std::optional<Clock::time_point> next_look(Clock::time_point now);
 
@@ -61,14 +66,26 @@ class Transmitter {
   size_t payload_limit() const;
   bool next_job();
   bool start_request(const fabric::SendWorkRequest& request);
-  void start_message(const fabric::SendWorkRequest& request);
+  void start_message(const fabric::SendWorkRequest& request, uint32_t send_number);
   bool start_read(const fabric::SendWorkRequest& request);
+  void ask(const fabric::SendWorkRequest& request, uint64_t sink, uint32_t read_number);
+  uint64_t sink_of(const fabric::SendWorkRequest& request);
   void start_response(const ReadJob& job);
+  bool take_more();
+  bool awaits_peer() const;
   void append_segment();
   bool send_batch();
-  void report();
   uint64_t taken_by_peer() const;
   const Region& region_of(uint32_t stag);
+
+  // transmitter_log.cc: of a resumable queue pair.
+  bool has_work();
+  void append_ack();
+  void append_control_end();
+  void append_control(std::span<const uint8_t> payload);
+  void start_again(const LoggedMessage& message);
+  bool awaits_acks_before_failure() const;
+
   [[noreturn]] void fail_deregistered();
   [[noreturn]] void fail_request(const char* why);
   [[noreturn]] void fail_unreadable(uint64_t address);

@@ -6,7 +6,8 @@
 namespace rdma_migrate::iwarp {
 
 bool Transmitter::is_idle() const {
-  return !blocked_ && !job_ && !failure_ && messages_.read_jobs.empty() && messages_.send_queue.drained();
+  return !blocked_ && !job_ && !failure_ && messages_.read_jobs.empty() && messages_.log.empty() &&
+         messages_.send_queue.drained();
 }
 
 void Transmitter::protect(RecordWriter writer) noexcept {
@@ -15,13 +16,14 @@ void Transmitter::protect(RecordWriter writer) noexcept {
 }
 
 bool Transmitter::say_end() {
-  if (!records_ || end_ == End::kSaid) return true;
+  if ((!records_ && !messages_.log.on()) || end_ == End::kSaid) return true;
   end_ = End::kDue;
   return false;
 }
 
 bool Transmitter::fill_last() {
-  if (end_ == End::kDue) batch_->append_end();
+  if (end_ == End::kDue && records_) batch_->append_end();
+  if (end_ == End::kDue && messages_.log.on()) append_control_end();
   end_ = End::kSaid;
   return !batch_->empty();
 }

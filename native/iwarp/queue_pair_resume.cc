@@ -1,0 +1,198 @@
+// A queue pair without a carrier, and its way to the next one.
+#include <algorithm>
+
+#include "fabric/address.h"
+#include "iwarp/queue_pair.h"
+
+namespace rdma_migrate::iwarp {
+namespace {
+
+// That have not shown who they are. An honest peer needs a place for a round trip.
+constexpr size_t kMostAttachments = 4;
+
+}  // namespace
+
+void QueuePair::agree(const Negotiated& negotiated, fabric::Bytes& private_data) {
+  if (!resumption_) return;
+  if (resumption_->dials) {
+    resumption_->peer = take_tail(private_data);
+    if (resumption_->peer && resumption_->peer->id != resumption_->own.id) resumption_->peer.reset();
+  }
+  if (!resumption_->peer) return;
+  resumption_->crc = negotiated.crc;
+  messages_.log.enable();
+  if (!resumption_->dials) engine_->attachables().add(resumption_->own.id, *this);
+}
+
+void QueuePair::offer(const fabric::Endpoint& endpoint, fabric::Bytes& private_data) {
+  resumption_->dials = true;
+  resumption_->endpoint = endpoint;
+  resumption_->own = {random_bits(), random_bits()};
+  append_tail(resumption_->own, private_data);
+}
+
+void QueuePair::take_offer(const std::optional<ResumeTail>& tail, fabric::Bytes& private_data) {
+  if (!tail) return;
+  resumption_->peer = tail;
+  resumption_->own = {tail->id, random_bits()};
+  append_tail(resumption_->own, private_data);
+}
+
+void QueuePair::carrier_lost(const Error& reason) {
+  processor_.retire(std::move(carrier_));
+  suspend(reason);
+  look_after_link();
+}
+
+// A peer that attaches again and again, and moves no message, gets no new window.
+void QueuePair::suspend(const Error& reason) {
+  const Clock::time_point now = Clock::now();
+  const uint64_t moved = messages_.log.acked() + messages_.log.rx_seq();
+  if (resumption_->moved_before != moved)
+    resumption_->until = now + std::chrono::milliseconds(messages_.options.resume_window_ms);
+  resumption_->moved_before = moved;
+  resumption_->next_try = now;
+  resumption_->reason = reason;
+  change(fabric::QueuePairChange::kCarrierLost);
+  messages_.events.on_link_lost(reason);
+}
+
+void QueuePair::look_after_link() {
+  const Clock::time_point now = Clock::now();
+  if (now >= resumption_->until) {
+    const Error& reason = *resumption_->reason;
+    return carrier_down(
+        Error(reason.code(), std::string(reason.what()) + "; no new connection was made within " +
+                                 std::to_string(messages_.options.resume_window_ms) + " ms"));
+  }
+  processor_.wake_by(*this, resumption_->until);
+  if (!resumption_->dials || !resumption_->attachments.empty()) return;
+  if (now < resumption_->next_try) return processor_.wake_by(*this, resumption_->next_try);
+  dial_again(now);
+}
+
+void QueuePair::dial_again(Clock::time_point now) {
+  ++resumption_->epoch;
+  Attachment& attachment = add_attachment(resumption_->epoch, now);
+  try {
+    attachment.dial(resumption_->endpoint, positions());
+  } catch (const std::exception& error) {
+    attachment_failed(attachment, Error("RESOURCE_LIMIT", error.what()));
+  }
+}
+
+Attachment& QueuePair::add_attachment(uint64_t epoch, Clock::time_point now) {
+  const ResumeContext context{resumption_->ticket(), resumption_->own.id, epoch, {}, {}};
+  Clock::time_point by = now + std::chrono::milliseconds(messages_.options.connect_timeout_ms);
+  if (state() == fabric::QueuePairState::kSuspended) by = std::min(by, resumption_->until);
+  auto& attachments = resumption_->attachments;
+  if (attachments.size() == kMostAttachments) drop(*attachments.front());
+  attachments.push_back(std::make_unique<Attachment>(processor_, static_cast<AttachmentUser&>(*this),
+                                                     messages_.options, context, resumption_->crc, by));
+  return *attachments.back();
+}
+
+void QueuePair::drop(Attachment& attachment) {
+  auto& attachments = resumption_->attachments;
+  const auto found = std::find_if(attachments.begin(), attachments.end(),
+                                  [&](const auto& each) { return each.get() == &attachment; });
+  attachment.take_socket();
+  processor_.retire(std::move(*found));
+  attachments.erase(found);
+}
+
+Positions QueuePair::positions() const { return {messages_.log.rx_seq(), messages_.log.last() + 1}; }
+
+void QueuePair::attach(UniqueFd socket, MpaFrame request, const Attach& attach) {
+  std::lock_guard lock(mutex_);
+  if (closed_) return;
+  if (arrivals_.size() == kMostAttachments) arrivals_.erase(arrivals_.begin());
+  arrivals_.push_back({std::move(socket), std::move(request), attach});
+  processor_.kick(*this);
+}
+
+bool QueuePair::may_attach() const {
+  const fabric::QueuePairState now = state();
+  return !ended_ && (now == fabric::QueuePairState::kRts || now == fabric::QueuePairState::kSqd ||
+                     now == fabric::QueuePairState::kSuspended);
+}
+
+void QueuePair::take_arrivals() {
+  std::vector<Arrival> arrivals;
+  {
+    std::lock_guard lock(mutex_);
+    arrivals.swap(arrivals_);
+  }
+  for (Arrival& each : arrivals) {
+    if (!may_attach() || each.attach.epoch <= resumption_->epoch) continue;
+    Attachment& attachment = add_attachment(each.attach.epoch, Clock::now());
+    try {
+      attachment.answer(std::move(each.socket), each.request, each.attach);
+    } catch (const std::exception&) {
+      drop(attachment);  // others may come
+    }
+  }
+}
+
+void QueuePair::attachment_failed(Attachment& attachment, const Error& error) {
+  drop(attachment);
+  if (!resumption_->dials || ended_) return;
+  if (is_unknown(error.private_data())) {
+    return carrier_down(Error("CONNECTION_LOST", std::string(resumption_->reason->what()) +
+                                                     "; the peer has given up the queue pair meanwhile"));
+  }
+  if (error.code() == "TERMINATE_RECEIVED" || error.code() == "CRYPTO_UNAVAILABLE") return carrier_down(error);
+  resumption_->next_try = Clock::now() + std::chrono::milliseconds(messages_.options.resume_retry_ms);
+  look_after_link();
+}
+
+// From here on nothing counts that comes over the old carrier: its receiver is gone before the peer is
+// answered.
+void QueuePair::attached(Attachment& attachment) {
+  if (!may_attach() || (!attachment.has_dialled() && attachment.epoch() <= resumption_->epoch))
+    return drop(attachment);
+  if (carrier_) {
+    carrier_->give_up();
+    processor_.retire(std::move(carrier_));
+    suspend(Error("CONNECTION_LOST", "the peer has lost the connection, and has made another one"));
+  }
+  resumption_->epoch = attachment.epoch();
+  const Positions peer = attachment.peer();
+  const bool can_be = messages_.log.resume(peer.rx_seq, peer.tx_next);
+  UniqueFd socket = attachment.take_socket();
+  if (can_be && !attachment.has_dialled()) attachment.say_resumed(socket.get(), positions());
+  while (!resumption_->attachments.empty()) drop(*resumption_->attachments.front());
+  go_on(std::move(socket));
+  if (!can_be) {
+    carrier_->refuse(make_fault(TerminateCode::kRdmapStreamCatastrophe,
+                                "the peer of a queue pair says that it stands where it cannot: it has " +
+                                    std::to_string(peer.rx_seq) + " messages, its next one is " +
+                                    std::to_string(peer.tx_next)));
+  }
+}
+
+void QueuePair::go_on(UniqueFd socket) {
+  {
+    std::lock_guard lock(mutex_);
+    measurable_ = socket.get();
+  }
+  carrier_ = std::make_unique<Carrier>(messages_, static_cast<CarrierUser&>(*this), processor_,
+                                       fabric::peer_address_of(socket.get()));
+  change(fabric::QueuePairChange::kCarrierRestored);
+  carrier_->go_on(std::move(socket), resumption_->crc);
+  if (draining_.load()) {
+    change(fabric::QueuePairChange::kDrain);
+    carrier_->drain();
+  }
+  messages_.events.on_link_restored();
+}
+
+void QueuePair::end_resumption() {
+  if (!resumption_) return;
+  engine_->attachables().remove(resumption_->own.id, *this);
+  while (!resumption_->attachments.empty()) drop(*resumption_->attachments.front());
+  std::lock_guard lock(mutex_);
+  arrivals_.clear();
+}
+
+}  // namespace rdma_migrate::iwarp

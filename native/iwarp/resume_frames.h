@@ -1,0 +1,87 @@
+// What the ends of a resumable queue pair say to each other: in the private data of MPA frames, and as RDMAP
+// messages of opcode 0xF on a DDP queue of their own. Pure: nothing here knows a socket or a queue pair.
+//
+//   first carrier   MPA request and reply: the caller's private data, then the tail {id, share}
+//   new carrier     MPA request and reply: ATTACH {id, epoch, nonce}
+//                   then RESUME from who has dialled, RESUMED from who has answered
+//   at any time     ACK; END, before the stream is ended in good order
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "crypto/secret.h"
+#include "fabric/types.h"
+#include "iwarp/ddp.h"
+
+namespace rdma_migrate::iwarp {
+
+using Bits128 = std::array<uint8_t, 16>;
+// From the kernel. Throws Error INTERNAL.
+Bits128 random_bits();
+
+// What each end adds to the private data of the first handshake.
+struct ResumeTail {
+  Bits128 id{};     // of the queue pair; the initiator draws it, the reply repeats it
+  Bits128 share{};  // half of the ticket
+};
+constexpr size_t kResumeTailSize = 44;
+void append_tail(const ResumeTail& tail, fabric::Bytes& private_data);
+// Takes the tail off, if there is one.
+std::optional<ResumeTail> take_tail(fabric::Bytes& private_data);
+
+// Both shares, the initiator's first: the key of every MAC. It never travels on a later carrier.
+using Ticket = crypto::WipedBytes<32>;
+Ticket make_ticket(const Bits128& initiator, const Bits128& responder);
+
+struct Attach {
+  Bits128 id{};
+  uint64_t epoch = 0;  // of the carrier that is offered; each one is higher than those before
+  Bits128 nonce{};
+};
+fabric::Bytes encode_attach(const Attach& attach);
+std::optional<Attach> decode_attach(std::span<const uint8_t> private_data);
+// Private data of a rejection: this process has no such queue pair.
+fabric::Bytes encode_unknown();
+bool is_unknown(std::span<const uint8_t> private_data);
+
+// Where an end stands.
+struct Positions {
+  uint64_t rx_seq = 0;   // messages of the peer's that have come, whole and good
+  uint64_t tx_next = 1;  // the number of the next message of its own
+};
+
+enum class Control : uint8_t { kAck = 1, kResume = 2, kResumed = 3, kEnd = 4 };
+constexpr size_t kControlHeadSize = 4;  // kind, then zeros
+constexpr size_t kAckSize = kControlHeadSize + 8;
+constexpr size_t kEndSize = kControlHeadSize;
+constexpr size_t kResumeSize = kControlHeadSize + 3 * 8 + 32;
+constexpr size_t kResumeUlpdu = kUntaggedSize + kResumeSize;
+constexpr size_t kResumeFpdu = fpdu_size(kResumeUlpdu);
+
+DdpHeader control_header(uint32_t msn);
+void encode_ack(uint64_t rx_seq, std::span<uint8_t, kAckSize> out);
+void encode_end(std::span<uint8_t, kEndSize> out);
+// Nothing: no known message, or one of a wrong length. RESUME and RESUMED are not for the middle of a stream.
+struct ControlMessage {
+  Control kind = Control::kAck;
+  uint64_t rx_seq = 0;
+};
+std::optional<ControlMessage> decode_control(std::span<const uint8_t> payload);
+
+// A whole FPDU, always with its CRC. asked: the nonce of the ATTACH in the request; answered: in the reply.
+struct ResumeContext {
+  Ticket ticket;
+  Bits128 id{};
+  uint64_t epoch = 0;
+  Bits128 asked{};
+  Bits128 answered{};
+};
+fabric::Bytes encode_resume(Control kind, const ResumeContext& context, const Positions& positions);
+// Nothing: it is not what who knows the ticket says to these two ATTACHes.
+std::optional<Positions> decode_resume(Control kind, const ResumeContext& context,
+                                       std::span<const uint8_t> fpdu);
+
+}  // namespace rdma_migrate::iwarp

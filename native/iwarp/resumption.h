@@ -1,0 +1,34 @@
+// How a queue pair outlives its carrier: what was agreed in the first handshake, and the search for a new
+// carrier. Of the queue pair's processor.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "iwarp/attachment.h"
+
+namespace rdma_migrate::iwarp {
+
+struct Resumption {
+  // Agreed on.
+  bool dials = false;         // else waits at a listener
+  fabric::Endpoint endpoint;  // to dial
+  ResumeTail own;
+  std::optional<ResumeTail> peer;  // none: the peer does not want it
+
+  // The carrier of now has the highest epoch that was attached.
+  uint64_t epoch = 0;
+  bool crc = false;
+  std::vector<std::unique_ptr<Attachment>> attachments;
+  Clock::time_point until{};
+  Clock::time_point next_try{};
+  std::optional<uint64_t> moved_before;  // messages, both ways, when a carrier was lost last
+  std::optional<Error> reason;
+
+  Ticket ticket() const {
+    return dials ? make_ticket(own.share, peer->share) : make_ticket(peer->share, own.share);
+  }
+};
+
+}  // namespace rdma_migrate::iwarp

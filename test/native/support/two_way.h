@@ -1,0 +1,215 @@
+// One end of a queue pair with random SENDs, WRITEs and READs, and a check of everything that comes: nothing
+// lost, nothing twice, order kept, contents right.
+#pragma once
+
+#include <doctest/doctest.h>
+
+#include <condition_variable>
+#include <cstring>
+#include <mutex>
+#include <random>
+
+#include "support/pair.h"
+#include "support/requests.h"
+
+namespace rdma_migrate::test {
+
+class TwoWayEnd final : public fabric::QueuePairEvents {
+ public:
+  static constexpr size_t kDepth = 24;  // operations under way
+  static constexpr size_t kSendSize = 8 * 1024;
+  static constexpr size_t kWriteSize = 128 * 1024;
+  static constexpr size_t kRecvs = 2 * kDepth;
+
+  TwoWayEnd(fabric::Provider& provider, uint64_t seed, uint64_t operations)
+      : domain(open_domain(provider)),
+        operations_(operations),
+        random_(seed),
+        out_(domain, kDepth * kWriteSize),
+        sink_(domain, kDepth * kWriteSize),
+        target(domain, kDepth * kWriteSize, kRemoteAll),
+        library(domain, kWriteSize, kRemoteAll),
+        inbox_(domain, kRecvs * kSendSize) {
+    mark(library.bytes.data(), kWriteSize, 7);
+  }
+
+  void prepare(const fabric::QueuePairOptions& options) {
+    queue_pair = domain->create_queue_pair(options, *this);
+    for (size_t at = 0; at < kRecvs; ++at) queue_pair->post_recv(recv(at));
+  }
+  // Posts everything, and returns when all of it has completed, and all of the peer's SENDs have come.
+  void run(const TwoWayEnd& peer) {
+    for (uint64_t operation = 0; operation < operations_ && wait_for_room(operation); ++operation)
+      post(operation, peer);
+  }
+  bool wait_done(uint64_t sends_of_peer) {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, std::chrono::seconds(120), [&] {
+      return closed_ || (completed_ == operations_ && received_ == sends_of_peer);
+    });
+    INFO(completed_ << " of " << operations_ << " completed, " << received_ << " of " << sends_of_peer << " came");
+    INFO(failure_);
+    CHECK(completed_ == operations_);
+    CHECK(received_ == sends_of_peer);
+    CHECK(failure_ == "");
+    CHECK(!closed_);
+    return completed_ == operations_ && received_ == sends_of_peer;
+  }
+  void wait_closed() {
+    std::unique_lock lock(mutex_);
+    CHECK(changed_.wait_for(lock, std::chrono::seconds(60), [&] { return closed_; }));
+    CHECK(reason_ == "");
+  }
+  // SENDs are every third operation at least: each says which WRITE went before it.
+  uint64_t sends() const { return operations_ / 3; }
+  int lost() const { return lost_.load(); }
+  int restored() const { return restored_.load(); }
+
+  void on_established(std::span<const uint8_t>) override { notice(established_); }
+  void on_link_lost(const Error&) override { ++lost_; }
+  void on_link_restored() override { ++restored_; }
+  void on_send(std::span<const fabric::Completion> completions) override {
+    std::lock_guard lock(mutex_);
+    for (const fabric::Completion& each : completions) {
+      if (each.wr_id != completed_ || each.status != fabric::Status::kSuccess)
+        fail("completion of " + std::to_string(each.wr_id) + " where " + std::to_string(completed_) + " was due");
+      if (each.opcode == fabric::Opcode::kRdmaRead &&
+          std::memcmp(sink_.bytes.data() + slot(each.wr_id), library.bytes.data(), each.byte_len) != 0)
+        fail("a READ of other bytes");
+      ++completed_;
+    }
+    changed_.notify_all();
+  }
+  void on_recv(std::span<const fabric::Completion> completions) override {
+    for (const fabric::Completion& each : completions) {
+      if (each.status != fabric::Status::kSuccess) continue;
+      check_message(each);
+      queue_pair->post_recv(recv(each.wr_id));
+    }
+    std::lock_guard lock(mutex_);
+    changed_.notify_all();
+  }
+  void on_closed(const Error* reason) override {
+    std::lock_guard lock(mutex_);
+    closed_ = true;
+    if (reason != nullptr) reason_ = reason->what();
+    changed_.notify_all();
+  }
+  void wait_established() {
+    std::unique_lock lock(mutex_);
+    REQUIRE(changed_.wait_for(lock, std::chrono::seconds(60), [&] { return established_ || closed_; }));
+    REQUIRE_MESSAGE(established_, reason_);
+  }
+
+ private:
+  struct Message {
+    uint64_t number;  // of the SEND
+    uint64_t write;   // the operation before it
+    uint64_t size;    // of that
+    uint64_t place;
+  };
+  static size_t slot(uint64_t operation) { return operation % kDepth * kWriteSize; }
+  static void mark(uint8_t* at, size_t size, uint64_t seed) {
+    for (size_t word = 0; word + 8 <= size; word += 8) {
+      const uint64_t value = seed * 0x9e3779b97f4a7c15 + word;
+      std::memcpy(at + word, &value, 8);
+    }
+  }
+  static bool is_marked(const uint8_t* at, size_t size, uint64_t seed) {
+    for (size_t word = 0; word + 8 <= size; word += 8) {
+      const uint64_t expected = seed * 0x9e3779b97f4a7c15 + word;
+      if (std::memcmp(at + word, &expected, 8) != 0) return false;
+    }
+    return true;
+  }
+  fabric::RecvWorkRequest recv(uint64_t at) {
+    return {at, inbox_.address(at * kSendSize), kSendSize, inbox_.region->lkey()};
+  }
+  void notice(bool& what) {
+    std::lock_guard lock(mutex_);
+    what = true;
+    changed_.notify_all();
+  }
+  void fail(const std::string& what) {
+    if (failure_.empty()) failure_ = what;
+  }
+  bool wait_for_room(uint64_t operation) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, std::chrono::seconds(120),
+                             [&] { return closed_ || operation - completed_ < kDepth; }) &&
+           !closed_;
+  }
+  void post(uint64_t operation, const TwoWayEnd& peer) {
+    uint8_t* const bytes = out_.bytes.data() + slot(operation);
+    const size_t most = random_() % 8 == 0 ? kWriteSize : 2000;
+    const size_t size = (random_() % (most / 8) + 1) * 8;
+    fabric::SendWorkRequest request;
+    switch (operation % 3) {
+      case 0:
+        mark(bytes, size, operation);
+        request = rdma_of(fabric::Opcode::kRdmaWrite, out_, slot(operation), peer.target.address(slot(operation)),
+                          peer.target.region->rkey(), size, operation);
+        last_ = {operation / 3, operation, size, slot(operation)};
+        break;
+      case 1:
+        request = rdma_of(fabric::Opcode::kRdmaRead, sink_, slot(operation), peer.library.address(),
+                          peer.library.region->rkey(), size, operation);
+        std::memset(sink_.bytes.data() + slot(operation), 0, size);
+        break;
+      default: {
+        const size_t length = std::min(kSendSize, sizeof last_ + size);
+        std::memcpy(bytes, &last_, sizeof last_);
+        mark(bytes + sizeof last_, length - sizeof last_, operation);
+        request = send_of(out_, length, operation);
+        request.address = out_.address(slot(operation));
+      }
+    }
+    if (queue_pair->post_send(request)) return;
+    std::lock_guard lock(mutex_);
+    fail("no room in the send queue");
+  }
+  void check_message(const fabric::Completion& completion) {
+    const uint8_t* const bytes = inbox_.bytes.data() + completion.wr_id * kSendSize;
+    Message message;
+    std::memcpy(&message, bytes, sizeof message);
+    const bool good = is_marked(bytes + sizeof message, completion.byte_len - sizeof message, message.write + 2) &&
+                      is_marked(target.bytes.data() + message.place, message.size, message.write);
+    std::lock_guard lock(mutex_);
+    if (message.number != received_)
+      fail("SEND " + std::to_string(message.number) + " where " + std::to_string(received_) + " was due");
+    if (!good) fail("other bytes with SEND " + std::to_string(message.number));
+    ++received_;
+  }
+
+ public:
+  DomainPointer domain;
+
+ private:
+  const uint64_t operations_;
+  std::mt19937_64 random_;
+  Buffer out_;
+  Buffer sink_;
+
+ public:
+  Buffer target;
+  Buffer library;
+
+ private:
+  Buffer inbox_;
+  Message last_{};
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool established_ = false;
+  bool closed_ = false;
+  std::string reason_;
+  std::string failure_;
+  uint64_t completed_ = 0;
+  uint64_t received_ = 0;
+  std::atomic<int> lost_{0};
+  std::atomic<int> restored_{0};
+
+ public:
+  std::unique_ptr<fabric::QueuePair> queue_pair;
+};
+
+}  // namespace rdma_migrate::test
