@@ -77,7 +77,7 @@ TEST_CASE("cuts at random bytes lose nothing and repeat nothing" * doctest::skip
     CAPTURE(seed);
     CAPTURE(crc);
     const CutRun run = run_with_cuts(seed, operations, most_cuts, crc);
-    MESSAGE("seed " << seed << (crc ? ", CRC32C" : "") << ": " << run.cuts << " cuts, lost " << run.lost
+    MESSAGE("seed " << seed << std::string(crc ? ", CRC32C" : "") << ": " << run.cuts << " cuts, lost " << run.lost
                     << " times, restored " << run.restored << " times");
     CHECK(run.cuts > most_cuts / 2);
     CHECK(run.restored > static_cast<int>(most_cuts / 8));

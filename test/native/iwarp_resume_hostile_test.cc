@@ -1,0 +1,443 @@
+// What a hostile, broken or foreign peer can say to a resumable queue pair, and what each end may rely on.
+#include <doctest/doctest.h>
+
+#include "iwarp/handshake.h"
+#include "iwarp/resume_frames.h"
+#include "support/libcrypto.h"
+#include "support/victim.h"
+
+using namespace rdma_migrate;
+using namespace rdma_migrate::test;
+using iwarp::Control;
+using iwarp::Positions;
+
+namespace {
+
+fabric::QueuePairOptions resumable(uint32_t window_ms = 20'000) {
+  fabric::QueuePairOptions options;
+  options.resume_window_ms = window_ms;
+  options.resume_retry_ms = 5;
+  return options;
+}
+
+class LinkRecorder final : public Recorder {
+ public:
+  void on_link_lost(const Error&) override { ++lost; }
+  void on_link_restored() override { ++restored; }
+  std::atomic<int> lost{0};
+  std::atomic<int> restored{0};
+};
+
+iwarp::MpaFrame request_with(const iwarp::ResumeTail& tail) {
+  iwarp::MpaFrame request;
+  request.enhanced = true;
+  request.ird = request.ord = 4;
+  iwarp::append_tail(tail, request.private_data);
+  return request;
+}
+
+// A raw initiator of a resumable queue pair.
+struct ResumableVictim {
+  explicit ResumableVictim(uint32_t window_ms = 20'000)
+      : own{iwarp::random_bits(), iwarp::random_bits()}, victim(request_with(own), resumable(window_ms)) {
+    const auto tail = iwarp::take_tail(victim.reply.private_data);
+    REQUIRE(tail);
+    CHECK(tail->id == own.id);
+    ticket = iwarp::make_ticket(own.share, tail->share);
+    victim.events.wait_established();
+  }
+  void send_control(uint32_t msn, const Bytes& payload) {
+    victim.peer.send(fpdu(iwarp::control_header(msn), payload));
+  }
+  static Bytes ack(uint64_t rx_seq) {
+    Bytes payload(iwarp::kAckSize);
+    iwarp::encode_ack(rx_seq, std::span<uint8_t, iwarp::kAckSize>(payload.data(), payload.size()));
+    return payload;
+  }
+  // The victim's SEND, which the raw peer has taken.
+  void take_send(uint64_t wr_id) {
+    REQUIRE(victim.queue_pair->post_send(send_of(*victim.region, 100, wr_id)));
+    CHECK(victim.peer.receive_fpdu().payload.size() == 100);
+  }
+  iwarp::ResumeContext context(uint64_t epoch) const { return {ticket, own.id, epoch, iwarp::random_bits(), {}}; }
+
+  iwarp::ResumeTail own;
+  Victim victim;
+  iwarp::Ticket ticket;
+};
+
+// A raw peer that attaches: up to RESUME.
+struct RawAttach {
+  RawAttach(ResumableVictim& of, iwarp::ResumeContext with) : context(std::move(with)), peer(of.victim.acceptor.endpoint()) {
+    iwarp::MpaFrame request;
+    request.enhanced = true;
+    request.private_data = iwarp::encode_attach({context.id, context.epoch, context.asked});
+    peer.send(iwarp::encode(request));
+  }
+  iwarp::MpaFrame hear_reply() {
+    iwarp::MpaFrame reply = peer.receive_mpa(iwarp::MpaKind::kReply);
+    if (const auto answer = iwarp::decode_attach(reply.private_data)) context.answered = answer->nonce;
+    return reply;
+  }
+  Bytes resume(const Positions& positions) {
+    hear_reply();
+    Bytes said = iwarp::encode_resume(Control::kResume, context, positions);
+    peer.send(said);
+    return said;
+  }
+  std::optional<Positions> hear_resumed() {
+    return iwarp::decode_resume(Control::kResumed, context, peer.receive(iwarp::kResumeFpdu));
+  }
+  iwarp::ResumeContext context;
+  RawPeer peer;
+};
+
+}  // namespace
+
+TEST_CASE("acknowledgements that break the rules end in a TERMINATE" * doctest::skip(!has_libcrypto)) {
+  ResumableVictim made;
+  Victim& victim = made.victim;
+  SUBCASE("of more than was sent") {
+    made.take_send(1);
+    made.send_control(1, ResumableVictim::ack(2));
+    victim.expect(TerminateCode::kRdmapStreamCatastrophe, "WIRE_ERROR");
+  }
+  SUBCASE("of everything there could be") {
+    made.send_control(1, ResumableVictim::ack(UINT64_MAX));
+    victim.expect(TerminateCode::kRdmapStreamCatastrophe, "WIRE_ERROR");
+  }
+  SUBCASE("that goes back") {
+    made.take_send(1);
+    made.send_control(1, ResumableVictim::ack(1));
+    victim.events.wait_sends(1);
+    made.send_control(2, ResumableVictim::ack(0));
+    victim.expect(TerminateCode::kRdmapStreamCatastrophe, "WIRE_ERROR");
+  }
+  SUBCASE("cut short") {
+    made.send_control(1, Bytes(3));
+    victim.expect(TerminateCode::kRdmapUnspecified, "WIRE_ERROR");
+  }
+  SUBCASE("of a wrong length") {
+    Bytes payload = ResumableVictim::ack(0);
+    payload.pop_back();
+    made.send_control(1, payload);
+    victim.expect(TerminateCode::kRdmapUnspecified, "WIRE_ERROR");
+  }
+  SUBCASE("too long") {
+    made.send_control(1, Bytes(iwarp::kAckSize + 1));
+    victim.expect(TerminateCode::kUntaggedTooLong, "WIRE_ERROR");
+  }
+  SUBCASE("of an unknown kind") {
+    Bytes payload = ResumableVictim::ack(0);
+    payload[0] = 9;
+    made.send_control(1, payload);
+    victim.expect(TerminateCode::kRdmapUnspecified, "WIRE_ERROR");
+  }
+  SUBCASE("a RESUME in the middle of a stream") {
+    Bytes payload = ResumableVictim::ack(0);
+    payload[0] = static_cast<uint8_t>(Control::kResume);
+    made.send_control(1, payload);
+    victim.expect(TerminateCode::kRdmapUnspecified, "WIRE_ERROR");
+  }
+  SUBCASE("with bits that mean nothing") {
+    Bytes payload = ResumableVictim::ack(0);
+    payload[2] = 1;
+    made.send_control(1, payload);
+    victim.expect(TerminateCode::kRdmapUnspecified, "WIRE_ERROR");
+  }
+  SUBCASE("with a wrong number") {
+    made.send_control(2, ResumableVictim::ack(0));
+    victim.expect(TerminateCode::kUntaggedInvalidMsn, "WIRE_ERROR");
+  }
+  SUBCASE("on another queue") {
+    iwarp::DdpHeader header = iwarp::control_header(1);
+    header.queue = 0;
+    victim.peer.send(fpdu(header, ResumableVictim::ack(0)));
+    victim.expect(TerminateCode::kUntaggedInvalidQueue, "WIRE_ERROR");
+  }
+  SUBCASE("in segments") {
+    iwarp::DdpHeader header = iwarp::control_header(1);
+    header.last = false;
+    victim.peer.send(fpdu(header, ResumableVictim::ack(0)));
+    victim.expect(TerminateCode::kUntaggedInvalidOffset, "WIRE_ERROR");
+  }
+  SUBCASE("a message after END") {
+    Bytes end(iwarp::kEndSize);
+    iwarp::encode_end(std::span<uint8_t, iwarp::kEndSize>(end.data(), end.size()));
+    made.send_control(1, end);
+    victim.peer.send(fpdu(send_header(1), pattern(10, 1)));
+    victim.expect(TerminateCode::kRdmapUnexpectedOpcode, "WIRE_ERROR");
+  }
+  SUBCASE("the answer to a READ that was not sent yet acknowledges nothing") {
+    victim.peer.send(fpdu(iwarp::control_header(1), ResumableVictim::ack(0)) +
+                     fpdu([] {
+                       iwarp::DdpHeader header = write_header(1, 0);
+                       header.opcode = static_cast<uint8_t>(iwarp::RdmapOpcode::kReadResponse);
+                       return header;
+                     }(), {}));
+    victim.expect(TerminateCode::kRdmapUnexpectedOpcode, "WIRE_ERROR");
+  }
+}
+
+TEST_CASE("a queue pair that was not made resumable knows no control messages, and says none") {
+  Victim victim;
+  victim.peer.send(fpdu(iwarp::control_header(1), ResumableVictim::ack(0)));
+  victim.expect(TerminateCode::kRdmapUnexpectedOpcode, "WIRE_ERROR");
+}
+
+TEST_CASE("the tail is no part of anybody's private data, and one end alone makes nothing resumable" *
+          doctest::skip(!has_libcrypto)) {
+  auto provider = iwarp::make_provider();
+  for (const bool active : {false, true}) {
+    for (const bool passive : {false, true}) {
+      PairOptions options;
+      if (active) options.active = resumable();
+      if (passive) options.passive = resumable();
+      options.request_data = pattern(20, 1);
+      options.reply_data = pattern(30, 2);
+      Pair pair(*provider, options);
+      CHECK(pair.request_data == options.request_data);
+      CHECK(pair.passive_events.private_data() == options.request_data);
+      CHECK(pair.active_events.private_data() == options.reply_data);
+      for (const auto& each : {pair.active->info().detail, pair.passive->info().detail})
+        CHECK((each.find("resumable") != std::string::npos) == (active && passive));
+      pair.active->disconnect();
+      pair.active_events.wait_closed();
+      pair.passive_events.wait_closed();
+      CHECK(pair.active_events.reason_text() == "an orderly end");
+      CHECK(pair.passive_events.reason_text() == "an orderly end");
+      pair.close();
+    }
+  }
+}
+
+TEST_CASE("a request completes when it is acknowledged, and not before" * doctest::skip(!has_libcrypto)) {
+  ResumableVictim made;
+  made.take_send(5);
+  made.take_send(6);
+  // Each SEND of the peer's makes the victim's processor look at its queues.
+  made.victim.peer.send(fpdu(send_header(1), pattern(10, 1)));
+  made.victim.events.wait_recvs(1);
+  CHECK(made.victim.events.sends().empty());
+  made.send_control(1, ResumableVictim::ack(1));
+  made.victim.events.wait_sends(1);
+  CHECK(made.victim.events.sends().size() == 1);
+  made.send_control(2, ResumableVictim::ack(2));
+  made.victim.events.wait_sends(2);
+  CHECK(made.victim.events.sends()[1].wr_id == 6);
+}
+
+TEST_CASE("who attaches" * doctest::skip(!has_libcrypto)) {
+  ResumableVictim made;
+  Victim& victim = made.victim;
+  victim.peer.send(fpdu(send_header(1), pattern(10, 1)));
+  victim.events.wait_recvs(1);
+  const auto still_works = [&](uint32_t msn) {
+    victim.peer.send(fpdu(send_header(msn), pattern(10, 1)));
+    victim.events.wait_recvs(msn);
+    CHECK(victim.events.closed() == 0);
+  };
+  SUBCASE("to a queue pair that nobody has is told so") {
+    iwarp::ResumeContext context = made.context(1);
+    context.id = iwarp::random_bits();
+    RawAttach stranger(made, context);
+    const iwarp::MpaFrame reply = stranger.hear_reply();
+    CHECK(reply.reject);
+    CHECK(iwarp::is_unknown(reply.private_data));
+    still_works(2);
+  }
+  SUBCASE("without the ticket gets nowhere, and disturbs nothing") {
+    iwarp::ResumeContext context = made.context(1);
+    context.ticket = iwarp::make_ticket(iwarp::random_bits(), iwarp::random_bits());
+    RawAttach forger(made, context);
+    forger.resume({0, 2});
+    CHECK(forger.peer.at_end());
+    still_works(2);
+  }
+  SUBCASE("with a RESUME of another attachment gets nowhere") {
+    RawAttach first(made, made.context(1));
+    const Bytes said = first.resume({0, 2});
+    CHECK(first.hear_resumed());
+    // The same nonce and a higher epoch, or the same one: the answer's nonce is another.
+    RawAttach replayer(made, made.context(2));
+    replayer.context.asked = first.context.asked;
+    replayer.hear_reply();
+    replayer.peer.send(said);
+    CHECK(replayer.peer.at_end());
+  }
+  SUBCASE("with an old epoch gets no answer") {
+    RawAttach first(made, made.context(7));
+    first.resume({0, 2});
+    CHECK(first.hear_resumed());
+    RawAttach stale(made, made.context(7));
+    CHECK(stale.peer.at_end());
+  }
+  SUBCASE("twice at once: one of them is the carrier") {
+    RawAttach first(made, made.context(1));
+    RawAttach second(made, made.context(2));
+    first.hear_reply();
+    second.resume({0, 2});
+    CHECK(second.hear_resumed()->rx_seq == 1);
+    first.peer.send(iwarp::encode_resume(Control::kResume, first.context, {0, 2}));
+    CHECK(first.peer.at_end());
+    second.peer.send(fpdu(send_header(2), pattern(10, 1)));
+    victim.events.wait_recvs(2);
+  }
+  SUBCASE("in crowds: the peer gets through, and the old carrier serves meanwhile") {
+    std::vector<std::unique_ptr<RawAttach>> crowd;
+    for (int at = 0; at < 20; ++at) crowd.push_back(std::make_unique<RawAttach>(made, made.context(50)));
+    still_works(2);
+    RawAttach peer(made, made.context(60));
+    peer.resume({0, 3});
+    CHECK(peer.hear_resumed()->rx_seq == 2);
+  }
+  SUBCASE("and has received what was never sent is given up") {
+    RawAttach liar(made, made.context(1));
+    liar.resume({5, 2});
+    CHECK(liar.peer.receive_terminate() == TerminateCode::kRdmapStreamCatastrophe);
+    liar.peer.close();
+    victim.events.wait_closed();
+    CHECK(victim.events.reason_code() == "WIRE_ERROR");
+  }
+  SUBCASE("and has not sent what came is given up") {
+    RawAttach liar(made, made.context(1));
+    liar.resume({0, 1});
+    CHECK(liar.peer.receive_terminate() == TerminateCode::kRdmapStreamCatastrophe);
+    liar.peer.close();
+    victim.events.wait_closed();
+    CHECK(victim.events.reason_code() == "WIRE_ERROR");
+  }
+  SUBCASE("and says another thing than RESUME gets nowhere") {
+    RawAttach other(made, made.context(1));
+    other.hear_reply();
+    other.peer.send(fpdu(send_header(1), pattern(500, 1)));
+    CHECK(other.peer.at_end());
+    still_works(2);
+  }
+}
+
+TEST_CASE("after the answer on the new carrier nothing lands that comes over the old one" *
+          doctest::skip(!has_libcrypto)) {
+  ResumableVictim made;
+  Victim& victim = made.victim;
+  // Half a WRITE, which counts for nothing.
+  const uint32_t key = victim.region->region->rkey();
+  victim.peer.send(fpdu(write_header(key, victim.region->address(), false), pattern(64, 1)));
+  RawAttach next(made, made.context(1));
+  next.resume({0, 1});
+  CHECK(next.hear_resumed()->rx_seq == 0);
+  victim.peer.send(fpdu(write_header(key, victim.region->address(1000)), pattern(64, 2)) +
+                   fpdu(send_header(1), pattern(10, 3)));
+  next.peer.send(fpdu(write_header(key, victim.region->address()), pattern(64, 4)) +
+                 fpdu(send_header(1), pattern(10, 5)));
+  victim.events.wait_recvs(1);
+  CHECK(Bytes(victim.region->bytes.begin(), victim.region->bytes.begin() + 64) == pattern(64, 4));
+  CHECK(Bytes(victim.region->bytes.begin() + 1000, victim.region->bytes.begin() + 1064) == Bytes(64, 0xee));
+  CHECK(Bytes(victim.inbox->bytes.begin(), victim.inbox->bytes.begin() + 10) == pattern(10, 5));
+  CHECK(victim.events.recvs().size() == 1);
+}
+
+TEST_CASE("what was not received comes again, with its old numbers; what was does not" * doctest::skip(!has_libcrypto)) {
+  ResumableVictim made;
+  made.take_send(1);
+  made.take_send(2);
+  made.take_send(3);
+  RawAttach next(made, made.context(1));
+  next.resume({1, 1});
+  const auto here = next.hear_resumed();
+  REQUIRE(here);
+  CHECK(here->tx_next == 4);
+  CHECK(next.peer.receive_fpdu().header.msn == 2);
+  CHECK(next.peer.receive_fpdu().header.msn == 3);
+  made.victim.events.wait_sends(1);
+  CHECK(made.victim.events.sends().size() == 1);
+  next.peer.send(fpdu(iwarp::control_header(2), ResumableVictim::ack(3)));
+  made.victim.events.wait_sends(3);
+}
+
+TEST_CASE("when the window is over the queue pair ends as it does today" * doctest::skip(!has_libcrypto)) {
+  ResumableVictim made(100);
+  made.take_send(1);
+  const auto before = std::chrono::steady_clock::now();
+  SUBCASE("cut") { made.victim.peer.reset(); }
+  SUBCASE("ended in order, but without END") { made.victim.peer.close(); }
+  made.victim.events.wait_closed();
+  CHECK(std::chrono::steady_clock::now() - before >= std::chrono::milliseconds(100));
+  CHECK(made.victim.events.reason_code() == "CONNECTION_LOST");
+  CHECK(made.victim.events.sends()[0].status == fabric::Status::kFlushed);
+}
+
+TEST_CASE("the initiator ends at once when the peer has given the queue pair up" * doctest::skip(!has_libcrypto)) {
+  auto provider = iwarp::make_provider();
+  RawListener first;
+  DomainPointer domain = open_domain(*provider);
+  LinkRecorder events;
+  auto queue_pair = domain->create_queue_pair(resumable(), events);
+  queue_pair->connect(first.endpoint(), {});
+  RawPeer peer = first.accept();
+  iwarp::MpaFrame request = peer.receive_mpa(iwarp::MpaKind::kRequest);
+  iwarp::ResumeTail tail = iwarp::take_tail(request.private_data).value();
+  iwarp::MpaFrame reply = iwarp::make_reply(request, {}, {}, false);
+  tail.share = iwarp::random_bits();
+  iwarp::append_tail(tail, reply.private_data);
+  peer.send(iwarp::encode(reply));
+  events.wait_established();
+  peer.reset();
+  RawPeer again = first.accept();
+  request = again.receive_mpa(iwarp::MpaKind::kRequest);
+  CHECK(iwarp::decode_attach(request.private_data)->id == tail.id);
+  CHECK(iwarp::decode_attach(request.private_data)->epoch == 1);
+  SUBCASE("unknown") {
+    again.send(iwarp::encode(iwarp::make_reply(request, {}, iwarp::encode_unknown(), true)));
+    events.wait_closed();
+    CHECK(events.reason_code() == "CONNECTION_LOST");
+  }
+  SUBCASE("an answer by somebody else is no answer: it dials once more") {
+    const auto asked = iwarp::decode_attach(request.private_data).value();
+    again.send(iwarp::encode(
+        iwarp::make_reply(request, {}, iwarp::encode_attach({asked.id, asked.epoch, iwarp::random_bits()}), false)));
+    again.receive(iwarp::kResumeFpdu);
+    again.send(Bytes(iwarp::kResumeFpdu, 0));
+    RawPeer third = first.accept();
+    request = third.receive_mpa(iwarp::MpaKind::kRequest);
+    CHECK(iwarp::decode_attach(request.private_data)->epoch == 2);
+    CHECK(iwarp::decode_attach(request.private_data)->nonce != asked.nonce);
+    CHECK(events.closed() == 0);
+    CHECK(events.lost == 1);
+    CHECK(events.restored == 0);
+  }
+  queue_pair->close();
+}
+
+TEST_CASE("close() and disconnect() end it for good, also without a carrier" * doctest::skip(!has_libcrypto)) {
+  ResumableVictim made(300);
+  SUBCASE("close() says END") {
+    made.victim.queue_pair->close();
+    const RawPeer::Fpdu last = made.victim.peer.receive_fpdu();
+    CHECK(iwarp::decode_control(last.payload)->kind == Control::kEnd);
+    CHECK(made.victim.peer.at_end());
+  }
+  SUBCASE("close() without a carrier does not wait for the window") {
+    made.victim.peer.reset();
+    made.victim.queue_pair->close();
+    CHECK(made.victim.events.closed() == 1);
+  }
+  SUBCASE("disconnect() without a carrier waits for one, and no longer than the window") {
+    made.take_send(1);
+    made.victim.peer.reset();
+    made.victim.queue_pair->disconnect();
+    made.victim.events.wait_closed();
+    CHECK(made.victim.events.sends().size() == 1);
+  }
+}
+
+TEST_CASE("a resumable queue pair is not protected" * doctest::skip(!has_libcrypto)) {
+  auto provider = iwarp::make_provider();
+  DomainPointer domain = open_domain(*provider);
+  Recorder events;
+  fabric::QueuePairOptions options = resumable();
+  auto queue_pair = domain->create_queue_pair(options, events);
+  CHECK_THROWS_AS(queue_pair->protect({}), Error);
+  options.hold_until_protected = true;
+  CHECK_THROWS_AS(domain->create_queue_pair(options, events), Error);
+}
