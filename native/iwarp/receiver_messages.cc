@@ -307,7 +307,7 @@ void Receiver::end_read_response() {
   if (!header_.last) return;
   read_received_ = 0;
   // Who answers a READ has its request. An acknowledgement of it may have come before.
-  if (messages_.pending_reads.front().seq > messages_.log.acked())
+  if (messages_.log.on() && messages_.pending_reads.front().seq > messages_.log.acked())
     acknowledge(messages_.pending_reads.front().seq);
   messages_.pending_reads.pop_front();
   watch_.end();

@@ -14,6 +14,7 @@ using iwarp::Positions;
 namespace {
 
 fabric::QueuePairOptions resumable(uint32_t window_ms = 20'000) {
+  REQUIRE(has_libcrypto);
   fabric::QueuePairOptions options;
   options.resume_window_ms = window_ms;
   options.resume_retry_ms = 5;
@@ -94,7 +95,7 @@ struct RawAttach {
 
 }  // namespace
 
-TEST_CASE("acknowledgements that break the rules end in a TERMINATE" * doctest::skip(!has_libcrypto)) {
+TEST_CASE("acknowledgements that break the rules end in a TERMINATE") {
   ResumableVictim made;
   Victim& victim = made.victim;
   SUBCASE("of more than was sent") {
@@ -185,8 +186,7 @@ TEST_CASE("a queue pair that was not made resumable knows no control messages, a
   victim.expect(TerminateCode::kRdmapUnexpectedOpcode, "WIRE_ERROR");
 }
 
-TEST_CASE("the tail is no part of anybody's private data, and one end alone makes nothing resumable" *
-          doctest::skip(!has_libcrypto)) {
+TEST_CASE("the tail is no part of anybody's private data, and one end alone makes nothing resumable") {
   auto provider = iwarp::make_provider();
   for (const bool active : {false, true}) {
     for (const bool passive : {false, true}) {
@@ -211,7 +211,7 @@ TEST_CASE("the tail is no part of anybody's private data, and one end alone make
   }
 }
 
-TEST_CASE("a request completes when it is acknowledged, and not before" * doctest::skip(!has_libcrypto)) {
+TEST_CASE("a request completes when it is acknowledged, and not before") {
   ResumableVictim made;
   made.take_send(5);
   made.take_send(6);
@@ -227,7 +227,7 @@ TEST_CASE("a request completes when it is acknowledged, and not before" * doctes
   CHECK(made.victim.events.sends()[1].wr_id == 6);
 }
 
-TEST_CASE("who attaches" * doctest::skip(!has_libcrypto)) {
+TEST_CASE("who attaches") {
   ResumableVictim made;
   Victim& victim = made.victim;
   victim.peer.send(fpdu(send_header(1), pattern(10, 1)));
@@ -316,8 +316,7 @@ TEST_CASE("who attaches" * doctest::skip(!has_libcrypto)) {
   }
 }
 
-TEST_CASE("after the answer on the new carrier nothing lands that comes over the old one" *
-          doctest::skip(!has_libcrypto)) {
+TEST_CASE("after the answer on the new carrier nothing lands that comes over the old one") {
   ResumableVictim made;
   Victim& victim = made.victim;
   // Half a WRITE, which counts for nothing.
@@ -337,7 +336,7 @@ TEST_CASE("after the answer on the new carrier nothing lands that comes over the
   CHECK(victim.events.recvs().size() == 1);
 }
 
-TEST_CASE("what was not received comes again, with its old numbers; what was does not" * doctest::skip(!has_libcrypto)) {
+TEST_CASE("what was not received comes again, with its old numbers; what was does not") {
   ResumableVictim made;
   made.take_send(1);
   made.take_send(2);
@@ -355,7 +354,7 @@ TEST_CASE("what was not received comes again, with its old numbers; what was doe
   made.victim.events.wait_sends(3);
 }
 
-TEST_CASE("when the window is over the queue pair ends as it does today" * doctest::skip(!has_libcrypto)) {
+TEST_CASE("when the window is over the queue pair ends as it does today") {
   ResumableVictim made(100);
   made.take_send(1);
   const auto before = std::chrono::steady_clock::now();
@@ -367,7 +366,7 @@ TEST_CASE("when the window is over the queue pair ends as it does today" * docte
   CHECK(made.victim.events.sends()[0].status == fabric::Status::kFlushed);
 }
 
-TEST_CASE("the initiator ends at once when the peer has given the queue pair up" * doctest::skip(!has_libcrypto)) {
+TEST_CASE("the initiator ends at once when the peer has given the queue pair up") {
   auto provider = iwarp::make_provider();
   RawListener first;
   DomainPointer domain = open_domain(*provider);
@@ -409,7 +408,7 @@ TEST_CASE("the initiator ends at once when the peer has given the queue pair up"
   queue_pair->close();
 }
 
-TEST_CASE("close() and disconnect() end it for good, also without a carrier" * doctest::skip(!has_libcrypto)) {
+TEST_CASE("close() and disconnect() end it for good, also without a carrier") {
   ResumableVictim made(300);
   SUBCASE("close() says END") {
     made.victim.queue_pair->close();
@@ -431,7 +430,7 @@ TEST_CASE("close() and disconnect() end it for good, also without a carrier" * d
   }
 }
 
-TEST_CASE("a resumable queue pair is not protected" * doctest::skip(!has_libcrypto)) {
+TEST_CASE("a resumable queue pair is not protected") {
   auto provider = iwarp::make_provider();
   DomainPointer domain = open_domain(*provider);
   Recorder events;
