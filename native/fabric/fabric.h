@@ -183,8 +183,9 @@ class QueuePair {
   virtual void notify() = 0;
 
   // Orderly: what was posted is sent first, then the connection ends. Returns at once; on_closed follows,
-  // within stall_timeout_ms and 5 s (linger, and what a device gives back) whatever the peer does. A
-  // handshake that is under way is finished first, within connect_timeout_ms; without one it ends at once.
+  // within stall_timeout_ms and 5 s (linger, and what a device gives back) whatever the peer does, and
+  // without a carrier within resume_window_ms besides. A handshake that is under way is finished first,
+  // within connect_timeout_ms; without one it ends at once.
   virtual void disconnect() = 0;
   // Ends it now; after it no event comes (on_closed has been called). Idempotent. Never from inside an event.
   virtual void close() = 0;

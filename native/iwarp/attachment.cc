@@ -16,7 +16,9 @@ namespace {
 constexpr size_t kMostUlpdu = 128;
 static_assert(kResumeUlpdu <= kMostUlpdu);
 
-[[noreturn]] void refuse(const std::string& why) { throw Error("MPA_ERROR", "a queue pair's new carrier: " + why); }
+[[noreturn]] void refuse(const std::string& why) {
+  throw Error("MPA_ERROR", "a queue pair's new carrier: " + why);
+}
 
 }  // namespace
 

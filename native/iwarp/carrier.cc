@@ -109,7 +109,7 @@ Served::Next Carrier::move_messages() {
   if (phase_ != Phase::kOpen) return Next::kWait;
   const Clock::time_point now = Clock::now();
   if (messages_.log.on()) {
-    messages_.log.tick(now);
+    messages_.log.tick(now, !readable_);
     transmitter_.report();  // also while the socket takes nothing
   }
   if (transmit_on(now)) more = true;
@@ -136,8 +136,9 @@ bool Carrier::receive_on() {
     case Receiver::Went::kEnded:
       if (messages_.log.on() && !receiver_.end_said() && !fin_sent_) {
         throw send_error_ ? *send_error_
-                          : Error("CONNECTION_LOST", peer_ + " ended the connection without saying so: it was "
-                                                             "killed, or the network cut it; see its log");
+                          : Error("CONNECTION_LOST", peer_ +
+                                                         " ended the connection without saying so: it was "
+                                                         "killed, or the network cut it; see its log");
       }
       // The kernel reports a reset once: when sending has met it, receiving sees an ordinary end. EPIPE is
       // different: the peer had ended the stream in order before.

@@ -50,10 +50,10 @@ void MessageLog::say_ack() {
   ack_by_.reset();
 }
 
-void MessageLog::tick(Clock::time_point now) {
+void MessageLog::tick(Clock::time_point now, bool is_dry) {
   if (!owes_ack()) return;
   if (!ack_by_) ack_by_ = now + kAckSilence;
-  silence_is_over_ = now >= *ack_by_;
+  silence_is_over_ = now >= *ack_by_ || is_dry;
 }
 
 bool MessageLog::resume(uint64_t peer_rx_seq, uint64_t peer_tx_next) {

@@ -63,8 +63,9 @@ class MessageLog {
   bool ack_is_due() const;
   // An acknowledgement is on its way.
   void say_ack();
-  // Looks at the time after each turn.
-  void tick(Clock::time_point now);
+  // Looks at the time after each turn. is_dry: nothing more is there to be received. A peer that waits for a
+  // completion before it sends more should not wait for the silence too.
+  void tick(Clock::time_point now, bool is_dry);
   std::optional<Clock::time_point> ack_by() const { return ack_by_; }
 
   // Control messages have numbers of their own, on each carrier from 1.
@@ -76,7 +77,8 @@ class MessageLog {
   // RESUME and RESUMED were each end's first control message.
   bool resume(uint64_t peer_rx_seq, uint64_t peer_tx_next);
 
-  // An acknowledgement goes out each so many messages, bytes, or after so much silence.
+  // An acknowledgement goes out each so many messages or bytes, after so much silence, or before that when
+  // nothing more is there to be received.
   static constexpr uint64_t kAckMessages = 32;
   static constexpr uint64_t kAckBytes = 256 * 1024;
   static constexpr std::chrono::milliseconds kAckSilence{1};

@@ -79,6 +79,7 @@ class QueuePair final : public fabric::QueuePair,
   // private_data: the peer's; becomes what its user has said.
   void agree(const Negotiated& negotiated, fabric::Bytes& private_data);
   void suspend(const Error& reason);
+  bool is_hopeless(Clock::time_point now) const;
   void look_after_link();
   void dial_again(Clock::time_point now);
   Attachment& add_attachment(uint64_t epoch, Clock::time_point now);
@@ -86,7 +87,7 @@ class QueuePair final : public fabric::QueuePair,
   Positions positions() const;
   bool may_attach() const;
   void take_arrivals();
-  void go_on(UniqueFd socket);
+  void go_on(Attachment& attachment);
   void end_resumption();
   void attach(UniqueFd socket, MpaFrame request, const Attach& attach) override;
   void attached(Attachment& attachment) override;
@@ -113,8 +114,8 @@ class QueuePair final : public fabric::QueuePair,
   std::vector<Arrival> arrivals_;
 
   std::mutex close_mutex_;
-  std::unique_ptr<Carrier> carrier_;  // the processor's, made and destroyed there
-  bool ended_ = false;                // the processor's
+  std::unique_ptr<Carrier> carrier_;      // the processor's, made and destroyed there
+  bool ended_ = false;                    // the processor's
   std::optional<Resumption> resumption_;  // asked for; the processor's once it has started
 };
 

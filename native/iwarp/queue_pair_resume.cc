@@ -10,6 +10,10 @@ namespace {
 // That have not shown who they are. An honest peer needs a place for a round trip.
 constexpr size_t kMostAttachments = 4;
 
+// Connections in a row over which no message came or was acknowledged, though something was owed: a peer that
+// only attaches is no peer.
+constexpr uint32_t kMostFruitless = 64;
+
 }  // namespace
 
 void QueuePair::agree(const Negotiated& negotiated, fabric::Bytes& private_data) {
@@ -32,8 +36,9 @@ void QueuePair::offer(const fabric::Endpoint& endpoint, fabric::Bytes& private_d
 }
 
 void QueuePair::take_offer(const std::optional<ResumeTail>& tail, fabric::Bytes& private_data) {
-  if (!tail) return;
+  resumption_->dials = false;
   resumption_->peer = tail;
+  if (!tail) return;
   resumption_->own = {tail->id, random_bits()};
   append_tail(resumption_->own, private_data);
 }
@@ -44,26 +49,33 @@ void QueuePair::carrier_lost(const Error& reason) {
   look_after_link();
 }
 
-// A peer that attaches again and again, and moves no message, gets no new window.
 void QueuePair::suspend(const Error& reason) {
   const Clock::time_point now = Clock::now();
   const uint64_t moved = messages_.log.acked() + messages_.log.rx_seq();
-  if (resumption_->moved_before != moved)
-    resumption_->until = now + std::chrono::milliseconds(messages_.options.resume_window_ms);
+  const bool is_owed = !messages_.log.empty() || !messages_.pending_reads.empty();
+  resumption_->fruitless = is_owed && resumption_->moved_before == moved ? resumption_->fruitless + 1 : 0;
   resumption_->moved_before = moved;
+  resumption_->until = now + std::chrono::milliseconds(messages_.options.resume_window_ms);
   resumption_->next_try = now;
   resumption_->reason = reason;
   change(fabric::QueuePairChange::kCarrierLost);
   messages_.events.on_link_lost(reason);
 }
 
+bool QueuePair::is_hopeless(Clock::time_point now) const {
+  return now >= resumption_->until || resumption_->fruitless > kMostFruitless;
+}
+
 void QueuePair::look_after_link() {
   const Clock::time_point now = Clock::now();
-  if (now >= resumption_->until) {
+  if (is_hopeless(now)) {
     const Error& reason = *resumption_->reason;
-    return carrier_down(
-        Error(reason.code(), std::string(reason.what()) + "; no new connection was made within " +
-                                 std::to_string(messages_.options.resume_window_ms) + " ms"));
+    return carrier_down(Error(
+        reason.code(),
+        std::string(reason.what()) + (now < resumption_->until
+                                          ? "; many new connections have brought nothing"
+                                          : "; no new connection was made within " +
+                                                std::to_string(messages_.options.resume_window_ms) + " ms")));
   }
   processor_.wake_by(*this, resumption_->until);
   if (!resumption_->dials || !resumption_->attachments.empty()) return;
@@ -96,6 +108,7 @@ void QueuePair::drop(Attachment& attachment) {
   auto& attachments = resumption_->attachments;
   const auto found = std::find_if(attachments.begin(), attachments.end(),
                                   [&](const auto& each) { return each.get() == &attachment; });
+  if (found == attachments.end()) return;
   attachment.take_socket();
   processor_.retire(std::move(*found));
   attachments.erase(found);
@@ -141,7 +154,8 @@ void QueuePair::attachment_failed(Attachment& attachment, const Error& error) {
     return carrier_down(Error("CONNECTION_LOST", std::string(resumption_->reason->what()) +
                                                      "; the peer has given up the queue pair meanwhile"));
   }
-  if (error.code() == "TERMINATE_RECEIVED" || error.code() == "CRYPTO_UNAVAILABLE") return carrier_down(error);
+  if (error.code() == "TERMINATE_RECEIVED" || error.code() == "CRYPTO_UNAVAILABLE")
+    return carrier_down(error);
   resumption_->next_try = Clock::now() + std::chrono::milliseconds(messages_.options.resume_retry_ms);
   look_after_link();
 }
@@ -155,31 +169,38 @@ void QueuePair::attached(Attachment& attachment) {
     carrier_->give_up();
     processor_.retire(std::move(carrier_));
     suspend(Error("CONNECTION_LOST", "the peer has lost the connection, and has made another one"));
+    if (is_hopeless(Clock::now())) return look_after_link();
   }
+  try {
+    go_on(attachment);
+  } catch (const std::exception& error) {
+    carrier_down(Error("RESOURCE_LIMIT", std::string("cannot go on over a new connection: ") + error.what()));
+  }
+}
+
+void QueuePair::go_on(Attachment& attachment) {
   resumption_->epoch = attachment.epoch();
   const Positions peer = attachment.peer();
   const bool can_be = messages_.log.resume(peer.rx_seq, peer.tx_next);
   UniqueFd socket = attachment.take_socket();
   if (can_be && !attachment.has_dialled()) attachment.say_resumed(socket.get(), positions());
   while (!resumption_->attachments.empty()) drop(*resumption_->attachments.front());
-  go_on(std::move(socket));
-  if (!can_be) {
-    carrier_->refuse(make_fault(TerminateCode::kRdmapStreamCatastrophe,
-                                "the peer of a queue pair says that it stands where it cannot: it has " +
-                                    std::to_string(peer.rx_seq) + " messages, its next one is " +
-                                    std::to_string(peer.tx_next)));
-  }
-}
-
-void QueuePair::go_on(UniqueFd socket) {
   {
     std::lock_guard lock(mutex_);
     measurable_ = socket.get();
+    info_.local_address = fabric::local_address_of(socket.get());
+    info_.peer_address = fabric::peer_address_of(socket.get());
   }
   carrier_ = std::make_unique<Carrier>(messages_, static_cast<CarrierUser&>(*this), processor_,
                                        fabric::peer_address_of(socket.get()));
-  change(fabric::QueuePairChange::kCarrierRestored);
   carrier_->go_on(std::move(socket), resumption_->crc);
+  change(fabric::QueuePairChange::kCarrierRestored);
+  if (!can_be) {
+    return carrier_->refuse(make_fault(
+        TerminateCode::kRdmapStreamCatastrophe,
+        "the peer of a queue pair says that it stands where it cannot: it has " +
+            std::to_string(peer.rx_seq) + " messages, its next one is " + std::to_string(peer.tx_next)));
+  }
   if (draining_.load()) {
     change(fabric::QueuePairChange::kDrain);
     carrier_->drain();

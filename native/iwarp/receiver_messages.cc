@@ -233,7 +233,8 @@ void Receiver::end_message() {
 void Receiver::end_control() {
   messages_.log.receive_control();
   const std::optional<ControlMessage> message = decode_control(inline_);
-  if (!message) fault(TerminateCode::kRdmapUnspecified, "a control message that is none, or of a wrong length");
+  if (!message)
+    fault(TerminateCode::kRdmapUnspecified, "a control message that is none, or of a wrong length");
   if (message->kind == Control::kEnd) {
     end_said_ = true;
   } else {

@@ -24,6 +24,7 @@ struct Resumption {
   Clock::time_point until{};
   Clock::time_point next_try{};
   std::optional<uint64_t> moved_before;  // messages, both ways, when a carrier was lost last
+  uint32_t fruitless = 0;                // carriers in a row since then that moved none
   std::optional<Error> reason;
 
   Ticket ticket() const {

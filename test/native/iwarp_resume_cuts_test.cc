@@ -78,10 +78,40 @@ TEST_CASE("cuts at random bytes lose nothing and repeat nothing") {
     CAPTURE(seed);
     CAPTURE(crc);
     const CutRun run = run_with_cuts(seed, operations, most_cuts, crc);
-    MESSAGE("seed " << seed << std::string(crc ? ", CRC32C" : "") << ": " << run.cuts << " cuts, lost " << run.lost
-                    << " times, restored " << run.restored << " times");
+    MESSAGE("seed " << seed << std::string(crc ? ", CRC32C" : "") << ": " << run.cuts << " cuts, lost "
+                    << run.lost << " times, restored " << run.restored << " times");
     CHECK(run.cuts > most_cuts / 2);
     CHECK(run.restored > static_cast<int>(most_cuts / 8));
     CHECK(run.lost == run.restored);
   }
+}
+
+TEST_CASE("an idle queue pair survives more than one break, and a window between them") {
+  REQUIRE(has_libcrypto);
+  auto provider = iwarp::make_provider();
+  fabric::QueuePairOptions options;
+  options.resume_window_ms = 1'000;
+  options.resume_retry_ms = 1;
+  TwoWayEnd active(*provider, 1, 3);
+  TwoWayEnd passive(*provider, 2, 3);
+  Acceptor acceptor(*provider, options);
+  CuttingProxy proxy(acceptor.endpoint().port, [] { return CuttingProxy::Cut{}; });
+  active.prepare(options);
+  passive.prepare(options);
+  active.queue_pair->connect(proxy.endpoint(), {});
+  passive.queue_pair->accept(acceptor.next(), {}, false);
+  active.wait_established();
+  passive.wait_established();
+  for (int round = 1; round <= 3; ++round) {
+    proxy.cut_all();
+    active.wait_restored(round);
+    passive.wait_restored(round);
+    if (round == 1) std::this_thread::sleep_for(std::chrono::milliseconds(options.resume_window_ms + 10));
+  }
+  active.run(passive);
+  passive.run(active);
+  CHECK(active.wait_done(passive.sends()));
+  CHECK(passive.wait_done(active.sends()));
+  active.queue_pair->close();
+  passive.queue_pair->close();
 }

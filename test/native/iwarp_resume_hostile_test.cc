@@ -60,7 +60,9 @@ struct ResumableVictim {
     REQUIRE(victim.queue_pair->post_send(send_of(*victim.region, 100, wr_id)));
     CHECK(victim.peer.receive_fpdu().payload.size() == 100);
   }
-  iwarp::ResumeContext context(uint64_t epoch) const { return {ticket, own.id, epoch, iwarp::random_bits(), {}}; }
+  iwarp::ResumeContext context(uint64_t epoch) const {
+    return {ticket, own.id, epoch, iwarp::random_bits(), {}};
+  }
 
   iwarp::ResumeTail own;
   Victim victim;
@@ -69,7 +71,8 @@ struct ResumableVictim {
 
 // A raw peer that attaches: up to RESUME.
 struct RawAttach {
-  RawAttach(ResumableVictim& of, iwarp::ResumeContext with) : context(std::move(with)), peer(of.victim.acceptor.endpoint()) {
+  RawAttach(ResumableVictim& of, iwarp::ResumeContext with)
+      : context(std::move(with)), peer(of.victim.acceptor.endpoint()) {
     iwarp::MpaFrame request;
     request.enhanced = true;
     request.private_data = iwarp::encode_attach({context.id, context.epoch, context.asked});
@@ -171,11 +174,13 @@ TEST_CASE("acknowledgements that break the rules end in a TERMINATE") {
   }
   SUBCASE("the answer to a READ that was not sent yet acknowledges nothing") {
     victim.peer.send(fpdu(iwarp::control_header(1), ResumableVictim::ack(0)) +
-                     fpdu([] {
-                       iwarp::DdpHeader header = write_header(1, 0);
-                       header.opcode = static_cast<uint8_t>(iwarp::RdmapOpcode::kReadResponse);
-                       return header;
-                     }(), {}));
+                     fpdu(
+                         [] {
+                           iwarp::DdpHeader header = write_header(1, 0);
+                           header.opcode = static_cast<uint8_t>(iwarp::RdmapOpcode::kReadResponse);
+                           return header;
+                         }(),
+                         {}));
     victim.expect(TerminateCode::kRdmapUnexpectedOpcode, "WIRE_ERROR");
   }
 }
@@ -393,8 +398,8 @@ TEST_CASE("the initiator ends at once when the peer has given the queue pair up"
   }
   SUBCASE("an answer by somebody else is no answer: it dials once more") {
     const auto asked = iwarp::decode_attach(request.private_data).value();
-    again.send(iwarp::encode(
-        iwarp::make_reply(request, {}, iwarp::encode_attach({asked.id, asked.epoch, iwarp::random_bits()}), false)));
+    again.send(iwarp::encode(iwarp::make_reply(
+        request, {}, iwarp::encode_attach({asked.id, asked.epoch, iwarp::random_bits()}), false)));
     again.receive(iwarp::kResumeFpdu);
     again.send(Bytes(iwarp::kResumeFpdu, 0));
     RawPeer third = first.accept();

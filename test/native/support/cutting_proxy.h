@@ -1,5 +1,5 @@
-// A TCP proxy that cuts each of its connections after so many bytes: at whichever byte of a frame that is, with
-// a reset or in order, and with it what is on its way in its buffers.
+// A TCP proxy that cuts each of its connections after so many bytes: at whichever byte of a frame that is,
+// with a reset or in order, and with it what is on its way in its buffers.
 #pragma once
 
 #include <arpa/inet.h>
@@ -27,10 +27,12 @@ class CuttingProxy {
     bool reset = false;
   };
   // next: of the next connection. Called on the proxy's thread.
-  CuttingProxy(uint16_t to, std::function<Cut()> next) : to_(to), next_(std::move(next)), listener_(make_socket()) {
+  CuttingProxy(uint16_t to, std::function<Cut()> next)
+      : to_(to), next_(std::move(next)), listener_(make_socket()) {
     sockaddr_in address = loopback(0);
     socklen_t size = sizeof address;
-    if (bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), size) != 0 || listen(listener_.get(), 64) != 0 ||
+    if (bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), size) != 0 ||
+        listen(listener_.get(), 64) != 0 ||
         getsockname(listener_.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0)
       throw std::runtime_error("the proxy cannot listen");
     port_ = ntohs(address.sin_port);

@@ -44,10 +44,10 @@ class TwoWayEnd final : public fabric::QueuePairEvents {
   }
   bool wait_done(uint64_t sends_of_peer) {
     std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, std::chrono::seconds(120), [&] {
-      return closed_ || (completed_ == operations_ && received_ == sends_of_peer);
-    });
-    INFO(completed_ << " of " << operations_ << " completed, " << received_ << " of " << sends_of_peer << " came");
+    changed_.wait_for(lock, std::chrono::seconds(120),
+                      [&] { return closed_ || (completed_ == operations_ && received_ == sends_of_peer); });
+    INFO(completed_ << " of " << operations_ << " completed, " << received_ << " of " << sends_of_peer
+                    << " came");
     INFO(failure_);
     CHECK(completed_ == operations_);
     CHECK(received_ == sends_of_peer);
@@ -60,6 +60,11 @@ class TwoWayEnd final : public fabric::QueuePairEvents {
     CHECK(changed_.wait_for(lock, std::chrono::seconds(60), [&] { return closed_; }));
     CHECK(reason_ == "");
   }
+  void wait_restored(int times) {
+    std::unique_lock lock(mutex_);
+    REQUIRE(changed_.wait_for(lock, std::chrono::seconds(60), [&] { return closed_ || restored_ >= times; }));
+    REQUIRE_MESSAGE(!closed_, reason_);
+  }
   // SENDs are every third operation at least: each says which WRITE went before it.
   uint64_t sends() const { return operations_ / 3; }
   int lost() const { return lost_.load(); }
@@ -67,12 +72,17 @@ class TwoWayEnd final : public fabric::QueuePairEvents {
 
   void on_established(std::span<const uint8_t>) override { notice(established_); }
   void on_link_lost(const Error&) override { ++lost_; }
-  void on_link_restored() override { ++restored_; }
+  void on_link_restored() override {
+    std::lock_guard lock(mutex_);
+    ++restored_;
+    changed_.notify_all();
+  }
   void on_send(std::span<const fabric::Completion> completions) override {
     std::lock_guard lock(mutex_);
     for (const fabric::Completion& each : completions) {
       if (each.wr_id != completed_ || each.status != fabric::Status::kSuccess)
-        fail("completion of " + std::to_string(each.wr_id) + " where " + std::to_string(completed_) + " was due");
+        fail("completion of " + std::to_string(each.wr_id) + " where " + std::to_string(completed_) +
+             " was due");
       if (each.opcode == fabric::Opcode::kRdmaRead &&
           std::memcmp(sink_.bytes.data() + slot(each.wr_id), library.bytes.data(), each.byte_len) != 0)
         fail("a READ of other bytes");
@@ -135,9 +145,9 @@ class TwoWayEnd final : public fabric::QueuePairEvents {
   }
   bool wait_for_room(uint64_t operation) {
     std::unique_lock lock(mutex_);
-    return changed_.wait_for(lock, std::chrono::seconds(120),
-                             [&] { return closed_ || operation - completed_ < kDepth; }) &&
-           !closed_;
+    return changed_.wait_for(lock, std::chrono::seconds(120), [&] {
+      return closed_ || operation - completed_ < kDepth;
+    }) && !closed_;
   }
   void post(uint64_t operation, const TwoWayEnd& peer) {
     uint8_t* const bytes = out_.bytes.data() + slot(operation);
@@ -147,8 +157,8 @@ class TwoWayEnd final : public fabric::QueuePairEvents {
     switch (operation % 3) {
       case 0:
         mark(bytes, size, operation);
-        request = rdma_of(fabric::Opcode::kRdmaWrite, out_, slot(operation), peer.target.address(slot(operation)),
-                          peer.target.region->rkey(), size, operation);
+        request = rdma_of(fabric::Opcode::kRdmaWrite, out_, slot(operation),
+                          peer.target.address(slot(operation)), peer.target.region->rkey(), size, operation);
         last_ = {operation / 3, operation, size, slot(operation)};
         break;
       case 1:
@@ -172,8 +182,9 @@ class TwoWayEnd final : public fabric::QueuePairEvents {
     const uint8_t* const bytes = inbox_.bytes.data() + completion.wr_id * kSendSize;
     Message message;
     std::memcpy(&message, bytes, sizeof message);
-    const bool good = is_marked(bytes + sizeof message, completion.byte_len - sizeof message, message.write + 2) &&
-                      is_marked(target.bytes.data() + message.place, message.size, message.write);
+    const bool good =
+        is_marked(bytes + sizeof message, completion.byte_len - sizeof message, message.write + 2) &&
+        is_marked(target.bytes.data() + message.place, message.size, message.write);
     std::lock_guard lock(mutex_);
     if (message.number != received_)
       fail("SEND " + std::to_string(message.number) + " where " + std::to_string(received_) + " was due");
