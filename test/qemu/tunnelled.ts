@@ -7,7 +7,7 @@ import type { CommandFolder, RunningCommand } from '../cli/command.ts';
 import { MIB } from '../support/qemu-test.ts';
 import { BareVm } from './bare-vm.ts';
 
-const LIMIT_MS = 30_000;
+const LIMIT_MS = 120_000;
 const POLL_MS = 20;
 /** Slower than the guest writes: such a migration does not end by itself. */
 const SLOW = 4 * MIB;
