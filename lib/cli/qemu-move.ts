@@ -59,11 +59,19 @@ export async function qemuMove(
       await settleHere({ context, vm, uri, options, migrationId, unknown: error });
     } catch (failure) {
       const state = await runState(qemu.qmp).catch(() => 'not known');
-      if (vm.running && state !== 'running')
-        context.onFailure(`the guest is here and does not run (QEMU says ${state}): cont lets it go on`);
+      const stays = failedAs(vm, state);
+      if (stays !== undefined) context.onFailure(stays);
       throw failure;
     }
   }
+}
+
+/** What else than planned has become of a guest that could not be moved. */
+function failedAs(vm: OutgoingVm, state: string): string | undefined {
+  if (state === vm.state) return undefined;
+  if (vm.running) return `the guest is here and does not run (QEMU says ${state}): cont lets it go on`;
+  // QMP has no way from postmigrate but cont, and the guest must not run where it stood.
+  return `the guest is still here and stands still, but QEMU says ${state} and no longer ${vm.state}: only cont, which lets it run, leads from there`;
 }
 
 interface Unsettled {

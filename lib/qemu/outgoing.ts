@@ -1,10 +1,9 @@
 /** The source's end: a QEMU with a running guest, as rdma-migrate sees it. */
-import { chmod, mkdtemp, rm, stat } from 'node:fs/promises';
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { MigrationError } from '../errors.ts';
-import { readQemuStream } from '../image/index.ts';
 import { streamHeader } from '../protocol/framing.ts';
 import type { QmpClient } from '../qmp/client.ts';
 import { type Mapping, mapFile, mapMemfd } from '../ram/mapping.ts';
@@ -24,6 +23,8 @@ import {
   setCapabilities,
   waitUntilOver,
 } from './migration-status.ts';
+import { readOwnStream } from './own-stream.ts';
+import { userOf } from './process.ts';
 import { StreamListener } from './stream-socket.ts';
 import { DutyCycle } from './throttle.ts';
 import { pickTracker, type TrackerWish } from './tracker.ts';
@@ -53,6 +54,8 @@ export interface OutgoingOptions {
 
 interface Parts {
   readonly machine: QemuMachine;
+  /** QMP's run state when the VM was found. */
+  readonly state: string;
   readonly running: boolean;
   readonly shared: readonly SharedBlock[];
   readonly description: QemuDescription;
@@ -80,6 +83,8 @@ export class OutgoingVm implements SourceVm, AsyncDisposable {
   readonly #parts: Parts;
   readonly #duty: DutyCycle;
   #deviceState = new DeviceState('QEMU');
+  /** Ends the reading of QEMU's own stream. */
+  readonly #reading = new AbortController();
 
   private constructor(options: OutgoingOptions, parts: Parts) {
     const { machine, blocks, tracker, shared, description } = parts;
@@ -128,6 +133,7 @@ export class OutgoingVm implements SourceVm, AsyncDisposable {
       const bandwidth = await setBandwidth(qmp, LOCAL_BANDWIDTH);
       return new OutgoingVm(options, {
         machine,
+        state,
         running,
         shared,
         description,
@@ -148,6 +154,11 @@ export class OutgoingVm implements SourceVm, AsyncDisposable {
     return this.#parts.running;
   }
 
+  /** QMP's run state when the migration began. */
+  get state(): string {
+    return this.#parts.state;
+  }
+
   get machine(): string {
     return this.layout.machine;
   }
@@ -161,7 +172,7 @@ export class OutgoingVm implements SourceVm, AsyncDisposable {
     const { qmp, pid } = this.#options;
     await this.#duty.set(0);
     await qmp.execute('stop', {}, { timeoutMs: QEMU_TIMEOUT_MS });
-    const owner = await stat(`/proc/${pid}`);
+    const owner = await userOf(pid);
     const folder = await mkdtemp(join(tmpdir(), 'rdma-migrate-qemu-'));
     try {
       // The socket alone is given to QEMU's user: what root does in a folder of somebody else's can be led astray.
@@ -187,7 +198,11 @@ export class OutgoingVm implements SourceVm, AsyncDisposable {
       allocate: (vm: ReceivedVm) => this.#allocate(vm),
       append: async (bytes: Uint8Array) => this.#deviceState.push(bytes),
     };
-    await readQemuStream(stream, target, { shared: this.#parts.shared.map(({ name }) => name) });
+    await readOwnStream(stream, target, {
+      shared: this.#parts.shared.map(({ name }) => name),
+      timeoutMs: QEMU_TIMEOUT_MS,
+      signal: this.#reading.signal,
+    });
     const info = await waitUntilOver(qmp, QEMU_TIMEOUT_MS);
     if (info.status === 'completed') return;
     const why = info['error-desc'] ?? info.status;
@@ -234,6 +249,7 @@ export class OutgoingVm implements SourceVm, AsyncDisposable {
   /** Unmaps the RAM and leaves QEMU as it was found. Never fails: QEMU may have ended. */
   async [Symbol.asyncDispose](): Promise<void> {
     const { qmp } = this.#options;
+    this.#reading.abort();
     await this.#duty.set(0).catch(() => undefined);
     await this.guest.tracker[Symbol.asyncDispose]();
     await Promise.all(this.blocks.map(({ mapping }) => mapping.close()));

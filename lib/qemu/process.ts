@@ -104,6 +104,17 @@ export async function startOf(pid: number): Promise<string | undefined> {
   return state === undefined || state === 'Z' ? undefined : rest[18];
 }
 
+/**
+ * As whom it makes and opens files: its effective ids, of /proc/PID/status. The owner of /proc/PID is root for a process that has changed its user.
+ * @throws MigrationError GUEST_ERROR: it has ended
+ */
+export async function userOf(pid: number): Promise<{ uid: number; gid: number }> {
+  const text = await readFile(`/proc/${pid}/status`, 'latin1').catch((cause) => refuse(pid, cause));
+  const effective = (name: string): number =>
+    Number(new RegExp(`^${name}:\\s+\\d+\\s+(\\d+)`, 'm').exec(text)?.[1]);
+  return { uid: effective('Uid'), gid: effective('Gid') };
+}
+
 /** Its executable's name, for messages. */
 export async function nameOf(pid: number): Promise<string> {
   const path = await readlink(`/proc/${pid}/exe`).catch(() => '?');
