@@ -12,8 +12,8 @@ import { describeMachine, difference, type QemuMachine } from './machine.ts';
 import { findSharedRam, type SharedBlock } from './memory.ts';
 import { completion, DEVICE_STATE_ONLY, runState, setCapabilities } from './migration-status.ts';
 import { versionOf } from './outgoing.ts';
-import { startOf } from './process.ts';
-import type { MigrationRecord, Records } from './records.ts';
+import { startOf, userOf } from './process.ts';
+import { type MigrationRecord, pidNamespace, type Records } from './records.ts';
 import { connectTo } from './stream-socket.ts';
 import type { WaitingQemu } from './waiting.ts';
 
@@ -63,9 +63,12 @@ export class IncomingVm implements DestinationTarget, AsyncDisposable {
     this.ramIsFresh = found.fresh;
   }
 
-  /** @throws MigrationError GUEST_ERROR: this QEMU cannot take a VM so, and what to do; what QMP throws */
+  /**
+   * @throws MigrationError GUEST_ERROR: this QEMU cannot take a VM so, and what to do; PERMISSION_DENIED: it is another user's; what QMP throws
+   */
   static async open(options: IncomingOptions): Promise<IncomingVm> {
     const { qmp, pid } = options.qemu;
+    await requireSameUser(pid);
     const state = await runState(qmp);
     if (state !== 'inmigrate') {
       const message = `this QEMU is ${state} and waits for no VM: start it with -incoming defer`;
@@ -106,6 +109,7 @@ export class IncomingVm implements DestinationTarget, AsyncDisposable {
     const record: MigrationRecord = {
       migrationId,
       receiver: { pid: process.pid, start: await requireStart(process.pid) },
+      pidNamespace: await pidNamespace(),
       state: 'receiving',
       qemu: { pid: qemu.pid, start: await requireStart(qemu.pid), qmp: qemu.qmpSocket },
     };
@@ -263,6 +267,17 @@ export class IncomingVm implements DestinationTarget, AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.#blocks.splice(0).map(({ mapping }) => mapping.close()));
   }
+}
+
+/**
+ * QEMU makes the socket of its stream in a folder that is this user's alone. Better said before a VM comes than at its commit.
+ * @throws MigrationError PERMISSION_DENIED; GUEST_ERROR: it has ended
+ */
+async function requireSameUser(pid: number): Promise<void> {
+  const [theirs, ours] = [(await userOf(pid)).uid, process.geteuid?.()];
+  if (theirs === ours) return;
+  const message = `QEMU (process ${pid}) runs as user ${theirs} and this as user ${ours}: run this as the user that runs QEMU (sudo -u '#${theirs}'), with a --state-dir of that user's`;
+  throw new MigrationError('PERMISSION_DENIED', 'configure', message, { details: { pid, uid: theirs } });
 }
 
 /** @throws MigrationError GUEST_ERROR: it has ended */

@@ -2,7 +2,7 @@
  * What became of migrations at their destination, kept in files: one for each migration, replaced in one step. What is written there outlives the process
  * that decided it.
  */
-import { lstat, mkdir, open, readFile, rename } from 'node:fs/promises';
+import { lstat, mkdir, open, readFile, readlink, rename } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -16,12 +16,17 @@ const schema = z.object({
   migrationId: word,
   /** Who decides: a process and when it began. */
   receiver: z.object({ pid: z.number().int().positive(), start: word }),
+  /** Where both process numbers are valid: what {@link pidNamespace} gives. */
+  pidNamespace: word,
   /** `receiving`: nothing is decided. `starting`: QEMU may have let the guest go on, and only the receiver can say. */
   state: z.enum(['receiving', 'starting', 'taken', 'not-taken']),
   qemu: z.object({ pid: z.number().int().positive(), start: word, qmp: word }),
 });
 
 export type MigrationRecord = z.infer<typeof schema>;
+
+/** That of this process, as Linux names it. */
+export const pidNamespace = (): Promise<string> => readlink('/proc/self/ns/pid');
 
 const ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
@@ -115,6 +120,8 @@ export async function wordOf(record: MigrationRecord | undefined): Promise<Statu
   // A guest that may have run for a while is not taken back to before that, even if nothing of it is there any more.
   if (record.state === 'starting') return 'undecided';
   if (record.state !== 'receiving') return record.state;
+  // Numbers of another namespace say nothing here: what they name may run.
+  if (record.pidNamespace !== (await pidNamespace())) return 'undecided';
   const there = async ({ pid, start }: { pid: number; start: string }) => (await startOf(pid)) === start;
   return (await there(record.receiver)) || (await there(record.qemu)) ? 'undecided' : 'not-taken';
 }

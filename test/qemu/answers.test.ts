@@ -10,7 +10,7 @@ import { missing } from '../../lib/qemu/devices.ts';
 import { waitingArguments } from '../../lib/qemu/launch.ts';
 import { parseRamBlocks } from '../../lib/qemu/machine.ts';
 import { parseMaps, startOf } from '../../lib/qemu/process.ts';
-import { makeStateFolder, Records, wordOf } from '../../lib/qemu/records.ts';
+import { makeStateFolder, pidNamespace, Records, wordOf } from '../../lib/qemu/records.ts';
 
 const ID = '6f1c1b1e-5b0e-4a6e-9a55-0f3c3f0a9d11';
 
@@ -166,17 +166,22 @@ it('says not-taken only of a migration whose receiver and whose QEMU have both e
   const self = { pid: process.pid, start: (await startOf(process.pid)) as string };
   // Of an earlier process with that number.
   const gone = { pid: process.pid, start: '1' };
+  const here = await pidNamespace();
   const record = (
     receiver: typeof self,
     qemu: typeof self,
     state: 'receiving' | 'starting' | 'taken' | 'not-taken' = 'receiving',
-  ) => wordOf({ migrationId: ID, receiver, state, qemu: { ...qemu, qmp: '/x' } });
+    namespace = here,
+  ) => wordOf({ migrationId: ID, receiver, pidNamespace: namespace, state, qemu: { ...qemu, qmp: '/x' } });
   expect(await record(self, gone)).toBe('undecided');
   expect(await record(gone, self)).toBe('undecided');
   expect(await record(gone, gone)).toBe('not-taken');
   // It may have run, and be gone since.
   expect(await record(gone, gone, 'starting')).toBe('undecided');
   expect(await record(gone, gone, 'taken')).toBe('taken');
+  // Processes of another PID namespace cannot be looked for here; what was decided there counts.
+  expect(await record(gone, gone, 'receiving', 'pid:[1]')).toBe('undecided');
+  expect(await record(gone, gone, 'not-taken', 'pid:[1]')).toBe('not-taken');
   expect(await wordOf(undefined)).toBe('unknown');
 });
 
@@ -199,6 +204,7 @@ it('keeps records by id, and refuses ids that are paths and files that are none'
     const record = {
       migrationId: ID,
       receiver: { pid: 1, start: '2' },
+      pidNamespace: 'pid:[3]',
       state: 'taken',
       qemu: { pid: 3, start: '4', qmp: '/q' },
     } as const;
