@@ -7,11 +7,10 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { MigrationError } from '../errors.ts';
 import { QmpClient } from '../qmp/client.ts';
 import { throwIfAborted } from '../transport/wait.ts';
+import { endQemu } from './end.ts';
 import { makeStateFolder } from './records.ts';
 
 const START_TIMEOUT_MS = 30_000;
-const QUIT_TIMEOUT_MS = 2_000;
-const KILLED_TIMEOUT_MS = 10_000;
 const POLL_MS = 10;
 /** A unix socket's path has 108 bytes with its end (unix(7)). */
 const MOST_PATH_BYTES = 107;
@@ -147,27 +146,26 @@ export class LaunchedQemu implements AsyncDisposable {
   /** Ends it: it certainly does not run any more when this resolves. Idempotent. @throws MigrationError GUEST_ERROR: it is there still */
   async end(): Promise<void> {
     this.#kept = false;
-    if (this.alive) {
-      const exited = once(this.#child, 'exit');
-      await this.#qmp?.execute('quit', {}, { timeoutMs: QUIT_TIMEOUT_MS }).catch(() => {});
-      const timer = setTimeout(() => this.#child.kill('SIGKILL'), this.#qmp ? QUIT_TIMEOUT_MS : 0);
-      // What waits for a disk that hangs does not end by any signal.
-      const over = new AbortController();
-      const late = delay(KILLED_TIMEOUT_MS, undefined, { signal: over.signal });
-      await Promise.race([exited, late]).catch(() => {});
-      over.abort();
-      clearTimeout(timer);
-      if (this.alive)
-        throw new MigrationError(
-          'GUEST_ERROR',
-          'commit',
-          `the waiting QEMU (process ${this.pid}) does not end: end it by hand`,
-        );
-    }
+    await endQemu({
+      pid: this.pid,
+      qmp: this.alive ? this.#qmp : undefined,
+      gone: (timeoutMs) => this.#gone(timeoutMs),
+      kill: () => void this.#child.kill('SIGKILL'),
+    });
     this.#guard.kill('SIGKILL');
     await this.#qmp?.close();
     for (const file of this.#extraFiles) await rm(file, { force: true }).catch(() => {});
     await rm(this.folder, { recursive: true, force: true }).catch(() => {});
+  }
+
+  async #gone(timeoutMs: number): Promise<boolean> {
+    if (!this.alive) return true;
+    const over = new AbortController();
+    const { signal } = over;
+    const late = delay(timeoutMs, undefined, { signal });
+    await Promise.race([once(this.#child, 'exit', { signal }), late]).catch(() => {});
+    over.abort();
+    return !this.alive;
   }
 
   /** Ends it unless it was kept. */

@@ -2,11 +2,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { MigrationError } from '../errors.ts';
 import type { QmpClient } from '../qmp/client.ts';
+import { endQemu } from './end.ts';
 import { startOf } from './process.ts';
 
-const QUIT_TIMEOUT_MS = 2_000;
 const POLL_MS = 20;
-const KILLED_TIMEOUT_MS = 10_000;
 
 export interface WaitingQemu {
   readonly qmp: QmpClient;
@@ -54,18 +53,11 @@ export async function joinedQemu(qmp: QmpClient, pid: number, qmpSocket: string)
     }
     return true;
   };
-  const end = async (): Promise<void> => {
-    await qmp.execute('quit', {}, { timeoutMs: QUIT_TIMEOUT_MS }).catch(() => {});
-    if (await wait(QUIT_TIMEOUT_MS)) return;
+  const kill = async (): Promise<void> => {
     try {
       if (!(await gone())) process.kill(pid, 'SIGKILL');
     } catch {} // it has just ended, or is not ours to end: the next look tells
-    if (await wait(KILLED_TIMEOUT_MS)) return;
-    throw new MigrationError(
-      'GUEST_ERROR',
-      'commit',
-      `the waiting QEMU (process ${pid}) does not end: end it by hand`,
-    );
   };
+  const end = (): Promise<void> => endQemu({ pid, qmp, gone: wait, kill });
   return { qmp, pid, qmpSocket, keep: () => {}, end };
 }
