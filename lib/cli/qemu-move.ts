@@ -70,7 +70,8 @@ export async function qemuMove(
 function failedAs(vm: OutgoingVm, state: string): string | undefined {
   if (state === vm.state) return undefined;
   if (vm.running) return `the guest is here and does not run (QEMU says ${state}): cont lets it go on`;
-  // QMP has no way from postmigrate but cont, and the guest must not run where it stood.
+  if (state !== 'postmigrate') return `the guest stood still here (${vm.state}), and QEMU says ${state} now`;
+  // QMP has no way from there but cont, and a guest that stood still must not run.
   return `the guest is still here and stands still, but QEMU says ${state} and no longer ${vm.state}: only cont, which lets it run, leads from there`;
 }
 

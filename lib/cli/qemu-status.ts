@@ -4,6 +4,7 @@ import { startOf } from '../qemu/process.ts';
 import {
   defaultStateFolder,
   type MigrationRecord,
+  pidNamespace,
   Records,
   requireMigrationId,
   wordOf,
@@ -38,23 +39,28 @@ export async function qemuStatus(
   }
   const record = await new Records(options.stateDir ?? defaultStateFolder()).read(id);
   const status = await wordOf(record);
-  const alive = record !== undefined && (await startOf(record.qemu.pid)) === record.qemu.start;
-  const where =
-    record &&
-    `QEMU was process ${record.qemu.pid} (QMP ${record.qemu.qmp}), which ${alive ? 'is there' : 'has ended'}`;
-  const left =
-    status === 'undecided' && record && (await startOf(record.receiver.pid)) !== record.receiver.start
-      ? undecidedFor(record, alive)
-      : undefined;
-  reporter.completed(
-    {
-      migrationId: id,
-      status,
-      ...(record && { pid: record.qemu.pid, qmp: record.qemu.qmp, alive, left: left !== undefined }),
-    },
-    [SAYS[status], ...[where, left].filter((line) => line !== undefined)],
-  );
+  const { lines, facts } = record === undefined ? NOTHING : await processesOf(record, status);
+  reporter.completed({ migrationId: id, status, ...facts }, [SAYS[status], ...lines]);
   requireKnown(id, status);
+}
+
+const NOTHING = { lines: [], facts: {} };
+
+/** What is left of the processes that a record names, as far as they can be looked for here. */
+async function processesOf(record: MigrationRecord, status: StatusWord) {
+  const { pid, start, qmp } = record.qemu;
+  const was = `QEMU was process ${pid} (QMP ${qmp})`;
+  if (record.pidNamespace !== (await pidNamespace())) {
+    const line = `${was} in another PID namespace (${record.pidNamespace}): there this command says more`;
+    return { lines: [line], facts: { pid, qmp } };
+  }
+  const alive = (await startOf(pid)) === start;
+  const left = status === 'undecided' && (await startOf(record.receiver.pid)) !== record.receiver.start;
+  const line = `${was}, which ${alive ? 'is there' : 'has ended'}`;
+  return {
+    lines: left ? [line, undecidedFor(record, alive)] : [line],
+    facts: { pid, qmp, alive, left },
+  };
 }
 
 /** Its rdma-migrate has ended before it could say more. */
