@@ -7,6 +7,7 @@ import { IncomingVm } from '../qemu/incoming.ts';
 import { LaunchedQemu } from '../qemu/launch.ts';
 import { defaultStateFolder, makeStateFolder, Records, wordOf } from '../qemu/records.ts';
 import { StatusService } from '../qemu/status.ts';
+import { sweepState } from '../qemu/sweep.ts';
 import { joinedQemu, untilItEnds, type WaitingQemu } from '../qemu/waiting.ts';
 import { endOptions } from './end-options.ts';
 import { follow } from './follow.ts';
@@ -31,6 +32,7 @@ export async function qemuReceive(
   await using page = await openPage(context, options);
   const stateFolder = options.stateDir ?? defaultStateFolder();
   await makeStateFolder(stateFolder);
+  await sweepState(stateFolder);
   const records = new Records(stateFolder);
   if (options.qmp !== undefined) {
     await using connected = await connectQemu(options.qmp, { pid: options.pid, signal: context.signal });

@@ -2,7 +2,7 @@
  * What became of migrations at their destination, kept in files: one for each migration, replaced in one step. What is written there outlives the process
  * that decided it.
  */
-import { lstat, mkdir, open, readFile, readlink, rename } from 'node:fs/promises';
+import { lstat, mkdir, open, readdir, readFile, readlink, rename } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -76,7 +76,7 @@ export class Records {
 
   /** Returns when it is on the disk. @throws MigrationError IO_ERROR */
   async write(record: MigrationRecord): Promise<void> {
-    const path = this.#path(record.migrationId);
+    const path = this.pathOf(record.migrationId);
     try {
       await mkdir(this.#folder, { recursive: true, mode: 0o700 });
       const file = await open(`${path}.new`, 'w', 0o600);
@@ -96,7 +96,7 @@ export class Records {
 
   /** undefined: there is none. @throws MigrationError IO_ERROR: it cannot be read, and nothing follows from that */
   async read(migrationId: string): Promise<MigrationRecord | undefined> {
-    const path = this.#path(migrationId);
+    const path = this.pathOf(migrationId);
     try {
       return schema.parse(JSON.parse(await readFile(path, 'utf8')));
     } catch (cause) {
@@ -107,7 +107,14 @@ export class Records {
     }
   }
 
-  #path(migrationId: string): string {
+  /** Of all records that are there. */
+  async ids(): Promise<string[]> {
+    const names = await readdir(this.#folder).catch(() => []);
+    return names.filter((name) => name.endsWith('.json')).flatMap((name) => ID.exec(name.slice(0, -5)) ?? []);
+  }
+
+  /** @throws MigrationError INVALID_ARGUMENT */
+  pathOf(migrationId: string): string {
     return join(this.#folder, `${requireMigrationId(migrationId)}.json`);
   }
 }
@@ -120,8 +127,16 @@ export async function wordOf(record: MigrationRecord | undefined): Promise<Statu
   // A guest that may have run for a while is not taken back to before that, even if nothing of it is there any more.
   if (record.state === 'starting') return 'undecided';
   if (record.state !== 'receiving') return record.state;
-  // Numbers of another namespace say nothing here: what they name may run.
-  if (record.pidNamespace !== (await pidNamespace())) return 'undecided';
-  const there = async ({ pid, start }: { pid: number; start: string }) => (await startOf(pid)) === start;
-  return (await there(record.receiver)) || (await there(record.qemu)) ? 'undecided' : 'not-taken';
+  const ended = (await isThere(record, 'receiver')) === false && (await isThere(record, 'qemu')) === false;
+  return ended ? 'not-taken' : 'undecided';
+}
+
+/** Whether that process of a migration runs. undefined: its number is of another PID namespace, and says nothing here. */
+export async function isThere(
+  record: MigrationRecord,
+  which: 'receiver' | 'qemu',
+): Promise<boolean | undefined> {
+  if (record.pidNamespace !== (await pidNamespace())) return undefined;
+  const { pid, start } = record[which];
+  return (await startOf(pid)) === start;
 }

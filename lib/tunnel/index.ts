@@ -11,6 +11,7 @@ export type {
   X509Credentials,
 } from '../trust/credentials.ts';
 export { TunnelDestination } from './destination.ts';
+export type { TunnelEnd } from './end.ts';
 export type {
   TunnelDestinationOptions,
   TunnelEvents,

@@ -1,0 +1,83 @@
+/** Old, settled things go; nothing that is open does. */
+import { once } from 'node:events';
+import { access, mkdir, mkdtemp, rm, utimes, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { startOf } from '../../lib/qemu/process.ts';
+import { type MigrationRecord, pidNamespace, Records } from '../../lib/qemu/records.ts';
+import { sweepState } from '../../lib/qemu/sweep.ts';
+
+const AFTER = Date.now() + 8 * 24 * 3600_000;
+let folder: string;
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'rdma-migrate-sweep-'));
+});
+afterEach(() => rm(folder, { recursive: true, force: true }));
+
+const idOf = (n: number): string => `00000000-0000-4000-8000-00000000000${n}`;
+const gone = { pid: process.pid, start: '1' };
+
+async function write(n: number, changes: Partial<MigrationRecord>): Promise<string> {
+  const records = new Records(folder);
+  await records.write({
+    migrationId: idOf(n),
+    pidNamespace: await pidNamespace(),
+    receiver: gone,
+    state: 'receiving',
+    qemu: { ...gone, qmp: '/nowhere/qmp.sock' },
+    ...changes,
+  });
+  return records.pathOf(idOf(n));
+}
+
+async function vmFolder(name: string): Promise<string> {
+  const path = join(folder, name);
+  await mkdir(path);
+  await writeFile(join(path, 'qemu.log'), '');
+  return path;
+}
+
+it('removes records that were decided, seven days later, and no other', async () => {
+  const self = { pid: process.pid, start: (await startOf(process.pid)) as string };
+  const decided = [
+    await write(1, { state: 'taken' }),
+    await write(2, { state: 'not-taken' }),
+    await write(3, {}),
+  ];
+  const open = [
+    await write(4, { state: 'starting' }),
+    await write(5, { receiver: self }),
+    await write(6, { qemu: { ...self, qmp: '/nowhere/qmp.sock' } }),
+    await write(7, { pidNamespace: 'pid:[1]' }),
+  ];
+  const damaged = join(folder, 'migrations', `${idOf(8)}.json`);
+  await writeFile(damaged, '{');
+  expect(await sweepState(folder)).toEqual([]);
+  expect((await sweepState(folder, AFTER)).sort()).toEqual(decided.sort());
+  for (const path of [...open, damaged]) await access(path);
+});
+
+it('removes folders of QEMUs that have ended, and none in which one listens or about which nothing is decided', async () => {
+  const ended = await vmFolder('vm-aaaaaa');
+  const listening = await vmFolder('vm-bbbbbb');
+  const undecided = await vmFolder('vm-cccccc');
+  const written = await vmFolder('vm-dddddd');
+  const another = await vmFolder('vm-of-somebody');
+  await write(1, { state: 'starting', qemu: { ...gone, qmp: join(undecided, 'qmp.sock') } });
+  await utimes(join(written, 'qemu.log'), AFTER / 1000, AFTER / 1000);
+  const server = createServer().listen(join(listening, 'qmp.sock'));
+  try {
+    await once(server, 'listening');
+    expect(await sweepState(folder)).toEqual([]);
+    expect(await sweepState(folder, AFTER)).toEqual([ended]);
+    for (const path of [listening, undecided, written, another]) await access(path);
+  } finally {
+    server.close();
+  }
+});
+
+it('finds nothing to do where there is no state yet', async () => {
+  expect(await sweepState(join(folder, 'none'))).toEqual([]);
+});
