@@ -25,7 +25,7 @@ const ALONE = [
   'test/migration/live*.test.ts',
   'test/qemu/live*.test.ts',
   'test/memory/lifetime.test.ts',
-  'test/package/{contents,install,verbs-examples}.test.ts',
+  'test/package/{contents,examples,install}.test.ts',
   'test/ram/trackers.test.ts',
 ];
 /** Whole migrations over loopback, which wait more than they work. */

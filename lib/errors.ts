@@ -80,6 +80,7 @@ export const ERROR_CODES = [
   'INTERNAL',
 ] as const;
 
+/** What went wrong, stable between releases. What to do about each: docs/errors.md. */
 export type ErrorCode = (typeof ERROR_CODES)[number];
 
 /** Numbers and names that help to act on an error, such as `{ needed: 8589934592n, limit: 67108864n }`. */
@@ -92,6 +93,7 @@ export class MigrationError extends Error {
   readonly phase: Phase;
   readonly details: ErrorDetails;
 
+  /** `message`: what happened and what to do about it; `options.cause`: the error of whoever was called. */
   constructor(
     code: ErrorCode,
     phase: Phase,

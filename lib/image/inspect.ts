@@ -13,6 +13,7 @@ const CHUNK = 256 << 10;
 /** The unit of st_blocks, regardless of the file system's block size. */
 const ST_BLOCK = 512n;
 
+/** A RAM block of an image. Lengths are bytes. */
 export interface BlockInspection {
   readonly name: string;
   readonly length: bigint;

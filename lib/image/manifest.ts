@@ -102,7 +102,9 @@ const manifestSchema = z.strictObject({
 /** What an image says about itself. Lengths in bytes. */
 export type Manifest = z.output<typeof manifestSchema>;
 export type ManifestBlock = Manifest['blocks'][number];
+/** Where the VM of an image comes from, and how it is known to be whole. */
 export type Provenance = Manifest['provenance'];
+/** How a VM in an image is known to be whole. */
 export type Completeness = Provenance['completeness'];
 
 interface Problem {

@@ -9,6 +9,7 @@ export interface ImageProgress {
   readonly streamBytes: bigint;
 }
 
+/** Called when the phase changes and for every MiB of the stream. */
 export type OnProgress = (progress: ImageProgress) => void;
 
 /** Bytes of stream between two reports of the same phase: at memory speed some thousand reports a second. */

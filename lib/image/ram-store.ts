@@ -12,6 +12,7 @@ import { checkRamFits, contentOfStream } from './space.ts';
 /** Paths by block name. */
 export type RamPaths = Readonly<Record<string, string>>;
 
+/** Where the RAM of an image goes, if not into its folder. */
 export interface RamPlacement {
   /** Blocks whose file is created at this absolute path, which must not exist, instead of inside the image. */
   readonly ramFiles?: RamPaths | undefined;

@@ -70,6 +70,7 @@ export class ImageReader implements SourceVm, AsyncDisposable {
     return this.#closing;
   }
 
+  /** The same as `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

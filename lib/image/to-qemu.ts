@@ -5,6 +5,7 @@ import type { ToQemuOptions } from './options.ts';
 import { openImage } from './reader.ts';
 import { type WriteQemuStreamResult, writeQemuStream } from './write-qemu-stream.ts';
 
+/** What was written. */
 export type ToQemuResult = WriteQemuStreamResult;
 
 /**

@@ -11,6 +11,7 @@ import type { ImageProgress } from './progress.ts';
 /** Milliseconds between two reports. */
 const REPORT_MS = 250;
 
+/** A part of an image that was read again and compared. */
 export interface VerifiedPart {
   /** A RAM block's name, or a file of the stream around RAM. */
   readonly name: string;

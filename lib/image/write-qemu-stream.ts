@@ -20,6 +20,7 @@ import { StreamOutput } from './stream-output.ts';
 /** Bytes of page records per piece: large enough that system calls cost nothing, small enough to be written while the next is filled. */
 const BUFFER_BYTES = 1 << 20;
 
+/** What was written, bytes. */
 export interface WriteQemuStreamResult {
   readonly streamBytes: bigint;
   /** Bytes of RAM whose pages are in the stream. */

@@ -173,6 +173,7 @@ export class ImageWriter implements DestinationTarget, AsyncDisposable {
     return this.abort();
   }
 
+  /** The same as `abort`: nothing after a commit. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.abort();
   }

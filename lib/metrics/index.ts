@@ -69,6 +69,7 @@ export class MigrationMetrics implements Disposable {
     this.#running.clear();
   }
 
+  /** The same as `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -160,8 +160,10 @@ export const NOTICE_CODES = [
   'SUBSCRIBER_FAILED',
 ] as const;
 
+/** Which notice, stable between releases. docs/events.md says what each means. */
 export type NoticeCode = (typeof NOTICE_CODES)[number];
 
+/** Numbers and names that go with a notice, such as `{ percentage: 20 }`. */
 export type NoticeDetails = Readonly<Record<string, string | number | boolean>>;
 
 /** Something an operator may want to know; not an error. */

@@ -9,9 +9,13 @@ export type MigrationRole = 'source' | 'destination';
  * `role` and the event's own members; of a failure it has the error as `err`. What a logger throws changes nothing.
  */
 export interface MigrationLogger {
+  /** `phase`, `link` `connecting`, `round`, `throttle`, `downtime`. */
   debug(obj: object, msg: string): void;
+  /** `link`, notices for the record, a cancel, the completed migration. */
   info(obj: object, msg: string): void;
+  /** Notices that ask for attention. */
   warn(obj: object, msg: string): void;
+  /** The migration has failed. */
   error(obj: object, msg: string): void;
 }
 

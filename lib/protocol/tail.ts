@@ -33,12 +33,14 @@ const JSON_END = '}'.charCodeAt(0);
  */
 const CANDIDATES = 5;
 
+/** What QEMU's description at the end of its stream says of the VM. A peer's word. */
 export interface VmDescription {
   /** Bytes. */
   readonly pageSize: number;
   readonly devices: readonly DeviceName[];
 }
 
+/** Whether a stream's device state is whole, as far as its end shows (QEMU, docs/devel/migration: "Stream structure"). */
 export type DeviceStateResult =
   | {
       readonly complete: true;

@@ -6,6 +6,7 @@ import { peerProcess } from './process.ts';
 
 const CONNECT_TIMEOUT_MS = 10_000;
 
+/** A running QEMU that was found by its QMP socket. Disposing of it ends the connection, not QEMU. */
 export interface ConnectedQemu extends AsyncDisposable {
   readonly qmp: QmpClient;
   readonly pid: number;

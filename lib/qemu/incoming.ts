@@ -19,6 +19,7 @@ import type { WaitingQemu } from './waiting.ts';
 
 const LOAD_TIMEOUT_MS = 60_000;
 
+/** What an {@link IncomingVm} lands in. */
 export interface IncomingOptions {
   readonly qemu: WaitingQemu;
   /** A folder for a socket of QEMU's, which QEMU can write to. */
@@ -91,6 +92,7 @@ export class IncomingVm implements DestinationTarget, AsyncDisposable {
     return this.#taken;
   }
 
+  /** QEMU's machine type such as `pc-i440fx-7.2`, as this QEMU says it. */
   get machine(): string {
     return this.#machine.machine;
   }

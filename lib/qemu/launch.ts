@@ -106,10 +106,12 @@ export class LaunchedQemu implements AsyncDisposable {
     }
   }
 
+  /** Its monitor, of which the owner is this object. */
   get qmp(): QmpClient {
     return this.#qmp as QmpClient;
   }
 
+  /** Its process has not ended. */
   get alive(): boolean {
     return !this.#ended;
   }
@@ -174,6 +176,7 @@ export class LaunchedQemu implements AsyncDisposable {
     await this.#qmp?.close();
   }
 
+  /** The same as `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

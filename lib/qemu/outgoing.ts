@@ -42,6 +42,7 @@ const LOCAL_BANDWIDTH = 64 * 2 ** 30;
 /** Where the guest's RAM is the guest's: a QEMU that is none of these has been moved, or waits for a VM. */
 const MOVABLE = ['running', 'paused', 'suspended', 'watchdog', 'io-error'];
 
+/** Which QEMU's VM is moved, and how. */
 export interface OutgoingOptions {
   readonly qmp: QmpClient;
   /** The process of that QEMU. */
@@ -159,6 +160,7 @@ export class OutgoingVm implements SourceVm, AsyncDisposable {
     return this.#parts.state;
   }
 
+  /** QEMU's machine type such as `pc-i440fx-7.2`. */
   get machine(): string {
     return this.layout.machine;
   }

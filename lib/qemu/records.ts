@@ -23,6 +23,7 @@ const schema = z.object({
   qemu: z.object({ pid: z.number().int().positive(), start: word, qmp: word }),
 });
 
+/** What one end knows of a migration, as it is on the disk. */
 export type MigrationRecord = z.infer<typeof schema>;
 
 /** That of this process, as Linux names it. */
@@ -70,6 +71,7 @@ export function requireMigrationId(id: string): string {
 export class Records {
   readonly #folder: string;
 
+  /** `stateFolder`: its folder `migrations` holds the records; see {@link defaultStateFolder}. */
   constructor(stateFolder: string) {
     this.#folder = join(stateFolder, 'migrations');
   }

@@ -154,6 +154,7 @@ export class StatusService implements AsyncDisposable {
     }
   }
 
+  /** Listens no more, and waits for those who are being answered. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#end.abort(new MigrationError('CANCELLED', 'commit', 'nobody is told any more'));
     await this.#listener?.close();

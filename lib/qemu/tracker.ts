@@ -10,6 +10,7 @@ import { othersThatMap } from './process.ts';
  * as written: right for any guest, and the downtime is that of a pass over all of its RAM.
  */
 export const TRACKER_WISHES = ['auto', 'soft-dirty', 'hash', 'none'] as const;
+/** How the guest's writes are to be detected. `auto`: soft-dirty where it applies, otherwise hash. `none`: the guest is paused for all of the migration. */
 export type TrackerWish = (typeof TRACKER_WISHES)[number];
 
 /** For people. */

@@ -7,6 +7,7 @@ import { startOf } from './process.ts';
 
 const POLL_MS = 20;
 
+/** A QEMU that was started with `-incoming defer` and waits for its VM. */
 export interface WaitingQemu {
   readonly qmp: QmpClient;
   readonly pid: number;

@@ -126,6 +126,7 @@ export class QmpClient implements AsyncDisposable {
     return this.#closing;
   }
 
+  /** The same as `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

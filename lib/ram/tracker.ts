@@ -7,7 +7,9 @@ export type TrackerKind = 'write-protect' | 'soft-dirty' | 'bitmap' | 'hash';
  */
 export interface PageBitmap {
   readonly pages: number;
+  /** Sets the bits of `count` pages. */
   setRange(firstPage: number, count: number): void;
+  /** Clears the bits of `count` pages. */
   clearRange(firstPage: number, count: number): void;
   /** Bits that are set. */
   count(): number;

@@ -2,6 +2,7 @@ import { MigrationError, toMigrationError } from '../errors.ts';
 import type { NativeDevices } from '../native/devices.ts';
 import { native } from '../native/index.ts';
 
+/** `iwarp`: the software RNIC, in user space over TCP. `verbs`: an RDMA device of this host, by rdma-core. */
 export type ProviderName = 'iwarp' | 'verbs';
 /**
  * `auto`: verbs where an RDMA device leads to the peer's address (listening: has the address, or any device is up for every

@@ -59,7 +59,9 @@ export interface TunnelStreamEnd extends TunnelStreamFacts {
 
 /** What is told of a tunnel. What these throw is an uncaught exception of the process. */
 export interface TunnelEvents {
+  /** A stream begins. */
   opened?(stream: TunnelStreamFacts): void;
+  /** A stream has ended, one way or the other. */
   closed?(stream: TunnelStreamEnd): void;
   /** A stream that did not begin; `who`: the other end's address, or `local`. */
   refused?(who: string, error: MigrationError): void;

@@ -43,10 +43,12 @@ export class CompletionBatch implements Iterable<Completion> {
     return this.#length;
   }
 
+  /** @throws MigrationError INVALID_ARGUMENT: more than `capacity` */
   set length(length: number) {
     this.#length = integer(length, 0, this.capacity, 'length');
   }
 
+  /** The id that the work request was posted with. `index`: 0 to `length` - 1, not checked here, nor in the methods below but `get`. */
   wrId(index: number): bigint {
     return this.u64[index * U64S + U64.wrId] as bigint;
   }
@@ -57,14 +59,17 @@ export class CompletionBatch implements Iterable<Completion> {
     return (this.u32[at] as number) + (this.u32[at + 1] as number) * 2 ** 32;
   }
 
+  /** What completed. */
   opcode(index: number): Opcode {
     return OPCODES[this.#kind(index) & 0xff] as Opcode;
   }
 
+  /** ibv_wc_status, without its prefix. */
   status(index: number): CompletionStatus {
     return STATUSES[(this.#kind(index) >> 8) & 0xff] as CompletionStatus;
   }
 
+  /** The status is SUCCESS; makes no string. */
   isSuccess(index: number): boolean {
     return ((this.#kind(index) >> 8) & 0xff) === 0;
   }
@@ -74,6 +79,7 @@ export class CompletionBatch implements Iterable<Completion> {
     return this.u32[index * U32S + U32.byteLen] as number;
   }
 
+  /** The completion as an object. @throws MigrationError INVALID_ARGUMENT: `index` is not below `length` */
   get(index: number): Completion {
     integer(index, 0, this.#length - 1, 'index');
     return {
@@ -84,6 +90,7 @@ export class CompletionBatch implements Iterable<Completion> {
     };
   }
 
+  /** Every completion as an object, in order. */
   *[Symbol.iterator](): Generator<Completion, void, undefined> {
     for (let index = 0; index < this.#length; index += 1) yield this.get(index);
   }

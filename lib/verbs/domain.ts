@@ -170,6 +170,7 @@ export class Domain implements AsyncDisposable {
     this.#native.close();
   }
 
+  /** The same as `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

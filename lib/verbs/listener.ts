@@ -93,6 +93,7 @@ export class Listener implements AsyncDisposable {
     return this.#native?.address ?? '';
   }
 
+  /** The real one, if 0 was asked for; 0 while it does not listen. */
   get port(): number {
     return this.#native?.port ?? 0;
   }
@@ -126,6 +127,7 @@ export class Listener implements AsyncDisposable {
     return this.#closing;
   }
 
+  /** The same as `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

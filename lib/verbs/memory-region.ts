@@ -79,6 +79,7 @@ export class MemoryRegion implements AsyncDisposable {
     return this.#closing;
   }
 
+  /** The same as `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

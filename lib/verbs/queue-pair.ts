@@ -84,14 +84,17 @@ export class QueuePair implements AsyncDisposable {
     this.#reader = new CompletionReader(this.#native, this.closed);
   }
 
+  /** As of now: it may change at any moment with what the peer does. */
   get state(): QueuePairState {
     return this.#native.state as QueuePairState;
   }
 
+  /** The provider, and what has been agreed on with the peer. */
   get info(): QueuePairInfo {
     return this.#native.info;
   }
 
+  /** Bytes and requests since it was made, as of now. */
   get counters(): QueuePairCounters {
     return this.#native.counters();
   }
@@ -209,6 +212,7 @@ export class QueuePair implements AsyncDisposable {
     return this.#closing;
   }
 
+  /** The same as `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

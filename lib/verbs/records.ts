@@ -12,6 +12,7 @@ export const COMPLETION_BYTES = 16;
 export const WORK_REQUEST_U64 = { wrId: 0, addr: 1, remoteAddr: 2 } as const;
 /** In units of 4 bytes. The opcode is the lowest byte of `kind`, and the flags are the next one. */
 export const WORK_REQUEST_U32 = { length: 6, lkey: 7, rkey: 8, kind: 9 } as const;
+/** Flag of a work request's `kind`: it has a completion also when it succeeds (IBV_SEND_SIGNALED). */
 export const SIGNALED = 1 << 8;
 
 /** In units of 8 bytes from the beginning of a completion. */

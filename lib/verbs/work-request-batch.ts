@@ -51,10 +51,12 @@ export class WorkRequestBatch {
     return this.#length;
   }
 
+  /** @throws MigrationError INVALID_ARGUMENT: more than `capacity` */
   set length(length: number) {
     this.#length = integer(length, 0, this.capacity, 'length');
   }
 
+  /** Leaves it empty; the buffer stays. */
   clear(): this {
     this.#length = 0;
     return this;
@@ -77,14 +79,17 @@ export class WorkRequestBatch {
     }
   }
 
+  /** `length` in bytes, as in the methods below. @throws MigrationError INVALID_ARGUMENT: a value, or no room */
   pushSend(wrId: bigint | number, addr: bigint, length: number, lkey: number, signaled = true): this {
     return this.#put(SEND | (signaled ? SIGNALED : 0), wrId, addr, length, lkey, 0n, 0);
   }
 
+  /** @throws MigrationError INVALID_ARGUMENT: a value, or no room */
   pushRecv(wrId: bigint | number, addr: bigint, length: number, lkey: number): this {
     return this.#put(RECV | SIGNALED, wrId, addr, length, lkey, 0n, 0);
   }
 
+  /** @throws MigrationError INVALID_ARGUMENT: a value, or no room */
   pushWrite(
     wrId: bigint | number,
     addr: bigint,
@@ -97,6 +102,7 @@ export class WorkRequestBatch {
     return this.#put(RDMA_WRITE | (signaled ? SIGNALED : 0), wrId, addr, length, lkey, remoteAddr, rkey);
   }
 
+  /** @throws MigrationError INVALID_ARGUMENT: a value, or no room */
   pushRead(
     wrId: bigint | number,
     addr: bigint,

@@ -45,6 +45,7 @@ export interface RecvWorkRequest extends WorkRequestFields {
   readonly opcode?: 'RECV';
 }
 
+/** What is posted to a queue pair: `opcode` says to which of its queues, and which members there are. */
 export type WorkRequest = SendWorkRequest | (RecvWorkRequest & { readonly opcode: 'RECV' });
 
 /** A completion as an object. */

@@ -103,7 +103,11 @@ export class MigrationDestination extends Migration {
   ): MigrationDestination {
     const shut = async (): Promise<void> => source.rails.close();
     const entrance: Entrance = { acceptor, admit: async () => source, shut, close: shut };
-    const destination = new MigrationDestination(entrance, () => open(destination), options);
+    const destination: MigrationDestination = new MigrationDestination(
+      entrance,
+      () => open(destination),
+      options,
+    );
     destination.#migrationId = source.migrationId ?? destination.#ownId;
     return destination;
   }
@@ -273,6 +277,7 @@ export class MigrationDestination extends Migration {
     this.abandon();
   }
 
+  /** The same as `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

@@ -35,6 +35,7 @@ export type OpenServiceTarget = (vm: IncomingVm, migration: MigrationDestination
 /** What becomes of the migrations that are under way: they go on to their ends, or are cancelled. */
 export type DrainPolicy = 'finish' | 'cancel';
 
+/** Events of a {@link MigrationService}. What becomes of each migration is told by its own events. */
 export interface MigrationServiceEvents {
   /** A source was let in; its migration begins. */
   migration: [migration: MigrationDestination, vm: IncomingVm];
@@ -160,6 +161,7 @@ export class MigrationService extends EventEmitter<MigrationServiceEvents> {
     await this.#acceptor.close();
   }
 
+  /** The same as `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

@@ -158,6 +158,7 @@ export class MigrationSource extends Migration {
     this.abandon();
   }
 
+  /** The same as `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

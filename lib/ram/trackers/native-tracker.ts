@@ -37,6 +37,7 @@ export class RamTracker implements DirtyTracker {
     await this.#native.stop().catch(() => {}); // fails only while the environment is being torn down
   }
 
+  /** The same as `stop`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.stop();
   }

@@ -1,11 +1,11 @@
 /**
- * The examples of `rdma-migrate/verbs` as a user has them: in an empty folder, with the package out of its tarball, compiled in strict TypeScript.
+ * The examples of `rdma-migrate/verbs` and the code in documents, as a user has them: in an empty folder, with the package out of its tarball, compiled in strict TypeScript.
  * Without a network: what the package depends on, and its compiled addon, are this checkout's.
  */
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { cp, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -13,8 +13,12 @@ import { temporaryFolder } from '../support/temp.ts';
 
 const CHECKOUT = fileURLToPath(new URL('../..', import.meta.url));
 const EXAMPLES = ['verbs-ends', 'verbs-pingpong', 'verbs-bulk-writer'];
+/** Documents all of whose code is compiled, block by block. A block that names a file (after `js` or `ts`) is that file. */
+const DOCUMENTS = ['README.md', 'docs/getting-started.md', 'docs/recipes.md', 'docs/verbs.md'];
 const STRICT = {
   compilerOptions: {
+    allowJs: true,
+    checkJs: true,
     target: 'ES2022',
     lib: ['ES2023', 'ESNext.Disposable'],
     module: 'NodeNext',
@@ -31,7 +35,7 @@ const STRICT = {
     rootDir: '.',
     outDir: 'out',
   },
-  include: [...EXAMPLES, 'docs-*.ts'],
+  include: [...EXAMPLES, '*.ts', '*.mjs'],
 };
 
 const run = promisify(execFile);
@@ -41,6 +45,17 @@ async function link(name: string): Promise<void> {
   const target = join(folder.path, 'node_modules', name);
   await mkdir(join(target, '..'), { recursive: true });
   await symlink(join(CHECKOUT, 'node_modules', name), target);
+}
+
+/** Writes each block of the document to a file: `verbs-0.ts`, or what the block is called. */
+async function writeCode(document: string): Promise<void> {
+  const text = await readFile(document, 'utf8');
+  const blocks = [...text.matchAll(/^```(js|ts)(?: ([\w.-]+))?\n(.*?)^```$/gms)];
+  if (blocks.length === 0) throw new Error(`no code in ${document}`);
+  for (const [index, [, language, name, code]] of blocks.entries()) {
+    const ownName = `${basename(document, '.md')}-${index}.${language === 'js' ? 'mjs' : 'ts'}`;
+    await writeFile(join(folder.path, name ?? ownName), code as string);
+  }
 }
 
 beforeAll(async () => {
@@ -64,9 +79,7 @@ beforeAll(async () => {
   await writeFile(join(folder.path, 'tsconfig.json'), JSON.stringify(STRICT));
   for (const name of EXAMPLES)
     await cp(join(installed, 'examples', name), join(folder.path, name), { recursive: true });
-  const text = await readFile(join(installed, 'docs/verbs.md'), 'utf8');
-  for (const [index, block] of [...text.matchAll(/^```ts\n(.*?)^```$/gms)].entries())
-    await writeFile(join(folder.path, `docs-${index}.ts`), block[1] as string);
+  for (const document of DOCUMENTS) await writeCode(join(installed, document));
   const compiler = join(CHECKOUT, 'node_modules/typescript/bin/tsc');
   await run(process.execPath, [compiler, '-p', folder.path]).catch((error: { stdout: string }) => {
     throw new Error(error.stdout);
@@ -108,8 +121,41 @@ async function listening(example: string): Promise<{ address: string; interrupt:
 }
 
 it('the first example of docs/verbs.md does what it says', async () => {
-  const { stdout } = await run(process.execPath, [join(folder.path, 'out/docs-0.js')]);
+  const { stdout } = await run(process.execPath, [join(folder.path, 'out/verbs-0.js')]);
   expect(stdout).toMatch(/^1n RDMA_WRITE SUCCESS\n(2n SEND SUCCESS\n)?hello\n$/);
+});
+
+it('docs/getting-started.md ends with a moved VM, after at most 60 lines of code', async () => {
+  const file = (name: string): string => join(folder.path, `${name}.mjs`);
+  const lines = await Promise.all(['destination', 'source'].map((name) => readFile(file(name), 'utf8')));
+  expect(lines.join('').split('\n').length - 1).toBeLessThanOrEqual(60);
+  const child = spawn(process.execPath, [file('destination'), 'rdma:127.0.0.1:0'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  try {
+    const ended = once(child, 'close');
+    let received = '';
+    const uri = await new Promise<string>((resolve, reject) => {
+      child.stdout.setEncoding('utf8').on('data', (text: string) => {
+        received += text;
+        const found = /listening at (\S+)/.exec(received);
+        if (found?.[1] !== undefined) resolve(found[1]);
+      });
+      child.on('close', () => reject(new Error(`it has ended: ${received}`)));
+    });
+    const { stdout } = await run(process.execPath, [file('source'), uri, join(folder.path, 'guest.ram')]);
+    const [, digest] = /^committed: 671\d{5} bytes; (ram: \w{64})$/m.exec(stdout) ?? [];
+    expect(digest, stdout).toBeDefined();
+    expect(await ended).toEqual([0, null]);
+    expect(received.split('\n').slice(1)).toEqual([
+      'cpu: rip=0x7c00',
+      digest,
+      'the VM is here: committed',
+      '',
+    ]);
+  } finally {
+    child.kill('SIGKILL');
+  }
 });
 
 describe.each([
