@@ -16,7 +16,7 @@ const schema = z.object({
   migrationId: word,
   /** Who decides: a process and when it began. */
   receiver: z.object({ pid: z.number().int().positive(), start: word }),
-  /** Where both process numbers are valid: what {@link pidNamespace} gives. */
+  /** Where both process numbers are valid: what `readlink /proc/self/ns/pid` gives. */
   pidNamespace: word,
   /** `receiving`: nothing is decided. `starting`: QEMU may have let the guest go on, and only the receiver can say. */
   state: z.enum(['receiving', 'starting', 'taken', 'not-taken']),

@@ -48,6 +48,7 @@ export class RamMap {
   #layout: RamMapLayout | undefined;
   #last: Uint16Array = new Uint16Array();
 
+  /** Blocks and cells. undefined: RAM is not known yet, or has no map. */
   get layout(): RamMapLayout | undefined {
     return this.#layout;
   }

@@ -90,6 +90,7 @@ export function sentOf({ guest, blocks }: SourceVm): ReadonlyMap<string, PageDig
   return new Map(tracked.slice(0, sent.length).map(({ name }, i) => [name, sent[i] as PageDigests]));
 }
 
+/** A VM that comes, as its stream describes it before RAM: `allocate` answers with memory for it. */
 export interface ReceivedVm {
   readonly layout: VmLayout;
   readonly ramSection: RamSection;

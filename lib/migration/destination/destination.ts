@@ -66,7 +66,7 @@ export class MigrationDestination extends Migration {
   }
 
   /**
-   * Listens at a URI; port 0 takes any free port, see {@link uri}. Peers are answered once `receive` runs; until then some of them wait.
+   * Listens at a URI; port 0 takes any free port, see `uri`. Peers are answered once `receive` runs; until then some of them wait.
    * @throws MigrationError INVALID_ARGUMENT, INVALID_URI, ADDRESS_IN_USE, ADDRESS_NOT_FOUND, PERMISSION_DENIED, PROVIDER_UNAVAILABLE
    */
   static async listen(

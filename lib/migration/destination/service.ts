@@ -75,7 +75,7 @@ export class MigrationService extends EventEmitter<MigrationServiceEvents> {
   }
 
   /**
-   * Listens at a URI; port 0 takes any free port, see {@link uri}. Sources are let in once `serve` runs.
+   * Listens at a URI; port 0 takes any free port, see `uri`. Sources are let in once `serve` runs.
    * @throws MigrationError INVALID_ARGUMENT, INVALID_URI, ADDRESS_IN_USE, ADDRESS_NOT_FOUND, PERMISSION_DENIED, PROVIDER_UNAVAILABLE, CREDENTIALS_INVALID
    */
   static async listen(

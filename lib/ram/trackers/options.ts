@@ -15,6 +15,7 @@ export type DirtyLog = ({ readonly fd: number } | { readonly address: bigint }) 
   readonly pageSize?: number;
 };
 
+/** What decides which tracker is taken. */
 export interface TrackOptions {
   readonly kind?: TrackerChoice;
   /**
