@@ -2,6 +2,8 @@
 import { channel, subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { pino } from 'pino';
 import { describe, expect, it } from 'vitest';
 import {
@@ -11,7 +13,7 @@ import {
   MigrationSource,
   type NoticeEvent,
 } from '../../lib/index.ts';
-import type { MigrationMessage } from '../../lib/migration/diagnostics.ts';
+import { type MigrationMessage, publish } from '../../lib/migration/diagnostics.ts';
 import { type MigrationEventType, NOTICE_CODES } from '../../lib/migration/events.ts';
 import { codes, migrate } from '../support/endings.ts';
 import { failure } from '../support/live-attempt.ts';
@@ -208,5 +210,24 @@ describe('diagnostics channels', () => {
     expect(ends.map(({ role }) => role).sort()).toEqual(['destination', 'source']);
     expect(ends.every(({ migration }) => watched.includes(migration))).toBe(true);
     expect(channel('rdma-migrate:migration:event').hasSubscribers).toBe(false);
+  });
+
+  it('are not lost when the collector comes between an event and who subscribes then', async () => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    const message = { role: 'source', migration: {}, event: { type: 'notice' } } as MigrationMessage;
+    const heard: unknown[] = [];
+    const hear = (given: unknown): void => void heard.push(given);
+    publish(message);
+    await delay(1); // in the turn of its use nothing is collected
+    collect();
+    subscribe('rdma-migrate:migration:notice', hear);
+    try {
+      await delay(20); // finalizers have run
+      publish(message);
+    } finally {
+      unsubscribe('rdma-migrate:migration:notice', hear);
+    }
+    expect(heard).toEqual([message]);
   });
 });
