@@ -283,7 +283,8 @@ void Carrier::set_alarm(Clock::time_point now) {
   by(transmitter_.next_look(now));
   if (is_up_) by(drain_by_);
   if (awaits_ready_) by(handshake_by_);
-  if (messages_.log.on()) by(messages_.log.ack_by());
+  // Where the socket is full the acknowledgement leaves as soon as it is not.
+  if (messages_.log.on() && writable_ && !fin_sent_) by(messages_.log.ack_by());
   if (is_up_ && now < first_send_) by(first_send_);
 }
 

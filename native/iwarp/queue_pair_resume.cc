@@ -156,7 +156,9 @@ void QueuePair::attachment_failed(Attachment& attachment, const Error& error) {
   }
   if (error.code() == "TERMINATE_RECEIVED" || error.code() == "CRYPTO_UNAVAILABLE")
     return carrier_down(error);
-  resumption_->next_try = Clock::now() + std::chrono::milliseconds(messages_.options.resume_retry_ms);
+  // At least 1: a try that fails at once must not begin the next one from within.
+  const auto pause = std::chrono::milliseconds(std::max(messages_.options.resume_retry_ms, 1U));
+  resumption_->next_try = Clock::now() + pause;
   look_after_link();
 }
 
