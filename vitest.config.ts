@@ -8,7 +8,7 @@ const PURE = [
   'test/vm/**/*.test.ts',
   'test/cli/{arguments,doctor,doctor-trackers,exit-codes,program,reporter}.test.ts',
   'test/image/{manifest,reader,to-qemu,writer}.test.ts',
-  'test/packaging/**/*.test.ts',
+  'test/packaging/prebuild.test.ts',
   'test/memory/{classify,mapping,page-stream}.test.ts',
   'test/migration/{arrivals,bounds,convergence,destination-machine,event-queue,guest-control,pinning,pre-copy,reducer,source-pins}.test.ts',
   'test/ram/{hints,pin-window,range-set,spans}.test.ts',
@@ -41,7 +41,12 @@ const resolve = {
   ],
 };
 // Tests that run concurrently wait for a peer that stays silent: they cost no time of a core.
-const test = { testTimeout: 60_000, hookTimeout: 60_000, maxConcurrency: 20 };
+const test = {
+  testTimeout: 60_000,
+  hookTimeout: 60_000,
+  maxConcurrency: 20,
+  expect: { poll: { timeout: 30_000 } },
+};
 
 export default defineConfig({
   test: {

@@ -2,6 +2,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { cpus, loadavg, release, totalmem } from 'node:os';
+import { basename, isAbsolute } from 'node:path';
 import { z } from 'zod';
 import { type Table, tableText } from './table.ts';
 
@@ -100,7 +101,8 @@ export async function tell(
     bench,
     date: new Date().toISOString(),
     machine,
-    arguments: process.argv.slice(2),
+    // Where the file is says nothing of the figures.
+    arguments: process.argv.slice(2).map((word) => (isAbsolute(word) ? basename(word) : word)),
     tables,
     ...(samples === undefined ? {} : { samples }),
   };

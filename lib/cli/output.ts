@@ -31,7 +31,10 @@ export function createReporter(options: OutputOptions, stdoutIsData = false): Re
   const log = createLogger({ format: options.logFormat ?? (json ? 'json' : 'text'), quiet, verbose }, err);
   const out = stdoutIsData
     ? (line: string) => err(line, 'info')
-    : (line: string): void => void process.stdout.write(`${line}\n`);
+    : (line: string): void => {
+        area?.stop(); // what stands below the cursor would be erased with the next picture
+        process.stdout.write(`${line}\n`);
+      };
   if (json) return new JsonReporter(out, log, verbose);
   return new TextReporter({ out, err, log, bar, quiet, verbose });
 }

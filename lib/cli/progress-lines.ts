@@ -78,7 +78,7 @@ function guestParts(live: LiveBar): readonly string[] {
   return [
     ...downtimeParts(live),
     ...(live.throttlePercentage > 0 ? [`slowed down by ${live.throttlePercentage}%`] : []),
-    ...(live.downtimeMs === undefined ? WHY[live.verdict ?? 'converging'] : []),
+    ...(live.downtimeMs === undefined ? (WHY[live.verdict ?? 'converging'] ?? []) : []),
   ];
 }
 

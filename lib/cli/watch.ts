@@ -73,7 +73,7 @@ class Followed {
   #tell(reporter: Reporter, { title, role, progress, notices, end }: WatchedMigration): void {
     if (progress.phase !== this.#phase) reporter.phase(progress.phase);
     this.#phase = progress.phase;
-    for (const { at, message } of notices) if (at > this.#noticedAt) reporter.notice(message);
+    for (const { at, code, message } of notices) if (at > this.#noticedAt) reporter.notice(message, { code });
     this.#noticedAt = notices.at(-1)?.at ?? this.#noticedAt;
     if (progress.ram.total > 0) reporter.progress(progress, migrationBar(progress));
     if (end === undefined) return;

@@ -39,8 +39,16 @@ export function buildCommand(folder = PACKAGE_FOLDER, hasGlibc = glibcVersion() 
 
 /** Of this process; undefined: its C library is another one, such as musl. */
 export function glibcVersion(): string | undefined {
-  const { header } = process.report.getReport() as { header: { glibcVersionRuntime?: string } };
-  return header.glibcVersionRuntime;
+  const report: NodeJS.ProcessReport & { excludeNetwork?: boolean } = process.report;
+  const before = report.excludeNetwork ?? false;
+  // Else it looks up the names of all that this process is connected to, and waits for each.
+  report.excludeNetwork = true;
+  try {
+    const { header } = report.getReport() as { header: { glibcVersionRuntime?: string } };
+    return header.glibcVersionRuntime;
+  } finally {
+    report.excludeNetwork = before;
+  }
 }
 
 /** What a prebuilt addon needs and this process has. */
@@ -62,7 +70,8 @@ export function loadAddon(folder = PACKAGE_FOLDER): unknown {
   }
   try {
     const addon = createRequire(import.meta.url)(file.path) as Pick<NativeDevices, 'setBuildCommand'>;
-    addon.setBuildCommand(buildCommand(folder));
+    // A prebuilt addon that loads has its glibc. Asking costs milliseconds.
+    addon.setBuildCommand(buildCommand(folder, file.kind === 'prebuilt' || glibcVersion() !== undefined));
     return addon;
   } catch (cause) {
     throw unavailable(doesNotLoad(file, cause, folder), cause);

@@ -13,12 +13,50 @@ const MOST_MESSAGE = 16 << 20;
 const COMMAND_ENDED = 4000;
 
 const amount = z.number().nonnegative();
+/** JSON has null where nothing can be said. */
+const known = z
+  .number()
+  .nullish()
+  .transform((value) => value ?? undefined);
 const progress = z.looseObject({
   phase: z.enum(PHASES),
   status: z.string(),
   percentage: amount,
   eta: amount.optional(),
-  ram: z.looseObject({ total: amount, remaining: amount, mbps: amount }),
+  ram: z.looseObject({
+    total: amount,
+    remaining: amount,
+    mbps: amount,
+    'dirty-sync-count': amount,
+    'dirty-bytes-rate': amount,
+  }),
+  live: z
+    .looseObject({
+      'cpu-throttle-percentage': amount,
+      'expected-downtime': known,
+      'downtime-limit': known,
+      downtime: known,
+      verdict: z.string().optional(),
+    })
+    .optional(),
+});
+const word = z.string().max(4096);
+const result = z.looseObject({
+  migrationId: word,
+  peer: word,
+  machine: word,
+  provider: word,
+  'provider-reason': word,
+  channels: amount,
+  integrity: word,
+  outcome: z.enum(['committed', 'unconfirmed']),
+  'total-time': amount,
+  'setup-time': amount,
+  'device-state-bytes': amount,
+  'registered-peak': amount,
+  'pin-all': z.boolean(),
+  'pin-budget': amount.optional(),
+  ram: z.looseObject({ total: amount, mbps: amount, 'normal-bytes': amount }),
 });
 const migration = z.object({
   id: z.int().nonnegative(),
@@ -30,7 +68,7 @@ const migration = z.object({
   end: z
     .object({
       status: z.enum(['completed', 'failed', 'cancelled']),
-      result: z.looseObject({}).optional(),
+      result: result.optional(),
       error: z
         .object({
           code: z.enum(ERROR_CODES),

@@ -1,5 +1,5 @@
 /** receive and send as two processes. */
-import { mkdtemp, readdir, stat } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, readlink, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { credentialSets } from '../support/credentials.ts';
@@ -22,6 +22,18 @@ beforeAll(async () => {
 });
 afterAll(() => command[Symbol.asyncDispose]());
 
+/** Whether that process has a connection to that port of this machine. */
+async function isConnected(pid: number, port: number): Promise<boolean> {
+  const rows = (await readFile('/proc/net/tcp', 'utf8')).split('\n').map((row) => row.trim().split(/\s+/));
+  const suffix = `:${port.toString(16).toUpperCase().padStart(4, '0')}`;
+  const inodes = rows
+    .filter(([, , peer, state]) => peer?.endsWith(suffix) && state === '01')
+    .map((row) => row[9]);
+  const names = await readdir(`/proc/${pid}/fd`);
+  const files = await Promise.all(names.map((name) => readlink(`/proc/${pid}/fd/${name}`).catch(() => '')));
+  return inodes.some((inode) => files.includes(`socket:[${inode}]`));
+}
+
 const folder = (): Promise<string> => mkdtemp(join(command.work, 'case-'));
 
 describe('receive and send', () => {
@@ -38,6 +50,8 @@ describe('receive and send', () => {
     });
     const watchers = [command.start('watch', String(url), '--json'), command.start('watch', '-')];
     watchers[1]?.stdin.end(`${url}\n`);
+    for (const { pid } of watchers)
+      await expect.poll(() => isConnected(pid, Number(new URL(String(url)).port))).toBe(true);
     const sent = await command.run('send', image, String(uri), '--web', '0');
     const received = await receiver.ended;
     expect([sent.code, received.code]).toEqual([0, 0]);

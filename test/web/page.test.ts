@@ -124,10 +124,13 @@ describe('the page', () => {
       expect(await page.locator('.outcome').textContent()).toContain('must not run at the source again');
       expect(await page.locator('.bar').getAttribute('aria-valuenow')).toBe('100');
       expect(result.outcome).toBe('committed');
-      await expect.poll(async () => Object.keys(await painted(page))).not.toContain('dirty');
-      const { done: sentShare = 0, waiting = 0, flying = 0, zero = 0 } = await painted(page);
-      expect([waiting, flying]).toEqual([0, 0]);
-      expect(sentShare + zero).toBe(1);
+      const left = async (): Promise<readonly number[]> => {
+        const { dirty = 0, waiting = 0, flying = 0 } = await painted(page);
+        return [dirty, waiting, flying];
+      };
+      await expect.poll(left).toEqual([0, 0, 0]);
+      const { done: sentShare = 0, zero = 0 } = await painted(page);
+      expect(sentShare + zero).toBeCloseTo(1);
       await picture(page, 'completed');
       expect(done).toEqual(['the guest is stopped now, and the rest sent']);
     });
@@ -155,11 +158,14 @@ describe('the page', () => {
 
   it('shows a destination what has come', async () => {
     await shown(
-      { maxBandwidth: 2n << 20n },
+      { maxBandwidth: 1n << 20n },
       async ({ page, source, sent }) => {
         await page.locator('[data-status=active]').waitFor();
-        await expect.poll(async () => (await painted(page)).done ?? 0).toBeGreaterThan(0.2);
-        expect((await painted(page)).waiting ?? 0).toBeGreaterThan(0.05);
+        const part = async (): Promise<boolean> => {
+          const { done = 0, waiting = 0 } = await painted(page);
+          return done > 0.2 && waiting > 0.05;
+        };
+        await expect.poll(part).toBe(true);
         await picture(page, 'destination');
         source.setMaxBandwidth(0n);
         source.stopAndCopy();
