@@ -24,6 +24,8 @@ export interface Disturbance {
   /** Counted from here. */
   readonly phase: Phase;
   readonly afterMs: number;
+  /** The destination's QEMU stands still from the first pass on, so that nothing is decided before this has happened. */
+  readonly holds?: boolean;
 }
 
 export interface Moved {
@@ -59,9 +61,8 @@ export async function move(
   await using observer = new Observer(files, options.observerModule);
   await observer.started();
   const source = bench.run(['qemu', 'move', to.uri, '--qmp', from.qmpSocket, ...options.args]);
-  const timers = options.disturbance ? disturb(options.disturbance, source, to.command) : [];
-  const ended = await source.ended;
-  for (const timer of timers) clearTimeout(timer);
+  const calm = options.disturbance ? disturb(options.disturbance, source, to) : () => {};
+  const ended = await source.ended.finally(calm);
   bench.options.signal.throwIfAborted();
   if (ended.code === 0) {
     const received = await to.command.ended;
@@ -84,18 +85,27 @@ export async function move(
   return { ...(await stayed(ended, to)), settledBy: 'operator' };
 }
 
+/** What it gives back ends it. */
 function disturb(
-  { kind, phase, afterMs }: Disturbance,
+  { kind, phase, afterMs, holds = false }: Disturbance,
   source: CommandProcess,
-  destination: CommandProcess,
-): NodeJS.Timeout[] {
-  const timers: NodeJS.Timeout[] = [];
+  { command, vm }: Receiver,
+): () => void {
+  let timer: NodeJS.Timeout | undefined;
+  let held = false;
+  const act = (): void => (kind === 'kill' ? command.kill('SIGKILL') : source.kill('SIGINT'));
   source.onLine((line) => {
-    if (line.event !== 'phase' || line.phase !== phase || timers.length > 0) return;
-    const act = (): void => (kind === 'kill' ? destination.kill('SIGKILL') : source.kill('SIGINT'));
-    timers.push(setTimeout(act, afterMs));
+    if (line.event !== 'phase') return;
+    if (holds && !held && line.phase === 'ram') {
+      held = true;
+      vm.signal('SIGSTOP');
+    }
+    if (line.phase === phase) timer ??= setTimeout(act, afterMs);
   });
-  return timers;
+  return () => {
+    clearTimeout(timer);
+    if (held) vm.signal('SIGCONT');
+  };
 }
 
 /** The guest is the source's: nothing of the destination may be left. */

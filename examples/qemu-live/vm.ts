@@ -85,8 +85,12 @@ export class Vm {
 
   /** Ends it as a crash would. */
   kill(): void {
+    this.signal('SIGKILL');
+  }
+
+  signal(name: 'SIGKILL' | 'SIGSTOP' | 'SIGCONT'): void {
     try {
-      if (this.pid > 0) process.kill(this.pid, 'SIGKILL');
+      if (this.pid > 0) process.kill(this.pid, name);
     } catch {} // it has ended
   }
 

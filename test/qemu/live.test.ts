@@ -153,7 +153,7 @@ describeWithQemu('rdma-migrate qemu', { ramBytes: 64 * MIB }, () => {
         { kind: 'kill', phase: 'device-state' },
       ] as const;
       for (const [number, { kind, phase }] of disturbances.entries()) {
-        const ending = await moveTo(await bench.receive(), { kind, phase, afterMs: 0 });
+        const ending = await moveTo(await bench.receive(), { kind, phase, afterMs: 0, holds: true });
         expect(ending, `${kind} in ${phase}`).toMatchObject({ moved: false });
         if (!ending.moved && kind === 'cancel') expect(ending.code).toBe('CANCELLED');
         await expectGuest(from, number + 2);
@@ -196,7 +196,7 @@ describeWithQemu('rdma-migrate qemu', { ramBytes: 64 * MIB }, () => {
     async () => {
       await boot();
       const doomed = await bench.receiveInto(await bench.boot('waits'));
-      const ending = await moveTo(doomed, { kind: 'cancel', phase: 'device-state', afterMs: 0 });
+      const ending = await moveTo(doomed, { kind: 'cancel', phase: 'device-state', afterMs: 0, holds: true });
       expect(ending).toMatchObject({ moved: false, code: 'CANCELLED' });
       expect(await doomed.vm.alive()).toBe(false);
       await expectGuest(from, 2);
@@ -218,7 +218,7 @@ describeWithQemu('rdma-migrate qemu', { ramBytes: 64 * MIB }, () => {
     const { cut, uri } = await Cut.open(to.uri);
     await using _ = cut;
     const source = bench.run(['qemu', 'move', uri, '--qmp', from.qmpSocket, ...args]);
-    await reached(source, 'device-state');
+    await reached(source, 'ram');
     process.kill(to.vm.pid, 'SIGSTOP');
     await reached(to.command, 'commit');
     cut.now();
