@@ -47,6 +47,8 @@ export class Charts {
   #points = [];
   #rate;
   #remaining;
+  #resized;
+  #gone = new AbortController();
 
   constructor(element) {
     const [rates, left] = ['rate', 'remaining'].map((name) => element.querySelector(`[data-chart=${name}]`));
@@ -55,12 +57,23 @@ export class Charts {
       { label: 'written by the guest', name: '--dirty' },
     ]);
     this.#remaining = chart(left, bytes, [{ label: 'remaining', name: '--left' }]);
-    new ResizeObserver(() => {
+    this.#resized = new ResizeObserver(() => {
       this.#rate.setSize({ width: rates.clientWidth, height: HEIGHT });
       this.#remaining.setSize({ width: left.clientWidth, height: HEIGHT });
-    }).observe(element);
+    });
+    this.#resized.observe(element);
     // Colours are read when they are drawn.
-    matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => this.#draw());
+    matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => this.#draw(), {
+      signal: this.#gone.signal,
+    });
+  }
+
+  /** Nothing refers to it any more. */
+  destroy() {
+    this.#gone.abort();
+    this.#resized.disconnect();
+    this.#rate.destroy();
+    this.#remaining.destroy();
   }
 
   add(points) {

@@ -51,15 +51,25 @@ export class RamMapView {
   #pitch = MOST_PITCH;
   #columns = 1;
   #drawing = false;
+  #resized = new ResizeObserver(() => this.#draw());
+  #gone = new AbortController();
 
   constructor(section) {
     this.#section = section;
     this.#canvas = section.querySelector('canvas');
     this.#readout = section.querySelector('[data-field=cell]');
-    new ResizeObserver(() => this.#draw()).observe(section);
-    matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => this.#draw());
+    this.#resized.observe(section);
+    matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => this.#draw(), {
+      signal: this.#gone.signal,
+    });
     this.#canvas.addEventListener('pointermove', (event) => this.#point(event));
     this.#canvas.addEventListener('pointerleave', () => this.#readout.replaceChildren());
+  }
+
+  /** Nothing refers to it any more. */
+  destroy() {
+    this.#gone.abort();
+    this.#resized.disconnect();
   }
 
   /** `role`: of this end, which decides what the kinds mean. */

@@ -78,6 +78,8 @@ export class MigrationView {
   }
 
   remove() {
+    this.#charts.destroy();
+    this.#map.destroy();
     this.#root.remove();
   }
 

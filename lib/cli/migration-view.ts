@@ -1,12 +1,15 @@
 /** A migration's progress and result as people read them. */
-import type { LiveStatistics, MigrationProgress, RamStatistics } from '../migration/progress.ts';
+import {
+  type LiveStatistics,
+  MEGABIT_BYTES,
+  type MigrationProgress,
+  type RamStatistics,
+} from '../migration/progress.ts';
 import { type TlsFacts, tlsInWords } from '../migration/protection.ts';
 import type { MigrationResult } from '../migration/result.ts';
 import { coverageLine } from './coverage-view.ts';
 import { formatBytes, formatDuration, formatRate } from './format.ts';
 import type { BarState, LiveBar } from './reporter.ts';
-
-const BYTES_PER_MEGABIT = 1e6 / 8;
 
 export function migrationBar(progress: MigrationProgress): BarState {
   const { phase, ram, eta, live } = progress;
@@ -14,7 +17,7 @@ export function migrationBar(progress: MigrationProgress): BarState {
     phase,
     done: ram.total - ram.remaining,
     total: ram.total,
-    bytesPerSecond: ram.mbps * BYTES_PER_MEGABIT,
+    bytesPerSecond: ram.mbps * MEGABIT_BYTES,
     secondsLeft: eta === undefined ? undefined : eta / 1000,
     ...(live && { live: liveBar(progress.ram, live) }),
   };
@@ -25,7 +28,7 @@ function liveBar(ram: RamStatistics, live: LiveStatistics): LiveBar {
   return {
     round: ram['dirty-sync-count'],
     remaining: ram.remaining,
-    sentBytesPerSecond: ram.mbps * BYTES_PER_MEGABIT,
+    sentBytesPerSecond: ram.mbps * MEGABIT_BYTES,
     dirtyBytesPerSecond: collected ? ram['dirty-bytes-rate'] : undefined,
     expectedMs: collected ? live['expected-downtime'] : undefined,
     allowedMs: collected ? live['downtime-limit'] : undefined,
@@ -43,7 +46,7 @@ export function migrationSummary(
 ): readonly string[] {
   const { ram } = result;
   const ramSeconds = formatDuration(result['total-time'] - result['setup-time']);
-  const rate = formatRate(ram.mbps * BYTES_PER_MEGABIT);
+  const rate = formatRate(ram.mbps * MEGABIT_BYTES);
   // A device places what it receives without telling how much that is.
   const counted = verb === 'sent' || result.provider !== 'verbs';
   const content = counted ? ` (${formatBytes(ram['normal-bytes'])} with content, ${rate})` : '';

@@ -20,11 +20,19 @@ export async function watch(
   const token = webTokenFile === undefined ? undefined : await readToken(webTokenFile);
   const target = parseWatchTarget(address === '-' ? await firstLine(signal) : address, token);
   const known = new Map<number, Followed>();
+  let seen = 0;
   for await (const migrations of watchPage(target, signal)) {
+    // What the page no longer shows does not come back.
+    const shown = new Set(migrations.map(({ id }) => id));
+    for (const id of known.keys()) if (!shown.has(id)) known.delete(id);
     for (const one of migrations) {
-      const followed = known.get(one.id) ?? new Followed(reporter);
-      known.set(one.id, followed);
-      followed.show(one, migrations.length === 1 && known.size === 1);
+      let followed = known.get(one.id);
+      if (!followed) {
+        followed = new Followed(reporter);
+        known.set(one.id, followed);
+        seen += 1;
+      }
+      followed.show(one, migrations.length === 1 && seen === 1);
     }
   }
 }

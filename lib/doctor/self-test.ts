@@ -1,4 +1,5 @@
 import { MigrationDestination } from '../migration/destination/destination.ts';
+import { MEGABIT_BYTES } from '../migration/progress.ts';
 import { MigrationSource } from '../migration/source/source.ts';
 import { native } from '../native/index.ts';
 import { type Check, named } from './check.ts';
@@ -48,7 +49,7 @@ async function migrate(
       (both) => destination.receive({ signal: both }),
     ]);
     return {
-      bytesPerSecond: (sent.ram.mbps * 1e6) / 8,
+      bytesPerSecond: sent.ram.mbps * MEGABIT_BYTES,
       milliseconds: sent['total-time'],
       same: await target.equals(vm),
     };

@@ -7,6 +7,9 @@ import type { DowntimeParts } from './live/downtime.ts';
 export type MigrationStatus = 'setup' | 'active' | 'device' | 'completed' | 'failed' | 'cancelled';
 
 /** QMP's MigrationStats (`query-migrate`, member `ram`). Bytes unless said otherwise. */
+/** Of `mbps`. */
+export const MEGABIT_BYTES = 1e6 / 8;
+
 export interface RamStatistics {
   /** Bytes of RAM and control data sent or received. */
   readonly transferred: number;

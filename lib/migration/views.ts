@@ -1,10 +1,13 @@
 /** A migration's state as an embedder, an operator and a program see it. */
 import { eta, meanRate, percentage, rates, remaining } from './estimate.ts';
-import type { LiveStatistics, MigrationProgress, RamStatistics } from './progress.ts';
+import {
+  type LiveStatistics,
+  MEGABIT_BYTES,
+  type MigrationProgress,
+  type RamStatistics,
+} from './progress.ts';
 import type { MigrationState } from './reducer.ts';
 import type { MigrationFacts, MigrationResult } from './result.ts';
-
-const MEGABIT_BYTES = 1e6 / 8;
 
 /** `at`: now, as events count. After the end it makes no difference. */
 export function progressOf(state: MigrationState, at: number): MigrationProgress {

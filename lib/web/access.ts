@@ -14,6 +14,8 @@ const SESSION_BYTES = 24;
 /** The subprotocol of the live channel. One that begins with the other of these is no protocol but a secret. */
 export const LIVE_PROTOCOL = 'rdma-migrate';
 const SECRET_PROTOCOL = 'session.';
+/** Close code of the live channel of a command that has ended: 4000 and up are free for an application. web/page.js has it too. */
+export const COMMAND_ENDED = 4000;
 
 export class Access {
   readonly token: string;

@@ -4,7 +4,7 @@
  * the actions that it may ask for (actions.ts).
  */
 import { once } from 'node:events';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { Registry } from 'prom-client';
@@ -14,10 +14,11 @@ import { toJson } from '../json.ts';
 import { MigrationMetrics } from '../metrics/index.ts';
 import type { Migration } from '../migration/migration.ts';
 import { MigrationSource } from '../migration/source/source.ts';
-import { Access, LIVE_PROTOCOL } from './access.ts';
+import { Access, COMMAND_ENDED, LIVE_PROTOCOL } from './access.ts';
 import { act } from './actions.ts';
 import { authority, type WebAddress } from './address.ts';
 import { type Asset, loadAssets } from './assets.ts';
+import { Replies } from './replies.ts';
 import { Viewer } from './viewer.ts';
 import { type Controls, Watched } from './watched.ts';
 
@@ -35,18 +36,6 @@ const CHECK_MS = 1_000;
 const LAST_WORD_MS = 1_000;
 /** Of migrations that have ended; the newest stay. */
 const MOST_MIGRATIONS = 64;
-/** Close codes of ours: 4000 and up are free for an application. */
-const COMMAND_ENDED = 4000;
-
-const HEADERS = {
-  'content-security-policy':
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-  'x-content-type-options': 'nosniff',
-  'referrer-policy': 'no-referrer',
-  'cross-origin-opener-policy': 'same-origin',
-  'cross-origin-resource-policy': 'same-origin',
-  'cache-control': 'no-store',
-};
 
 export interface WebServerOptions {
   /** Instead of a new random one. */
@@ -59,7 +48,7 @@ export class WebServer implements AsyncDisposable {
   readonly #http: Server;
   readonly #sockets: WebSocketServer;
   readonly #access: Access;
-  readonly #assets: ReadonlyMap<string, Asset>;
+  readonly #replies: Replies;
   readonly #registry = new Registry();
   readonly #metrics = new MigrationMetrics(this.#registry);
   readonly #viewers = new Set<Viewer>();
@@ -72,9 +61,9 @@ export class WebServer implements AsyncDisposable {
 
   private constructor(host: string, assets: ReadonlyMap<string, Asset>, options: WebServerOptions) {
     this.#host = host;
-    this.#assets = assets;
     this.#options = options;
     this.#access = new Access(host, options.token);
+    this.#replies = new Replies(this.#access, assets, this.#registry, () => this.#state);
     this.#sockets = new WebSocketServer({
       noServer: true,
       maxPayload: MOST_MESSAGE,
@@ -84,7 +73,7 @@ export class WebServer implements AsyncDisposable {
     });
     this.#http = createServer(
       { requestTimeout: REQUEST_MS, headersTimeout: REQUEST_MS, connectionsCheckingInterval: CHECK_MS },
-      (request, response) => void this.#answer(request, response).catch(() => response.destroy()),
+      (request, response) => void this.#replies.answer(request, response).catch(() => response.destroy()),
     );
     this.#http.maxConnections = MOST_CONNECTIONS;
     this.#http.on('upgrade', (request, socket, head) => this.#upgrade(request, socket, head));
@@ -179,37 +168,6 @@ export class WebServer implements AsyncDisposable {
     for (const viewer of this.#viewers) viewer.probe();
   }
 
-  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    for (const [name, value] of Object.entries(HEADERS)) response.setHeader(name, value);
-    // No request of ours has a body worth reading.
-    request.resume();
-    const { status, type = 'text/plain; charset=utf-8', body = '' } = await this.#reply(request);
-    response.writeHead(status, { 'content-type': type, 'content-length': Buffer.byteLength(body) });
-    response.end(request.method === 'HEAD' ? undefined : body);
-  }
-
-  async #reply(request: IncomingMessage): Promise<Reply> {
-    const [path = '/'] = (request.url ?? '/').split('?');
-    if (!this.#access.isAddressed(request)) return plain(421, 'this server is not called that\n');
-    if (request.method === 'POST' && path === '/session') return this.#openSession(request);
-    if (request.method !== 'GET' && request.method !== 'HEAD') return plain(405, 'GET only\n');
-    const asset = this.#assets.get(path);
-    if (asset) return { status: 200, ...asset };
-    if (path !== '/state.json' && path !== '/metrics') return plain(404, 'there is nothing here\n');
-    if (!this.#access.isOwn(request)) return plain(403, 'not from another site\n');
-    if (!this.#access.isAllowed(request)) return plain(401, WITH_TOKEN);
-    if (path === '/metrics')
-      return { status: 200, type: this.#registry.contentType, body: await this.#registry.metrics() };
-    return { status: 200, type: 'application/json', body: this.#state };
-  }
-
-  /** The token for what the page has instead. */
-  #openSession(request: IncomingMessage): Reply {
-    if (!this.#access.isOwn(request)) return plain(403, 'not from another site\n');
-    if (!this.#access.hasToken(request)) return plain(401, WITH_TOKEN);
-    return plain(200, this.#access.session);
-  }
-
   #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     socket.on('error', () => socket.destroy());
     const refusal = this.#refusal(request);
@@ -243,16 +201,6 @@ export class WebServer implements AsyncDisposable {
     viewer.show(this.#state, this.#watched);
   }
 }
-
-interface Reply {
-  readonly status: number;
-  readonly type?: string;
-  readonly body?: string | Buffer;
-}
-
-const WITH_TOKEN = 'open the address that the command printed: it ends with the token\n';
-
-const plain = (status: number, body: string): Reply => ({ status, body });
 
 const LISTEN_ERRORS: Readonly<Record<string, ErrorCode>> = {
   EADDRINUSE: 'ADDRESS_IN_USE',

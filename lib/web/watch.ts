@@ -3,14 +3,13 @@ import { WebSocket } from 'ws';
 import { z } from 'zod';
 import { ERROR_CODES, type ErrorCode, MigrationError, PHASES } from '../errors.ts';
 import type { MigrationProgress } from '../migration/progress.ts';
+import { COMMAND_ENDED } from './access.ts';
 import { authority, parseWebAddress } from './address.ts';
 
 /** A command tells four times a second. */
 const SILENCE_MS = 15_000;
 const CONNECT_MS = 10_000;
 const MOST_MESSAGE = 16 << 20;
-/** Close code of a server whose command has ended. */
-const COMMAND_ENDED = 4000;
 
 const amount = z.number().nonnegative();
 /** JSON has null where nothing can be said. */
@@ -36,7 +35,7 @@ const progress = z.looseObject({
       'expected-downtime': known,
       'downtime-limit': known,
       downtime: known,
-      verdict: z.string().optional(),
+      verdict: z.enum(['converged', 'converging', 'dirty-rate', 'fixed-costs']).optional(),
     })
     .optional(),
 });
@@ -57,12 +56,27 @@ const result = z.looseObject({
   'pin-all': z.boolean(),
   'pin-budget': amount.optional(),
   ram: z.looseObject({ total: amount, mbps: amount, 'normal-bytes': amount }),
+  tls: z
+    .object({
+      cipher: word,
+      subject: word.optional(),
+      names: z.array(word).optional(),
+      'psk-name': word.optional(),
+    })
+    .optional(),
+  coverage: z
+    .object({
+      state: z.enum(['whole', 'with-gaps', 'unknown']),
+      missing: z.int().nonnegative(),
+      reason: word.optional(),
+    })
+    .optional(),
 });
 const migration = z.object({
   id: z.int().nonnegative(),
   title: z.string(),
   role: z.enum(['source', 'destination']),
-  link: z.object({ migrationId: z.uuid().optional() }),
+  link: z.object({ migrationId: z.guid().optional() }),
   progress,
   notices: z.array(z.object({ at: amount, code: z.string(), message: z.string() })),
   end: z

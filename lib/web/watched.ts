@@ -11,7 +11,7 @@ import type {
 } from '../migration/events.ts';
 import type { MigrationRole } from '../migration/logger.ts';
 import type { Migration } from '../migration/migration.ts';
-import type { MigrationProgress } from '../migration/progress.ts';
+import { MEGABIT_BYTES, type MigrationProgress } from '../migration/progress.ts';
 import { MigrationSource } from '../migration/source/source.ts';
 import { MapFeed } from './map-feed.ts';
 
@@ -55,7 +55,6 @@ const MOST_NOTICES = 50;
 const MOST_ROUNDS = 32;
 /** Of four a second: the first two and a half minutes; longer ones in wider steps. */
 const MOST_POINTS = 600;
-const BYTES_PER_MEGABIT = 1e6 / 8;
 
 export class Watched {
   readonly id: number;
@@ -137,7 +136,7 @@ export class Watched {
     const at = performance.now() - this.#began;
     const last = this.#points.at(-1);
     if (ram.total === 0 || this.hasEnded || (last && at - last.at < this.#stepMs)) return;
-    const rate = status === 'active' ? ram.mbps * BYTES_PER_MEGABIT : 0;
+    const rate = status === 'active' ? ram.mbps * MEGABIT_BYTES : 0;
     this.#points.push({ at, remaining: ram.remaining, rate, dirty: live ? ram['dirty-bytes-rate'] : 0 });
     if (this.#points.length > MOST_POINTS) this.#thin();
     this.#texts.clear();
