@@ -4,7 +4,7 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { runTool } from '../support/run.ts';
+import { runTool, systemName } from '../support/run.ts';
 import type { Architecture, Target } from './targets.ts';
 import { GLIBC_FLOOR } from './targets.ts';
 
@@ -68,14 +68,13 @@ export async function recordOf(
 ): Promise<PrebuildRecord> {
   const firstLine = async (tool: string): Promise<string> =>
     (await runTool(tool, '--version')).split('\n', 1)[0] as string;
-  const release = await readFile('/etc/os-release', 'utf8');
   return {
     arch,
     sources,
     compiler: await firstLine(`${prefix}g++`),
     cmake: await firstLine('cmake'),
     glibc: `${GLIBC_FLOOR.join('.')} or later`,
-    system: /^PRETTY_NAME="?([^"\n]*)/m.exec(release)?.[1] ?? 'unknown',
+    system: await systemName(),
     headers: await headerVersions(checkout),
     files,
   };

@@ -1,7 +1,7 @@
 /** What a release was made of and by what, for whoever wants to know or to make it again. A note: nothing here is signed. */
 import { readFile } from 'node:fs/promises';
 import type { PrebuildRecord } from '../prebuild/record.ts';
-import { runTool } from '../support/run.ts';
+import { runTool, systemName } from '../support/run.ts';
 
 export interface Provenance {
   readonly name: string;
@@ -20,11 +20,10 @@ export interface Provenance {
 /** Of this machine, and the compiler of TypeScript in the folder. */
 export async function toolsOf(folder: string): Promise<Provenance['tools']> {
   const typescript = await readFile(`${folder}/node_modules/typescript/package.json`, 'utf8');
-  const system = await readFile('/etc/os-release', 'utf8');
   return {
     node: process.version,
     npm: (await runTool('npm', '--version')).trim(),
     typescript: (JSON.parse(typescript) as { version: string }).version,
-    system: /^PRETTY_NAME="?([^"\n]*)/m.exec(system)?.[1] ?? 'unknown',
+    system: await systemName(),
   };
 }

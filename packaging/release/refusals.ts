@@ -1,6 +1,6 @@
 /** What keeps a release from being made. Everything is looked at before anything is done. */
 import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type PrebuildRecord, recordFile, sha256Of, sourcesDigest } from '../prebuild/record.ts';
 import { ARCHITECTURES, type Architecture } from '../prebuild/targets.ts';
@@ -13,6 +13,17 @@ const VERSION =
 
 export function checkVersion(version: string): void {
   if (!VERSION.test(version)) throw new Error(`expected a version such as 1.2.3 but received ${version}`);
+}
+
+/** @throws Error if the folder is there and has anything but an earlier release of this package: it would be removed */
+export async function checkReplaceable(folder: string, checkout: string): Promise<void> {
+  if (!existsSync(folder)) return;
+  const { name } = JSON.parse(await readFile(join(checkout, 'package.json'), 'utf8')) as { name: string };
+  const known = [/\.tgz$/, /\.cdx\.json$/, /\.provenance\.json$/, /^NOTES\.md$/, /^SHA256SUMS$/];
+  const names = await readdir(folder);
+  const provenance = names.find((file) => file.startsWith(`${name}-`) && file.endsWith('.provenance.json'));
+  if (provenance === undefined || names.some((file) => !known.some((pattern) => pattern.test(file))))
+    throw new Error(`${folder} exists, and is no release that could be replaced`);
 }
 
 const git = async (checkout: string, ...args: readonly string[]): Promise<string> =>

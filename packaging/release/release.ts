@@ -7,11 +7,18 @@ import { chmod, cp, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node
 import { dirname, join } from 'node:path';
 import { npmPack, stage } from '../pack/stage.ts';
 import { type PrebuildRecord, sha256Of } from '../prebuild/record.ts';
-import { ARCHITECTURES, type Architecture } from '../prebuild/targets.ts';
+import { ARCHITECTURES } from '../prebuild/targets.ts';
 import { runTool } from '../support/run.ts';
 import { releaseChangelog } from './changelog.ts';
 import { type Provenance, toolsOf } from './provenance.ts';
-import { checkClean, checkNew, checkPublic, checkVersion, prebuildRecords } from './refusals.ts';
+import {
+  checkClean,
+  checkNew,
+  checkPublic,
+  checkReplaceable,
+  checkVersion,
+  prebuildRecords,
+} from './refusals.ts';
 import { Worktree } from './worktree.ts';
 
 export interface ReleaseOptions {
@@ -31,8 +38,7 @@ const EDITED = ['package.json', 'package-lock.json', 'CHANGELOG.md'];
 export async function release(options: ReleaseOptions): Promise<string> {
   const { checkout, version, folder, really } = options;
   checkVersion(version);
-  if (existsSync(folder) && !existsSync(join(folder, SUMS)))
-    throw new Error(`${folder} exists, and is no release that could be replaced`);
+  await checkReplaceable(folder, checkout);
   await checkClean(checkout);
   await checkNew(checkout, version);
   if (really) await checkPublic(checkout);
@@ -49,13 +55,28 @@ export async function release(options: ReleaseOptions): Promise<string> {
     const tarball = await make(tree, options, making, records, base);
     await writeFile(join(making, 'NOTES.md'), `${notes}\n`);
     await writeSums(making, [tarball, ...beside(tarball), 'NOTES.md']);
-    if (really) await tag(tree, checkout, version, base);
-    await rm(folder, { recursive: true, force: true });
-    await rename(making, folder);
+    await replace(folder, making, async () => {
+      if (really) await tag(tree, checkout, version, base);
+    });
     return join(folder, tarball);
   } finally {
     await rm(making, { recursive: true, force: true });
   }
+}
+
+/** Puts what was made in the folder's place, and back again if the last step fails. */
+async function replace(folder: string, made: string, last: () => Promise<void>): Promise<void> {
+  const old = `${made}.old`;
+  if (existsSync(folder)) await rename(folder, old);
+  try {
+    await rename(made, folder);
+    await last();
+  } catch (error) {
+    await rm(folder, { recursive: true, force: true });
+    if (existsSync(old)) await rename(old, folder);
+    throw error;
+  }
+  await rm(old, { recursive: true, force: true });
 }
 
 /** Version and changelog, in the tree. @returns what has changed */
@@ -81,7 +102,7 @@ async function make(
   const env = { ...process.env, SOURCE_DATE_EPOCH: String(sourceDateEpoch) };
   await tree.npm(['run', '--silent', 'build:ts'], env);
   await tree.npm(['run', '--silent', 'man'], env);
-  for (const { arch, files } of records) await copyAddon(checkout, tree.folder, arch, Object.keys(files));
+  for (const record of records) await copyAddon(checkout, tree.folder, record);
   const staged = join(tree.folder, 'build/staged');
   await stage(tree.folder, staged, ['dist', ...ARCHITECTURES.map((arch) => `prebuilds/linux-${arch}`)]);
   const { filename } = await npmPack(staged, destination);
@@ -104,14 +125,14 @@ async function make(
 }
 
 /** What has been checked, and nothing that lies beside it. */
-async function copyAddon(
-  from: string,
-  to: string,
-  arch: Architecture,
-  names: readonly string[],
-): Promise<void> {
+async function copyAddon(from: string, to: string, { arch, files }: PrebuildRecord): Promise<void> {
   const path = join('prebuilds', `linux-${arch}`);
-  for (const name of names) await cp(join(from, path, name), join(to, path, name));
+  for (const [name, { sha256 }] of Object.entries(files)) {
+    await cp(join(from, path, name), join(to, path, name));
+    // Somebody may have built another one since.
+    if ((await sha256Of(join(to, path, name))) !== sha256)
+      throw new Error(`${join(path, name)} has changed meanwhile`);
+  }
 }
 
 async function writeSums(folder: string, names: readonly string[]): Promise<void> {
@@ -121,13 +142,18 @@ async function writeSums(folder: string, names: readonly string[]): Promise<void
   await writeFile(join(folder, SUMS), lines.join(''));
 }
 
-/** The branch goes on to the commit, unless somebody has changed it or the tree meanwhile. */
+/** The branch goes on to the tagged commit, unless somebody has changed it or the tree meanwhile. */
 async function tag(tree: Worktree, checkout: string, version: string, base: string): Promise<void> {
   const commit = await tree.git('rev-parse', 'HEAD');
   const git = (...args: string[]): Promise<string> => runTool('git', '-C', checkout, ...args);
   if ((await git('rev-parse', 'HEAD')).trim() !== base)
     throw new Error('the branch has gone on meanwhile: nothing was committed or tagged');
   await checkClean(checkout);
-  await git('merge', '--quiet', '--ff-only', commit);
   await git('tag', '-a', `v${version}`, '-m', `rdma-migrate ${version}`, commit);
+  try {
+    await git('merge', '--quiet', '--ff-only', commit);
+  } catch (error) {
+    await git('tag', '-d', `v${version}`);
+    throw error;
+  }
 }

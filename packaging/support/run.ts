@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 
@@ -36,6 +37,12 @@ export async function output(
 
 export const runTool = (command: string, ...args: readonly string[]): Promise<string> =>
   output(command, args);
+
+/** The system that this runs on, as it calls itself: PRETTY_NAME of /etc/os-release. */
+export async function systemName(): Promise<string> {
+  const release = await readFile('/etc/os-release', 'utf8');
+  return /^PRETTY_NAME="?([^"\n]*)/m.exec(release)?.[1] ?? 'unknown';
+}
 
 /** For the end of a command: one line that says why it failed. */
 export function endWith(error: Error): void {
