@@ -36,6 +36,8 @@ export class TunnelDestination extends TunnelEnd {
   readonly #allowed: AllowedAddresses | undefined;
   readonly #events: TunnelEvents;
   readonly #openings = new Openings<Caller>((caller) => this.#admit(caller));
+  /** Last words to peers that could not open a stream. */
+  readonly #parting = new Set<Promise<void>>();
   #listener: NativeListener | undefined;
   /** Stdin and stdout are one stream's: of the first peer that has shown who it is, and that it speaks. */
   #stdioTaken = false;
@@ -120,8 +122,10 @@ export class TunnelDestination extends TunnelEnd {
     try {
       const hello = decodeHello(request.privateData);
       const status = this.#answer(hello);
-      if (status === 'welcome') this.#openings.come(hostOf(request.peerAddress), { request, hello });
-      else this.#turnAway(request, status);
+      if (status === 'welcome') {
+        const leaving = this.#openings.come(hostOf(request.peerAddress), { request, hello });
+        if (leaving) this.#turnAway(leaving.request, 'busy');
+      } else this.#turnAway(request, status);
     } catch (error) {
       this.#turnAway(request, 'version', toMigrationError(error, 'negotiate'));
     }
@@ -131,7 +135,10 @@ export class TunnelDestination extends TunnelEnd {
   async #admit({ request, hello }: Caller): Promise<void> {
     const status = this.#answer(hello);
     if (status !== 'welcome') this.#turnAway(request, status);
-    else await this.streams.run(request.peerAddress, (signal) => this.#join(request, hello, signal));
+    else
+      await this.streams.run(request.peerAddress, (signal, shown) =>
+        this.#join({ request, hello }, signal, shown),
+      );
   }
 
   #answer({ status, tls, softwareRnic }: Hello): Status {
@@ -153,22 +160,29 @@ export class TunnelDestination extends TunnelEnd {
   }
 
   /** The local socket is dialled when the peer has shown who it is, and that it speaks. */
-  async #join(request: NativeConnectionRequest, hello: Hello, signal: AbortSignal): Promise<ReadyStream> {
+  async #join({ request, hello }: Caller, signal: AbortSignal, shown: () => void): Promise<ReadyStream> {
     let link: Link | undefined;
     let local: LocalEnd | undefined;
     try {
       link = await Link.accept(request, hello, this.#settings, signal);
       const { connectTimeoutMs } = this.#settings;
       const ring = await link.ring(connectTimeoutMs, signal);
+      shown();
       local = await this.#reach(link, connectTimeoutMs, signal);
       return { link, stream: await link.offer(signal), ring, local };
     } catch (error) {
       if (local === STDIO) this.#stdioTaken = false;
       request.drop(); // unless it was accepted
       local?.refuse();
-      await link?.close();
+      if (link) this.#partFrom(link);
       throw error;
     }
+  }
+
+  /** Its place is free for the next already. */
+  #partFrom(link: Link): void {
+    const parted = link.close().finally(() => this.#parting.delete(parted));
+    this.#parting.add(parted);
   }
 
   async #reach(link: Link, timeoutMs: number, signal: AbortSignal): Promise<LocalEnd> {
@@ -202,6 +216,10 @@ export class TunnelDestination extends TunnelEnd {
   protected override async stopListening(): Promise<void> {
     for (const { request } of this.#openings.clear()) request.drop();
     await this.#listener?.close();
+  }
+
+  protected override async part(): Promise<void> {
+    await Promise.all(this.#parting);
   }
 }
 

@@ -12,6 +12,9 @@ export abstract class TunnelEnd implements AsyncDisposable {
   /** Idempotent. */
   protected abstract stopListening(): Promise<void>;
 
+  /** What is left to do when nothing runs any more. */
+  protected async part(): Promise<void> {}
+
   /**
    * Serves until the signal; with `once` until the first streams have ended.
    * @throws MigrationError with `once` why a stream failed; CANCELLED: the signal has cut streams off; LISTEN_FAILED: the device that it listened at is gone
@@ -26,8 +29,13 @@ export abstract class TunnelEnd implements AsyncDisposable {
 
   /** Idempotent. What is under way is reset. */
   close(): Promise<void> {
-    this.#closing ??= Promise.all([this.stopListening(), this.streams.close()]).then(() => {});
+    this.#closing ??= this.#close();
     return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    await Promise.all([this.stopListening(), this.streams.close()]);
+    await this.part();
   }
 
   /** The same as `close`. */

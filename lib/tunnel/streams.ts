@@ -36,7 +36,8 @@ export class Streams {
   readonly #over: Promise<void>;
   #settle: (failure?: MigrationError) => void = () => {};
   #count = 0;
-  #ended = 0;
+  /** What there is to wait for. A stranger that opens a stream, and may say nothing for long, is not, until it has shown itself. */
+  #underWay = 0;
   /** Something that counts has begun. */
   #begun = false;
   #failure: MigrationError | undefined;
@@ -56,22 +57,26 @@ export class Streams {
     return this.#running.size >= MOST_STREAMS || this.#stop.signal.aborted;
   }
 
-  /** What there is to wait for. A stranger that opens a stream, and may say nothing for long, is not. */
-  get #underWay(): number {
-    return this.#settings.strangers ? this.#count - this.#ended : this.#running.size;
-  }
-
   /** Says that one was turned away because of that. */
   tooMany(who: string): void {
     const message = `there are ${MOST_STREAMS} streams already, as many as run at one time`;
     this.#events.refused?.(who, new MigrationError('RESOURCE_LIMIT', 'listen', message));
   }
 
-  /** Opens a stream and runs it to its end. `open` owns everything until it resolves. Resolves when it has been opened, or could not. */
-  run(who: string, open: (signal: AbortSignal) => Promise<ReadyStream>): Promise<void> {
-    const opening = open(this.#stop.signal);
+  /**
+   * Opens a stream and runs it to its end. Resolves when it has been opened, or could not.
+   * @param open owns everything until it resolves; says by `shown` that the peer means it
+   */
+  run(who: string, open: (signal: AbortSignal, shown: () => void) => Promise<ReadyStream>): Promise<void> {
+    let counts = !this.#settings.strangers;
+    if (counts) this.#underWay++;
+    const opening = open(this.#stop.signal, () => {
+      if (!counts) this.#underWay++;
+      counts = true;
+    });
     const running = this.#run(who, opening).finally(() => {
       this.#running.delete(running);
+      if (counts) this.#underWay--;
       if (this.#settings.once && this.#begun && this.#underWay === 0) this.#settle(this.#failure);
     });
     this.#running.add(running);
@@ -99,7 +104,6 @@ export class Streams {
     const facts = { stream: ++this.#count, peer: link.peer, ...(link.tls && { tls: link.tls }) };
     const error = await this.#pump(ready, () => this.#events.opened?.(facts));
     await link.close();
-    this.#ended++;
     const { bytesSent: sent, bytesReceived: received } = stream;
     this.#failure ??= error;
     this.#events.closed?.({ ...facts, sent, received, ...(error && { error }) });

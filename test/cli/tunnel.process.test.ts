@@ -69,7 +69,8 @@ describe.concurrent('rdma-migrate tunnel', () => {
   });
 
   it('keeps stdout for who speaks, whoever else has asked for it and is silent', async () => {
-    const far = command.start('tunnel', 'rdma:127.0.0.1:0', '--to', '-');
+    // It would be waited for longer than this test has.
+    const far = command.start('tunnel', 'rdma:127.0.0.1:0', '--to', '-', '--connect-timeout', '600');
     const [uri] = await far.waitForMessage(/rdma:127\.0\.0\.1:\d+/);
     await using silent = await RawPeer.tcp(parseRdmaUri(uri).port);
     expect((await silent.request(HELLO)).flags & MPA_FLAG.reject).toBe(0);

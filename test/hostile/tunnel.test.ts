@@ -7,6 +7,7 @@ import { requestCapabilities } from '../../lib/protocol/capabilities.ts';
 import { parseRdmaUri } from '../../lib/protocol/uri.ts';
 import { Writer } from '../../lib/protocol/writer.ts';
 import { encodeHello, type Hello, VERSION } from '../../lib/tunnel/hello.ts';
+import { OPENINGS_OF_ONE_HOST } from '../../lib/tunnel/openings.ts';
 import { decodeRing, encodeRing, type Ring } from '../../lib/tunnel/ring.ts';
 import { openDomain } from '../../lib/verbs/index.ts';
 import { Ends, readAll } from '../tunnel/ends.ts';
@@ -156,8 +157,9 @@ describe('a tunnel and a peer that', () => {
 
   it('connects and says nothing: it costs no local connection, and gives way', async () => {
     const quiet = await Promise.all(
-      Array.from({ length: 20 }, async () => {
-        const connection = native.createConnection('iwarp', OPTIONS);
+      Array.from({ length: 3 * OPENINGS_OF_ONE_HOST }, async () => {
+        // They wait for their turn.
+        const connection = native.createConnection('iwarp', { ...OPTIONS, connectTimeoutMs: 60_000 });
         await connection.connect(parseRdmaUri(ends.destination.uri), encodeHello(HELLO));
         return connection;
       }),

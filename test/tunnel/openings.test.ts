@@ -2,7 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { encodeHello } from '../../lib/tunnel/hello.ts';
-import { OPENINGS_OF_ONE_HOST, Openings } from '../../lib/tunnel/openings.ts';
+import { OPENINGS_OF_ONE_HOST, Openings, WAITING } from '../../lib/tunnel/openings.ts';
 import { MPA_FLAG } from '../support/raw-frames.ts';
 import { RawPeer } from '../support/raw-iwarp.ts';
 import { Ends } from './ends.ts';
@@ -36,6 +36,22 @@ describe('places for those who open a stream', () => {
     expect(openings.clear()).toEqual(['a6']);
     await go('a1');
     expect(begun).toHaveLength(7);
+  });
+
+  it('are few in all, and two hosts that come often leave room for a third', () => {
+    const { openings, begun } = house();
+    const gone: (string | undefined)[] = [];
+    for (let i = 0; i < 100; i++)
+      for (const host of ['a', 'b']) gone.push(openings.come(host, `${host}${i}`));
+    openings.come('c', 'c0');
+    expect(begun).toHaveLength(2 * OPENINGS_OF_ONE_HOST + 1);
+    expect(begun).toContain('c0');
+    for (let i = 1; i <= OPENINGS_OF_ONE_HOST; i++) gone.push(openings.come('c', `c${i}`));
+    // Whoever goes is of those that come often.
+    const leaving = gone.filter((guest) => guest !== undefined);
+    expect(leaving.length).toBe(200 - 2 * OPENINGS_OF_ONE_HOST - WAITING.fair + 1);
+    expect(leaving.some((guest) => guest.startsWith('c'))).toBe(false);
+    expect(openings.clear()).toContain(`c${OPENINGS_OF_ONE_HOST}`);
   });
 });
 

@@ -1,6 +1,6 @@
 /** When a TLS handshake is computed: a stranger costs this end a signature, and with a crowd of them its thread would have time for nothing else. */
 import { unlessAborted } from '../../transport/wait.ts';
-import { nextIn } from './fairness.ts';
+import { nextIn } from '../../trust/fairness.ts';
 import { type Guest, reach } from './guest.ts';
 
 /** Each takes a few milliseconds of one thread. */

@@ -8,7 +8,7 @@ import type { Connection, Received } from '../../transport/connection.ts';
 import { hostOf } from '../../transport/host.ts';
 import { throwIfAborted, unlessAborted } from '../../transport/wait.ts';
 import type { AllowedAddresses } from '../../trust/allow.ts';
-import { nextIn, nextOut, surplus } from './fairness.ts';
+import { nextIn, nextOut, surplus } from '../../trust/fairness.ts';
 import { requireFirst, saidNothing, wantedAnother } from './first-message.ts';
 import { type Crowd, type Guest, gaveWay, guestOf, patienceMs, reach } from './guest.ts';
 import { HandshakeTurns } from './handshake-turns.ts';

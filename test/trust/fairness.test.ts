@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { nextIn, nextOut, surplus } from '../../lib/migration/destination/fairness.ts';
 import { hostOf } from '../../lib/transport/host.ts';
+import { nextIn, nextOut, surplus } from '../../lib/trust/fairness.ts';
 
 const guests = (hosts: string) => [...hosts].map((host, since) => ({ host, since }));
 
