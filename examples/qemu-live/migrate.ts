@@ -130,13 +130,15 @@ async function settle(bench: Bench, migrationId: string): Promise<'taken' | 'not
   for (let time = 0; time < ASK_TIMES; time++) {
     const { last } = await bench.run(['qemu', 'status', migrationId, '--state-dir', bench.stateDir]).ended;
     if (last?.status === 'taken' || last?.status === 'not-taken') return last.status;
-    // Its command has ended before it was decided: as it says, that QEMU is to be ended.
-    if (last?.status === 'undecided' && last.left === true) {
-      try {
-        process.kill(Number(last.pid), 'SIGKILL');
-      } catch {} // it has ended meanwhile
-    } else if (last?.status !== 'undecided')
+    if (last?.status !== 'undecided')
       throw new Error(`nobody knows of migration ${migrationId}: ${JSON.stringify(last)}`);
+    if (last.left !== true) continue;
+    // Its command has ended before it was decided: as it says, that QEMU is to be ended.
+    try {
+      process.kill(Number(last.pid), 'SIGKILL');
+    } catch {} // it has ended meanwhile
+    // It was to let the guest go on, and has not: that is not written down anywhere.
+    if (last.guest === 'paused' || last.guest === 'prelaunch') return 'not-taken';
   }
   throw new Error(`migration ${migrationId} is never decided`);
 }

@@ -58,7 +58,7 @@ export async function qemuMove(
       if (!(error instanceof MigrationError) || error.code !== 'COMMIT_UNKNOWN') throw error;
       await settleHere({ context, vm, uri, options, migrationId, unknown: error });
     } catch (failure) {
-      const state = await runState(qemu.qmp).catch(() => 'not known');
+      const state = await runState(qemu.qmp).catch(() => NOT_KNOWN);
       const stays = failedAs(vm, state);
       if (stays !== undefined) context.onFailure(stays);
       throw failure;
@@ -66,9 +66,13 @@ export async function qemuMove(
   }
 }
 
+const NOT_KNOWN = 'not known';
+
 /** What else than planned has become of a guest that could not be moved. */
 function failedAs(vm: OutgoingVm, state: string): string | undefined {
   if (state === vm.state) return undefined;
+  if (state === NOT_KNOWN)
+    return 'QEMU says nothing more: whether the guest is here still, and runs, is not known';
   if (vm.running) return `the guest is here and does not run (QEMU says ${state}): cont lets it go on`;
   if (state !== 'postmigrate') return `the guest stood still here (${vm.state}), and QEMU says ${state} now`;
   // QMP has no way from there but cont, and a guest that stood still must not run.

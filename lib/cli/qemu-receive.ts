@@ -5,7 +5,7 @@ import type { DestinationOptions } from '../migration/options.ts';
 import { connectQemu } from '../qemu/connect.ts';
 import { IncomingVm } from '../qemu/incoming.ts';
 import { LaunchedQemu } from '../qemu/launch.ts';
-import { defaultStateFolder, makeStateFolder, Records, wordOf } from '../qemu/records.ts';
+import { defaultStateFolder, makeStateFolder, Records } from '../qemu/records.ts';
 import { StatusService } from '../qemu/status.ts';
 import { sweepState } from '../qemu/sweep.ts';
 import { joinedQemu, untilItEnds, type WaitingQemu } from '../qemu/waiting.ts';
@@ -122,7 +122,7 @@ async function answer(
 ): Promise<void> {
   try {
     await using service = await StatusService.listen(uri, wanted, async (id) =>
-      id === migrationId ? wordOf(await records.read(id)) : 'unknown',
+      id === migrationId ? records.word(id) : 'unknown',
     );
     reporter.notice(
       `the source may not know of it: it can ask at ${uri}, for ${options.statusTimeout / 1000} s`,

@@ -1,15 +1,9 @@
 import { MigrationError } from '../errors.ts';
 import type { StatusWord } from '../protocol/status.ts';
-import { startOf } from '../qemu/process.ts';
-import {
-  defaultStateFolder,
-  type MigrationRecord,
-  pidNamespace,
-  Records,
-  requireMigrationId,
-  wordOf,
-} from '../qemu/records.ts';
+import { runState } from '../qemu/migration-status.ts';
+import { defaultStateFolder, type Judgement, Records, requireMigrationId } from '../qemu/records.ts';
 import { askStatus } from '../qemu/status.ts';
+import { QmpClient } from '../qmp/client.ts';
 import type { QemuStatusOptions } from './qemu-program.ts';
 import type { CommandContext } from './run.ts';
 import { tlsOptions } from './tls-options.ts';
@@ -18,7 +12,7 @@ const SAYS: Readonly<Record<StatusWord, string>> = {
   taken: 'taken: the guest is the destination’s. End the QEMU at the source, and never let it go on there',
   'not-taken':
     'not-taken: the destination does not have the guest and never will. Let it go on at the source (QMP cont)',
-  undecided: 'undecided: the destination is at it still. Let nothing go on, and ask again',
+  undecided: 'undecided: let nothing go on, and ask again',
   unknown:
     'unknown: nothing is known here of that migration. Ask where it went to, with its --state-dir; let nothing go on before',
 };
@@ -37,39 +31,70 @@ export async function qemuStatus(
     requireKnown(id, status);
     return;
   }
-  const record = await new Records(options.stateDir ?? defaultStateFolder()).read(id);
-  const status = await wordOf(record);
-  const { lines, facts } = record === undefined ? NOTHING : await processesOf(record, status);
+  const judgement = await judge(options.stateDir ?? defaultStateFolder(), id, signal);
+  const status = judgement?.word ?? 'unknown';
+  const { lines, facts } = judgement === undefined ? NOTHING : processesOf(judgement);
   reporter.completed({ migrationId: id, status, ...facts }, [SAYS[status], ...lines]);
   requireKnown(id, status);
 }
 
 const NOTHING = { lines: [], facts: {} };
 
-/** What is left of the processes that a record names, as far as they can be looked for here. */
-async function processesOf(record: MigrationRecord, status: StatusWord) {
-  const { pid, start, qmp } = record.qemu;
-  const was = `QEMU was process ${pid} (QMP ${qmp})`;
-  if (record.pidNamespace !== (await pidNamespace())) {
-    const line = `${was} in another PID namespace (${record.pidNamespace}): there this command says more`;
-    return { lines: [line], facts: { pid, qmp } };
+/** A judgement, and what QEMU says of the guest where that decides. */
+type Settled = Judgement & { readonly guest?: string };
+
+/** Asks QEMU, and writes down what it says, where its rdma-migrate has ended just when the guest was to go on. */
+async function judge(stateDir: string, id: string, signal: AbortSignal): Promise<Settled | undefined> {
+  const records = new Records(stateDir);
+  const judgement = await records.judge(id);
+  const { record, receiver, qemu } = judgement ?? {};
+  if (record?.state !== 'starting' || receiver !== 'dead' || qemu !== 'alive') return judgement;
+  const guest = await guestOf(record.qemu.qmp, signal);
+  if (guest !== 'running') return { ...(judgement as Judgement), guest };
+  await records.write({ ...record, state: 'taken' });
+  return { ...(judgement as Judgement), guest, word: 'taken' };
+}
+
+/** What `query-status` says. */
+async function guestOf(socket: string, signal: AbortSignal): Promise<string> {
+  try {
+    await using qmp = await QmpClient.connect({ socket, signal });
+    return await runState(qmp);
+  } catch (error) {
+    signal.throwIfAborted();
+    return `not known: ${(error as Error).message}`;
   }
-  const alive = (await startOf(pid)) === start;
-  const left = status === 'undecided' && (await startOf(record.receiver.pid)) !== record.receiver.start;
+}
+
+/** What is left of the processes that a record names, as far as they can be looked for here. */
+function processesOf({ word, record, receiver, qemu, guest }: Settled) {
+  const { pid, qmp } = record.qemu;
+  const was = `QEMU was process ${pid} (QMP ${qmp})`;
+  if (qemu === 'unknown') return { lines: [elsewhere(was, record.state)], facts: { pid, qmp } };
+  const alive = qemu === 'alive';
+  const left = word === 'undecided' && receiver === 'dead';
   const line = `${was}, which ${alive ? 'is there' : 'has ended'}`;
   return {
-    lines: left ? [line, undecidedFor(record, alive)] : [line],
-    facts: { pid, qmp, alive, left },
+    lines: left ? [line, undecidedFor(record, guest)] : [line],
+    facts: { pid, qmp, alive, left, ...(guest !== undefined && { guest }) },
   };
 }
 
+function elsewhere(was: string, state: Judgement['record']['state']): string {
+  const ended =
+    state === 'receiving'
+      ? 'the destination does not have the guest, for nothing had let it go on'
+      : 'what is on its disks says whether the guest has run';
+  return `${was} on another host, in another container or before a reboot: there this command says more. If that host or container has ended since, so has all that ran in it; then ${ended}`;
+}
+
 /** Its rdma-migrate has ended before it could say more. */
-function undecidedFor({ state, qemu }: MigrationRecord, alive: boolean): string {
+function undecidedFor({ state, qemu }: Judgement['record'], guest: string | undefined): string {
   if (state !== 'starting')
     return `its rdma-migrate has ended before the guest could go on: end process ${qemu.pid}, which has not begun to run it, and ask again`;
-  return alive
-    ? `its rdma-migrate has ended just when the guest was to go on: if query-status says running (QMP ${qemu.qmp}), the guest is here, and must not go on at the source`
-    : 'its rdma-migrate has ended just when the guest was to go on, and so has its QEMU: the guest may have run here. What is on its disks says whether, and only then may it go on at the source';
+  return guest === undefined
+    ? 'its rdma-migrate has ended just when the guest was to go on, and so has its QEMU: the guest may have run here. What is on its disks says whether, and only then may it go on at the source'
+    : `its rdma-migrate has ended just when the guest was to go on, and QEMU says ${guest}. If it says paused or prelaunch, and nobody has stopped it there, it has not run: QMP cont lets it go on here, or end process ${qemu.pid} and let it go on at the source. Never both`;
 }
 
 function requireKnown(id: string, status: StatusWord): void {

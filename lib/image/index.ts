@@ -1,4 +1,6 @@
 /** A VM on disk: a directory with a manifest, one sparse file per RAM block, and the QEMU stream before and after RAM. */
+
+export type { OwnerState } from '../owner.ts';
 export { Departure } from './departure.ts';
 export { type FromQemuResult, fromQemu } from './from-qemu.ts';
 export { type BlockInspection, type ImageInspection, inspect, inspectionToJson } from './inspect.ts';
@@ -15,7 +17,6 @@ export type {
   VerifyOptions,
   WriteQemuStreamOptions,
 } from './options.ts';
-export type { OwnerState } from './owner.ts';
 export { findPartials, type PartialImage, removeDeadPartials } from './partial.ts';
 export type { ImageProgress, OnProgress } from './progress.ts';
 export type { QemuStreamFacts, QemuStreamTarget } from './qemu-stream-import.ts';

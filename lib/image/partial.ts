@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { lstat, mkdir, readdir, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { describeSelf, type Owner, type OwnerState, ownerSchema, stateOf } from '../owner.ts';
 import { createDurable, DIRECTORY_MODE, openRegular, readBounded } from './files.ts';
 import { outsideFilesOf } from './outside-files.ts';
-import { describeSelf, type Owner, type OwnerState, ownerSchema, stateOf } from './owner.ts';
 
 /** Says which process fills a partial directory. */
 export const OWNER_FILE = 'owner.json';

@@ -3,6 +3,7 @@ import { mkdtemp, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MigrationError } from '../errors.ts';
 import { writeQemuStream } from '../image/index.ts';
+import { describeSelf, startTimeOf } from '../owner.ts';
 import { type Mapping, mapFile, mapMemfd } from '../ram/mapping.ts';
 import type { Arrival, DestinationTarget, RamBlock, ReceivedVm } from '../ram/vm.ts';
 import { decodeDescription, describe, type QemuDescription, requireSameVm } from './description.ts';
@@ -12,8 +13,8 @@ import { describeMachine, difference, type QemuMachine } from './machine.ts';
 import { findSharedRam, type SharedBlock } from './memory.ts';
 import { completion, DEVICE_STATE_ONLY, runState, setCapabilities } from './migration-status.ts';
 import { versionOf } from './outgoing.ts';
-import { startOf, userOf } from './process.ts';
-import { type MigrationRecord, pidNamespace, type Records } from './records.ts';
+import { userOf } from './process.ts';
+import type { MigrationRecord, Records } from './records.ts';
 import { connectTo } from './stream-socket.ts';
 import type { WaitingQemu } from './waiting.ts';
 
@@ -110,10 +111,9 @@ export class IncomingVm implements DestinationTarget, AsyncDisposable {
       throw new MigrationError('IMAGE_EXISTS', 'setup', `migration ${migrationId} has been here before`);
     const record: MigrationRecord = {
       migrationId,
-      receiver: { pid: process.pid, start: await requireStart(process.pid) },
-      pidNamespace: await pidNamespace(),
+      receiver: await describeSelf(),
       state: 'receiving',
-      qemu: { pid: qemu.pid, start: await requireStart(qemu.pid), qmp: qemu.qmpSocket },
+      qemu: { pid: qemu.pid, startTime: await requireStartTime(qemu.pid), qmp: qemu.qmpSocket },
     };
     await records.write(record);
     this.#record = record;
@@ -165,9 +165,9 @@ export class IncomingVm implements DestinationTarget, AsyncDisposable {
       await this.expect(migrationId);
       await this.#load();
       this.#abort.signal.throwIfAborted();
+      // Whoever ends this process from here on ends no guest: first that, so that it is true of all that is written down as starting.
+      await qemu.keep();
       await this.#decide('starting');
-      // Whoever ends this process from here on ends no guest.
-      qemu.keep();
       if (!paused && this.#sourceRuns) await this.#letGo();
     } catch (error) {
       if (!this.#mayRun) await this.#giveUp(error);
@@ -283,9 +283,9 @@ async function requireSameUser(pid: number): Promise<void> {
 }
 
 /** @throws MigrationError GUEST_ERROR: it has ended */
-async function requireStart(pid: number): Promise<string> {
-  const start = await startOf(pid);
-  if (start !== undefined) return start;
+async function requireStartTime(pid: number): Promise<string> {
+  const startTime = await startTimeOf(pid);
+  if (startTime !== undefined) return startTime;
   throw new MigrationError('GUEST_ERROR', 'setup', `process ${pid} has ended`);
 }
 

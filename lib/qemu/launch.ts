@@ -11,6 +11,7 @@ import { endQemu } from './end.ts';
 import { makeStateFolder } from './records.ts';
 
 const START_TIMEOUT_MS = 30_000;
+const KEEP_TIMEOUT_MS = 10_000;
 const POLL_MS = 10;
 /** A unix socket's path has 108 bytes with its end (unix(7)). */
 const MOST_PATH_BYTES = 107;
@@ -138,11 +139,16 @@ export class LaunchedQemu implements AsyncDisposable {
     }
   }
 
-  /** From here on it outlives this process. */
-  keep(): void {
+  /** Once this resolves it outlives this process. @throws MigrationError GUEST_ERROR: it does not */
+  async keep(): Promise<void> {
     this.#kept = true;
-    this.#guard.stdin?.end('keep\n');
-    this.#guard.unref();
+    const guard = this.#guard;
+    guard.stdin?.end('keep\n');
+    if (guard.exitCode === null && guard.signalCode === null)
+      await once(guard, 'exit', { signal: AbortSignal.timeout(KEEP_TIMEOUT_MS) }).catch(() => {});
+    if (guard.exitCode === 0 && this.alive) return;
+    const message = `QEMU (process ${this.pid}) cannot be kept: it, or what guards it, has ended`;
+    throw new MigrationError('GUEST_ERROR', 'commit', message);
   }
 
   /** Ends it: it certainly does not run any more when this resolves. Idempotent. @throws MigrationError GUEST_ERROR: it is there still */

@@ -174,6 +174,7 @@ export class OutgoingVm implements SourceVm, AsyncDisposable {
     const { qmp, pid } = this.#options;
     await this.#duty.set(0);
     await qmp.execute('stop', {}, { timeoutMs: QEMU_TIMEOUT_MS });
+    this.#reading.signal.throwIfAborted();
     const owner = await userOf(pid);
     const folder = await mkdtemp(join(tmpdir(), 'rdma-migrate-qemu-'));
     try {
@@ -193,6 +194,7 @@ export class OutgoingVm implements SourceVm, AsyncDisposable {
     const { qmp } = this.#options;
     const accepted = listener.accept(QEMU_TIMEOUT_MS);
     accepted.catch(() => undefined); // migrate may be refused before
+    this.#reading.signal.throwIfAborted();
     await qmp.execute('migrate', { uri: listener.uri });
     const stream = await accepted;
     this.#deviceState = new DeviceState('QEMU');
@@ -229,6 +231,8 @@ export class OutgoingVm implements SourceVm, AsyncDisposable {
    */
   async #resume(): Promise<void> {
     const { qmp } = this.#options;
+    // A pause that is under way still, for QEMU was slow to stop, must not stop the guest behind this.
+    this.#reading.abort(new MigrationError('CANCELLED', 'device-state', 'the guest goes on'));
     await this.#duty.set(0);
     if (!isOver(await queryMigrate(qmp))) {
       await qmp.execute('migrate_cancel');

@@ -92,24 +92,13 @@ export async function othersThatMap(pid: number, { inode, path }: MappedRange): 
 }
 
 /**
- * When a process began, in clock ticks since the boot: tells it from a later one with the same number. undefined: it is not there.
- * @throws what reading fails with for another reason: it may be there
- */
-export async function startOf(pid: number): Promise<string | undefined> {
-  const text = await readFile(`/proc/${pid}/stat`, 'latin1').catch((cause: NodeJS.ErrnoException) => {
-    if (cause.code === 'ENOENT' || cause.code === 'ESRCH') return undefined;
-    throw cause;
-  });
-  const [state, ...rest] = text?.slice(text.lastIndexOf(')') + 2).split(' ') ?? [];
-  return state === undefined || state === 'Z' ? undefined : rest[18];
-}
-
-/**
  * As whom it makes and opens files: its effective ids, of /proc/PID/status. The owner of /proc/PID is root for a process that has changed its user.
  * @throws MigrationError GUEST_ERROR: it has ended
  */
 export async function userOf(pid: number): Promise<{ uid: number; gid: number }> {
-  const text = await readFile(`/proc/${pid}/status`, 'latin1').catch((cause) => refuse(pid, cause));
+  const text = await readFile(`/proc/${pid}/status`, 'latin1').catch((cause) =>
+    refuse(pid, cause, `cannot see who runs process ${pid}`),
+  );
   const effective = (name: string): number =>
     Number(new RegExp(`^${name}:\\s+\\d+\\s+(\\d+)`, 'm').exec(text)?.[1]);
   return { uid: effective('Uid'), gid: effective('Gid') };
@@ -121,10 +110,14 @@ export async function nameOf(pid: number): Promise<string> {
   return path.slice(path.lastIndexOf('/') + 1);
 }
 
-function refuse(pid: number, cause: NodeJS.ErrnoException): never {
+function refuse(
+  pid: number,
+  cause: NodeJS.ErrnoException,
+  what = `cannot look at the memory of process ${pid}`,
+): never {
   const { code } = cause;
   if (code === 'ENOENT' || code === 'ESRCH')
     throw new MigrationError('GUEST_ERROR', 'configure', `process ${pid} has ended`, { cause });
-  const message = `cannot look at the memory of process ${pid}: ${cause.message}. Run this as the user that runs QEMU, or as root`;
+  const message = `${what}: ${cause.message}. Run this as the user that runs QEMU`;
   throw new MigrationError('PERMISSION_DENIED', 'configure', message, { cause, details: { pid } });
 }

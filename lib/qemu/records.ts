@@ -2,32 +2,36 @@
  * What became of migrations at their destination, kept in files: one for each migration, replaced in one step. What is written there outlives the process
  * that decided it.
  */
-import { lstat, mkdir, open, readdir, readFile, readlink, rename } from 'node:fs/promises';
+import { lstat, mkdir, open, readdir, readFile, rename } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { MigrationError } from '../errors.ts';
 import { syncDirectory } from '../image/files.ts';
+import { type OwnerState, ownerSchema, stateOf } from '../owner.ts';
 import type { StatusWord } from '../protocol/status.ts';
-import { startOf } from './process.ts';
 
 const word = z.string().max(4096);
 const schema = z.object({
   migrationId: word,
-  /** Who decides: a process and when it began. */
-  receiver: z.object({ pid: z.number().int().positive(), start: word }),
-  /** Where both process numbers are valid: what `readlink /proc/self/ns/pid` gives. */
-  pidNamespace: word,
+  /** Who decides. */
+  receiver: ownerSchema,
   /** `receiving`: nothing is decided. `starting`: QEMU may have let the guest go on, and only the receiver can say. */
   state: z.enum(['receiving', 'starting', 'taken', 'not-taken']),
-  qemu: z.object({ pid: z.number().int().positive(), start: word, qmp: word }),
+  /** Of the same host and PID namespace. */
+  qemu: z.object({ pid: z.int().positive(), startTime: word, qmp: word }),
 });
 
 /** What one end knows of a migration, as it is on the disk. */
 export type MigrationRecord = z.infer<typeof schema>;
 
-/** That of this process, as Linux names it. */
-export const pidNamespace = (): Promise<string> => readlink('/proc/self/ns/pid');
+/** What a record says, and what is left of its processes. `unknown`: another host, container or boot may still have them. */
+export interface Judgement {
+  readonly word: StatusWord;
+  readonly record: MigrationRecord;
+  readonly receiver: OwnerState;
+  readonly qemu: OwnerState;
+}
 
 const ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
@@ -109,10 +113,44 @@ export class Records {
     }
   }
 
+  /**
+   * What follows from a record. Only its receiver ever decides: once that has ended before the guest could go on, and its QEMU too, nothing has taken
+   * the VM.
+   * @returns undefined: there is no such record
+   * @throws MigrationError IO_ERROR, and what looking for a process fails with: nothing follows from that
+   */
+  async judge(migrationId: string): Promise<Judgement | undefined> {
+    for (let record = await this.read(migrationId); record; ) {
+      const receiver = await this.#stateOf(record, record.receiver);
+      const qemu = await this.#stateOf(record, { ...record.receiver, ...record.qemu });
+      // The receiver may have decided, and gone, since the record was read.
+      const newest = await this.read(migrationId);
+      if (newest?.state === record.state)
+        return { word: wordOf(record, receiver, qemu), record, receiver, qemu };
+      record = newest;
+    }
+    return undefined;
+  }
+
+  /** What a source is told. */
+  async word(migrationId: string): Promise<StatusWord> {
+    return (await this.judge(migrationId))?.word ?? 'unknown';
+  }
+
+  #stateOf({ migrationId }: MigrationRecord, owner: MigrationRecord['receiver']): Promise<OwnerState> {
+    return stateOf(owner, this.pathOf(migrationId));
+  }
+
   /** Of all records that are there. */
   async ids(): Promise<string[]> {
     const names = await readdir(this.#folder).catch(() => []);
     return names.filter((name) => name.endsWith('.json')).flatMap((name) => ID.exec(name.slice(0, -5)) ?? []);
+  }
+
+  /** Paths of what a process that ended has not written to the end. */
+  async unfinished(): Promise<string[]> {
+    const names = await readdir(this.#folder).catch(() => []);
+    return names.filter((name) => name.endsWith('.json.new')).map((name) => join(this.#folder, name));
   }
 
   /** @throws MigrationError INVALID_ARGUMENT */
@@ -121,24 +159,9 @@ export class Records {
   }
 }
 
-/**
- * What follows from a record. Only its receiver ever decides: once that has ended before the guest could go on, and its QEMU too, nothing has taken the VM.
- */
-export async function wordOf(record: MigrationRecord | undefined): Promise<StatusWord> {
-  if (record === undefined) return 'unknown';
+function wordOf({ state }: MigrationRecord, receiver: OwnerState, qemu: OwnerState): StatusWord {
   // A guest that may have run for a while is not taken back to before that, even if nothing of it is there any more.
-  if (record.state === 'starting') return 'undecided';
-  if (record.state !== 'receiving') return record.state;
-  const ended = (await isThere(record, 'receiver')) === false && (await isThere(record, 'qemu')) === false;
-  return ended ? 'not-taken' : 'undecided';
-}
-
-/** Whether that process of a migration runs. undefined: its number is of another PID namespace, and says nothing here. */
-export async function isThere(
-  record: MigrationRecord,
-  which: 'receiver' | 'qemu',
-): Promise<boolean | undefined> {
-  if (record.pidNamespace !== (await pidNamespace())) return undefined;
-  const { pid, start } = record[which];
-  return (await startOf(pid)) === start;
+  if (state === 'starting') return 'undecided';
+  if (state !== 'receiving') return state;
+  return receiver === 'dead' && qemu === 'dead' ? 'not-taken' : 'undecided';
 }

@@ -3,15 +3,16 @@ import { once } from 'node:events';
 import { lstat, readdir, rm } from 'node:fs/promises';
 import { createConnection } from 'node:net';
 import { dirname, join } from 'node:path';
-import { isThere, Records, wordOf } from './records.ts';
+import { Records } from './records.ts';
 
 /** A source that has not asked for that long has been settled by hand. */
 const KEPT_MS = 7 * 24 * 3600_000;
 const CONNECT_TIMEOUT_MS = 1_000;
 
 /**
- * Removes records of migrations that were decided, and folders (`vm-*`) of QEMUs that have ended, once they have not changed for seven days. What is
- * undecided, what cannot be read, and what a QEMU listens in stays. Never fails: what cannot be removed is left.
+ * Removes records of migrations that were decided and whose QEMU has ended, folders of QEMUs that have ended (`vm-*`) and of streams into them
+ * (`in-*`), and what was half written, once they have not changed for seven days. What is undecided, what cannot be read, and what a QEMU listens in
+ * stays. Never fails: what cannot be removed is left.
  * @returns the paths that are gone
  */
 export async function sweepState(stateFolder: string, now = Date.now()): Promise<string[]> {
@@ -28,15 +29,20 @@ export async function sweepState(stateFolder: string, now = Date.now()): Promise
   const open = await openFolders(stateFolder);
   for (const name of await namesIn(stateFolder)) {
     const folder = join(stateFolder, name);
-    if (!/^vm-[A-Za-z0-9]{6}$/.test(name) || open.has(folder)) continue;
+    if (!/^(?:vm|in)-[A-Za-z0-9]{6}$/.test(name) || open.has(folder)) continue;
     await take(folder, async () => !(await changedSince(folder, old)) && (await nobodyListens(folder)));
   }
   const records = new Records(stateFolder);
   for (const id of await records.ids())
     await take(records.pathOf(id), async () => {
-      const word = await wordOf(await records.read(id));
-      return word === 'taken' || word === 'not-taken';
+      const found = await records.judge(id);
+      if (found?.qemu !== 'dead') return false;
+      if (found.record.state === 'taken' || found.record.state === 'not-taken') return true;
+      // Its source may still ask: decided from now on.
+      if (found.word === 'not-taken') await records.write({ ...found.record, state: 'not-taken' });
+      return false;
     });
+  for (const path of await records.unfinished()) await take(path, async () => true);
   return swept;
 }
 
@@ -45,10 +51,11 @@ async function openFolders(stateFolder: string): Promise<Set<string>> {
   const records = new Records(stateFolder);
   const open = new Set<string>();
   for (const id of await records.ids()) {
-    const record = await records.read(id).catch(() => undefined);
-    if (record === undefined) continue;
-    const ended = (await isThere(record, 'qemu').catch(() => undefined)) === false;
-    if (!ended || (await wordOf(record)) === 'undecided') open.add(dirname(record.qemu.qmp));
+    const found = await records.judge(id).catch(() => undefined);
+    if (found && found.qemu === 'dead' && found.word !== 'undecided') continue;
+    // One that cannot be looked for may be there.
+    const record = found?.record ?? (await records.read(id).catch(() => undefined));
+    if (record) open.add(dirname(record.qemu.qmp));
   }
   return open;
 }

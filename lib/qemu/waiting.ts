@@ -1,9 +1,9 @@
 /** A QEMU that waits for a VM (`-incoming defer`), whoever started it. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { MigrationError } from '../errors.ts';
+import { startTimeOf } from '../owner.ts';
 import type { QmpClient } from '../qmp/client.ts';
 import { endQemu } from './end.ts';
-import { startOf } from './process.ts';
 
 const POLL_MS = 20;
 
@@ -15,8 +15,8 @@ export interface WaitingQemu {
   readonly qmpSocket: string;
   /** The last of what it has written, if that is known. */
   said?(): Promise<string>;
-  /** From here on it outlives this process. */
-  keep(): void;
+  /** Once this resolves it outlives this process. @throws MigrationError GUEST_ERROR: it has ended */
+  keep(): Promise<void>;
   /** Ends it: it certainly does not run any more when this resolves. @throws MigrationError GUEST_ERROR: it is there still */
   end(): Promise<void>;
 }
@@ -44,8 +44,8 @@ export function untilItEnds(qemu: WaitingQemu, until: AbortSignal): AbortSignal 
 
 /** A QEMU that somebody else has started. */
 export async function joinedQemu(qmp: QmpClient, pid: number, qmpSocket: string): Promise<WaitingQemu> {
-  const start = await startOf(pid);
-  const gone = async (): Promise<boolean> => (await startOf(pid)) !== start;
+  const start = await startTimeOf(pid);
+  const gone = async (): Promise<boolean> => (await startTimeOf(pid)) !== start;
   const wait = async (timeoutMs: number): Promise<boolean> => {
     const deadline = performance.now() + timeoutMs;
     while (!(await gone())) {
@@ -60,5 +60,5 @@ export async function joinedQemu(qmp: QmpClient, pid: number, qmpSocket: string)
     } catch {} // it has just ended, or is not ours to end: the next look tells
   };
   const end = (): Promise<void> => endQemu({ pid, qmp, gone: wait, kill });
-  return { qmp, pid, qmpSocket, keep: () => {}, end };
+  return { qmp, pid, qmpSocket, keep: async () => {}, end };
 }

@@ -3,14 +3,15 @@ import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import { describeSelf } from '../../lib/owner.ts';
 import { decodeStatus, encodeStatus } from '../../lib/protocol/status.ts';
 import { parseMemoryTree } from '../../lib/qemu/addresses.ts';
 import { decodeDescription, encodeDescription, requireSameVm } from '../../lib/qemu/description.ts';
 import { missing } from '../../lib/qemu/devices.ts';
 import { waitingArguments } from '../../lib/qemu/launch.ts';
 import { parseRamBlocks } from '../../lib/qemu/machine.ts';
-import { parseMaps, startOf } from '../../lib/qemu/process.ts';
-import { makeStateFolder, pidNamespace, Records, wordOf } from '../../lib/qemu/records.ts';
+import { parseMaps } from '../../lib/qemu/process.ts';
+import { type MigrationRecord, makeStateFolder, Records } from '../../lib/qemu/records.ts';
 
 const ID = '6f1c1b1e-5b0e-4a6e-9a55-0f3c3f0a9d11';
 
@@ -163,26 +164,38 @@ it('adds to the options of a QEMU what waiting takes, and RAM only where they ha
 });
 
 it('says not-taken only of a migration whose receiver and whose QEMU have both ended undecided', async () => {
-  const self = { pid: process.pid, start: (await startOf(process.pid)) as string };
-  // Of an earlier process with that number.
-  const gone = { pid: process.pid, start: '1' };
-  const here = await pidNamespace();
-  const record = (
-    receiver: typeof self,
-    qemu: typeof self,
-    state: 'receiving' | 'starting' | 'taken' | 'not-taken' = 'receiving',
-    namespace = here,
-  ) => wordOf({ migrationId: ID, receiver, pidNamespace: namespace, state, qemu: { ...qemu, qmp: '/x' } });
-  expect(await record(self, gone)).toBe('undecided');
-  expect(await record(gone, self)).toBe('undecided');
-  expect(await record(gone, gone)).toBe('not-taken');
-  // It may have run, and be gone since.
-  expect(await record(gone, gone, 'starting')).toBe('undecided');
-  expect(await record(gone, gone, 'taken')).toBe('taken');
-  // Processes of another PID namespace cannot be looked for here; what was decided there counts.
-  expect(await record(gone, gone, 'receiving', 'pid:[1]')).toBe('undecided');
-  expect(await record(gone, gone, 'not-taken', 'pid:[1]')).toBe('not-taken');
-  expect(await wordOf(undefined)).toBe('unknown');
+  const folder = await mkdtemp(join(tmpdir(), 'rdma-migrate-records-'));
+  try {
+    const records = new Records(folder);
+    const here = await describeSelf();
+    const self = { pid: here.pid, startTime: here.startTime };
+    // Of an earlier process with that number.
+    const gone = { ...self, startTime: '1' };
+    const said = async (
+      receiver: typeof self,
+      qemu: typeof self,
+      state: MigrationRecord['state'] = 'receiving',
+      elsewhere: Partial<typeof here> = {},
+    ) => {
+      const place = { ...here, ...receiver, ...elsewhere };
+      await records.write({ migrationId: ID, receiver: place, state, qemu: { ...qemu, qmp: '/x' } });
+      return await records.word(ID);
+    };
+    expect(await records.word(ID)).toBe('unknown');
+    expect(await said(self, gone)).toBe('undecided');
+    expect(await said(gone, self)).toBe('undecided');
+    expect(await said(gone, gone)).toBe('not-taken');
+    // It may have run, and be gone since.
+    expect(await said(gone, gone, 'starting')).toBe('undecided');
+    expect(await said(gone, gone, 'taken')).toBe('taken');
+    // Processes of another PID namespace or host cannot be looked for here; what was decided there counts.
+    for (const elsewhere of [{ pidNamespace: 'pid:[1]' }, { bootId: 'another', machineId: '0'.repeat(32) }]) {
+      expect(await said(gone, gone, 'receiving', elsewhere)).toBe('undecided');
+      expect(await said(gone, gone, 'not-taken', elsewhere)).toBe('not-taken');
+    }
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
 });
 
 it('keeps its state where nobody else may write', async () => {
@@ -203,10 +216,9 @@ it('keeps records by id, and refuses ids that are paths and files that are none'
     expect(await records.read(ID)).toBeUndefined();
     const record = {
       migrationId: ID,
-      receiver: { pid: 1, start: '2' },
-      pidNamespace: 'pid:[3]',
+      receiver: { pid: 1, startTime: '2', pidNamespace: 'pid:[3]', bootId: 'b' },
       state: 'taken',
-      qemu: { pid: 3, start: '4', qmp: '/q' },
+      qemu: { pid: 3, startTime: '4', qmp: '/q' },
     } as const;
     await records.write(record);
     expect(await records.read(ID)).toEqual(record);

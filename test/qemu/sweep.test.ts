@@ -5,8 +5,8 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { startOf } from '../../lib/qemu/process.ts';
-import { type MigrationRecord, pidNamespace, Records } from '../../lib/qemu/records.ts';
+import { describeSelf } from '../../lib/owner.ts';
+import { type MigrationRecord, Records } from '../../lib/qemu/records.ts';
 import { sweepState } from '../../lib/qemu/sweep.ts';
 
 const AFTER = Date.now() + 8 * 24 * 3600_000;
@@ -17,14 +17,13 @@ beforeEach(async () => {
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
 const idOf = (n: number): string => `00000000-0000-4000-8000-00000000000${n}`;
-const gone = { pid: process.pid, start: '1' };
+const gone = { pid: process.pid, startTime: '1' };
 
 async function write(n: number, changes: Partial<MigrationRecord>): Promise<string> {
   const records = new Records(folder);
   await records.write({
     migrationId: idOf(n),
-    pidNamespace: await pidNamespace(),
-    receiver: gone,
+    receiver: { ...(await describeSelf()), ...gone },
     state: 'receiving',
     qemu: { ...gone, qmp: '/nowhere/qmp.sock' },
     ...changes,
@@ -39,24 +38,35 @@ async function vmFolder(name: string): Promise<string> {
   return path;
 }
 
-it('removes records that were decided, seven days later, and no other', async () => {
-  const self = { pid: process.pid, start: (await startOf(process.pid)) as string };
-  const decided = [
-    await write(1, { state: 'taken' }),
-    await write(2, { state: 'not-taken' }),
-    await write(3, {}),
-  ];
+it('removes records that were decided and whose QEMU has ended, seven days later, and no other', async () => {
+  const here = await describeSelf();
+  const alive = { pid: here.pid, startTime: here.startTime, qmp: '/nowhere/qmp.sock' };
+  const settled = [await write(1, { state: 'taken' }), await write(2, { state: 'not-taken' })];
+  const justSettled = await write(3, {});
   const open = [
     await write(4, { state: 'starting' }),
-    await write(5, { receiver: self }),
-    await write(6, { qemu: { ...self, qmp: '/nowhere/qmp.sock' } }),
-    await write(7, { pidNamespace: 'pid:[1]' }),
+    await write(5, { receiver: here }),
+    await write(6, { qemu: alive }),
+    await write(7, { state: 'taken', receiver: { ...here, ...gone, pidNamespace: 'pid:[1]' } }),
+    await write(8, { state: 'taken', qemu: alive }),
   ];
-  const damaged = join(folder, 'migrations', `${idOf(8)}.json`);
+  const damaged = join(folder, 'migrations', `${idOf(9)}.json`);
   await writeFile(damaged, '{');
   expect(await sweepState(folder)).toEqual([]);
-  expect((await sweepState(folder, AFTER)).sort()).toEqual(decided.sort());
+  expect((await sweepState(folder, AFTER)).sort()).toEqual(settled.sort());
   for (const path of [...open, damaged]) await access(path);
+  // That it has not been taken follows since its processes have ended, which may have been a moment ago: its source may ask still.
+  expect(await new Records(folder).read(idOf(3))).toMatchObject({ state: 'not-taken' });
+  expect(await sweepState(folder, AFTER)).toEqual([justSettled]);
+});
+
+it('removes what was half written, and sockets of streams', async () => {
+  await write(1, { state: 'starting' });
+  const half = join(folder, 'migrations', `${idOf(2)}.json.new`);
+  await writeFile(half, '{');
+  const stream = join(folder, 'in-aaaaaa');
+  await mkdir(stream);
+  expect((await sweepState(folder, AFTER)).sort()).toEqual([stream, half].sort());
 });
 
 it('removes folders of QEMUs that have ended, and none in which one listens or about which nothing is decided', async () => {

@@ -45,6 +45,10 @@ const qemu = {
     qmp: z.string().optional(),
     alive: z.boolean().optional().describe('the QEMU is there still'),
     left: z.boolean().optional().describe('its rdma-migrate has ended before it was decided'),
+    guest: z
+      .string()
+      .optional()
+      .describe('what query-status says, where its rdma-migrate has ended just when the guest was to go on'),
   }),
 };
 const leftover = z.strictObject({

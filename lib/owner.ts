@@ -1,23 +1,25 @@
-/** Which process fills a partial directory, and whether it is still alive. */
+/** Which process a file on the disk is about, and whether it is still alive. */
 import { readFile, readlink, statfs } from 'node:fs/promises';
 import { z } from 'zod';
-import { codeOf } from './errors.ts';
+
+const word = z.string().max(4096);
 
 export const ownerSchema = z.strictObject({
   pid: z.int().positive(),
   /** Field 22 of /proc/PID/stat: distinguishes a process from a later one with the same pid. */
-  startTime: z.string(),
-  pidNamespace: z.string(),
-  bootId: z.string(),
+  startTime: word,
+  /** What `readlink /proc/self/ns/pid` gives. The first one of every host is called the same. */
+  pidNamespace: word,
+  bootId: word,
   /** From /etc/machine-id; absent if there is none, or in what an older release wrote. */
-  machineId: z.string().optional(),
+  machineId: word.optional(),
 });
 export type Owner = z.output<typeof ownerSchema>;
 
 /** `dead`: certainly gone. `unknown`: another host, container or boot may still be working on it. */
 export type OwnerState = 'alive' | 'dead' | 'unknown';
 
-/** `path`: what it fills; whether another boot can be another host depends on its file system. */
+/** `path`: where the file is; whether another boot can be another host depends on its file system. */
 export async function stateOf(owner: Owner, path: string): Promise<OwnerState> {
   const self = await describeSelf();
   if (owner.bootId !== self.bootId) return (await isEarlierBoot(owner, self, path)) ? 'dead' : 'unknown';
@@ -43,11 +45,14 @@ async function machineIdOf(): Promise<string | undefined> {
   return /^[0-9a-f]{32}$/.test(id.trim()) ? id.trim() : undefined;
 }
 
-/** undefined: there is no such process, or only a zombie, which holds nothing open any more. */
-async function startTimeOf(pid: number): Promise<string | undefined> {
-  const stat = await readFile(`/proc/${pid}/stat`, 'latin1').catch((error: unknown) => {
+/**
+ * When a process began, in clock ticks since the boot. undefined: there is no such process, or only a zombie, which holds nothing open any more.
+ * @throws what reading fails with for another reason: it may be there
+ */
+export async function startTimeOf(pid: number): Promise<string | undefined> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'latin1').catch((error: NodeJS.ErrnoException) => {
     // Not known, for example because descriptors have run out.
-    if (!['ENOENT', 'ESRCH'].includes(codeOf(error) ?? '')) throw error;
+    if (error.code !== 'ENOENT' && error.code !== 'ESRCH') throw error;
     return undefined;
   });
   // The second field is the command's name in parentheses, which may itself contain spaces and parentheses.
