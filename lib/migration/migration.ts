@@ -108,8 +108,8 @@ export abstract class Migration extends EventEmitter<MigrationEvents> {
   }
 
   /**
-   * A picture of where RAM stands, to be looked at whenever somebody wants to. What it takes is noted from here on, one bit for each page: asked
-   * for when the phase `setup` is over it stays empty.
+   * A picture of where RAM stands, to be looked at whenever somebody wants to. What it takes is noted from the migration's beginning on, one bit for
+   * each page: asked for later it stays empty.
    */
   mapRam(): RamMap {
     this.#map ??= new RamMap();

@@ -6,10 +6,10 @@ import type { DowntimeParts } from './live/downtime.ts';
 /** QMP's MigrationStatus, as far as it is used here. */
 export type MigrationStatus = 'setup' | 'active' | 'device' | 'completed' | 'failed' | 'cancelled';
 
-/** QMP's MigrationStats (`query-migrate`, member `ram`). Bytes unless said otherwise. */
 /** Of `mbps`. */
 export const MEGABIT_BYTES = 1e6 / 8;
 
+/** QMP's MigrationStats (`query-migrate`, member `ram`). Bytes unless said otherwise. */
 export interface RamStatistics {
   /** Bytes of RAM and control data sent or received. */
   readonly transferred: number;

@@ -67,7 +67,9 @@ export class RamMap {
 
   /** @internal What it was made from can go. */
   close(): void {
-    this.read();
+    try {
+      this.read();
+    } catch {} // the picture before stays, and how the migration has ended is no matter of the map
     this.#source = undefined;
   }
 }

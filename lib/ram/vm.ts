@@ -121,7 +121,7 @@ export interface DestinationTarget {
   allocate(vm: ReceivedVm): Promise<readonly RamBlock[]>;
   /**
    * What the source's VMM says of the VM ({@link SourceVm.description}), once, after `allocate` and before any RAM: bytes of a peer. A rejection ends the
-   * migration, and the source is told why. It has `responseTimeoutMs`. Not called for a source that says nothing.
+   * migration, and the source is told why. It has half of `responseTimeoutMs`. Not called for a source that says nothing.
    */
   describe?(description: Uint8Array): Promise<void>;
   /** A piece of device state, in order. */

@@ -218,12 +218,16 @@ describe('diagnostics channels', () => {
     const message = { role: 'source', migration: {}, event: { type: 'notice' } } as MigrationMessage;
     const heard: unknown[] = [];
     const hear = (given: unknown): void => void heard.push(given);
+    const finalized: string[] = [];
+    const registry = new FinalizationRegistry<string>((what) => finalized.push(what));
     publish(message);
+    registry.register({}, 'what nobody holds');
     await delay(1); // in the turn of its use nothing is collected
     collect();
     subscribe('rdma-migrate:migration:notice', hear);
     try {
-      await delay(20); // finalizers have run
+      await expect.poll(() => finalized).toHaveLength(1);
+      await delay(0); // and whatever else was finalized with it
       publish(message);
     } finally {
       unsubscribe('rdma-migrate:migration:notice', hear);

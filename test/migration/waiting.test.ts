@@ -71,10 +71,11 @@ describe('a wait that times out for', () => {
     const vm: SourceVm = Object.assign(Object.create(plain), { description: Buffer.from('a VM') });
     await using memory = new MemoryTarget();
     const target = Object.assign(memory, { describe: never });
-    const options = { responseTimeoutMs: 300 };
+    // The same at both ends: the destination's comes first.
+    const options = { responseTimeoutMs: PATIENCE_MS };
     await using destination = await MigrationDestination.listen('rdma:127.0.0.1:0', target, options);
     const received = failed(destination.receive());
-    const sent = failed(new MigrationSource(vm, destination.uri).migrate());
+    const sent = failed(new MigrationSource(vm, destination.uri, options).migrate());
     expectTimeout(await received, 'vmm', /look at the description of the VM\. The VMM/);
     expect(await sent).toMatchObject({ code: 'PEER_ERROR', details: { peerCode: 'TIMEOUT' } });
   });

@@ -208,7 +208,8 @@ export class DestinationSession {
     this.#require('DESCRIPTION', agreed.description === true);
     const checked = call(async () => target.describe?.(Buffer.from(bytes)));
     const what = 'the target to look at the description of the VM';
-    const { timeoutMs } = limits;
+    // The source waits as long as that for all of it: this end has to be the first to say why.
+    const timeoutMs = limits.timeoutMs / 2;
     await within(checked, { phase: 'setup', timeoutMs, signal: this.#alive, what, waitingFor: 'vmm' });
   }
 

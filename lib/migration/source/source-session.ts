@@ -52,6 +52,8 @@ interface Context {
   readonly hints: HintBook | undefined;
   /** Somebody looks at where RAM stands. */
   readonly map: RamMap | undefined;
+  /** The destination takes this VM: it has room for it. */
+  readonly admitted: () => void;
   /** Present: the guest runs. */
   readonly live?: { readonly guest: GuestControl; readonly controls: LiveControls };
 }
@@ -216,6 +218,7 @@ export class SourceSession {
       this.#pinned.catch(cannotPin);
     });
     const { blocks } = await Promise.race([asked, unpinnable]);
+    this.#context.admitted();
     this.#blocks = prepareBlocks(vm, blocks, this.#context.agreed.sparse);
     this.#openMap();
     // The destination has let this source in, and lets its channels in until RAM moves.

@@ -72,6 +72,8 @@ export class MigrationSource extends Migration {
   #liveOptions: LiveOptions;
   #live: LiveParameters;
   #maxBandwidth: bigint;
+  /** A destination has said where the RAM goes: it is not asked again whether it has room. */
+  #admitted = false;
   #connection: Connection | undefined;
   #guest: GuestControl | undefined;
   readonly #abort = new AbortController();
@@ -181,10 +183,11 @@ export class MigrationSource extends Migration {
     });
   }
 
-  /** A destination that takes nobody just now may say so to the first message only: until RAM moves nothing has happened, and no guest is watched. */
+  /** A destination that takes nobody just now may say so before it has taken the VM only: until then nothing has happened, and no guest is watched. */
   #mayRepeat(code: ErrorCode): boolean {
     const { phase } = this.journal;
-    return phase === 'connect' || (code === 'BUSY' && (phase === 'negotiate' || phase === 'setup'));
+    if (phase === 'connect') return true;
+    return code === 'BUSY' && !this.#admitted && (phase === 'negotiate' || phase === 'setup');
   }
 
   /** The migration, from the connection on. */
@@ -257,6 +260,9 @@ export class MigrationSource extends Migration {
       pinBudget: agreedBudget(plan.budget, agreed.pinBudget, this.#granule),
       migrationId: this.migrationId,
       map: this.map,
+      admitted: () => {
+        this.#admitted = true;
+      },
       connection,
       agreed,
       journal: this.journal,
