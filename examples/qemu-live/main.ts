@@ -24,6 +24,7 @@ async function run(options: LiveDemoOptions, narrator: Narrator, signal: AbortSi
     { folder: workspace.path, signal },
     {
       onStart: ({ pid }) => announce(narrator, options, pid),
+      onPage: (url) => narrator.say(`its page: ${url}`),
       onTurn: (turn) => {
         summary.add(turn);
         tell(narrator, options, turn);

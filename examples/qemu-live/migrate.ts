@@ -15,6 +15,8 @@ export interface MoveOptions {
   /** The compiled worker of {@link Observer}, where this module is not compiled itself. */
   readonly observerModule?: URL;
   readonly disturbance?: Disturbance;
+  /** Hears the address of the migration's page, where the options ask for one. */
+  readonly onPage?: (url: string) => void;
 }
 
 /** Something that happens to a migration from outside. */
@@ -61,6 +63,9 @@ export async function move(
   await using observer = new Observer(files, options.observerModule);
   await observer.started();
   const source = bench.run(['qemu', 'move', to.uri, '--qmp', from.qmpSocket, ...options.args]);
+  source.onLine(({ event, url }) => {
+    if (event === 'page') options.onPage?.(String(url));
+  });
   const calm = options.disturbance ? disturb(options.disturbance, source, to) : () => {};
   const ended = await source.ended.finally(calm);
   bench.options.signal.throwIfAborted();

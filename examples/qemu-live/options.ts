@@ -27,6 +27,7 @@ export const USAGE = `npm run demo:live -- [options]
   --chaos                 with --repeat: in half of the migrations, cancel or kill the destination at a random moment;
                           goes on after N until both have ended a migration
   --seed N                for --chaos (default: random, and printed)
+  --web [HOST:]PORT       show each migration on a page, whose address is printed
   --json                  one line of JSON for each migration
   --help`;
 
@@ -49,7 +50,14 @@ const text = { type: 'string' } as const;
 const flag = { type: 'boolean', default: false } as const;
 const OPTIONS = {
   ...{ ram: text, 'working-set': text, tracker: text, 'downtime-limit': text, 'max-bandwidth': text },
-  ...{ 'avail-switchover-bandwidth': text, 'time-limit': text, listen: text, repeat: text, seed: text },
+  ...{
+    'avail-switchover-bandwidth': text,
+    'time-limit': text,
+    listen: text,
+    repeat: text,
+    seed: text,
+    web: text,
+  },
   ...{ machine: text, nodes: text, qemu: text, channels: text, disk: flag },
   ...{ 'auto-converge': flag, 'pin-all': flag, chaos: flag, json: flag, help: flag },
 } as const;
@@ -94,6 +102,7 @@ function moveArgs(values: Values): string[] {
   return [
     ...['--downtime-limit', String(limit), '--time-limit', String(seconds), '--settle-timeout', SETTLE_S],
     ...['--tracker', oneOf('tracker', TRACKERS, values.tracker ?? 'auto'), ...sizes, ...channelArgs(values)],
+    ...(values.web === undefined ? [] : ['--web', values.web]),
     ...(values['auto-converge'] ? ['--auto-converge'] : []),
     ...(values['pin-all'] ? ['--pin-all'] : []),
   ];

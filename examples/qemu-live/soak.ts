@@ -34,6 +34,8 @@ export interface Tally {
 
 export interface SoakHooks {
   readonly onStart?: (vm: Vm) => void;
+  /** The address of a migration's page. */
+  readonly onPage?: (url: string) => void;
   readonly onTurn: (turn: Turn) => void;
 }
 
@@ -130,6 +132,11 @@ class Soak {
   }
 
   #moveOptions(disturbance: Disturbance | undefined): MoveOptions {
-    return { args: this.#options.moveArgs, ...(disturbance && { disturbance }) };
+    const { onPage } = this.#hooks;
+    return {
+      args: this.#options.moveArgs,
+      ...(disturbance && { disturbance }),
+      ...(onPage && { onPage }),
+    };
   }
 }
