@@ -59,7 +59,9 @@ export async function checkPublic(checkout: string): Promise<void> {
 /** @throws Error if an architecture's addon is missing, was built of other sources, or is not what was built */
 export async function prebuildRecords(checkout: string): Promise<PrebuildRecord[]> {
   const sources = await sourcesDigest(checkout);
-  return Promise.all(ARCHITECTURES.map((arch) => checkedRecord(checkout, arch, sources)));
+  const records: PrebuildRecord[] = [];
+  for (const arch of ARCHITECTURES) records.push(await checkedRecord(checkout, arch, sources));
+  return records;
 }
 
 async function checkedRecord(checkout: string, arch: Architecture, sources: string): Promise<PrebuildRecord> {

@@ -97,7 +97,8 @@ describe.concurrent('rdma-migrate tunnel', () => {
     const near = command.start('tunnel', '--listen', `unix:${path}`, await uriOf(far));
     await near.waitForOutput(/listening at unix:/);
     const local = netConnect({ path }).on('error', () => {});
-    await far.waitForMessage(/stream 1 opened/);
+    // What is stopped while it opens a stream has no word for it yet.
+    await Promise.all([near, far].map((end) => end.waitForMessage(/stream 1 opened/)));
     near.kill('SIGTERM');
     expect((await near.ended).code).toBe(143);
     await far.waitForMessage(/stream 1 was reset: the stream was cancelled/);

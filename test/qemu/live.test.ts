@@ -111,8 +111,14 @@ describeWithQemu('rdma-migrate qemu', { ramBytes: 64 * MIB }, () => {
   }
 
   const args = ['--downtime-limit', '5000', '--settle-timeout', '60'];
-  const moveTo = (to: Receiver, disturbance?: Disturbance) =>
-    move(bench, from, to, { args, observerModule, ...(disturbance && { disturbance }) });
+  const moveTo = (to: Receiver, disturbance?: Disturbance, options: readonly string[] = []) =>
+    move(bench, from, to, {
+      args: [...args, ...options],
+      observerModule,
+      ...(disturbance && { disturbance }),
+    });
+  /** A pass over RAM lasts until something ends it. */
+  const SLOWLY = ['--max-bandwidth', '1M'];
 
   async function expectGuest(vm: Vm, number: number): Promise<void> {
     expect(await vm.status()).toBe('running');
@@ -153,9 +159,12 @@ describeWithQemu('rdma-migrate qemu', { ramBytes: 64 * MIB }, () => {
         { kind: 'kill', phase: 'device-state' },
       ] as const;
       for (const [number, { kind, phase }] of disturbances.entries()) {
-        const ending = await moveTo(await bench.receive(), { kind, phase, afterMs: 0, holds: true });
+        const disturbance = { kind, phase, afterMs: 0, holds: true };
+        const ending = await moveTo(await bench.receive(), disturbance, phase === 'ram' ? SLOWLY : []);
         expect(ending, `${kind} in ${phase}`).toMatchObject({ moved: false });
-        if (!ending.moved && kind === 'cancel') expect(ending.code).toBe('CANCELLED');
+        // A cancel may come when COMMIT has been sent: then the destination decides, whose QEMU does not answer.
+        const codes = phase === 'ram' ? ['CANCELLED'] : ['CANCELLED', 'PEER_ERROR'];
+        if (!ending.moved && kind === 'cancel') expect(codes).toContain(ending.code);
         await expectGuest(from, number + 2);
       }
       expect((await readdir(bench.stateDir)).filter((name) => name.startsWith('vm-'))).toEqual([]);
@@ -196,7 +205,7 @@ describeWithQemu('rdma-migrate qemu', { ramBytes: 64 * MIB }, () => {
     async () => {
       await boot();
       const doomed = await bench.receiveInto(await bench.boot('waits'));
-      const ending = await moveTo(doomed, { kind: 'cancel', phase: 'device-state', afterMs: 0, holds: true });
+      const ending = await moveTo(doomed, { kind: 'cancel', phase: 'ram', afterMs: 0 }, SLOWLY);
       expect(ending).toMatchObject({ moved: false, code: 'CANCELLED' });
       expect(await doomed.vm.alive()).toBe(false);
       await expectGuest(from, 2);
