@@ -144,6 +144,8 @@ describe('viewers', () => {
     expect((await answer(action({ action: 'max-bandwidth', value: 1e300 }))).ok).toBe(false);
     expect((await answer(action({ action: 'downtime-limit', value: 1e12 }))).ok).toBe(false);
     expect((await answer(action({ action: 'cancel', migration: 1 }))).ok).toBe(false);
+    // A destination goes on waiting for a source that was cancelled before it came.
+    await expect.poll(() => source.current.phase, { timeout: 30_000 }).toBe('ram');
     expect(await answer(action({ action: 'cancel' }))).toMatchObject({ request: 7, ok: true });
     expect((await failure(sent)).code).toBe('CANCELLED');
     expect((await answer(action({ action: 'cancel' }))).ok).toBe(false);
