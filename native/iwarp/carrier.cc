@@ -201,9 +201,8 @@ void Carrier::protect(const fabric::Protection& protection) {
   processor_.kick(*this);
 }
 
-void Carrier::drain() {
-  if (drain_by_) return;
-  drain_by_ = Clock::now() + fabric::kFirstSendPause + messages_.stall_timeout();
+void Carrier::drain(Clock::time_point by) {
+  if (!drain_by_) drain_by_ = by;
 }
 
 void Carrier::end_stream() {
@@ -238,6 +237,7 @@ void Carrier::begin_last_word(const Error& error) {
   notice_ready();
   fault_ = error;
   phase_ = Phase::kLastWord;
+  messages_.log.choke();
   linger_until_ = Clock::now() + std::min<Clock::duration>(kLastWord, messages_.stall_timeout());
   user_.carrier_choked(error);
 }

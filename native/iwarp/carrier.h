@@ -53,8 +53,8 @@ class Carrier final : public Served {
   Next serve(unsigned reasons) noexcept override;
   // QueuePair::protect(): before dial() or answer(), or when messages flow.
   void protect(const fabric::Protection& protection);
-  // What is queued is sent, then the stream is ended.
-  void drain();
+  // What is queued is sent, then the stream is ended; by then.
+  void drain(std::chrono::steady_clock::time_point by);
   // Ends now.
   void abandon(const std::optional<Error>& reason = std::nullopt) { down(reason); }
   // The queue pair has another way to the peer, or looks for one: nothing that comes on this one counts any

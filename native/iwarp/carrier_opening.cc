@@ -90,7 +90,7 @@ void Carrier::become_up() {
   awaits_ready_ = false;
   is_up_ = true;
   // What was posted has its time to leave from here on, not from a disconnect during the handshake.
-  if (std::exchange(drain_by_, std::nullopt)) drain();
+  if (drain_by_) drain_by_ = Clock::now() + fabric::kFirstSendPause + messages_.stall_timeout();
   user_.carrier_up(negotiated_, socket_.get());
 }
 

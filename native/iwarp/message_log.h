@@ -47,6 +47,8 @@ class MessageLog {
   bool empty() const { return log_.empty(); }
   size_t size() const { return log_.size(); }
   // Requests are bounded by the send queue, answers to a peer that asks and does not acknowledge by this.
+  // Whole messages on this carrier that the peer has not acknowledged.
+  size_t emitted() const { return emitted_; }
   bool has_most_responses() const { return responses_ >= kMostResponses; }
   uint64_t last() const { return acked_ + log_.size(); }
   uint64_t acked() const { return acked_; }
@@ -59,8 +61,11 @@ class MessageLog {
   void receive_payload(size_t bytes) { unsaid_bytes_ += bytes; }
   void receive_message() { ++rx_seq_; }
   uint64_t rx_seq() const { return rx_seq_; }
-  bool owes_ack() const { return said_ != rx_seq_; }
+  bool owes_ack() const { return !choked_ && said_ != rx_seq_; }
   bool ack_is_due() const;
+  // Something that has come could not be kept: nothing is acknowledged any more.
+  void choke() { choked_ = true; }
+  bool is_choked() const { return choked_; }
   // An acknowledgement is on its way.
   void say_ack();
   // Looks at the time after each turn. is_dry: nothing more is there to be received. A peer that waits for a
@@ -99,6 +104,7 @@ class MessageLog {
   uint64_t said_ = 0;
   uint64_t unsaid_bytes_ = 0;
   bool silence_is_over_ = false;
+  bool choked_ = false;
   std::optional<Clock::time_point> ack_by_;
   uint32_t controls_sent_ = 0;
   uint32_t controls_received_ = 0;

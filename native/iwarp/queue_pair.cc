@@ -101,12 +101,21 @@ Served::Next QueuePair::serve(unsigned) noexcept {
     if (draining_.load()) carrier_down(std::nullopt);
     return Next::kWait;
   }
-  if (draining_.load()) {
-    change(fabric::QueuePairChange::kDrain);
-    carrier_->drain();
-  }
+  if (draining_.load()) drain();
   if (carrier_->serve(kKicked) == Next::kGoOn) processor_.resume(*carrier_);
   return Next::kWait;
+}
+
+// However many carriers it takes.
+void QueuePair::drain() {
+  const fabric::QueuePairOptions& options = messages_.options;
+  const auto time = fabric::kFirstSendPause + messages_.stall_timeout();
+  if (!drain_by_) {
+    drain_by_ = Clock::now() + time +
+                std::chrono::milliseconds(options.connect_timeout_ms + options.resume_window_ms);
+  }
+  change(fabric::QueuePairChange::kDrain);
+  carrier_->drain(std::min(*drain_by_, Clock::now() + time));
 }
 
 void QueuePair::begin(Opening opening) {
@@ -298,6 +307,7 @@ void QueuePair::carrier_down(const std::optional<Error>& reason) {
   change(fabric::QueuePairChange::kEnd);
   end_resumption();
   std::vector<fabric::Completion> completions;
+  messages_.send_queue.mark_sent(messages_.log.take_acknowledged());
   messages_.send_queue.flush(completions, messages_.oldest_failed);
   if (!completions.empty()) messages_.events.on_send(completions);
   completions.clear();

@@ -52,6 +52,7 @@ class QueuePair final : public fabric::QueuePair,
   void kick();
   Next serve(unsigned reasons) noexcept override;
   void begin(Opening opening);
+  void drain();
   void end();
   bool protect_from_start(const fabric::Protection& protection);
   void protect_now(const fabric::Protection& protection);
@@ -114,8 +115,9 @@ class QueuePair final : public fabric::QueuePair,
   std::vector<Arrival> arrivals_;
 
   std::mutex close_mutex_;
-  std::unique_ptr<Carrier> carrier_;      // the processor's, made and destroyed there
-  bool ended_ = false;                    // the processor's
+  std::unique_ptr<Carrier> carrier_;  // the processor's, made and destroyed there
+  bool ended_ = false;                // the processor's
+  std::optional<std::chrono::steady_clock::time_point> drain_by_;  // the processor's
   std::optional<Resumption> resumption_;  // asked for; the processor's once it has started
 };
 

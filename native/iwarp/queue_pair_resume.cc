@@ -56,6 +56,7 @@ void QueuePair::suspend(const Error& reason) {
   resumption_->fruitless = is_owed && resumption_->moved_before == moved ? resumption_->fruitless + 1 : 0;
   resumption_->moved_before = moved;
   resumption_->until = now + std::chrono::milliseconds(messages_.options.resume_window_ms);
+  if (drain_by_) resumption_->until = std::min(resumption_->until, *drain_by_);
   resumption_->next_try = now;
   resumption_->reason = reason;
   change(fabric::QueuePairChange::kCarrierLost);
@@ -63,7 +64,8 @@ void QueuePair::suspend(const Error& reason) {
 }
 
 bool QueuePair::is_hopeless(Clock::time_point now) const {
-  return now >= resumption_->until || resumption_->fruitless > kMostFruitless;
+  return now >= resumption_->until || resumption_->fruitless > kMostFruitless ||
+         (drain_by_ && now >= *drain_by_);
 }
 
 void QueuePair::look_after_link() {
@@ -126,8 +128,9 @@ void QueuePair::attach(UniqueFd socket, MpaFrame request, const Attach& attach) 
 
 bool QueuePair::may_attach() const {
   const fabric::QueuePairState now = state();
-  return !ended_ && (now == fabric::QueuePairState::kRts || now == fabric::QueuePairState::kSqd ||
-                     now == fabric::QueuePairState::kSuspended);
+  return !ended_ && !messages_.log.is_choked() &&
+         (now == fabric::QueuePairState::kRts || now == fabric::QueuePairState::kSqd ||
+          now == fabric::QueuePairState::kSuspended);
 }
 
 void QueuePair::take_arrivals() {
@@ -187,15 +190,16 @@ void QueuePair::go_on(Attachment& attachment) {
   UniqueFd socket = attachment.take_socket();
   if (can_be && !attachment.has_dialled()) attachment.say_resumed(socket.get(), positions());
   while (!resumption_->attachments.empty()) drop(*resumption_->attachments.front());
-  {
-    std::lock_guard lock(mutex_);
-    measurable_ = socket.get();
-    info_.local_address = fabric::local_address_of(socket.get());
-    info_.peer_address = fabric::peer_address_of(socket.get());
-  }
+  const int measurable = socket.get();
   carrier_ = std::make_unique<Carrier>(messages_, static_cast<CarrierUser&>(*this), processor_,
                                        fabric::peer_address_of(socket.get()));
   carrier_->go_on(std::move(socket), resumption_->crc);
+  {
+    std::lock_guard lock(mutex_);
+    measurable_ = measurable;
+    info_.local_address = fabric::local_address_of(measurable);
+    info_.peer_address = fabric::peer_address_of(measurable);
+  }
   change(fabric::QueuePairChange::kCarrierRestored);
   if (!can_be) {
     return carrier_->refuse(make_fault(
@@ -203,10 +207,7 @@ void QueuePair::go_on(Attachment& attachment) {
         "the peer of a queue pair says that it stands where it cannot: it has " +
             std::to_string(peer.rx_seq) + " messages, its next one is " + std::to_string(peer.tx_next)));
   }
-  if (draining_.load()) {
-    change(fabric::QueuePairChange::kDrain);
-    carrier_->drain();
-  }
+  if (draining_.load()) drain();
   messages_.events.on_link_restored();
 }
 

@@ -79,7 +79,7 @@ bool Transmitter::fill() {
     terminate_payload_.clear();
     return true;
   }
-  if (messages_.log.owes_ack()) append_ack();
+  if (messages_.log.on()) append_due_ack();
   if (failure_) {
     if (!batch_->empty() || awaits_acks_before_failure()) return !batch_->empty();
     messages_.oldest_failed = true;
@@ -278,9 +278,9 @@ bool Transmitter::send_batch() {
 }
 
 void Transmitter::report() {
-  const size_t acknowledged = messages_.log.take_acknowledged();
-  if (acknowledged != 0) watch_.end();
-  finished_ += acknowledged;
+  // Of responses too.
+  if (std::exchange(acked_, messages_.log.acked()) != messages_.log.acked()) watch_.end();
+  finished_ += messages_.log.take_acknowledged();
   if (finished_ != 0) messages_.send_queue.mark_sent(finished_);
   finished_ = 0;
   completions_.clear();

@@ -80,6 +80,7 @@ class Transmitter {
 
   // transmitter_log.cc: of a resumable queue pair.
   bool has_work();
+  void append_due_ack();
   void append_ack();
   void append_control_end();
   void append_control(std::span<const uint8_t> payload);
@@ -112,6 +113,7 @@ class Transmitter {
   Region region_;                 // of the last message
   uint64_t region_generation_ = 0;
   size_t finished_ = 0;  // requests whose last byte is in the batch
+  uint64_t acked_ = 0;   // of the log, when it was looked at last
   std::vector<fabric::Completion> completions_;
   uint8_t read_request_[kReadRequestSize] = {};  // of job_
 };

@@ -10,8 +10,11 @@ bool Transmitter::has_work() {
 
 // It costs little with something that leaves anyway, and goes before it: a SEND that says that the answer to
 // a READ is there never overtakes the acknowledgement of that answer.
+void Transmitter::append_due_ack() {
+  if (messages_.log.owes_ack() && (messages_.log.ack_is_due() || has_work())) append_ack();
+}
+
 void Transmitter::append_ack() {
-  if (!messages_.log.ack_is_due() && !has_work()) return;
   uint8_t payload[kAckSize];
   encode_ack(messages_.log.rx_seq(), payload);
   append_control(payload);
@@ -39,7 +42,7 @@ void Transmitter::start_again(const LoggedMessage& message) {
 }
 
 // Until those before it are acknowledged, the request that failed is not the oldest one.
-bool Transmitter::awaits_acks_before_failure() const { return messages_.log.size() > (job_ ? 1U : 0U); }
+bool Transmitter::awaits_acks_before_failure() const { return messages_.log.emitted() != 0; }
 
 void Transmitter::leave_rest() {
   messages_.send_queue.give_back(taken_.size() - next_taken_);
