@@ -85,7 +85,9 @@ function elsewhere(was: string, state: Judgement['record']['state']): string {
     state === 'receiving'
       ? 'the destination does not have the guest, for nothing had let it go on'
       : 'what is on its disks says whether the guest has run';
-  return `${was} on another host, in another container or before a reboot: there this command says more. If that host or container has ended since, so has all that ran in it; then ${ended}`;
+  const there = `${was} on another host, in another container or before a reboot: there this command says more`;
+  if (state === 'taken' || state === 'not-taken') return there;
+  return `${there}. If that host or container has ended since, so has all that ran in it; then ${ended}`;
 }
 
 /** Its rdma-migrate has ended before it could say more. */

@@ -47,6 +47,10 @@ it('says of processes of another PID namespace or host neither that they have en
     expect(facts).toEqual({ migrationId: ID, status: 'undecided', pid: process.pid, qmp: '/q' });
     expect(text).toContain('on another host, in another container');
     expect(text).not.toMatch(/has ended$|end process/m);
+    // What was decided there is decided.
+    const decided = await told('taken', { at });
+    expect(decided.facts).toMatchObject({ status: 'taken' });
+    expect(decided.text).not.toContain('whether the guest has run');
   }
   const here = await told('receiving');
   expect(here.facts).toMatchObject({ status: 'not-taken', alive: false, left: false });
