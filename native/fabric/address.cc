@@ -65,6 +65,13 @@ std::string peer_address_of(int fd) {
   return to_string(address);
 }
 
+Endpoint peer_of(int fd) {
+  SocketAddress address;
+  address.length = sizeof address.storage;
+  if (getpeername(fd, reinterpret_cast<sockaddr*>(&address.storage), &address.length) != 0) return {};
+  return {host_of(address), port_of(address)};
+}
+
 std::vector<SocketAddress> resolve(const Endpoint& endpoint, Lookup lookup) {
   addrinfo hints{};
   hints.ai_family = AF_UNSPEC;

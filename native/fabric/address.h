@@ -31,6 +31,8 @@ uint16_t port_of(const SocketAddress& address);
 // The addresses of this socket's ends; "unknown" where the kernel gives none (the peer is gone).
 std::string local_address_of(int fd);
 std::string peer_address_of(int fd);
+// To connect there again. host is "" where the kernel gives none.
+Endpoint peer_of(int fd);
 
 enum class Lookup {
   kActive,       // for connecting

@@ -84,14 +84,16 @@ struct QueuePairOptions {
   // find out whether records follow. The peer's end is noticed where nothing lies before it. Until then a
   // peer that uses a key is refused, too. Providers that protect nothing ignore it.
   bool hold_until_protected = false;
-  // Software RNIC: not 0, and the peer asks for it too, makes the queue pair resumable. Then a work request
+  // Software RNIC: not 0, and the peer has it too, makes the queue pair resumable. Then a work request
   // completes when the peer has acknowledged it, and a carrier that breaks is replaced: the end that has
   // called connect() dials again, every resume_retry_ms, and the other one waits at any listener of its
   // process, both for resume_window_ms at most. Nothing is lost or comes twice. A stranger cannot attach;
   // who reads the first handshake can, for nothing is encrypted: not together with protect(). Of the private
-  // data it takes 44 bytes.
+  // data it takes 12 bytes of a request and 60 of the reply to it.
   uint32_t resume_window_ms = 0;
   uint32_t resume_retry_ms = 100;
+  // The users say it to each other, in private data of their own: a request has no tail of the provider's.
+  bool resume_is_asked = false;
 };
 
 // Counters that a provider keeps while it runs; read from any thread.
@@ -102,6 +104,10 @@ struct Counters {
   // Bytes of messages of this queue pair, without headers: what the peer has got done. Of a device's WRITEs
   // nobody is told.
   std::atomic<uint64_t> payload_received{0};
+  // Of a resumable queue pair: carriers that have replaced another, and bytes of messages that were begun
+  // again on them.
+  std::atomic<uint64_t> resumes{0};
+  std::atomic<uint64_t> payload_resent{0};
 };
 
 struct QueuePairInfo {

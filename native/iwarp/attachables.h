@@ -20,10 +20,10 @@ class Attachable {
 
 class Attachables {
  public:
-  // An id is the peer's word: whoever has it first keeps it.
+  // An id that this process has drawn.
   void add(const Bits128& id, Attachable& queue_pair) {
     std::lock_guard lock(mutex_);
-    by_id_.try_emplace(id, &queue_pair);
+    by_id_.emplace(id, &queue_pair);
   }
   // When it has returned, no attach() is being called, nor will be.
   void remove(const Bits128& id, const Attachable& queue_pair) {

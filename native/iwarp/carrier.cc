@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <string_view>
 
 #include "fabric/work_request.h"
 
@@ -72,9 +73,20 @@ Served::Next Carrier::serve(unsigned reasons) noexcept {
 }
 
 void Carrier::fail(const Error& error) {
-  if (!is_lost_by(error)) return down(fault_ ? fault_ : error);
-  give_up();
-  user_.carrier_lost(error);
+  if (is_lost_by(error)) {
+    give_up();
+    return user_.carrier_lost(error);
+  }
+  if (!should_tell(error)) return down(fault_ ? fault_ : error);
+  refuse(WireFault(TerminateCode::kRdmapCatastrophic, error));
+}
+
+// A resumable peer would take the end for a broken link, and wait.
+bool Carrier::should_tell(const Error& error) const {
+  static constexpr std::string_view kOfTheWay[] = {"CONNECTION_LOST", "TIMEOUT", "TERMINATE_RECEIVED",
+                                                   "INTEGRITY_ERROR"};
+  return messages_.log.on() && is_up_ && phase_ == Phase::kOpen && !fin_sent_ && !send_error_ &&
+         std::find(std::begin(kOfTheWay), std::end(kOfTheWay), error.code()) == std::end(kOfTheWay);
 }
 
 // The way to the peer broke, while neither end had said that it ends.

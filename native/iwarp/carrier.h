@@ -68,6 +68,7 @@ class Carrier final : public Served {
 
   void fail(const Error& error);
   bool is_lost_by(const Error& error) const;
+  bool should_tell(const Error& error) const;
   Next work();
   Next dial_on();
   Next answer_on();

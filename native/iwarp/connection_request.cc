@@ -10,7 +10,7 @@ ConnectionRequest::ConnectionRequest(UniqueFd socket, MpaFrame request,
                                      const fabric::QueuePairOptions& options, std::shared_ptr<void> place)
     : socket_(std::move(socket)),
       request_(std::move(request)),
-      resume_tail_(take_tail(request_.private_data)),
+      asks_resumable_(take_ask(request_.private_data)),
       options_(options),
       peer_(fabric::peer_address_of(socket_.get())),
       place_(std::move(place)) {}

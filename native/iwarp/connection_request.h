@@ -18,8 +18,8 @@ class ConnectionRequest final : public fabric::ConnectionRequest {
   std::span<const uint8_t> private_data() const override { return request_.private_data; }
   std::string peer_address() const override { return peer_; }
   void reject(std::span<const uint8_t> private_data) override;
-  // What the peer offers, if it asks for a resumable queue pair; no part of its private data.
-  const std::optional<ResumeTail>& resume_tail() const { return resume_tail_; }
+  // The peer asks for a resumable queue pair, in a tail that is no part of its user's private data.
+  bool asks_resumable() const { return asks_resumable_; }
   // The socket with what is to be said on it. Throws Error INVALID_ARGUMENT.
   Answer accept(const fabric::QueuePairOptions& options, std::span<const uint8_t> private_data,
                 bool may_send_at_once);
@@ -29,7 +29,7 @@ class ConnectionRequest final : public fabric::ConnectionRequest {
 
   UniqueFd socket_;
   MpaFrame request_;
-  const std::optional<ResumeTail> resume_tail_;
+  const bool asks_resumable_;
   const fabric::QueuePairOptions options_;
   const std::string peer_;
   const std::shared_ptr<void> place_;  // among the listener's unanswered requests

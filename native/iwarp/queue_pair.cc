@@ -43,7 +43,7 @@ void QueuePair::connect(const fabric::Endpoint& endpoint, std::span<const uint8_
   {
     std::lock_guard lock(mutex_);
     check_startable();
-    if (resumption_) offer(endpoint, opening.private_data);
+    if (resumption_) ask(opening.private_data);
   }
   // Refuses private data that is too long, here.
   encode(make_request(messages_.options, opening.private_data, 2));
@@ -59,7 +59,8 @@ void QueuePair::accept(std::unique_ptr<fabric::ConnectionRequest> request,
     // A request that cannot be taken is rejected, not dropped.
     std::lock_guard lock(mutex_);
     check_startable();
-    if (resumption_) take_offer(own->resume_tail(), reply_data);
+    const bool asked = own->asks_resumable() || messages_.options.resume_is_asked;
+    if (resumption_ && asked) grant(reply_data);
   }
   if (may_send_at_once) allow_large_segments();
   Opening opening;
@@ -287,7 +288,7 @@ void QueuePair::carrier_closing() {
 
 void QueuePair::carrier_up(const Negotiated& negotiated, int socket) {
   fabric::Bytes private_data = negotiated.private_data;
-  agree(negotiated, private_data);
+  agree(negotiated, socket, private_data);
   {
     std::lock_guard lock(mutex_);
     measurable_ = socket;

@@ -75,12 +75,12 @@ class QueuePair final : public fabric::QueuePair,
     MpaFrame request;
     Attach attach;
   };
-  void offer(const fabric::Endpoint& endpoint, fabric::Bytes& private_data);
-  void take_offer(const std::optional<ResumeTail>& tail, fabric::Bytes& private_data);
+  void ask(fabric::Bytes& private_data);
+  void grant(fabric::Bytes& private_data);
   // private_data: the peer's; becomes what its user has said.
-  void agree(const Negotiated& negotiated, fabric::Bytes& private_data);
+  void agree(const Negotiated& negotiated, int socket, fabric::Bytes& private_data);
   void suspend(const Error& reason);
-  bool is_hopeless(Clock::time_point now) const;
+  std::string why_hopeless(Clock::time_point now) const;
   void look_after_link();
   void dial_again(Clock::time_point now);
   Attachment& add_attachment(uint64_t epoch, Clock::time_point now);

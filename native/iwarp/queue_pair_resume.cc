@@ -14,33 +14,32 @@ constexpr size_t kMostAttachments = 4;
 // only attaches is no peer.
 constexpr uint32_t kMostFruitless = 64;
 
+// TCP asks ever more rarely on a way that answers nothing: a new try finds out sooner that it is back.
+constexpr std::chrono::seconds kOneTry{2};
+
+// A host that answers, and on which nobody listens: its process has a listener for as long as it lives.
+constexpr std::chrono::seconds kRefusedForGood{1};
+
 }  // namespace
 
-void QueuePair::agree(const Negotiated& negotiated, fabric::Bytes& private_data) {
+void QueuePair::agree(const Negotiated& negotiated, int socket, fabric::Bytes& private_data) {
   if (!resumption_) return;
-  if (resumption_->dials) {
-    resumption_->peer = take_tail(private_data);
-    if (resumption_->peer && resumption_->peer->id != resumption_->own.id) resumption_->peer.reset();
-  }
-  if (!resumption_->peer) return;
+  if (resumption_->dials) resumption_->terms = take_tail(private_data);
+  if (!resumption_->terms) return;
+  resumption_->endpoint = fabric::peer_of(socket);
   resumption_->crc = negotiated.crc;
   messages_.log.enable();
-  if (!resumption_->dials) engine_->attachables().add(resumption_->own.id, *this);
+  if (!resumption_->dials) engine_->attachables().add(resumption_->terms->id, *this);
 }
 
-void QueuePair::offer(const fabric::Endpoint& endpoint, fabric::Bytes& private_data) {
+void QueuePair::ask(fabric::Bytes& private_data) {
   resumption_->dials = true;
-  resumption_->endpoint = endpoint;
-  resumption_->own = {random_bits(), random_bits()};
-  append_tail(resumption_->own, private_data);
+  if (!messages_.options.resume_is_asked) append_ask(private_data);
 }
 
-void QueuePair::take_offer(const std::optional<ResumeTail>& tail, fabric::Bytes& private_data) {
-  resumption_->dials = false;
-  resumption_->peer = tail;
-  if (!tail) return;
-  resumption_->own = {tail->id, random_bits()};
-  append_tail(resumption_->own, private_data);
+void QueuePair::grant(fabric::Bytes& private_data) {
+  resumption_->terms = {random_bits(), random_ticket()};
+  append_tail(*resumption_->terms, private_data);
 }
 
 void QueuePair::carrier_lost(const Error& reason) {
@@ -58,26 +57,29 @@ void QueuePair::suspend(const Error& reason) {
   resumption_->until = now + std::chrono::milliseconds(messages_.options.resume_window_ms);
   if (drain_by_) resumption_->until = std::min(resumption_->until, *drain_by_);
   resumption_->next_try = now;
+  resumption_->refused_since.reset();
   resumption_->reason = reason;
   change(fabric::QueuePairChange::kCarrierLost);
   messages_.events.on_link_lost(reason);
 }
 
-bool QueuePair::is_hopeless(Clock::time_point now) const {
-  return now >= resumption_->until || resumption_->fruitless > kMostFruitless ||
-         (drain_by_ && now >= *drain_by_);
+// "": it is not.
+std::string QueuePair::why_hopeless(Clock::time_point now) const {
+  if (resumption_->fruitless > kMostFruitless) return "; many new connections have brought nothing";
+  if (now >= resumption_->until || (drain_by_ && now >= *drain_by_)) {
+    return "; no new connection was made within " + std::to_string(messages_.options.resume_window_ms) +
+           " ms";
+  }
+  if (resumption_->refused_since && now - *resumption_->refused_since >= kRefusedForGood)
+    return "; nobody listens there any more: the peer's process has ended";
+  return "";
 }
 
 void QueuePair::look_after_link() {
   const Clock::time_point now = Clock::now();
-  if (is_hopeless(now)) {
+  if (const std::string why = why_hopeless(now); !why.empty()) {
     const Error& reason = *resumption_->reason;
-    return carrier_down(Error(
-        reason.code(),
-        std::string(reason.what()) + (now < resumption_->until
-                                          ? "; many new connections have brought nothing"
-                                          : "; no new connection was made within " +
-                                                std::to_string(messages_.options.resume_window_ms) + " ms")));
+    return carrier_down(Error(reason.code(), reason.what() + why));
   }
   processor_.wake_by(*this, resumption_->until);
   if (!resumption_->dials || !resumption_->attachments.empty()) return;
@@ -96,9 +98,9 @@ void QueuePair::dial_again(Clock::time_point now) {
 }
 
 Attachment& QueuePair::add_attachment(uint64_t epoch, Clock::time_point now) {
-  const ResumeContext context{resumption_->ticket(), resumption_->own.id, epoch, {}, {}};
+  const ResumeContext context{resumption_->terms->ticket, resumption_->terms->id, epoch, {}, {}};
   Clock::time_point by = now + std::chrono::milliseconds(messages_.options.connect_timeout_ms);
-  if (state() == fabric::QueuePairState::kSuspended) by = std::min(by, resumption_->until);
+  if (state() == fabric::QueuePairState::kSuspended) by = std::min({by, resumption_->until, now + kOneTry});
   auto& attachments = resumption_->attachments;
   if (attachments.size() == kMostAttachments) drop(*attachments.front());
   attachments.push_back(std::make_unique<Attachment>(processor_, static_cast<AttachmentUser&>(*this),
@@ -159,9 +161,15 @@ void QueuePair::attachment_failed(Attachment& attachment, const Error& error) {
   }
   if (error.code() == "TERMINATE_RECEIVED" || error.code() == "CRYPTO_UNAVAILABLE")
     return carrier_down(error);
+  const Clock::time_point now = Clock::now();
+  if (error.code() != "CONNECTION_REFUSED") {
+    resumption_->refused_since.reset();
+  } else if (!resumption_->refused_since) {
+    resumption_->refused_since = now;
+  }
   // At least 1: a try that fails at once must not begin the next one from within.
   const auto pause = std::chrono::milliseconds(std::max(messages_.options.resume_retry_ms, 1U));
-  resumption_->next_try = Clock::now() + pause;
+  resumption_->next_try = now + pause;
   look_after_link();
 }
 
@@ -174,7 +182,7 @@ void QueuePair::attached(Attachment& attachment) {
     carrier_->give_up();
     processor_.retire(std::move(carrier_));
     suspend(Error("CONNECTION_LOST", "the peer has lost the connection, and has made another one"));
-    if (is_hopeless(Clock::now())) return look_after_link();
+    if (!why_hopeless(Clock::now()).empty()) return look_after_link();
   }
   try {
     go_on(attachment);
@@ -208,12 +216,13 @@ void QueuePair::go_on(Attachment& attachment) {
             std::to_string(peer.rx_seq) + " messages, its next one is " + std::to_string(peer.tx_next)));
   }
   if (draining_.load()) drain();
+  messages_.counters.resumes.fetch_add(1, std::memory_order_relaxed);
   messages_.events.on_link_restored();
 }
 
 void QueuePair::end_resumption() {
   if (!resumption_) return;
-  engine_->attachables().remove(resumption_->own.id, *this);
+  if (resumption_->terms) engine_->attachables().remove(resumption_->terms->id, *this);
   while (!resumption_->attachments.empty()) drop(*resumption_->attachments.front());
   std::lock_guard lock(mutex_);
   arrivals_.clear();

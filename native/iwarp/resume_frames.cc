@@ -54,6 +54,27 @@ Bits128 bits_at(const uint8_t* p) {
   return bits;
 }
 
+void append_tail_head(fabric::Bytes& private_data, size_t size) {
+  append_prefix(private_data, kTailMagic, size);
+  uint8_t flags[4];
+  store_be32(flags, kResumable);
+  append(private_data, flags);
+}
+
+// Empty: there is none of that size.
+std::span<const uint8_t> tail_of(std::span<const uint8_t> private_data, size_t size) {
+  if (private_data.size() < size) return {};
+  const std::span<const uint8_t> tail = private_data.last(size);
+  return has_prefix(tail, kTailMagic) && load_be32(tail.data() + kPrefixSize) == kResumable
+             ? tail
+             : std::span<const uint8_t>{};
+}
+
+void fill_randomly(std::span<uint8_t> bytes) {
+  if (getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size()))
+    throw Error("INTERNAL", "the kernel gives no random bytes", errno);
+}
+
 // fields: epoch and positions, as they travel.
 crypto::Mac mac_of(Control kind, const ResumeContext& context, std::span<const uint8_t> fields) {
   const std::string_view label =
@@ -71,35 +92,37 @@ crypto::Mac mac_of(Control kind, const ResumeContext& context, std::span<const u
 
 Bits128 random_bits() {
   Bits128 bits;
-  if (getrandom(bits.data(), bits.size(), 0) != static_cast<ssize_t>(bits.size()))
-    throw Error("INTERNAL", "the kernel gives no random bytes", errno);
+  fill_randomly(bits);
   return bits;
 }
 
+Ticket random_ticket() {
+  Ticket ticket;
+  fill_randomly(ticket.view());
+  return ticket;
+}
+
+void append_ask(fabric::Bytes& private_data) { append_tail_head(private_data, kAskTailSize); }
+
 void append_tail(const ResumeTail& tail, fabric::Bytes& private_data) {
-  append_prefix(private_data, kTailMagic, kResumeTailSize);
-  uint8_t flags[4];
-  store_be32(flags, kResumable);
-  append(private_data, flags);
+  append_tail_head(private_data, kResumeTailSize);
   append(private_data, tail.id);
-  append(private_data, tail.share);
+  append(private_data, tail.ticket.view());
+}
+
+bool take_ask(fabric::Bytes& private_data) {
+  if (tail_of(private_data, kAskTailSize).empty()) return false;
+  private_data.resize(private_data.size() - kAskTailSize);
+  return true;
 }
 
 std::optional<ResumeTail> take_tail(fabric::Bytes& private_data) {
-  if (private_data.size() < kResumeTailSize) return std::nullopt;
-  const std::span<const uint8_t> tail = std::span(private_data).last(kResumeTailSize);
-  if (!has_prefix(tail, kTailMagic) || load_be32(tail.data() + kPrefixSize) != kResumable)
-    return std::nullopt;
-  const ResumeTail taken{bits_at(tail.data() + 12), bits_at(tail.data() + 28)};
+  const std::span<const uint8_t> tail = tail_of(private_data, kResumeTailSize);
+  if (tail.empty()) return std::nullopt;
+  ResumeTail taken{bits_at(tail.data() + kAskTailSize), {}};
+  std::copy_n(tail.data() + kAskTailSize + 16, taken.ticket.view().size(), taken.ticket.view().begin());
   private_data.resize(private_data.size() - kResumeTailSize);
   return taken;
-}
-
-Ticket make_ticket(const Bits128& initiator, const Bits128& responder) {
-  Ticket ticket;
-  std::copy(initiator.begin(), initiator.end(), ticket.view().begin());
-  std::copy(responder.begin(), responder.end(), ticket.view().begin() + 16);
-  return ticket;
 }
 
 fabric::Bytes encode_attach(const Attach& attach) {

@@ -1,7 +1,8 @@
 // What the ends of a resumable queue pair say to each other: in the private data of MPA frames, and as RDMAP
 // messages of opcode 0xF on a DDP queue of their own. Pure: nothing here knows a socket or a queue pair.
 //
-//   first carrier   MPA request and reply: the caller's private data, then the tail {id, share}
+//   first carrier   MPA request: the caller's private data, then a tail that asks, unless its user has asked
+//                   MPA reply: the caller's private data, then a tail {id, ticket}
 //   new carrier     MPA request and reply: ATTACH {id, epoch, nonce}
 //                   then RESUME from who has dialled, RESUMED from who has answered
 //   at any time     ACK; END, before the stream is ended in good order
@@ -22,19 +23,23 @@ using Bits128 = std::array<uint8_t, 16>;
 // From the kernel. Throws Error INTERNAL.
 Bits128 random_bits();
 
-// What each end adds to the private data of the first handshake.
-struct ResumeTail {
-  Bits128 id{};     // of the queue pair; the initiator draws it, the reply repeats it
-  Bits128 share{};  // half of the ticket
-};
-constexpr size_t kResumeTailSize = 44;
-void append_tail(const ResumeTail& tail, fabric::Bytes& private_data);
-// Takes the tail off, if there is one.
-std::optional<ResumeTail> take_tail(fabric::Bytes& private_data);
-
-// Both shares, the initiator's first: the key of every MAC. It never travels on a later carrier.
+// The key of every MAC. It never travels on a later carrier.
 using Ticket = crypto::WipedBytes<32>;
-Ticket make_ticket(const Bits128& initiator, const Bits128& responder);
+Ticket random_ticket();
+
+// At the end of the request's private data: its sender would have the queue pair resumable.
+constexpr size_t kAskTailSize = 12;
+void append_ask(fabric::Bytes& private_data);
+// At the end of the reply's: it is. The responder has drawn both.
+struct ResumeTail {
+  Bits128 id{};  // of the queue pair
+  Ticket ticket;
+};
+constexpr size_t kResumeTailSize = kAskTailSize + 16 + 32;
+void append_tail(const ResumeTail& tail, fabric::Bytes& private_data);
+// Take the tail off, if there is one.
+bool take_ask(fabric::Bytes& private_data);
+std::optional<ResumeTail> take_tail(fabric::Bytes& private_data);
 
 struct Attach {
   Bits128 id{};

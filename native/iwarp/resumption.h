@@ -11,11 +11,9 @@
 namespace rdma_migrate::iwarp {
 
 struct Resumption {
-  // Agreed on.
-  bool dials = false;         // else waits at a listener
-  fabric::Endpoint endpoint;  // to dial
-  ResumeTail own;
-  std::optional<ResumeTail> peer;  // none: the peer does not want it
+  bool dials = false;               // else waits at a listener
+  fabric::Endpoint endpoint;        // to dial: where the first carrier has found the peer
+  std::optional<ResumeTail> terms;  // none: it is not resumable, or not known yet
 
   // The carrier of now has the highest epoch that was attached.
   uint64_t epoch = 0;
@@ -23,13 +21,10 @@ struct Resumption {
   std::vector<std::unique_ptr<Attachment>> attachments;
   Clock::time_point until{};
   Clock::time_point next_try{};
-  std::optional<uint64_t> moved_before;  // messages, both ways, when a carrier was lost last
-  uint32_t fruitless = 0;                // carriers in a row since then that moved none
+  std::optional<Clock::time_point> refused_since;  // every try since then
+  std::optional<uint64_t> moved_before;            // messages, both ways, when a carrier was lost last
+  uint32_t fruitless = 0;                          // carriers in a row since then that moved none
   std::optional<Error> reason;
-
-  Ticket ticket() const {
-    return dials ? make_ticket(own.share, peer->share) : make_ticket(peer->share, own.share);
-  }
 };
 
 }  // namespace rdma_migrate::iwarp

@@ -35,6 +35,8 @@ void Transmitter::append_control(std::span<const uint8_t> payload) {
 
 // As it was, with its old number. A READ's sink is where it was: the region's wire base does not move.
 void Transmitter::start_again(const LoggedMessage& message) {
+  const uint32_t length = message.response ? message.response->length : message.request.length;
+  messages_.counters.payload_resent.fetch_add(length, std::memory_order_relaxed);
   if (message.response) return start_response(*message.response);
   if (message.request.opcode == fabric::Opcode::kRdmaRead)
     return ask(message.request, sink_of(message.request), message.msn);

@@ -103,9 +103,9 @@ TEST_CASE("the initiator ends at once when the peer has given the queue pair up"
   queue_pair->connect(first.endpoint(), {});
   RawPeer peer = first.accept();
   iwarp::MpaFrame request = peer.receive_mpa(iwarp::MpaKind::kRequest);
-  iwarp::ResumeTail tail = iwarp::take_tail(request.private_data).value();
+  CHECK(iwarp::take_ask(request.private_data));
+  const iwarp::ResumeTail tail{iwarp::random_bits(), iwarp::random_ticket()};
   iwarp::MpaFrame reply = iwarp::make_reply(request, {}, {}, false);
-  tail.share = iwarp::random_bits();
   iwarp::append_tail(tail, reply.private_data);
   peer.send(iwarp::encode(reply));
   events.wait_established();

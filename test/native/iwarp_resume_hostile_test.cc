@@ -161,7 +161,7 @@ TEST_CASE("who attaches") {
   }
   SUBCASE("without the ticket gets nowhere, and disturbs nothing") {
     iwarp::ResumeContext context = made.context(1);
-    context.ticket = iwarp::make_ticket(iwarp::random_bits(), iwarp::random_bits());
+    context.ticket = iwarp::random_ticket();
     RawAttach forger(made, context);
     forger.resume({0, 2});
     CHECK(forger.peer.at_end());

@@ -19,23 +19,21 @@ inline fabric::QueuePairOptions resumable(uint32_t window_ms = 20'000) {
   return options;
 }
 
-inline iwarp::MpaFrame request_with(const iwarp::ResumeTail& tail) {
+inline iwarp::MpaFrame asking_request() {
   iwarp::MpaFrame request;
   request.enhanced = true;
   request.ird = request.ord = 4;
-  iwarp::append_tail(tail, request.private_data);
+  iwarp::append_ask(request.private_data);
   return request;
 }
 
 // A raw initiator of a resumable queue pair.
 struct ResumableVictim {
   explicit ResumableVictim(uint32_t window_ms = 20'000) : ResumableVictim(resumable(window_ms)) {}
-  explicit ResumableVictim(const fabric::QueuePairOptions& options)
-      : own{iwarp::random_bits(), iwarp::random_bits()}, victim(request_with(own), options) {
+  explicit ResumableVictim(const fabric::QueuePairOptions& options) : victim(asking_request(), options) {
     const auto tail = iwarp::take_tail(victim.reply.private_data);
     REQUIRE(tail);
-    CHECK(tail->id == own.id);
-    ticket = iwarp::make_ticket(own.share, tail->share);
+    terms = *tail;
     victim.events.wait_established();
   }
   void send_control(uint32_t msn, const Bytes& payload) {
@@ -52,12 +50,11 @@ struct ResumableVictim {
     CHECK(victim.peer.receive_fpdu().payload.size() == 100);
   }
   iwarp::ResumeContext context(uint64_t epoch) const {
-    return {ticket, own.id, epoch, iwarp::random_bits(), {}};
+    return {terms.ticket, terms.id, epoch, iwarp::random_bits(), {}};
   }
 
-  iwarp::ResumeTail own;
   Victim victim;
-  iwarp::Ticket ticket;
+  iwarp::ResumeTail terms;
 };
 
 // A raw peer that attaches: up to RESUME.
