@@ -42,6 +42,7 @@ export type {
   DestinationOptions,
   LiveOptions,
   MigrationOptions,
+  ResumeOptions,
   ServiceOptions,
   SourceOptions,
 } from './migration/options.ts';

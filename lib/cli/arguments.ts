@@ -47,6 +47,9 @@ const MILLISECONDS_OF: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 
 /** A time: `300ms`, `2s`, `1.5m`, `1h`; a bare number is seconds. As milliseconds, rounded, at least one. */
 export const parseSeconds = (text: string): number => duration(text, 's');
 
+/** The same where `0` and `off` are none: 0. */
+export const parseSecondsOrOff = (text: string): number => (/^(off|0)$/i.test(text) ? 0 : parseSeconds(text));
+
 /** The same where a bare number is milliseconds, as in QEMU's `downtime-limit`. */
 export const parseMilliseconds = (text: string): number => duration(text, 'ms');
 

@@ -13,6 +13,7 @@ export function endOptions(options: EndOptions): MigrationOptions {
     responseTimeout,
     commitTimeout,
     totalTimeout,
+    resumeWindow,
   } = options;
   return {
     provider,
@@ -24,5 +25,6 @@ export function endOptions(options: EndOptions): MigrationOptions {
     ...(responseTimeout !== undefined && { responseTimeoutMs: responseTimeout }),
     ...(commitTimeout !== undefined && { commitTimeoutMs: commitTimeout }),
     ...(totalTimeout !== undefined && { totalTimeoutMs: totalTimeout }),
+    ...(resumeWindow !== undefined && { resume: { windowMs: resumeWindow } }),
   };
 }

@@ -9,6 +9,7 @@ import {
   parseCount,
   parsePath,
   parseSeconds,
+  parseSecondsOrOff,
   parseSize,
 } from './arguments.ts';
 import { addBench, type BenchOptions } from './bench-program.ts';
@@ -38,6 +39,7 @@ export interface EndOptions extends OutputOptions, WebOptions {
   readonly responseTimeout?: number;
   readonly commitTimeout?: number;
   readonly totalTimeout?: number;
+  readonly resumeWindow?: number;
   /** Absolute paths by block name. */
   readonly ramFile?: Readonly<Record<string, string>>;
   /** An absolute path. */
@@ -340,6 +342,11 @@ function withPeer(command: Command): Command {
       '--total-timeout <time>',
       'the longest time for all of the migration, however it goes on (default: none)',
       parseSeconds,
+    )
+    .option(
+      '--resume-window <time>',
+      'between two rdma-migrate on the software RNIC: when the link breaks, look for a new one for so long and go on; off ends the migration (default 10 s)',
+      parseSecondsOrOff,
     );
 }
 

@@ -6,7 +6,7 @@
  * What comes before that has 0. Counts only ever grow, and are bytes unless said otherwise. There is no event per page: `bytes`, `zero` and
  * `pin` are samples of counters, a few per second while RAM moves and at each end of a round.
  */
-import type { MigrationError, Phase } from '../errors.ts';
+import type { ErrorCode, MigrationError, Phase } from '../errors.ts';
 import type { ProviderName } from '../transport/provider.ts';
 import type { Verdict } from './live/convergence.ts';
 import type { DowntimePart } from './live/downtime.ts';
@@ -24,6 +24,8 @@ export interface LinkTerms {
   readonly version: number;
   /** The commit handshake. */
   readonly commit: boolean;
+  /** A link that breaks is replaced. */
+  readonly resume: boolean;
   /** Zeros are told as ranges, and not where the destination has them. */
   readonly sparse: boolean;
   readonly crc: boolean;
@@ -35,7 +37,8 @@ export interface LinkTerms {
 
 /**
  * The way to the peer. `connecting`: a source has begun to connect, and says so of each try (`waitMs`). `connected`: the peer is there, and what has been agreed with it is known.
- * `ram`: it is known how much is to be moved. `channels`: so many queue pairs carry it; a destination may hear of some late.
+ * `ram`: it is known how much is to be moved. `channels`: so many queue pairs carry it; a destination may hear of some late. `lost`: a channel's TCP
+ * stream broke, a new one is looked for, and what it carries waits. `restored`: it goes on over a new one.
  */
 export type LinkEvent =
   | { readonly type: 'link'; readonly state: 'connecting'; readonly provider: ProviderName }
@@ -55,6 +58,20 @@ export type LinkEvent =
       readonly agreed: LinkTerms;
     }
   | { readonly type: 'link'; readonly state: 'channels'; readonly channels: number }
+  | {
+      readonly type: 'link';
+      readonly state: 'lost';
+      /** From 1. */
+      readonly channel: number;
+      readonly why: ErrorCode;
+    }
+  | {
+      readonly type: 'link';
+      readonly state: 'restored';
+      readonly channel: number;
+      /** Milliseconds. */
+      readonly 'lost-time': number;
+    }
   | {
       readonly type: 'link';
       readonly state: 'ram';
@@ -150,6 +167,8 @@ export const NOTICE_CODES = [
   'UNPROTECTED',
   'PEER_REFUSED',
   'FEWER_CHANNELS',
+  'LINK_LOST',
+  'LINK_RESTORED',
   'STRANGER',
   'THROTTLED',
   'NO_THROTTLE',

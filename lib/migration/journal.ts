@@ -43,6 +43,7 @@ export function connected(
     agreed: {
       version: agreed.version,
       commit: agreed.commit,
+      resume: info.resumable,
       sparse: agreed.sparse,
       crc: info.crc,
       channels: agreed.channels,

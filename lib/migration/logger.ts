@@ -29,6 +29,7 @@ export const isLogger = (value: unknown): value is MigrationLogger =>
 /** These ask for somebody's attention; all others are for the record. */
 const WARNINGS: ReadonlySet<NoticeCode> = new Set([
   'UNPROTECTED',
+  'LINK_LOST',
   'DOWNTIME_UNREACHABLE',
   'NO_THROTTLE',
   'SOURCE_NOT_TOLD',

@@ -6,6 +6,7 @@ import {
   field,
   integer,
   listOf,
+  MOST_MS,
   milliseconds,
   oneOf,
   optionsOf,
@@ -23,10 +24,16 @@ import {
   type LiveOptions,
   type MigrationOptions,
   MOST_CHANNELS,
+  type ResumeOptions,
   type ServiceOptions,
   type SourceOptions,
 } from './options.ts';
 import { leastPinBudget } from './pins/pin-window.ts';
+
+const RESUME = {
+  windowMs: integer(0, MOST_MS, 'milliseconds'),
+  retryMs: milliseconds,
+} satisfies ShapeOf<ResumeOptions>;
 
 const COMMON = {
   provider: oneOf('auto', 'iwarp', 'verbs'),
@@ -41,6 +48,7 @@ const COMMON = {
   pinBudget: bytes(leastPinBudget(CHUNK_BYTES)),
   onPinLimit: oneOf('lower', 'fail'),
   tls: tlsOptions,
+  resume: optionsOf(RESUME),
 } satisfies ShapeOf<MigrationOptions>;
 
 const LIVE = {

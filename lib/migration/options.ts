@@ -49,8 +49,33 @@ export interface MigrationOptions extends PinOptions {
    * (default 2 on the software RNIC, 1 on a device), at the destination the most that it grants (default 16). A version 1 peer has one.
    */
   readonly channels?: number;
+  /**
+   * Between two ends of ours on the software RNIC: a migration whose link breaks looks for a new one and goes on where it was. Each end waits as long
+   * as its own `windowMs` says; a guest that ran runs on meanwhile, one that stood still stands still. Not with `commit: 'off'`.
+   */
+  readonly resume?: ResumeOptions;
   /** Protects the migration with TLS 1.3. Both ends have it, or neither: an end refuses a peer that does not (TLS_REQUIRED). Default: none. */
   readonly tls?: TlsOptions;
+}
+
+export interface ResumeOptions {
+  /** The longest search for a new link, milliseconds; 0: a broken link ends the migration. Default 10 000. */
+  readonly windowMs?: number;
+  /** Between two tries to connect again, milliseconds, at least 1; the source's counts. Default 250. */
+  readonly retryMs?: number;
+}
+
+const RESUME_WINDOW_MS = 10_000;
+const RESUME_RETRY_MS = 250;
+
+/** undefined: a broken link ends the migration. Without TLS only: the ticket for a new link would be in the clear. */
+export function resumeLimits({
+  resume: { windowMs = RESUME_WINDOW_MS, retryMs = RESUME_RETRY_MS } = {},
+  commit,
+  tls,
+}: MigrationOptions): Required<ResumeOptions> | undefined {
+  if (windowMs === 0 || commit === 'off' || tls !== undefined) return undefined;
+  return { windowMs, retryMs };
 }
 
 /** More than any link has been seen to gain by, and a bound for what a peer makes this end hold. */
@@ -195,8 +220,10 @@ export function connectionOptions(options: MigrationOptions, trust?: Trust): Con
   const stallTimeoutMs = options.responseTimeoutMs ?? 60_000;
   const connectTimeoutMs = options.connectTimeoutMs ?? Math.min(CONNECT_TIMEOUT_MS, stallTimeoutMs);
   const { crc } = options;
+  const resume = resumeLimits(options);
   return {
     ...(crc !== undefined && { crc }),
+    ...(resume && { resume }),
     ...(trust && { tls: trust }),
     connectTimeoutMs,
     stallTimeoutMs,

@@ -83,6 +83,8 @@ export interface MigrationProgress {
   readonly 'setup-time': number;
   /** Queue pairs that carry it. */
   readonly channels: number;
+  /** How often a channel has gone on over a new link after its own broke. */
+  readonly resumes: number;
   /** How much of RAM needs not be moved any more, 0 to 100; 100 only when all of it has been. */
   readonly percentage: number;
   /**

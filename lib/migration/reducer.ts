@@ -45,6 +45,8 @@ export interface MigrationState {
   readonly ended?: number;
   /** Queue pairs. */
   readonly channels: number;
+  /** Links that took the place of one that broke. */
+  readonly resumes: number;
   readonly total: number;
   readonly pageSize: number;
   readonly moved: Moved;
@@ -72,6 +74,7 @@ export const initialState = (phase: Phase): MigrationState => ({
   status: 'setup',
   phase,
   channels: 1,
+  resumes: 0,
   total: 0,
   pageSize: 4096,
   moved: NOTHING,
@@ -122,6 +125,8 @@ function enter(state: MigrationState, phase: Phase, at: number): MigrationState 
 function link(state: MigrationState, event: LinkEvent & Timed): MigrationState {
   if (event.state === 'ram') return { ...state, total: event.total, pageSize: event['page-size'] };
   if (event.state === 'channels') return { ...state, channels: event.channels };
+  if (event.state === 'lost') return state;
+  if (event.state === 'restored') return { ...state, resumes: state.resumes + 1 };
   // The wait for a destination that is not up counts for nothing, as that for a source does.
   if (event.state === 'connecting') return { ...state, began: event.at };
   return { ...state, began: state.began ?? event.since };

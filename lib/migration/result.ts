@@ -50,6 +50,8 @@ export interface MigrationFacts {
   readonly 'pin-budget'?: number;
   /** The most bytes of RAM that were registered at one time. */
   readonly 'registered-peak': number;
+  /** Bytes that were sent again, for the link broke before the peer had confirmed them; 0 at a destination that has only received. */
+  readonly 'resent-bytes': number;
   /**
    * Who may run the VM. `committed`: the destination has confirmed that it holds everything, the source's VM must never run again.
    * `unconfirmed`, at the source: a version 1 destination confirms nothing; look at it before you give the source's VM up. At the destination:
@@ -109,6 +111,7 @@ export function describe(
     ...(secured && { tls: tlsFacts(secured) }),
     ...(summary.pinBudget === undefined ? {} : { 'pin-budget': Number(summary.pinBudget) }),
     'registered-peak': Number(summary.registeredPeak),
+    'resent-bytes': Number(connection.stats().payloadResent),
     outcome: summary.committed ? 'committed' : 'unconfirmed',
     ...(summary.coverage && { coverage: summary.coverage }),
     ...(summary.control && { control: summary.control }),

@@ -20,6 +20,7 @@ export function progressOf(state: MigrationState, at: number): MigrationProgress
     'total-time': Math.round(now - began),
     'setup-time': Math.round((state.ramBegan ?? now) - began),
     channels: state.channels,
+    resumes: state.resumes,
     percentage: percentage(state),
     ...(left === undefined ? {} : { eta: Math.round(left) }),
     ram: ramOf(state, now),

@@ -19,6 +19,11 @@ export interface NativeConnectionOptions {
    * peer that uses a key is refused, too. Not of rails; a device takes no notice. Default false.
    */
   readonly holdUntilProtected?: boolean;
+  /**
+   * Software RNIC: what it makes outlives its TCP streams, if the peer's user knows that this one asks for it, by private data of its own, and has it too:
+   * see `resume_window_ms` in native/fabric/fabric.h. {@link NativeConnectionInfo.resumable} tells. Milliseconds; `windowMs` at least 1. Default: none.
+   */
+  readonly resume?: { readonly windowMs: number; readonly retryMs: number };
 }
 
 /** Traffic secrets, 48 bytes each: one end's `send` is the other's `receive`. For one queue pair. They are copied; their owner wipes them. */
@@ -33,6 +38,8 @@ export interface NativeConnectionInfo {
   readonly peerAddress: string;
   readonly detail: string;
   readonly crc: boolean;
+  /** Agreed on: its channels outlive their carriers. */
+  readonly resumable: boolean;
   /** The provider holds physical pages: registered ranges must not be punched out. */
   readonly pinsMemory: boolean;
 }
@@ -83,6 +90,9 @@ export interface NativeConnectionStats {
   readonly writeBytesPlaced: bigint;
   /** Of messages of this connection, without headers; of a device's WRITEs nobody is told. */
   readonly payloadReceived: bigint;
+  /** How often a channel's carrier was replaced, and bytes of messages that were begun again then. */
+  readonly resumes: number;
+  readonly payloadResent: bigint;
   /** How long something was sent and not known to have arrived, on the rail where it was longest; 0 where a WRITE's completion tells as much. */
   readonly wireMicroseconds: bigint;
 }
@@ -90,6 +100,14 @@ export interface NativeConnectionStats {
 export interface NativeEndpoint {
   readonly host: string;
   readonly port: number;
+}
+
+/** Of a resumable connection: a channel's carrier broke, and what is on it waits; or it goes on over another one. */
+export interface NativeLinkChange {
+  /** From 1; the first one carries the messages. */
+  readonly channel: number;
+  /** Why; null: it goes on. */
+  readonly lost: Error | null;
 }
 
 /** One end of a migration: the queue pair of its control messages, and further ones ("rails") that carry WRITEs only. */
@@ -136,6 +154,8 @@ export interface NativeConnection {
   send(message: Uint8Array): Promise<void>;
   /** The next message, in order; null after an orderly end; rejects when the connection broke. */
   receive(): Promise<Uint8Array | null>;
+  /** The next change, in order; null when the connection has ended. */
+  linkChange(): Promise<NativeLinkChange | null>;
   /**
    * The software RNIC's first queue pair, once it is established, when every {@link send} has resolved: what is sent from here on leaves in
    * records of TLS 1.3 (AES-256-GCM), and what of the peer's has not been taken must come in such. What is no good record ends the connection

@@ -5,7 +5,7 @@ import { z } from 'zod';
 export type ShapeOf<T> = { readonly [K in keyof Required<T>]: z.ZodType };
 
 /** The longest that a Node timer can wait, milliseconds. */
-const MOST_MS = 2 ** 31 - 1;
+export const MOST_MS = 2 ** 31 - 1;
 const U64_MAX = (1n << 64n) - 1n;
 
 export function field(expected: string, test: (value: unknown) => boolean): z.ZodType {

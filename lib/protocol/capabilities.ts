@@ -63,6 +63,8 @@ export interface SourceOffer extends Offer {
   readonly migrationId?: string;
   /** No check of what travels is wanted. Default false. */
   readonly unchecked?: boolean;
+  /** Its connections may outlive their TCP streams. Default false. */
+  readonly resume?: boolean;
 }
 
 export interface DestinationOffer extends Offer {
@@ -191,7 +193,7 @@ const bytesOf = (peer: Capabilities): bigint | undefined =>
 
 function extensionOf(
   uses: Pick<Offer, 'commit' | 'sparse' | 'alive' | 'progress' | 'description' | 'softwareRnic' | 'tls'> &
-    Pick<SourceOffer, 'unchecked'> & { reasons: boolean },
+    Pick<SourceOffer, 'unchecked' | 'resume'> & { reasons: boolean },
   bytes: bigint | undefined,
   checked: boolean,
 ): Extension {
@@ -205,6 +207,7 @@ function extensionOf(
     uses.softwareRnic ? FLAG.SOFTWARE_RNIC : 0,
     uses.tls ? FLAG.TLS : 0,
     uses.unchecked ? FLAG.UNCHECKED : 0,
+    uses.resume ? FLAG.RESUME : 0,
     bytes === undefined ? 0 : FLAG.PIN_BUDGET,
   ].reduce((all, flag) => all | flag, 0);
   return { version: EXTENSION_VERSION, flags, ...(bytes !== undefined && { bytes }), checked };

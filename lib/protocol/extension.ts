@@ -60,6 +60,8 @@ export const FLAG = {
   DESCRIPTION: 0x2000,
   /** Not a source: it asks what became of the migration that it names (STATUS, messages.ts). */
   STATUS: 0x4000,
+  /** The source's connections may outlive their TCP streams; a software RNIC that has that too answers with a tail of its own (docs/moving-connections.md). */
+  RESUME: 0x8000,
 } as const;
 
 /** Which queue pair of a migration a connection is. */

@@ -83,6 +83,11 @@ export function takesChecks(request: Uint8Array): boolean {
   return !hasFlag(decodeCapabilities(request), FLAG.UNCHECKED);
 }
 
+/** Whether a request comes from a source of ours whose connection may outlive its TCP streams. Damage is found elsewhere. */
+export function asksToResume(request: Uint8Array): boolean {
+  return isSoftwareRnic(request) && hasFlag(decodeCapabilities(request), FLAG.RESUME);
+}
+
 /** Whether a flag of the tail is set; not where there is no tail. */
 export function hasFlag({ extension }: Capabilities, flag: number): boolean {
   return ((extension?.flags ?? 0) & flag) !== 0;

@@ -7,7 +7,7 @@ import type {
   NativeListener,
   NativeStranger,
 } from '../native/transport.ts';
-import { isSoftwareRnic, rejectedByTunnel, takesChecks } from '../protocol/private-data.ts';
+import { asksToResume, isSoftwareRnic, rejectedByTunnel, takesChecks } from '../protocol/private-data.ts';
 import { rejectedFor } from '../protocol/rejection.ts';
 import type { HandshakeWatch, Trust } from '../trust/handshake.ts';
 import type { ClearHandshake } from '../trust/session-keys.ts';
@@ -127,7 +127,9 @@ export class IncomingConnection {
   async accept(privateData: Uint8Array, signal?: AbortSignal, watch?: HandshakeWatch): Promise<Connection> {
     const request = this.privateData;
     const crc = this.#provider === 'iwarp' && takesChecks(request);
-    const connection = native.createConnection(this.#provider, nativeOptions(this.#options, crc));
+    const { resume, ...options } = this.#options;
+    const wanted = { ...options, ...(resume && asksToResume(request) && { resume }) };
+    const connection = native.createConnection(this.#provider, nativeOptions(wanted, crc));
     const accepted = async (): Promise<ClearHandshake> => {
       await connection.accept(this.#request, privateData, isSoftwareRnic(request));
       return { request, reply: privateData };

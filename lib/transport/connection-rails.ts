@@ -24,6 +24,8 @@ interface Limits {
 interface Owner {
   phase(): Phase;
   readonly secured: Secured | undefined;
+  /** As of {@link Links}. */
+  lostMs(): number;
   /** Why the connection ended, where a call on it failed because of that. */
   endError(error: unknown): Promise<MigrationError>;
 }
@@ -95,7 +97,8 @@ export class ConnectionRails {
     const placed = this.#native.barrier();
     const wanted = { ...limits, phase: this.#owner.phase(), what: 'the peer to answer on every channel' };
     try {
-      await whileItMoves(placed, wanted, () => this.#native.stats().bytesSent);
+      const sent = () => this.#native.stats().bytesSent;
+      await whileItMoves(placed, wanted, sent, () => this.#owner.lostMs());
     } catch (error) {
       throw limits.signal?.aborted ? labelled(error, this.#owner.phase()) : await this.#owner.endError(error);
     }

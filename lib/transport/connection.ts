@@ -18,6 +18,7 @@ import type { WaitingFor } from '../waiting.ts';
 import { labelled, orderlyEnd, type Peer, type PeerRole, peerError } from './connection-errors.ts';
 import { ConnectionRails } from './connection-rails.ts';
 import { END_REASON_MS, tellsOnlyTheEnd } from './end-reason.ts';
+import { Links } from './links.ts';
 import { whileItMoves } from './progress-watch.ts';
 import type { Secured } from './secured.ts';
 import { throwIfAborted, within } from './wait.ts';
@@ -27,6 +28,9 @@ const INBOX_LIMIT = 4;
 /** How long a failing side waits for the wire to move before it gives up telling its peer, and how often it looks. */
 const ERROR_NOTICE_MS = 1_000;
 const ERROR_NOTICE_LOOKS = 10;
+
+/** Of a wait that nothing makes longer but a lost link. */
+const NOTHING_MOVES = (): bigint => 0n;
 
 /** Waits that a connection's end may cut short at one time: a rail's each, and some more. Above it Node warns of a leak. */
 const MOST_WAITERS = 32;
@@ -69,6 +73,8 @@ export class Connection {
 
   /** Its further queue pairs. */
   readonly rails: ConnectionRails;
+  /** What becomes of its links, where it outlives them. */
+  readonly links: Links;
 
   /** Absent: it is not protected. */
   readonly secured: Secured | undefined;
@@ -81,8 +87,10 @@ export class Connection {
     this.info = native.info;
     this.#peer = { role: peer, address: this.info.peerAddress };
     setMaxListeners(MOST_WAITERS, this.#ended.signal);
+    this.links = new Links(native);
     this.rails = new ConnectionRails(native, {
       phase: () => this.phase,
+      lostMs: () => this.links.lostMs,
       secured,
       endError: (error) => this.#endError(error),
     });
@@ -182,12 +190,9 @@ export class Connection {
     try {
       const sent = this.#port.send(bytes);
       posted?.(bytes);
-      await within(sent, {
-        ...limits,
-        phase: this.phase,
-        what: `the network to take a ${message.type}`,
-        waitingFor: 'network',
-      });
+      const what = `the network to take a ${message.type}`;
+      const wanted = { ...limits, phase: this.phase, what, waitingFor: 'network' } as const;
+      await whileItMoves(sent, wanted, NOTHING_MOVES, () => this.links.lostMs);
     } catch (error) {
       throw limits.signal?.aborted ? labelled(error, this.phase) : await this.#endError(error);
     }
@@ -209,7 +214,8 @@ export class Connection {
       const arrived = new Promise<void>((resolve) => {
         this.#wake = resolve;
       });
-      await whileItMoves(arrived, { ...limits, phase: this.phase }, moved).finally(() => {
+      const wanted = { ...limits, phase: this.phase };
+      await whileItMoves(arrived, wanted, moved, () => this.links.lostMs).finally(() => {
         this.#wake = undefined;
       });
     }

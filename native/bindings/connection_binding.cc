@@ -40,6 +40,7 @@ Napi::Function ConnectionBinding::define(Napi::Env env) {
                          InstanceMethod<&ConnectionBinding::release_rails>("releaseRails"),
                          InstanceMethod<&ConnectionBinding::send>("send"),
                          InstanceMethod<&ConnectionBinding::receive>("receive"),
+                         InstanceMethod<&ConnectionBinding::link_change>("linkChange"),
                          InstanceMethod<&ConnectionBinding::protect>("protect"),
                          InstanceMethod<&ConnectionBinding::resume_receive>("resumeReceive"),
                          InstanceMethod<&ConnectionBinding::register_spans>("registerSpans"),
@@ -206,6 +207,13 @@ Napi::Value ConnectionBinding::receive(const Napi::CallbackInfo& info) {
   return deferred.Promise();
 }
 
+Napi::Value ConnectionBinding::link_change(const Napi::CallbackInfo& info) {
+  const auto deferred = Deferred::New(info.Env());
+  link_waiters_.push_back(deferred);
+  settle_link_changes(info.Env());
+  return deferred.Promise();
+}
+
 // On a thread of the pool: it waits for the provider's.
 Napi::Value ConnectionBinding::protect(const Napi::CallbackInfo& info) {
   const fabric::Protection protection{.send = secret_argument(info[0], "send"),
@@ -338,6 +346,8 @@ Napi::Value ConnectionBinding::stats(const Napi::CallbackInfo& info) {
   value.Set("writeBytesPlaced", Napi::BigInt::New(env, totals.write_bytes_placed));
   value.Set("wireMicroseconds", Napi::BigInt::New(env, static_cast<uint64_t>(totals.wire_time.count())));
   value.Set("payloadReceived", Napi::BigInt::New(env, totals.payload_received));
+  value.Set("resumes", Napi::Number::New(env, static_cast<double>(totals.resumes)));
+  value.Set("payloadResent", Napi::BigInt::New(env, totals.payload_resent));
   return value;
 }
 
@@ -353,6 +363,7 @@ Napi::Value ConnectionBinding::get_info(const Napi::CallbackInfo& info) {
   value.Set("peerAddress", facts.peer_address);
   value.Set("detail", facts.detail);
   value.Set("crc", facts.crc);
+  value.Set("resumable", facts.resumable);
   value.Set("pinsMemory", endpoint_ && endpoint_->domain().pins_memory());
   return value;
 }

@@ -34,6 +34,10 @@ class ConnectionBinding final : public Napi::ObjectWrap<ConnectionBinding>, priv
   using Deferred = Napi::Promise::Deferred;
   using Totals = engine::Endpoint::Totals;
   using Deferreds = std::map<uint64_t, Deferred>;
+  struct LinkChange {
+    uint32_t channel;
+    std::optional<Error> lost;
+  };
 
   void open(Napi::Env env, fabric::Provider& provider, const fabric::QueuePairOptions& options);
 
@@ -45,6 +49,7 @@ class ConnectionBinding final : public Napi::ObjectWrap<ConnectionBinding>, priv
   void release_rails(const Napi::CallbackInfo& info);
   Napi::Value send(const Napi::CallbackInfo& info);
   Napi::Value receive(const Napi::CallbackInfo& info);
+  Napi::Value link_change(const Napi::CallbackInfo& info);
   Napi::Value protect(const Napi::CallbackInfo& info);
   void resume_receive(const Napi::CallbackInfo& info);
   Napi::Value register_spans(const Napi::CallbackInfo& info);
@@ -70,6 +75,7 @@ class ConnectionBinding final : public Napi::ObjectWrap<ConnectionBinding>, priv
   void rail_established(uint64_t token, fabric::Bytes private_data) override;
   void rail_refused(uint64_t token, Error reason) override;
   void barrier_passed(uint64_t token) override;
+  void link_changed(uint32_t channel, std::optional<Error> lost) override;
   void receive_failed(Error reason) override;
   void closed(std::optional<Error> reason) override;
 
@@ -81,6 +87,7 @@ class ConnectionBinding final : public Napi::ObjectWrap<ConnectionBinding>, priv
   template <typename Start>
   Napi::Value promised(Napi::Env env, Deferreds& waiting, const Start& start);
   void settle_receives(Napi::Env env);
+  void settle_link_changes(Napi::Env env);
   void settle_write(Napi::Env env, uint64_t id, const engine::WriteResult& result);
   void handle_closed(Napi::Env env, std::optional<Error> reason);
   void let_go();
@@ -99,6 +106,8 @@ class ConnectionBinding final : public Napi::ObjectWrap<ConnectionBinding>, priv
   std::optional<Deferred> closed_;
   Napi::ObjectReference closed_promise_;
   std::deque<Deferred> receives_;
+  std::deque<LinkChange> link_changes_;  // that nobody has asked for
+  std::deque<Deferred> link_waiters_;
   Deferreds sends_, writes_, rails_, barriers_;
   uint64_t next_id_ = 1;
   bool ended_ = false;

@@ -16,6 +16,12 @@ inline fabric::QueuePairOptions queue_pair_options(const Napi::Object& from) {
   if (const Napi::Value rate = from.Get("connectionsPerSecond"); !rate.IsUndefined())
     options.connections_per_second = to_u32(rate, "connectionsPerSecond");
   options.hold_until_protected = from.Get("holdUntilProtected").ToBoolean();
+  if (const Napi::Value resume = from.Get("resume"); !resume.IsUndefined()) {
+    const auto limits = resume.As<Napi::Object>();
+    options.resume_window_ms = u32_property(limits, "windowMs");
+    options.resume_retry_ms = u32_property(limits, "retryMs");
+    options.resume_is_asked = true;
+  }
   return options;
 }
 

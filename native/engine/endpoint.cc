@@ -199,6 +199,8 @@ Endpoint::Totals Endpoint::totals() const {
     totals.bytes_received += counters.bytes_received;
     totals.write_bytes_placed += counters.write_bytes_placed;
     totals.payload_received += counters.payload_received;
+    totals.resumes += counters.resumes;
+    totals.payload_resent += counters.payload_resent;
     totals.wire_time = std::max(totals.wire_time, queue_pair.wire_time());
   };
   std::lock_guard lock(mutex_);
@@ -317,6 +319,14 @@ void Endpoint::on_notify() {
   if (lost) end(std::move(lost));
 }
 
+void Endpoint::on_link_lost(const Error& reason) {
+  tell([&] { observer_.link_changed(1, reason); });
+}
+
+void Endpoint::on_link_restored() {
+  tell([&] { observer_.link_changed(1, std::nullopt); });
+}
+
 void Endpoint::on_receive_failed(const Error& reason) {
   tell([&] { observer_.receive_failed(reason); });
 }
@@ -353,12 +363,28 @@ void Endpoint::rail_passed(Rail&, uint64_t token) {
   run_barriers();
 }
 
+// Of one that was established, under the lock.
+std::optional<uint32_t> Endpoint::number_of(const Rail& rail) const {
+  const auto found = std::find(up_.begin(), up_.end(), &rail);
+  if (found == up_.end()) return std::nullopt;
+  return static_cast<uint32_t>(found - up_.begin()) + 2;
+}
+
 // "channel 2 of 4", or "" for one that was never established.
 std::string Endpoint::channel(const Rail& rail) const {
   std::lock_guard lock(mutex_);
-  const auto found = std::find(up_.begin(), up_.end(), &rail);
-  if (found == up_.end()) return "";
-  return "channel " + std::to_string(found - up_.begin() + 2) + " of " + std::to_string(up_.size() + 1);
+  const auto number = number_of(rail);
+  if (!number) return "";
+  return "channel " + std::to_string(*number) + " of " + std::to_string(up_.size() + 1);
+}
+
+void Endpoint::rail_link_changed(Rail& rail, const Error* lost) {
+  std::optional<uint32_t> number;
+  {
+    std::lock_guard lock(mutex_);
+    number = number_of(rail);
+  }
+  if (number) tell([&] { observer_.link_changed(*number, lost ? std::optional(*lost) : std::nullopt); });
 }
 
 void Endpoint::rail_fault(Rail& rail, const Error& reason) {

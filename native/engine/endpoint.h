@@ -40,6 +40,9 @@ class EndpointObserver {
   virtual void rail_refused(uint64_t token, Error reason) { (void)token, (void)reason; }
   // Of barrier(). It does not come when the endpoint ends before.
   virtual void barrier_passed(uint64_t token) { (void)token; }
+  // Of a resumable channel, counted from 1: its carrier broke, for that reason, and what it carries waits; or
+  // it goes on over another one. None when the endpoint ends.
+  virtual void link_changed(uint32_t channel, std::optional<Error> lost) { (void)channel, (void)lost; }
   // Nothing more will arrive; what is sent still may reach the peer. closed() follows.
   virtual void receive_failed(Error reason) { (void)reason; }
   virtual void closed(std::optional<Error> reason) = 0;
@@ -75,6 +78,8 @@ class Endpoint final : public fabric::QueuePairEvents, private RailOwner {
     uint64_t bytes_received = 0;
     uint64_t write_bytes_placed = 0;
     uint64_t payload_received = 0;
+    uint64_t resumes = 0;
+    uint64_t payload_resent = 0;
     std::chrono::microseconds wire_time{};  // the longest of any
   };
 
@@ -134,6 +139,8 @@ class Endpoint final : public fabric::QueuePairEvents, private RailOwner {
   void on_send(std::span<const fabric::Completion> completions) override;
   void on_recv(std::span<const fabric::Completion> completions) override;
   void on_notify() override;
+  void on_link_lost(const Error& reason) override;
+  void on_link_restored() override;
   void on_receive_failed(const Error& reason) override;
   void on_closed(const Error* reason) override;
 
@@ -153,6 +160,7 @@ class Endpoint final : public fabric::QueuePairEvents, private RailOwner {
 
   void rail_up(Rail& rail, std::span<const uint8_t> private_data) override;
   void rail_passed(Rail& rail, uint64_t token) override;
+  void rail_link_changed(Rail& rail, const Error* lost) override;
   void rail_fault(Rail& rail, const Error& reason) override;
   void rail_receive_failed(Rail& rail, const Error& reason) override;
   void rail_down(Rail& rail, const Error* reason) override;
@@ -164,6 +172,7 @@ class Endpoint final : public fabric::QueuePairEvents, private RailOwner {
                               const std::optional<fabric::Protection>& protection);
   bool left_out(Rail& rail);
   bool released() const;
+  std::optional<uint32_t> number_of(const Rail& rail) const;
   std::string channel(const Rail& rail) const;
   void lose(const Loss& loss);
   void run_barriers();

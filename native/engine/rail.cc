@@ -153,6 +153,10 @@ void Rail::fault(const std::string& what) {
   owner_.rail_fault(*this, Error("PROTOCOL_ERROR", "the peer sent " + what));
 }
 
+void Rail::on_link_lost(const Error& reason) { owner_.rail_link_changed(*this, &reason); }
+
+void Rail::on_link_restored() { owner_.rail_link_changed(*this, nullptr); }
+
 void Rail::on_receive_failed(const Error& reason) { owner_.rail_receive_failed(*this, reason); }
 
 void Rail::on_closed(const Error* reason) { owner_.rail_down(*this, reason); }

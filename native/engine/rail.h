@@ -34,6 +34,8 @@ class RailOwner {
   virtual ~RailOwner() = default;
   virtual void rail_up(Rail& rail, std::span<const uint8_t> private_data) = 0;
   virtual void rail_passed(Rail& rail, uint64_t token) = 0;
+  // As EndpointObserver::link_changed.
+  virtual void rail_link_changed(Rail& rail, const Error* lost) = 0;
   // The peer sent what no peer sends. The rail is of no use from here on.
   virtual void rail_fault(Rail& rail, const Error& reason) = 0;
   // As QueuePairEvents::on_receive_failed. rail_down follows.
@@ -62,6 +64,8 @@ class Rail final : public fabric::QueuePairEvents {
   void on_send(std::span<const fabric::Completion> completions) override;
   void on_recv(std::span<const fabric::Completion> completions) override;
   void on_notify() override;
+  void on_link_lost(const Error& reason) override;
+  void on_link_restored() override;
   void on_receive_failed(const Error& reason) override;
   void on_closed(const Error* reason) override;
 

@@ -116,6 +116,7 @@ struct QueuePairInfo {
   std::string peer_address;
   std::string detail;  // one line for logs: "MPA revision 2, CRC32C off" or "device mlx5_0 port 1"
   bool crc = false;
+  bool resumable = false;  // agreed on: it outlives its carrier
 };
 
 // Told of every range that a WRITE of a peer has filled, in the order of arrival on its queue pair and before

@@ -226,6 +226,7 @@ void QueuePair::describe_stream() {
   info_.detail = "MPA revision " + std::to_string(negotiated_->revision) + ", CRC32C " +
                  (info_.crc ? "on" : "off") + (protected_ ? ", AES-256-GCM records" : "") +
                  (messages_.log.on() ? ", resumable" : "");
+  info_.resumable = messages_.log.on();
 }
 
 void QueuePair::resume_receive(bool for_good) {

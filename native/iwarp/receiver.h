@@ -128,6 +128,7 @@ class Receiver {
   void tell_placed(uint64_t address, uint64_t size);
   void prepare(size_t size);
   void note_placed(const Target& target, size_t size);
+  void count_write();
   void recheck(const Target& target) const;
   void note_payload(size_t size);
 
@@ -197,9 +198,10 @@ class Receiver {
   uint64_t untold_size_ = 0;
 
   // The messages that are open.
-  bool send_open_ = false;      // segments of a SEND have arrived, the last one has not
-  uint32_t send_received_ = 0;  // bytes of it
-  uint32_t read_received_ = 0;  // bytes of the oldest READ's response
+  bool send_open_ = false;       // segments of a SEND have arrived, the last one has not
+  uint32_t send_received_ = 0;   // bytes of it
+  uint32_t read_received_ = 0;   // bytes of the oldest READ's response
+  uint64_t write_received_ = 0;  // of the WRITE that comes, where messages are logged
   fabric::RecvWorkRequest recv_;
   Region cached_;  // the region of the last WRITE
   uint64_t cached_generation_ = 0;

@@ -1,6 +1,7 @@
 // What the FPDUs mean: checks, targets, completions.
 #include <algorithm>
 #include <cstdio>
+#include <utility>
 
 #include "iwarp/receiver.h"
 #include "iwarp/resume_frames.h"
@@ -211,6 +212,7 @@ void Receiver::end_message() {
   if (messages_.log.on() && opcode_of(header_) != RdmapOpcode::kControl) {
     messages_.log.receive_payload(payload_);
     if (header_.last) messages_.log.receive_message();
+    if (opcode_of(header_) == RdmapOpcode::kWrite) count_write();
   }
   switch (opcode_of(header_)) {
     case RdmapOpcode::kWrite:
@@ -228,6 +230,14 @@ void Receiver::end_message() {
     default:
       return end_send();
   }
+}
+
+// Whole: what was cut short comes again from its beginning.
+void Receiver::count_write() {
+  write_received_ += payload_;
+  if (!header_.last) return;
+  messages_.counters.write_bytes_placed.fetch_add(std::exchange(write_received_, 0),
+                                                  std::memory_order_relaxed);
 }
 
 void Receiver::end_control() {

@@ -156,7 +156,7 @@ void Receiver::prepare(size_t size) {
 
 // Inside the section that placed them: whoever revokes the rights then knows of every byte that landed.
 void Receiver::note_placed(const Target& target, size_t size) {
-  if (target.right == fabric::kAccessRemoteWrite)
+  if (target.right == fabric::kAccessRemoteWrite && !messages_.log.on())  // else see count_write()
     messages_.counters.write_bytes_placed.fetch_add(size, std::memory_order_relaxed);
   if (target.region.backing != nullptr) target.region.backing->touched(target.address, size);
 }

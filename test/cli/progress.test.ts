@@ -13,6 +13,7 @@ const PROGRESS: MigrationProgress = {
   'total-time': 3_000,
   'setup-time': 1_000,
   percentage: 25,
+  resumes: 0,
   eta: 6_000,
   channels: 1,
   ram: {

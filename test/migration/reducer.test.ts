@@ -35,7 +35,7 @@ const connected = (at: number, since: number): MigrationEvent => ({
   peer: '127.0.0.1:1',
   'peer-extended': true,
   'pin-all': false,
-  agreed: { version: 1, commit: true, sparse: true, crc: true, channels: 1 },
+  agreed: { version: 1, commit: true, resume: true, sparse: true, crc: true, channels: 1 },
   at,
 });
 const begins = (at: number, round: number, pending?: number, live = false): MigrationEvent => ({

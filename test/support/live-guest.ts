@@ -10,6 +10,7 @@ import {
   type RamBlock,
   type ReceivedVm,
   type SourceVm,
+  trackDirty,
 } from '../../lib/index.ts';
 import type { NativeBitmap } from '../../lib/native/memory.ts';
 import { beginning } from '../protocol/streams.ts';
@@ -76,6 +77,8 @@ export interface LiveGuestOptions {
   readonly switchoverMs?: number;
   /** False: the VMM offers no way to throttle its guest. Default true. */
   readonly canThrottle?: boolean;
+  /** What finds the pages that it writes. Default: it knows itself. */
+  readonly tracker?: 'write-protect' | 'hash';
   /** Replaces what the VMM does. */
   readonly pause?: () => Promise<void>;
 }
@@ -87,7 +90,7 @@ export class LiveGuest implements SourceVm, AsyncDisposable {
   readonly before = beginning().bytes();
   readonly blocks: readonly RamBlock[];
   readonly tracker = new ExactTracker();
-  readonly guest: Guest;
+  guest: Guest;
   /** What the VMM was asked to do, in order. */
   readonly calls: string[] = [];
   writes = 0;
@@ -102,7 +105,14 @@ export class LiveGuest implements SourceVm, AsyncDisposable {
     const length = BigInt(options.pages ?? 2048) * BigInt(PAGE);
     const rom = 16n * BigInt(PAGE);
     const mappings = [await mapMemfd({ name: 'ram', length }), await mapMemfd({ name: 'rom', length: rom })];
-    return new LiveGuest(mappings as [Mapping, Mapping], options);
+    const guest = new LiveGuest(mappings as [Mapping, Mapping], options);
+    const { tracker: kind } = options;
+    if (kind)
+      guest.guest = {
+        ...guest.guest,
+        tracker: await trackDirty(guest.blocks.slice(0, 1), { kind, guestWritesHere: true }),
+      };
+    return guest;
   }
 
   private constructor([ram, rom]: [Mapping, Mapping], options: LiveGuestOptions) {

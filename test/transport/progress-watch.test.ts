@@ -2,10 +2,11 @@ import { expect, it } from 'vitest';
 import { LEAST_RATE, ProgressWatch } from '../../lib/transport/progress-watch.ts';
 
 function scripted(windowMs: number) {
-  const at = { bytes: 0n, ms: 0 };
+  const at = { bytes: 0n, ms: 0, excusedMs: 0 };
   const watch = new ProgressWatch(
     windowMs,
     () => at.bytes,
+    () => at.excusedMs,
     () => at.ms,
   );
   return { at, watch };
@@ -45,5 +46,18 @@ it('the end of a progress is noticed a quarter of the time late at most', () => 
 it('a limit of a millisecond is one', () => {
   const { at, watch } = scripted(1);
   at.ms = 1;
+  expect(watch.stalled()).toBe(true);
+});
+
+it('what is excused counts for nothing, before progress and after it', () => {
+  const { at, watch } = scripted(10_000);
+  Object.assign(at, { ms: 60_000, excusedMs: 55_000 });
+  expect(watch.stalled()).toBe(false);
+  expect(watch.nextLookMs).toBe(2_500);
+  Object.assign(at, { ms: 61_000, bytes: 20_000n });
+  expect(watch.stalled()).toBe(false);
+  Object.assign(at, { ms: 75_000, excusedMs: 60_000 });
+  expect(watch.stalled()).toBe(false);
+  at.ms = 76_000;
   expect(watch.stalled()).toBe(true);
 });

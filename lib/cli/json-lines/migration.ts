@@ -52,6 +52,7 @@ const standing = {
   'total-time': count.describe('milliseconds'),
   'setup-time': count.describe('milliseconds'),
   channels: count,
+  resumes: count,
   percentage: z.number().min(0).max(100),
   eta: count.optional().describe('milliseconds; absent while it cannot be told'),
   ram,
@@ -86,6 +87,7 @@ export const migrationResult = {
   tls: tls.optional(),
   'pin-budget': count.optional(),
   'registered-peak': count,
+  'resent-bytes': count,
   outcome: z.enum(['committed', 'unconfirmed']),
   coverage: coverage.optional(),
   control: z

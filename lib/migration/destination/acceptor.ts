@@ -126,12 +126,14 @@ export class Acceptor {
   }
 
   /**
-   * Waits for one source. The listener is closed at once, or when the source's further channels have come.
+   * Waits for one source. The listener is closed at once, or when the source's further channels have come; where links that break are replaced, only
+   * when the migration has ended.
    * @throws MigrationError the reason of the signal, LISTEN_FAILED, LOCKED_MEMORY_LIMIT
    */
   async one(signal: AbortSignal): Promise<AdmittedSource> {
     this.#begin();
     const source = await this.#gate.admit(AbortSignal.any([signal, this.#deaf.signal]));
+    if (source.connection.info.resumable) return source;
     const closed = source.rails.over.then(() => this.#listener?.close());
     if (source.agreed.channels === 1) await closed;
     else closed.catch(() => {}); // whoever ends the migration closes it, and is told

@@ -6,9 +6,16 @@ import type { Connection } from '../../transport/connection.ts';
 import { within } from '../../transport/wait.ts';
 import { call } from '../embedder.ts';
 import { connected, type Ending, failed } from '../journal.ts';
+import { tellLinks } from '../link-changes.ts';
 import { Migration } from '../migration.ts';
 import { checkDestinationOptions, checkRunOptions } from '../option-schema.ts';
-import { commitTimeoutMs, connectionOptions, type DestinationOptions, touchedAhead } from '../options.ts';
+import {
+  commitTimeoutMs,
+  connectionOptions,
+  type DestinationOptions,
+  resumeLimits,
+  touchedAhead,
+} from '../options.ts';
 import { lockable } from '../pins/lockable.ts';
 import { checkRamFits, type DestinationPinPlan, pinPolicy } from '../pins/pinning.ts';
 import { tellProtection } from '../protection.ts';
@@ -203,6 +210,7 @@ export class MigrationDestination extends Migration {
     this.journal.enter('negotiate');
     this.journal.tell(connected(connection, agreed, { since: this.journal.at(since), migrationId }));
     tellProtection(connection, this.journal);
+    tellLinks(connection, this.journal, resumeLimits(this.#options)?.windowMs ?? 0);
     const { plan, provider } = this.#entrance.acceptor;
     try {
       const target = await this.#open(signal);

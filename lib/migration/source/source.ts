@@ -19,6 +19,7 @@ import { throwIfAborted } from '../../transport/wait.ts';
 import type { Trust } from '../../trust/handshake.ts';
 import { openTrust } from '../../trust/open.ts';
 import { connected, type Ending, failed } from '../journal.ts';
+import { tellLinks } from '../link-changes.ts';
 import { GuestControl } from '../live/guest-control.ts';
 import { Migration } from '../migration.ts';
 import {
@@ -35,6 +36,7 @@ import {
   type LiveOptions,
   type LiveParameters,
   liveParameters,
+  resumeLimits,
   type SourceOptions,
 } from '../options.ts';
 import { lockable } from '../pins/lockable.ts';
@@ -206,6 +208,7 @@ export class MigrationSource extends Migration {
       const agreed = this.#negotiate(connection, offer);
       this.journal.tell(connected(connection, agreed, { since, migrationId: this.migrationId }));
       tellProtection(connection, this.journal);
+      tellLinks(connection, this.journal, resumeLimits(this.#options)?.windowMs ?? 0);
       connection.setMaxBandwidth(this.#maxBandwidth);
       const limits = { timeoutMs: options.stallTimeoutMs, signal };
       // The destination waits meanwhile, and must not take the source for lost.
@@ -340,6 +343,7 @@ export class MigrationSource extends Migration {
       softwareRnic: provider.name === 'iwarp',
       migrationId: this.migrationId,
       unchecked: this.#options.crc === false,
+      resume: provider.name === 'iwarp' && resumeLimits(this.#options) !== undefined,
       channels: channelsWanted(this.#options, provider.name),
       ramBytes: totalBytes(this.#vm.blocks),
     };
