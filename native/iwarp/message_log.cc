@@ -40,10 +40,12 @@ void MessageLog::drop(uint64_t count) {
 size_t MessageLog::take_acknowledged() { return std::exchange(acknowledged_requests_, 0); }
 
 bool MessageLog::ack_is_due() const {
-  return silence_is_over_ || rx_seq_ - said_ >= kAckMessages || (owes_ack() && unsaid_bytes_ >= kAckBytes);
+  return greets_ || silence_is_over_ || rx_seq_ - said_ >= kAckMessages ||
+         (owes_ack() && unsaid_bytes_ >= kAckBytes);
 }
 
 void MessageLog::say_ack() {
+  greets_ = false;
   said_ = rx_seq_;
   unsaid_bytes_ = 0;
   silence_is_over_ = false;
@@ -60,6 +62,7 @@ bool MessageLog::resume(uint64_t peer_rx_seq, uint64_t peer_tx_next) {
   if (peer_rx_seq < acked_ || peer_rx_seq > highest_ || peer_tx_next <= rx_seq_) return false;
   drop(peer_rx_seq - acked_);
   started_ = emitted_ = 0;
+  greets_ = false;
   said_ = rx_seq_;  // RESUME or RESUMED says so
   unsaid_bytes_ = 0;
   silence_is_over_ = false;

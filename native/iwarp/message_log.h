@@ -36,6 +36,8 @@ class MessageLog {
   // From the first message on, once the peer has asked for it too. Off, nothing below is called but what says
   // that there is nothing.
   void enable() { on_ = true; }
+  // The peer cannot know yet that this end has its answer: an acknowledgement of nothing says so, at once.
+  void greet() { greets_ = true; }
   bool on() const { return on_; }
 
   // Sending. What has to be sent once more on this carrier, oldest first; nullptr: nothing has.
@@ -61,7 +63,7 @@ class MessageLog {
   void receive_payload(size_t bytes) { unsaid_bytes_ += bytes; }
   void receive_message() { ++rx_seq_; }
   uint64_t rx_seq() const { return rx_seq_; }
-  bool owes_ack() const { return !choked_ && said_ != rx_seq_; }
+  bool owes_ack() const { return !choked_ && (greets_ || said_ != rx_seq_); }
   bool ack_is_due() const;
   // Something that has come could not be kept: nothing is acknowledged any more.
   void choke() { choked_ = true; }
@@ -77,6 +79,8 @@ class MessageLog {
   uint32_t next_control() { return ++controls_sent_; }
   uint32_t due_control() const { return controls_received_ + 1; }
   void receive_control() { ++controls_received_; }
+  // Anything has come, of whatever kind.
+  bool has_heard() const { return rx_seq_ != 0 || controls_received_ != 0; }
 
   // A new carrier. The peer says where it stands; false: it cannot stand there, and nothing has changed.
   // RESUME and RESUMED were each end's first control message.
@@ -93,6 +97,7 @@ class MessageLog {
   void drop(uint64_t count);
 
   bool on_ = false;
+  bool greets_ = false;
   std::deque<LoggedMessage> log_;
   uint64_t acked_ = 0;
   uint64_t highest_ = 0;  // emitted whole, on whatever carrier

@@ -29,7 +29,8 @@ void QueuePair::agree(const Negotiated& negotiated, int socket, fabric::Bytes& p
   resumption_->endpoint = fabric::peer_of(socket);
   resumption_->crc = negotiated.crc;
   messages_.log.enable();
-  if (!resumption_->dials) engine_->attachables().add(resumption_->terms->id, *this);
+  if (resumption_->dials) return messages_.log.greet();
+  engine_->attachables().add(resumption_->terms->id, *this);
 }
 
 void QueuePair::ask(fabric::Bytes& private_data) {
@@ -42,7 +43,10 @@ void QueuePair::grant(fabric::Bytes& private_data) {
   append_tail(*resumption_->terms, private_data);
 }
 
+// Who has answered does not know that the initiator has its answer before it has heard of it: nobody may come
+// again.
 void QueuePair::carrier_lost(const Error& reason) {
+  if (!resumption_->dials && !messages_.log.has_heard()) return carrier_down(reason);
   processor_.retire(std::move(carrier_));
   suspend(reason);
   look_after_link();

@@ -251,7 +251,9 @@ const ramOf = (event: Event): RamFields => event.ram as RamFields;
 /** Two commands in the middle of RAM: the destination has some of it. */
 async function midway(sent = image, ...options: readonly string[]): Promise<Pair> {
   const at = await folder();
-  const receiver = command.start('receive', 'rdma:127.0.0.1:0', '--image', join(at, 'vm'), '--json');
+  const receiver = command.start(
+    ...['receive', 'rdma:127.0.0.1:0', '--image', join(at, 'vm'), '--json', '--resume-window', '500ms'],
+  );
   const { uri } = await receiver.waitForEvent('listening');
   const sender = command.start('send', sent, String(uri), '--json', ...SLOWLY, ...options);
   await receiver.waitForEvent('progress', (event) => ramOf(event)['normal-bytes'] > 0);

@@ -91,7 +91,7 @@ describe('receive --keep', () => {
   });
 
   it('goes on when one source is killed and others are none, or misbehave', async () => {
-    const { process, uri, folder } = await service();
+    const { process, uri, folder } = await service('--resume-window', '500ms');
     const { port } = parseRdmaUri(uri);
     const slow = start('send', '--again', image, uri, '--json', '--max-bandwidth', '64K');
     const killed = idOf(`${JSON.stringify(await slow.waitForEvent('started'))}\n`);

@@ -9,6 +9,7 @@ import {
   type MigrationResult,
   MigrationSource,
   openImage,
+  type ResumeOptions,
   type SourceOptions,
   type SourceVm,
 } from '../../lib/index.ts';
@@ -100,8 +101,13 @@ describe('how many there are', () => {
 });
 
 /** A migration over four channels whose connections the proxy treats so. */
-async function throughProxy(vm: SourceVm, target: DestinationTarget, treatment: Treatment) {
-  const limits = { provider: 'iwarp', responseTimeoutMs: 10_000, channels: 4 } as const;
+async function throughProxy(
+  vm: SourceVm,
+  target: DestinationTarget,
+  treatment: Treatment,
+  resume: ResumeOptions = {},
+) {
+  const limits = { provider: 'iwarp', responseTimeoutMs: 10_000, channels: 4, resume } as const;
   await using destination = await MigrationDestination.listen('rdma:127.0.0.1:0', target, limits);
   await using proxy = await RailProxy.open(Number(destination.uri.split(':').at(-1)), treatment);
   const source = new MigrationSource(vm, proxy.uri, limits);
@@ -113,20 +119,37 @@ async function throughProxy(vm: SourceVm, target: DestinationTarget, treatment: 
 }
 
 describe('a channel that breaks', () => {
-  it.each([1, 2, 3])('fails the migration at both ends: connection %i', async (connection) => {
+  it.each([1, 2, 3])(
+    'fails the migration at both ends where nothing resumes: connection %i',
+    async (connection) => {
+      await using vm = await mixedVm();
+      await using target = new Committing(async () => {});
+      const before = await digests(vm.blocks);
+      const treatment = { cut: { connection, atByte: 2 << 20 } };
+      const { sent, received, proxy } = await throughProxy(vm, target, treatment, { windowMs: 0 });
+      expect(proxy.struck).toBe(true);
+      expect(sent).toMatchObject({
+        code: 'CONNECTION_LOST',
+        message: expect.stringMatching(/channel [2-4] of 4/),
+      });
+      expect(received).toMatchObject({ code: expect.stringMatching(/^(CONNECTION_LOST|PEER_ERROR)$/) });
+      expect(target.commits).toEqual([]);
+      expect(await digests(vm.blocks)).toEqual(before);
+    },
+  );
+
+  it.each([0, 1, 3])('goes on over a new connection, alone: connection %i', async (connection) => {
     await using vm = await mixedVm();
-    await using target = new Committing(async () => {});
-    const before = await digests(vm.blocks);
+    await using target = new MemoryTarget();
     const treatment = { cut: { connection, atByte: 2 << 20 } };
-    const { sent, received, proxy } = await throughProxy(vm, target, treatment);
+    const { sent, received, notices, proxy } = await throughProxy(vm, target, treatment);
     expect(proxy.struck).toBe(true);
-    expect(sent).toMatchObject({
-      code: 'CONNECTION_LOST',
-      message: expect.stringMatching(/channel [2-4] of 4/),
-    });
-    expect(received).toMatchObject({ code: expect.stringMatching(/^(CONNECTION_LOST|PEER_ERROR)$/) });
-    expect(target.commits).toEqual([]);
-    expect(await digests(vm.blocks)).toEqual(before);
+    for (const end of [sent, received]) expect(end).toMatchObject({ resumes: 1, outcome: 'committed' });
+    expect(notices).toEqual([
+      expect.stringMatching(/^the link of channel [1-4] broke, /),
+      expect.stringMatching(/^channel [1-4] goes on over a new link/),
+    ]);
+    expect(await digests(target.blocks)).toEqual(await digests(vm.blocks));
   });
 });
 

@@ -25,6 +25,8 @@ import { temporaryFolder } from '../support/temp.ts';
 import { kill, lineOf } from './children/process.ts';
 
 const DEADLINE_MS = 30_000;
+/** Whoever is killed does not come again. */
+const RESUME = { windowMs: 500 };
 /** RAM takes two seconds, so that there is a middle to be killed in. */
 const BANDWIDTH = 128n * MIB;
 const folder = await temporaryFolder();
@@ -128,7 +130,7 @@ describe('a destination outlives its source, killed', () => {
     '$after into $phase, pin-all $pinAll',
     async (moment) => {
       const { phase, pinAll } = moment;
-      await using received = await receiving({}, { external: false });
+      await using received = await receiving({ resume: RESUME }, { external: false });
       const uri = received.destination.uri;
       const child = startModule('../hostile/children/send.ts', [image, uri, `${pinAll}`, `${BANDWIDTH}`]);
       try {
@@ -210,7 +212,9 @@ describe('in the commit window', () => {
       },
       abort: () => writer.abort(),
     };
-    await using destination = await MigrationDestination.listen('rdma:127.0.0.1:0', target);
+    await using destination = await MigrationDestination.listen('rdma:127.0.0.1:0', target, {
+      resume: RESUME,
+    });
     const ended = endOf(destination.receive());
     const child = startModule('../hostile/children/send.ts', [image, destination.uri, 'false', '0']);
     try {

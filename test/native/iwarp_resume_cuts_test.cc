@@ -53,6 +53,7 @@ CutRun run_with_cuts(uint64_t seed, uint64_t operations, uint64_t most_cuts, boo
   passive.queue_pair->accept(acceptor.next(), {}, false);
   active.wait_established();
   passive.wait_established();
+  passive.wait_heard();
   std::thread other([&] { passive.run(active); });
   active.run(passive);
   other.join();
@@ -102,6 +103,7 @@ TEST_CASE("an idle queue pair survives more than one break, and a window between
   passive.queue_pair->accept(acceptor.next(), {}, false);
   active.wait_established();
   passive.wait_established();
+  passive.wait_heard();
   for (int round = 1; round <= 3; ++round) {
     proxy.cut_all();
     active.wait_restored(round);

@@ -85,6 +85,8 @@ TEST_CASE("what was acknowledged before the end has completed") {
 TEST_CASE("when the window is over the queue pair ends as it does today") {
   ResumableVictim made(100);
   made.take_send(1);
+  made.send_control(1, ResumableVictim::ack(0));
+  while (made.victim.queue_pair->counters().bytes_received == 0) std::this_thread::yield();
   const auto before = std::chrono::steady_clock::now();
   SUBCASE("cut") { made.victim.peer.reset(); }
   SUBCASE("ended in order, but without END") { made.victim.peer.close(); }
@@ -92,6 +94,29 @@ TEST_CASE("when the window is over the queue pair ends as it does today") {
   CHECK(std::chrono::steady_clock::now() - before >= std::chrono::milliseconds(100));
   CHECK(made.victim.events.reason_code() == "CONNECTION_LOST");
   CHECK(made.victim.events.sends()[0].status == fabric::Status::kFlushed);
+}
+
+TEST_CASE("who has answered, and has heard nothing since, waits for nobody") {
+  ResumableVictim made(60'000);
+  made.take_send(1);
+  made.victim.peer.reset();
+  made.victim.events.wait_closed();
+  CHECK(made.victim.events.reason_code() == "CONNECTION_LOST");
+}
+
+TEST_CASE("the initiator says at once that it has its answer") {
+  auto provider = iwarp::make_provider();
+  RawListener listener;
+  DomainPointer domain = open_domain(*provider);
+  LinkRecorder events;
+  auto queue_pair = domain->create_queue_pair(resumable(), events);
+  queue_pair->connect(listener.endpoint(), {});
+  RawPeer peer = listener.accept();
+  const iwarp::MpaFrame request = peer.receive_mpa(iwarp::MpaKind::kRequest);
+  iwarp::MpaFrame reply = iwarp::make_reply(request, {}, {}, false);
+  iwarp::append_tail({iwarp::random_bits(), iwarp::random_ticket()}, reply.private_data);
+  peer.send(iwarp::encode(reply));
+  CHECK(peer.receive_fpdu().payload == ResumableVictim::ack(0));
 }
 
 TEST_CASE("the initiator ends at once when the peer has given the queue pair up") {

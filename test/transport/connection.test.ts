@@ -11,6 +11,7 @@ function ended(end: Promise<null>): NativeConnection {
   return {
     info: { peerAddress: '192.0.2.1:4444' },
     receive: () => end,
+    linkChange: async () => null,
     closed: end.then(
       () => null,
       (error: Error) => error,

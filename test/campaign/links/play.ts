@@ -100,7 +100,8 @@ export async function play(it: LinkCase, images: Images): Promise<Played> {
   await using destination = await MigrationDestination.listen('rdma:127.0.0.1:0', ends.target, common);
   await using proxy = await CuttingProxy.open(Number(destination.uri.split(':').at(-1)), cuts);
   const source = new MigrationSource(ends.vm, proxy.uri, { ...common, pinAll, channels, crc, verify });
-  source.on('event', (event) => {
+  // Before that a connection has not been made.
+  destination.on('event', (event) => {
     if (event.type === 'link' && event.state === 'connected') proxy.begin();
   });
   const received = destination.receive();

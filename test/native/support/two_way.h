@@ -8,6 +8,7 @@
 #include <cstring>
 #include <mutex>
 #include <random>
+#include <thread>
 
 #include "support/pair.h"
 #include "support/requests.h"
@@ -59,6 +60,11 @@ class TwoWayEnd final : public fabric::QueuePairEvents {
     std::unique_lock lock(mutex_);
     CHECK(changed_.wait_for(lock, std::chrono::seconds(60), [&] { return closed_; }));
     CHECK(reason_ == "");
+  }
+  // The peer has shown that it is established: from here on a cut is a broken link.
+  void wait_heard() const {
+    while (queue_pair->counters().bytes_received == 0)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   void wait_restored(int times) {
     std::unique_lock lock(mutex_);
