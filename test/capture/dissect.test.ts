@@ -50,17 +50,20 @@ if (missing) console.warn(`NOT RUN: dissecting our traffic with tshark: ${missin
 
 describe.skipIf(missing)('a capture of our own traffic', () => {
   it.each([
-    ['on', true],
-    ['off', false],
+    ['on, resumable', true, { windowMs: 1_000 }, [0, 3, 15]],
+    ['off, as towards a QEMU', false, { windowMs: 0 }, [0, 3]],
   ])(
     'dissects as MPA, DDP and RDMAP without a malformed frame or a bad CRC, CRC %s',
-    async (_, crc) => {
+    async (_, crc, resume, known) => {
       await using folder = await temporaryFolder();
       const from = join(folder.path, 'from');
       const file = join(folder.path, 'traffic.pcap');
       await using image = await syntheticImage(from, [{ name: 'pc.ram', length: 16n * MIB, fill: 'mixed' }]);
       await using target = await ImageWriter.open(join(folder.path, 'to'));
-      await using destination = await MigrationDestination.listen('rdma:127.0.0.1:0', target, { crc });
+      await using destination = await MigrationDestination.listen('rdma:127.0.0.1:0', target, {
+        crc,
+        resume,
+      });
       const capture = await startCapture(Number(destination.uri.split(':').at(-1)), file);
       const ended = once(capture.process, 'close');
       // Slower than tshark on a busy machine: of what is missing nothing can be read.
@@ -88,7 +91,8 @@ describe.skipIf(missing)('a capture of our own traffic', () => {
           .filter(Boolean)
           .map(Number),
       );
-      expect([...opcodes].sort()).toEqual([0, 3]); // WRITE and SEND
+      // WRITE, SEND, and the acknowledgements and endings of a resumable queue pair.
+      expect([...opcodes].sort((left, right) => left - right)).toEqual(known);
       const { stdout: bad } = await read(file, '-Y', '_ws.malformed or iwarp_mpa.bad_length');
       expect(bad).toBe('');
       const { stdout: details } = await read(file, '-V');

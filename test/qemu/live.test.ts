@@ -218,7 +218,7 @@ describeWithQemu('rdma-migrate qemu', { ramBytes: 64 * MIB }, () => {
     TEST_TIMEOUT_MS,
   );
 
-  /** The answer to COMMIT is lost: `decide` says meanwhile what becomes of the QEMU that loads the VM. */
+  /** The answer to COMMIT is lost, and with it the link for good: `decide` says meanwhile what becomes of the QEMU that loads the VM. */
   async function loseTheAnswer(
     decide: 'SIGCONT' | 'SIGKILL',
   ): Promise<{ to: Receiver; code: number | null; last: Line | undefined }> {
@@ -226,7 +226,8 @@ describeWithQemu('rdma-migrate qemu', { ramBytes: 64 * MIB }, () => {
     const to = await bench.receive();
     const { cut, uri } = await Cut.open(to.uri);
     await using _ = cut;
-    const source = bench.run(['qemu', 'move', uri, '--qmp', from.qmpSocket, ...args]);
+    const forGood = ['--resume-window', 'off'];
+    const source = bench.run(['qemu', 'move', uri, '--qmp', from.qmpSocket, ...forGood, ...args]);
     await reached(source, 'ram');
     process.kill(to.vm.pid, 'SIGSTOP');
     await reached(to.command, 'commit');
