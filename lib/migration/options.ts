@@ -68,13 +68,12 @@ export interface ResumeOptions {
 const RESUME_WINDOW_MS = 10_000;
 const RESUME_RETRY_MS = 250;
 
-/** undefined: a broken link ends the migration. Without TLS only: the ticket for a new link would be in the clear. */
+/** undefined: a broken link ends the migration. */
 export function resumeLimits({
   resume: { windowMs = RESUME_WINDOW_MS, retryMs = RESUME_RETRY_MS } = {},
   commit,
-  tls,
 }: MigrationOptions): Required<ResumeOptions> | undefined {
-  if (windowMs === 0 || commit === 'off' || tls !== undefined) return undefined;
+  if (windowMs === 0 || commit === 'off') return undefined;
   return { windowMs, retryMs };
 }
 

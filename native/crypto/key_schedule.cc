@@ -21,8 +21,9 @@ Param octets(const char* key, const void* value, size_t size) {
   return {key, kOctetString, const_cast<void*>(value), size};
 }
 
-// HKDF-Expand-Label(secret, label, "", out.size()) of RFC 8446 section 7.1.
-void expand_label(const Secret& secret, const char* label, std::span<uint8_t> out) {
+// HKDF-Expand-Label(secret, label, context, out.size()) of RFC 8446 section 7.1.
+void expand_label(const Secret& secret, const char* label, std::span<uint8_t> out,
+                  std::span<const uint8_t> data = {}) {
   const Libcrypto& library = libcrypto();
   const std::unique_ptr<Kdf, void (*)(Kdf*)> kdf(library.kdf_fetch(nullptr, "TLS13-KDF", nullptr),
                                                  library.kdf_free);
@@ -40,6 +41,8 @@ void expand_label(const Secret& secret, const char* label, std::span<uint8_t> ou
       octets("key", secret.view().data(), secret.view().size()),
       octets("prefix", kPrefix, std::strlen(kPrefix)),
       octets("label", label, std::strlen(label)),
+      // The last one, if there is none.
+      data.empty() ? Param{} : octets("data", data.data(), data.size()),
       {},
   };
   if (library.kdf_derive(context.get(), out.data(), out.size(), parameters) != 1)
@@ -53,6 +56,18 @@ TrafficKeys traffic_keys(const Secret& secret) {
   expand_label(secret, "key", keys.key.view());
   expand_label(secret, "iv", keys.iv.view());
   return keys;
+}
+
+Secret resumption_secret(const Secret& secret) {
+  Secret resumption;
+  expand_label(secret, "rdma resume", resumption.view());
+  return resumption;
+}
+
+Secret carrier_secret(const Secret& resumption, std::span<const uint8_t> context) {
+  Secret secret;
+  expand_label(resumption, "rdma carrier", secret.view(), context);
+  return secret;
 }
 
 Secret next_secret(const Secret& secret) {

@@ -16,5 +16,10 @@ struct TrafficKeys {
 TrafficKeys traffic_keys(const Secret& secret);
 // "traffic upd": nobody gets from it to the one before.
 Secret next_secret(const Secret& secret);
+// Of ours, by the same HKDF-Expand-Label (section 7.1): from a traffic secret what the secrets of other
+// streams are made of ("rdma resume"), from which nobody gets back to it; and from that the secret of the
+// stream that context, at most 255 bytes, is of ("rdma carrier").
+Secret resumption_secret(const Secret& secret);
+Secret carrier_secret(const Secret& resumption, std::span<const uint8_t> context);
 
 }  // namespace rdma_migrate::crypto

@@ -88,8 +88,9 @@ struct QueuePairOptions {
   // completes when the peer has acknowledged it, and a carrier that breaks is replaced: the end that has
   // called connect() dials again, every resume_retry_ms, and the other one waits at any listener of its
   // process, both for resume_window_ms at most. Nothing is lost or comes twice. A stranger cannot attach;
-  // who reads the first handshake can, for nothing is encrypted: not together with protect(). Of the private
-  // data it takes 12 bytes of a request and 60 of the reply to it.
+  // who reads the first handshake can, unless the queue pair is protected: then each carrier has keys of its
+  // own, which follow from those given to protect(), and with hold_until_protected it is resumable from
+  // protect() on. Of the private data it takes 12 bytes of a request and 60 of the reply to it.
   uint32_t resume_window_ms = 0;
   uint32_t resume_retry_ms = 100;
   // The users say it to each other, in private data of their own: a request has no tail of the provider's.
@@ -175,7 +176,8 @@ class QueuePair {
   // that was posted has completed, and between messages of the peer's; what it has sent in the clear and is
   // not taken yet would be taken for records (hold_until_protected). Once. Waits for the provider's thread,
   // as close() does; inside an event of this queue pair it is done at once. Throws Error INVALID_ARGUMENT
-  // (another moment, a bad records_per_key, or this provider protects nothing), CRYPTO_UNAVAILABLE,
+  // (another moment, a bad records_per_key, a resumable queue pair in RTS without hold_until_protected, or
+  // this provider protects nothing), CRYPTO_UNAVAILABLE,
   // OUT_OF_MEMORY, CONNECTION_CLOSED; nothing is protected then, in neither direction.
   virtual void protect(const Protection& protection) {
     (void)protection;

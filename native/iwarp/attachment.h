@@ -38,6 +38,7 @@ class Attachment final : public Served {
   // Once attached.
   bool has_dialled() const { return dials_; }
   uint64_t epoch() const { return context_.epoch; }
+  const ResumeContext& context() const { return context_; }
   const Positions& peer() const { return peer_; }
   UniqueFd take_socket();
   // Of the end that has answered: says RESUMED on the socket that has been taken.

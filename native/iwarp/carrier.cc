@@ -204,7 +204,7 @@ void Carrier::protect(const fabric::Protection& protection) {
   }
   if (phase_ != Phase::kOpen || !is_up_ || drain_by_ || receiver_.is_protected())
     throw Error("INVALID_ARGUMENT", "protect() while the queue pair begins or ends, or once more");
-  if (!transmitter_.is_idle())
+  if (!transmitter_.is_idle() || !messages_.pending_reads.empty())
     throw Error("INVALID_ARGUMENT", "protect() while something waits to be sent to " + peer_);
   RecordWriter writer(protection);  // what can fail comes before the first change
   receiver_.protect(protection);

@@ -48,8 +48,9 @@ class Carrier final : public Served {
   // On the processor, all of it. How it begins: one of the two.
   void dial(const fabric::Endpoint& endpoint, fabric::Bytes private_data);
   void answer(Answer answer);
-  // Or: of a queue pair that goes on over another stream, on which positions have been agreed.
-  void go_on(UniqueFd socket, bool crc);
+  // Or: of a queue pair that goes on over another stream, on which positions have been agreed. protection:
+  // from the first byte after that on.
+  void go_on(UniqueFd socket, bool crc, const std::optional<fabric::Protection>& protection);
   Next serve(unsigned reasons) noexcept override;
   // QueuePair::protect(): before dial() or answer(), or when messages flow.
   void protect(const fabric::Protection& protection);
@@ -78,6 +79,7 @@ class Carrier final : public Served {
   bool discard_on();
   bool transmit_on(Clock::time_point now);
   void open(UniqueFd socket, Negotiated negotiated);
+  void protect_from_start(const fabric::Protection& protection);
   void become_up();
   void notice_ready();
   void end_stream();

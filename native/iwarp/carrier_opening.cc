@@ -26,11 +26,12 @@ void Carrier::answer(Answer answer) {
   phase_ = Phase::kAnswering;
 }
 
-void Carrier::go_on(UniqueFd socket, bool crc) {
+void Carrier::go_on(UniqueFd socket, bool crc, const std::optional<fabric::Protection>& protection) {
   watch(socket.get());
   socket_ = std::move(socket);
   receiver_.open(socket_.get(), crc, false);
   transmitter_.open(socket_.get(), crc);
+  if (protection) protect_from_start(*protection);
   phase_ = Phase::kOpen;
   is_up_ = true;
   processor_.resume(*this);
@@ -78,12 +79,13 @@ void Carrier::open(UniqueFd socket, Negotiated negotiated) {
   awaits_ready_ = negotiated_.awaits_ready;
   receiver_.open(socket_.get(), negotiated_.crc, awaits_ready_);
   transmitter_.open(socket_.get(), negotiated_.crc);
-  if (protection_) {
-    transmitter_.protect(RecordWriter(*protection_));
-    receiver_.protect(*protection_);
-    protection_.reset();
-  }
+  if (protection_) protect_from_start(*std::exchange(protection_, std::nullopt));
   phase_ = Phase::kOpen;
+}
+
+void Carrier::protect_from_start(const fabric::Protection& protection) {
+  transmitter_.protect(RecordWriter(protection));
+  receiver_.protect(protection);
 }
 
 void Carrier::become_up() {

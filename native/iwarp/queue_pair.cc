@@ -11,9 +11,6 @@ namespace {
 
 [[noreturn]] void bad_argument(const std::string& message) { throw Error("INVALID_ARGUMENT", message); }
 
-constexpr const char* kNoProtection =
-    "a resumable queue pair is not protected: a second carrier would use the first one's keys again";
-
 }  // namespace
 
 QueuePair::QueuePair(std::shared_ptr<RegionTable> regions, const fabric::QueuePairOptions& options,
@@ -22,7 +19,6 @@ QueuePair::QueuePair(std::shared_ptr<RegionTable> regions, const fabric::QueuePa
       processor_(engine_->least_loaded()),
       messages_(options, events, std::move(regions)) {
   if (options.resume_window_ms != 0) {
-    if (options.hold_until_protected) bad_argument(kNoProtection);
     crypto::libcrypto();  // what is missing is said here
     resumption_.emplace();
   }
@@ -186,7 +182,6 @@ size_t QueuePair::post_recv(std::span<const fabric::RecvWorkRequest> requests) {
 }
 
 void QueuePair::protect(const fabric::Protection& protection) {
-  if (messages_.options.resume_window_ms != 0) bad_argument(kNoProtection);
   if (protect_from_start(protection)) return;
   std::optional<Error> failure;
   processor_.call([&] {
@@ -207,6 +202,7 @@ bool QueuePair::protect_from_start(const fabric::Protection& protection) {
   if (started_) return false;
   if (protected_) bad_argument("protect() of a protected queue pair");
   RecordWriter{protection};  // what is wrong with it is said here
+  if (resumption_) resumption_->keys.emplace(protection);
   protection_ = protection;
   protected_ = true;
   return true;
@@ -215,7 +211,14 @@ bool QueuePair::protect_from_start(const fabric::Protection& protection) {
 void QueuePair::protect_now(const fabric::Protection& protection) {
   if (ended_) throw Error("CONNECTION_CLOSED", "the queue pair has ended");
   if (!carrier_) bad_argument("protect() while the queue pair begins");
+  if (messages_.log.on()) bad_argument("protect() of a resumable queue pair that has begun in the clear");
+  std::optional<CarrierKeys> keys;
+  if (resumption_ && resumption_->terms) keys.emplace(protection);
   carrier_->protect(protection);
+  if (keys) {
+    resumption_->keys = std::move(keys);
+    become_resumable();
+  }
   std::lock_guard lock(mutex_);
   protected_ = true;
   describe_stream();

@@ -79,6 +79,7 @@ class QueuePair final : public fabric::QueuePair,
   void grant(fabric::Bytes& private_data);
   // private_data: the peer's; becomes what its user has said.
   void agree(const Negotiated& negotiated, int socket, fabric::Bytes& private_data);
+  void become_resumable();
   void suspend(const Error& reason);
   std::string why_hopeless(Clock::time_point now) const;
   void look_after_link();

@@ -28,6 +28,14 @@ void QueuePair::agree(const Negotiated& negotiated, int socket, fabric::Bytes& p
   if (!resumption_->terms) return;
   resumption_->endpoint = fabric::peer_of(socket);
   resumption_->crc = negotiated.crc;
+  // What comes before protect() is not the program's, and is told from what comes after it by nothing but the
+  // place where both ends call it: until then a carrier that breaks is the end.
+  if (!messages_.options.hold_until_protected || resumption_->keys) become_resumable();
+}
+
+void QueuePair::become_resumable() {
+  const auto& keys = resumption_->keys;
+  if (keys) resumption_->terms->ticket = keys->ticket(resumption_->dials);
   messages_.log.enable();
   if (resumption_->dials) return messages_.log.greet();
   engine_->attachables().add(resumption_->terms->id, *this);
@@ -199,13 +207,15 @@ void QueuePair::go_on(Attachment& attachment) {
   resumption_->epoch = attachment.epoch();
   const Positions peer = attachment.peer();
   const bool can_be = messages_.log.resume(peer.rx_seq, peer.tx_next);
+  std::optional<fabric::Protection> protection;
+  if (resumption_->keys) protection = resumption_->keys->protection(attachment.context());
   UniqueFd socket = attachment.take_socket();
   if (can_be && !attachment.has_dialled()) attachment.say_resumed(socket.get(), positions());
   while (!resumption_->attachments.empty()) drop(*resumption_->attachments.front());
   const int measurable = socket.get();
   carrier_ = std::make_unique<Carrier>(messages_, static_cast<CarrierUser&>(*this), processor_,
                                        fabric::peer_address_of(socket.get()));
-  carrier_->go_on(std::move(socket), resumption_->crc);
+  carrier_->go_on(std::move(socket), resumption_->crc, protection);
   {
     std::lock_guard lock(mutex_);
     measurable_ = measurable;

@@ -10,7 +10,7 @@
 namespace rdma_migrate::iwarp {
 
 void Receiver::protect(const fabric::Protection& protection) {
-  if (phase_ != Phase::kHeader || in_message() || !messages_.pending_reads.empty())
+  if (phase_ != Phase::kHeader || in_message())
     throw Error("INVALID_ARGUMENT", "protect() in the middle of a message of " + peer_);
   RecordReader reader(protection, peer_);
   if (buffer_.available() != 0) {

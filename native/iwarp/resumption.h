@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "iwarp/attachment.h"
+#include "iwarp/carrier_keys.h"
 
 namespace rdma_migrate::iwarp {
 
@@ -14,6 +15,7 @@ struct Resumption {
   bool dials = false;               // else waits at a listener
   fabric::Endpoint endpoint;        // to dial: where the first carrier has found the peer
   std::optional<ResumeTail> terms;  // none: it is not resumable, or not known yet
+  std::optional<CarrierKeys> keys;  // it is protected
 
   // The carrier of now has the highest epoch that was attached.
   uint64_t epoch = 0;

@@ -22,8 +22,8 @@ bool Transmitter::say_end() {
 }
 
 bool Transmitter::fill_last() {
-  if (end_ == End::kDue && records_) batch_->append_end();
   if (end_ == End::kDue && messages_.log.on()) append_control_end();
+  if (end_ == End::kDue && records_) batch_->append_end();
   end_ = End::kSaid;
   return !batch_->empty();
 }

@@ -5,6 +5,7 @@
 #include "iwarp/provider.h"
 #include "support/cutting_proxy.h"
 #include "support/libcrypto.h"
+#include "support/protection.h"
 #include "support/sanitizer.h"
 #include "support/two_way.h"
 
@@ -30,11 +31,16 @@ struct CutRun {
   int restored = 0;
 };
 
-CutRun run_with_cuts(uint64_t seed, uint64_t operations, uint64_t most_cuts, bool crc) {
+enum class Kind { kPlain, kCrc, kProtected, kProtectedLater };
+constexpr const char* kNames[] = {"", ", CRC32C", ", protected", ", protected once it is up"};
+constexpr uint64_t kPerKey = 200;  // records: the key changes within many a carrier
+
+CutRun run_with_cuts(uint64_t seed, uint64_t operations, uint64_t most_cuts, Kind kind) {
   std::mt19937_64 random(seed);
   auto provider = iwarp::make_provider();
   fabric::QueuePairOptions options;
-  options.crc = crc;
+  options.crc = kind == Kind::kCrc;
+  options.hold_until_protected = kind == Kind::kProtectedLater;
   options.resume_window_ms = 60'000;
   options.resume_retry_ms = 1;
   TwoWayEnd active(*provider, seed + 1, operations);
@@ -49,10 +55,16 @@ CutRun run_with_cuts(uint64_t seed, uint64_t operations, uint64_t most_cuts, boo
   });
   active.prepare(options);
   passive.prepare(options);
+  const auto protect = [&] {
+    passive.queue_pair->protect(passive_protection(kPerKey));
+    active.queue_pair->protect(active_protection(kPerKey));  // greets at once, in a record
+  };
+  if (kind == Kind::kProtected) protect();
   active.queue_pair->connect(proxy.endpoint(), {});
   passive.queue_pair->accept(acceptor.next(), {}, false);
   active.wait_established();
   passive.wait_established();
+  if (kind == Kind::kProtectedLater) protect();
   passive.wait_heard();
   std::thread other([&] { passive.run(active); });
   active.run(passive);
@@ -75,12 +87,13 @@ TEST_CASE("cuts at random bytes lose nothing and repeat nothing") {
   const uint64_t seed = number_of("RDMA_MIGRATE_RESUME_SEED", std::random_device{}());
   const uint64_t operations = number_of("RDMA_MIGRATE_RESUME_OPERATIONS", 600);
   const uint64_t most_cuts = number_of("RDMA_MIGRATE_RESUME_CUTS", 40);
-  for (const bool crc : {false, true}) {
+  for (const Kind kind : {Kind::kPlain, Kind::kCrc, Kind::kProtected, Kind::kProtectedLater}) {
+    const std::string name = kNames[static_cast<size_t>(kind)];
     CAPTURE(seed);
-    CAPTURE(crc);
-    const CutRun run = run_with_cuts(seed, operations, most_cuts, crc);
-    MESSAGE("seed " << seed << std::string(crc ? ", CRC32C" : "") << ": " << run.cuts << " cuts, lost "
-                    << run.lost << " times, restored " << run.restored << " times");
+    CAPTURE(name);
+    const CutRun run = run_with_cuts(seed, operations, most_cuts, kind);
+    MESSAGE("seed " << seed << name << ": " << run.cuts << " cuts, lost " << run.lost << " times, restored "
+                    << run.restored << " times");
     CHECK(run.cuts > most_cuts / 2);
     CHECK(run.restored > static_cast<int>(most_cuts / 8));
     CHECK(run.lost == run.restored);

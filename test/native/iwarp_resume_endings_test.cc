@@ -182,14 +182,3 @@ TEST_CASE("close() and disconnect() end it for good, also without a carrier") {
     CHECK(made.victim.events.sends().size() == 1);
   }
 }
-
-TEST_CASE("a resumable queue pair is not protected") {
-  auto provider = iwarp::make_provider();
-  DomainPointer domain = open_domain(*provider);
-  Recorder events;
-  fabric::QueuePairOptions options = resumable();
-  auto queue_pair = domain->create_queue_pair(options, events);
-  CHECK_THROWS_AS(queue_pair->protect({}), Error);
-  options.hold_until_protected = true;
-  CHECK_THROWS_AS(domain->create_queue_pair(options, events), Error);
-}

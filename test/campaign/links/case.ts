@@ -22,6 +22,7 @@ export interface LinkCase {
   readonly pinAll: boolean;
   readonly channels: number;
   readonly crc: boolean;
+  readonly tls: boolean;
   readonly verify: boolean;
   readonly cuts: readonly Cut[];
 }
@@ -39,6 +40,7 @@ export function caseOf(seed: number, random: Random): LinkCase {
     channels: random.pick([1, 1, 2, 4]),
     crc: random.chance(0.5),
     verify: random.chance(0.5),
+    tls: random.chance(0.3),
     cuts: Array.from({ length: cuts }, () => cutOf(random, cuts)),
   };
 }

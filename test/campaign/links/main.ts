@@ -26,7 +26,9 @@ const tally = new Tally();
 const resent: number[] = [];
 
 function count({ source, cuts }: Played, kind: string): void {
-  tally.add(`arrived: ${kind}, ${source.channels} channels, pin-all ${source['pin-all'] ? 'on' : 'off'}`);
+  tally.add(
+    `arrived: ${kind}, ${source.channels} channels, pin-all ${source['pin-all'] ? 'on' : 'off'}${source.encrypted ? ', TLS' : ''}`,
+  );
   tally.add(`cuts: ${cuts === 0 ? 'none (came too late)' : cuts}`);
   tally.add(`resumes: ${source.resumes}`);
   resent.push(source['resent-bytes']);

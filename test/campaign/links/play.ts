@@ -92,11 +92,17 @@ async function liveEnds(kind: Exclude<LinkCase['kind'], 'image'>): Promise<Ends>
   };
 }
 
+const KEY = Buffer.alloc(32, 0x5a);
+
 /** @throws whatever an end fails with, and Error for what is not as it has to be */
 export async function play(it: LinkCase, images: Images): Promise<Played> {
-  const { kind, pinAll, channels, crc, verify, cuts } = it;
+  const { kind, pinAll, channels, crc, tls, verify, cuts } = it;
   await using ends = await (kind === 'image' ? images.ends() : liveEnds(kind));
-  const common = { provider: 'iwarp', resume: { windowMs: 30_000, retryMs: 5 } } as const;
+  const common = {
+    provider: 'iwarp',
+    resume: { windowMs: 30_000, retryMs: 5 },
+    ...(tls && { tls: { creds: { keys: { qemu: KEY } } } }),
+  } as const;
   await using destination = await MigrationDestination.listen('rdma:127.0.0.1:0', ends.target, common);
   await using proxy = await CuttingProxy.open(Number(destination.uri.split(':').at(-1)), cuts);
   const source = new MigrationSource(ends.vm, proxy.uri, { ...common, pinAll, channels, crc, verify });
@@ -116,9 +122,11 @@ export async function play(it: LinkCase, images: Images): Promise<Played> {
 const OVERHEAD = 1.15;
 const FOR_EACH_CONNECTION = 64 << 10;
 
-function* wrongIn({ channels }: LinkCase, { source, destination, cuts, passed }: Played): Generator<string> {
-  for (const { outcome } of [source, destination])
-    if (outcome !== 'committed') yield `the outcome is ${outcome}`;
+function* wrongIn(it: LinkCase, { source, destination, cuts, passed }: Played): Generator<string> {
+  const { channels, tls } = it;
+  for (const { outcome, encrypted } of [source, destination])
+    if (outcome !== 'committed' || encrypted !== tls)
+      yield `the outcome is ${outcome}, encrypted ${encrypted}`;
   const resent = source['resent-bytes'];
   const unconfirmed = (cuts * channels + 1) * (32 << 20);
   if (resent > unconfirmed) yield `${resent} bytes were sent again`;

@@ -52,6 +52,8 @@ class CuttingProxy {
     UniqueFd near;
     UniqueFd far;
     Cut cut;
+    bool near_ended = false;
+    bool far_ended = false;
   };
   static UniqueFd make_socket() {
     UniqueFd made(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -69,8 +71,8 @@ class CuttingProxy {
     while (!stop_.load()) {
       std::vector<pollfd> entries{{listener_.get(), POLLIN, 0}};
       for (const Link& link : links_) {
-        entries.push_back({link.near.get(), POLLIN, 0});
-        entries.push_back({link.far.get(), POLLIN, 0});
+        entries.push_back({link.near_ended ? -1 : link.near.get(), POLLIN, 0});
+        entries.push_back({link.far_ended ? -1 : link.far.get(), POLLIN, 0});
       }
       poll(entries.data(), entries.size(), 2);
       if (cut_all_.exchange(false)) {
@@ -80,8 +82,9 @@ class CuttingProxy {
       }
       size_t at = 1;
       for (auto link = links_.begin(); link != links_.end(); at += 2) {
-        const bool goes_on = (entries[at].revents == 0 || relay(*link, link->near, link->far)) &&
-                             (entries[at + 1].revents == 0 || relay(*link, link->far, link->near));
+        const bool goes_on =
+            (entries[at].revents == 0 || relay(*link, link->near, link->far, link->near_ended)) &&
+            (entries[at + 1].revents == 0 || relay(*link, link->far, link->near, link->far_ended));
         link = goes_on ? std::next(link) : links_.erase(link);
       }
       if (entries[0].revents != 0) take();
@@ -94,10 +97,15 @@ class CuttingProxy {
       links_.push_back(std::move(link));
   }
   // False: the link is over.
-  bool relay(Link& link, const UniqueFd& from, const UniqueFd& to) {
+  bool relay(Link& link, const UniqueFd& from, const UniqueFd& to, bool& ended) {
     uint8_t bytes[16 * 1024];
     const ssize_t got = recv(from.get(), bytes, std::min(sizeof bytes, link.cut.after), MSG_DONTWAIT);
     if (got < 0 && errno == EAGAIN) return true;
+    if (got == 0) {
+      ended = true;
+      shutdown(to.get(), SHUT_WR);
+      return !link.near_ended || !link.far_ended;
+    }
     if (got > 0) {
       link.cut.after -= static_cast<size_t>(got);
       if (!send_all(to.get(), bytes, static_cast<size_t>(got))) return false;
