@@ -1,5 +1,4 @@
 /** What is told of the links of a migration that goes on when one breaks. */
-import { toMigrationError } from '../errors.ts';
 import type { Connection } from '../transport/connection.ts';
 import type { Journal } from './journal.ts';
 
@@ -7,7 +6,7 @@ import type { Journal } from './journal.ts';
 export function tellLinks({ links }: Connection, journal: Journal, windowMs: number): void {
   links.watch(({ channel, lost, lostMs = 0 }) => {
     if (lost) {
-      const { code, message } = toMigrationError(lost, journal.phase);
+      const { code, message } = lost;
       journal.tell({ type: 'link', state: 'lost', channel, why: code });
       const text = `the link of channel ${channel} broke, looking for a new one for ${windowMs / 1000} s: ${message}`;
       journal.notice('LINK_LOST', text, { channel, why: code, windowMs });

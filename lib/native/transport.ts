@@ -19,11 +19,18 @@ export interface NativeConnectionOptions {
    * peer that uses a key is refused, too. Not of rails; a device takes no notice. Default false.
    */
   readonly holdUntilProtected?: boolean;
-  /**
-   * Software RNIC: what it makes outlives its TCP streams, if the peer's user knows that this one asks for it, by private data of its own, and has it too:
-   * see `resume_window_ms` in native/fabric/fabric.h. {@link NativeConnectionInfo.resumable} tells. Milliseconds; `windowMs` at least 1. Default: none.
-   */
-  readonly resume?: { readonly windowMs: number; readonly retryMs: number };
+  readonly resume?: NativeResume;
+}
+
+/**
+ * Software RNIC: what it makes outlives its TCP streams, if the peer has it too: see `resume_window_ms` in native/fabric/fabric.h. Its info tells
+ * (`resumable`). Milliseconds; `windowMs` at least 1.
+ */
+export interface NativeResume {
+  readonly windowMs: number;
+  readonly retryMs: number;
+  /** The users tell each other, by private data of their own. Default false: the provider does. */
+  readonly asked?: boolean;
 }
 
 /** Traffic secrets, 48 bytes each: one end's `send` is the other's `receive`. For one queue pair. They are copied; their owner wipes them. */

@@ -1,5 +1,5 @@
 /** What the addon exports for `rdma-migrate/verbs` (native/bindings/verbs_*), declared. Nothing is decided here. */
-import type { NativeConnectionRequest } from './transport.ts';
+import type { NativeConnectionRequest, NativeLinkChange, NativeResume } from './transport.ts';
 
 export interface NativeVerbsRegion {
   readonly addr: bigint;
@@ -15,6 +15,7 @@ export interface NativeQueuePairOptions {
   readonly crc: boolean;
   readonly connectTimeoutMs: number;
   readonly stallTimeoutMs: number;
+  readonly resume?: NativeResume;
 }
 
 export interface NativeQueuePairInfo {
@@ -23,6 +24,7 @@ export interface NativeQueuePairInfo {
   readonly peerAddress: string;
   readonly detail: string;
   readonly crc: boolean;
+  readonly resumable: boolean;
 }
 
 export interface NativeQueuePairCounters {
@@ -30,6 +32,8 @@ export interface NativeQueuePairCounters {
   readonly bytesReceived: bigint;
   readonly writeBytesPlaced: bigint;
   readonly payloadReceived: bigint;
+  readonly resumes: number;
+  readonly payloadResent: bigint;
 }
 
 export interface NativeVerbsQueuePair {
@@ -51,6 +55,8 @@ export interface NativeVerbsQueuePair {
   postRecv(records: Uint8Array, first: number, count: number): number;
   /** How many completions were written to `records`; -1: none, and none will come. `arm`: with none, the next one calls `onWake`. */
   poll(records: Uint8Array, arm: boolean): number;
+  /** The next change, in order; null when it has ended. */
+  linkChange(): Promise<NativeLinkChange | null>;
   disconnect(): void;
   close(): Promise<void>;
 }

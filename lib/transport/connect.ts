@@ -32,10 +32,11 @@ export interface ConnectOptions extends Omit<NativeConnectionOptions, 'crc' | 'h
 }
 
 const nativeOptions = (
-  { tls, crc, ...options }: ConnectOptions,
+  { tls, crc, resume, ...options }: ConnectOptions,
   byDefault = false,
 ): NativeConnectionOptions => ({
   ...options,
+  ...(resume && { resume: { ...resume, asked: true } }),
   crc: crc ?? (byDefault && tls === undefined), // records are checked by what seals them
   holdUntilProtected: tls !== undefined,
 });

@@ -87,7 +87,7 @@ export class Connection {
     this.info = native.info;
     this.#peer = { role: peer, address: this.info.peerAddress };
     setMaxListeners(MOST_WAITERS, this.#ended.signal);
-    this.links = new Links(native);
+    this.links = new Links(native, 'connect');
     this.rails = new ConnectionRails(native, {
       phase: () => this.phase,
       lostMs: () => this.links.lostMs,

@@ -1,4 +1,4 @@
-import { toMigrationError } from '../errors.ts';
+import { type MigrationError, type Phase, toMigrationError } from '../errors.ts';
 import type { NativeConnection } from '../native/transport.ts';
 
 /** Of a connection that outlives its carriers: a channel's link has broken, and what is on it waits; or it goes on over another one. */
@@ -6,7 +6,7 @@ export interface LinkChange {
   /** From 1; the first one carries the messages. */
   readonly channel: number;
   /** Why it broke. Absent: it goes on. */
-  readonly lost?: Error;
+  readonly lost?: MigrationError;
   /** Where it goes on: how long it was lost, milliseconds. */
   readonly lostMs?: number;
 }
@@ -18,8 +18,11 @@ export class Links {
   /** Milliseconds in which some were lost, but for the time that runs now. */
   #past = 0;
   #since: number | undefined;
+  readonly #phase: Phase;
 
-  constructor(native: Pick<NativeConnection, 'linkChange'>) {
+  /** `phase`: labels why one was lost. */
+  constructor(native: Pick<NativeConnection, 'linkChange'>, phase: Phase) {
+    this.#phase = phase;
     void this.#follow(native);
   }
 
@@ -28,9 +31,10 @@ export class Links {
     return this.#past + (this.#since === undefined ? 0 : performance.now() - this.#since);
   }
 
-  /** From here on; `watcher` must not throw. */
-  watch(watcher: (change: LinkChange) => void): void {
+  /** From here on, until the function that it gives is called. */
+  watch(watcher: (change: LinkChange) => void): () => void {
     this.#watchers.add(watcher);
+    return () => void this.#watchers.delete(watcher);
   }
 
   async #follow(native: Pick<NativeConnection, 'linkChange'>): Promise<void> {
@@ -45,7 +49,7 @@ export class Links {
     const now = performance.now();
     this.#lost.set(channel, now);
     this.#since ??= now;
-    return { channel, lost: toMigrationError(error, 'connect') };
+    return { channel, lost: toMigrationError(error, this.#phase) };
   }
 
   #restore(channel: number): LinkChange {
@@ -62,6 +66,7 @@ export class Links {
   }
 
   #tell(change: LinkChange): void {
-    for (const watcher of this.#watchers) watcher(change);
+    // What one throws is its own affair, and the process's.
+    for (const watcher of [...this.#watchers]) queueMicrotask(() => watcher(change));
   }
 }

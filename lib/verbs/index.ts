@@ -10,7 +10,13 @@ export { type Domain, openDomain } from './domain.ts';
 export { type Listener, listen, type OnRequest } from './listener.ts';
 export type { MemoryRegion } from './memory-region.ts';
 export type * from './options.ts';
-export type { QueuePair, QueuePairCounters, QueuePairInfo, QueuePairState } from './queue-pair.ts';
+export type {
+  LinkChange,
+  QueuePair,
+  QueuePairCounters,
+  QueuePairInfo,
+  QueuePairState,
+} from './queue-pair.ts';
 export {
   COMPLETION_BYTES,
   COMPLETION_U32,

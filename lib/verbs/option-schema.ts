@@ -24,6 +24,7 @@ import type {
   Endpoint,
   ListenOptions,
   QueuePairOptions,
+  ResumeOptions,
 } from './options.ts';
 
 const provider = oneOf('auto', 'iwarp', 'verbs');
@@ -62,6 +63,10 @@ const QUEUE_PAIR = {
     crc: boolean,
     connectTimeoutMs: milliseconds,
     stallTimeoutMs: milliseconds,
+    resume: objectWith({
+      windowMs: milliseconds,
+      retryMs: milliseconds.optional(),
+    } satisfies ShapeOf<ResumeOptions>),
   } satisfies ShapeOf<QueuePairOptions>),
 };
 const ACCEPT = {

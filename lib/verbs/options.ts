@@ -46,6 +46,20 @@ export interface QueuePairOptions {
   readonly connectTimeoutMs?: number;
   /** The longest time without progress while work is outstanding, milliseconds. Default 30,000. */
   readonly stallTimeoutMs?: number;
+  /**
+   * The software RNIC's queue pair outlives its connection, if the peer has this too (`info.resumable`): docs/moving-connections.md. A request then completes when the
+   * peer has acknowledged it. Of `privateData` it takes 12 bytes of a request and 60 of the reply. Whoever accepts keeps a listener open, any one of the
+   * process. Default: none. Devices take no notice.
+   */
+  readonly resume?: ResumeOptions;
+}
+
+/** How long a queue pair looks for a new connection when its own broke. Milliseconds. */
+export interface ResumeOptions {
+  /** At least 1. */
+  readonly windowMs: number;
+  /** Between two tries of the end that has called connect(). Default 100. */
+  readonly retryMs?: number;
 }
 
 /** Of {@link QueuePair.connect}. */

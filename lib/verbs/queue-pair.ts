@@ -1,6 +1,7 @@
 import { raceAbort } from '../abort.ts';
 import { type MigrationError, toMigrationError } from '../errors.ts';
 import type { NativeQueuePairOptions, NativeVerbsQueuePair } from '../native/verbs.ts';
+import { Links } from '../transport/links.ts';
 import { integer } from './checks.ts';
 import { CompletionBatch } from './completion-batch.ts';
 import { CompletionReader } from './completion-reader.ts';
@@ -34,7 +35,15 @@ export interface QueuePairInfo {
   /** One line, such as `MPA revision 2, CRC32C off`. */
   readonly detail: string;
   readonly crc: boolean;
+  /** It outlives its connection: both ends have {@link QueuePairOptions.resume}. */
+  readonly resumable: boolean;
 }
+
+/** Of a resumable queue pair. `lost`: its connection broke, and what is posted waits (`SUSPENDED`). `restored`: it goes on over a new one. */
+export type LinkChange =
+  | { readonly state: 'lost'; readonly reason: MigrationError }
+  /** Milliseconds without. */
+  | { readonly state: 'restored'; readonly lostMs: number };
 
 /** Bytes so far. */
 export interface QueuePairCounters {
@@ -45,8 +54,12 @@ export interface QueuePairCounters {
   readonly writeBytesPlaced: bigint;
   /** Of the peer's messages, without headers. Of its WRITEs a device does not tell. */
   readonly payloadReceived: bigint;
+  /** New connections that took the place of one that broke, and bytes of messages that were begun again on them. */
+  readonly resumes: number;
+  readonly payloadResent: bigint;
 }
 
+const RETRY_MS = 100;
 const DEFAULTS: NativeQueuePairOptions = {
   maxSendWr: 256,
   maxRecvWr: 256,
@@ -67,6 +80,7 @@ export class QueuePair implements AsyncDisposable {
   readonly closed: Promise<MigrationError | null>;
   readonly #native: NativeVerbsQueuePair;
   readonly #reader: CompletionReader;
+  readonly #links: Links;
   readonly #scratch = { send: new WorkRequestBatch(16), recv: new WorkRequestBatch(16) };
   #closing: Promise<void> | undefined;
 
@@ -75,7 +89,14 @@ export class QueuePair implements AsyncDisposable {
   }
 
   private constructor(create: Create, options: QueuePairOptions, onEnded: OnEnded) {
-    this.#native = create({ ...DEFAULTS, ...options }, () => this.#reader.wake());
+    const { resume, ...rest } = options;
+    const wanted = {
+      ...DEFAULTS,
+      ...rest,
+      ...(resume && { resume: { windowMs: resume.windowMs, retryMs: resume.retryMs ?? RETRY_MS } }),
+    };
+    this.#native = create(wanted, () => this.#reader.wake());
+    this.#links = new Links(this.#native, 'verbs');
     this.closed = this.#native.closed.then((reason) => {
       onEnded(this);
       void this.close(); // what has ended holds nothing
@@ -197,6 +218,16 @@ export class QueuePair implements AsyncDisposable {
   onCompletions(callback: (batch: CompletionBatch) => void, options: CompletionOptions = {}): () => void {
     checkCompletions(options);
     return this.#reader.listen(callback, options.batch ?? new CompletionBatch(), options.signal);
+  }
+
+  /**
+   * Tells of a resumable queue pair's links from here on, until the function that this gives is called. What the callback throws is an uncaught
+   * exception of the process.
+   */
+  onLinkChange(callback: (change: LinkChange) => void): () => void {
+    return this.#links.watch(({ lost, lostMs = 0 }) =>
+      callback(lost ? { state: 'lost', reason: lost } : { state: 'restored', lostMs }),
+    );
   }
 
   /** Sends what has been posted, then ends the connection. Resolves when it has ended, within `stallTimeoutMs` whatever the peer does. */

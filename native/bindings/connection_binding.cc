@@ -208,10 +208,7 @@ Napi::Value ConnectionBinding::receive(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value ConnectionBinding::link_change(const Napi::CallbackInfo& info) {
-  const auto deferred = Deferred::New(info.Env());
-  link_waiters_.push_back(deferred);
-  settle_link_changes(info.Env());
-  return deferred.Promise();
+  return link_changes_.next(info.Env());
 }
 
 // On a thread of the pool: it waits for the provider's.

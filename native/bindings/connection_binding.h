@@ -11,6 +11,7 @@
 #include <optional>
 
 #include "bindings/js_queue.h"
+#include "bindings/link_changes.h"
 #include "bindings/registrations.h"
 #include "bindings/transport_classes.h"
 #include "engine/endpoint.h"
@@ -34,10 +35,6 @@ class ConnectionBinding final : public Napi::ObjectWrap<ConnectionBinding>, priv
   using Deferred = Napi::Promise::Deferred;
   using Totals = engine::Endpoint::Totals;
   using Deferreds = std::map<uint64_t, Deferred>;
-  struct LinkChange {
-    uint32_t channel;
-    std::optional<Error> lost;
-  };
 
   void open(Napi::Env env, fabric::Provider& provider, const fabric::QueuePairOptions& options);
 
@@ -87,7 +84,6 @@ class ConnectionBinding final : public Napi::ObjectWrap<ConnectionBinding>, priv
   template <typename Start>
   Napi::Value promised(Napi::Env env, Deferreds& waiting, const Start& start);
   void settle_receives(Napi::Env env);
-  void settle_link_changes(Napi::Env env);
   void settle_write(Napi::Env env, uint64_t id, const engine::WriteResult& result);
   void handle_closed(Napi::Env env, std::optional<Error> reason);
   void let_go();
@@ -106,8 +102,7 @@ class ConnectionBinding final : public Napi::ObjectWrap<ConnectionBinding>, priv
   std::optional<Deferred> closed_;
   Napi::ObjectReference closed_promise_;
   std::deque<Deferred> receives_;
-  std::deque<LinkChange> link_changes_;  // that nobody has asked for
-  std::deque<Deferred> link_waiters_;
+  LinkChanges link_changes_;
   Deferreds sends_, writes_, rails_, barriers_;
   uint64_t next_id_ = 1;
   bool ended_ = false;

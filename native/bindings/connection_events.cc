@@ -67,27 +67,9 @@ void ConnectionBinding::settle_write(Napi::Env env, uint64_t id, const engine::W
 }
 
 void ConnectionBinding::link_changed(uint32_t channel, std::optional<Error> lost) {
-  queue_->post([this, change = LinkChange{channel, std::move(lost)}](Napi::Env env) {
-    link_changes_.push_back(change);
-    settle_link_changes(env);
+  queue_->post([this, change = LinkChanges::Change{channel, std::move(lost)}](Napi::Env env) {
+    link_changes_.push(env, change);
   });
-}
-
-void ConnectionBinding::settle_link_changes(Napi::Env env) {
-  while (!link_waiters_.empty() && (ended_ || !link_changes_.empty())) {
-    const Deferred deferred = link_waiters_.front();
-    link_waiters_.pop_front();
-    if (link_changes_.empty()) {
-      deferred.Resolve(env.Null());
-      continue;
-    }
-    const LinkChange change = link_changes_.front();
-    link_changes_.pop_front();
-    auto value = Napi::Object::New(env);
-    value.Set("channel", change.channel);
-    value.Set("lost", change.lost ? to_js_error(env, *change.lost).Value() : env.Null());
-    deferred.Resolve(value);
-  }
 }
 
 void ConnectionBinding::receive_failed(Error reason) {
@@ -131,7 +113,7 @@ void ConnectionBinding::handle_closed(Napi::Env env, std::optional<Error> reason
   const Napi::Value error = end_error(env).Value();
   if (const auto deferred = std::exchange(handshake_, std::nullopt)) deferred->Reject(error);
   settle_receives(env);
-  settle_link_changes(env);
+  link_changes_.end(env);
   for (Deferreds* waiting : {&sends_, &writes_, &rails_, &barriers_}) {
     for (auto& [id, deferred] : *waiting) deferred.Reject(error);
     waiting->clear();

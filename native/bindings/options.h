@@ -20,7 +20,7 @@ inline fabric::QueuePairOptions queue_pair_options(const Napi::Object& from) {
     const auto limits = resume.As<Napi::Object>();
     options.resume_window_ms = u32_property(limits, "windowMs");
     options.resume_retry_ms = u32_property(limits, "retryMs");
-    options.resume_is_asked = true;
+    options.resume_is_asked = limits.Get("asked").ToBoolean();
   }
   return options;
 }

@@ -102,6 +102,7 @@ Napi::Function VerbsQueuePairBinding::define(Napi::Env env) {
                          InstanceMethod<&VerbsQueuePairBinding::post_send>("postSend"),
                          InstanceMethod<&VerbsQueuePairBinding::post_recv>("postRecv"),
                          InstanceMethod<&VerbsQueuePairBinding::poll>("poll"),
+                         InstanceMethod<&VerbsQueuePairBinding::link_change>("linkChange"),
                          InstanceMethod<&VerbsQueuePairBinding::disconnect>("disconnect"),
                          InstanceMethod<&VerbsQueuePairBinding::close>("close"),
                          InstanceMethod<&VerbsQueuePairBinding::counters>("counters"),
@@ -222,6 +223,10 @@ Napi::Value VerbsQueuePairBinding::poll(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(count));
 }
 
+Napi::Value VerbsQueuePairBinding::link_change(const Napi::CallbackInfo& info) {
+  return link_changes_.next(info.Env());
+}
+
 void VerbsQueuePairBinding::disconnect(const Napi::CallbackInfo&) {
   if (held_ && !ended_) held_->queue_pair->disconnect();
 }
@@ -247,8 +252,8 @@ Napi::Value VerbsQueuePairBinding::close(const Napi::CallbackInfo& info) {
 
 VerbsQueuePairBinding::Counts VerbsQueuePairBinding::counts_of(const fabric::QueuePair& queue_pair) {
   const auto& counters = queue_pair.counters();
-  return {counters.bytes_sent, counters.bytes_received, counters.write_bytes_placed,
-          counters.payload_received};
+  return {counters.bytes_sent,       counters.bytes_received, counters.write_bytes_placed,
+          counters.payload_received, counters.resumes,        counters.payload_resent};
 }
 
 // The queues go now and not when V8, which does not know their size, collects this object.
@@ -266,6 +271,8 @@ Napi::Value VerbsQueuePairBinding::counters(const Napi::CallbackInfo& info) {
   value.Set("bytesReceived", Napi::BigInt::New(info.Env(), counts.bytes_received));
   value.Set("writeBytesPlaced", Napi::BigInt::New(info.Env(), counts.write_bytes_placed));
   value.Set("payloadReceived", Napi::BigInt::New(info.Env(), counts.payload_received));
+  value.Set("resumes", Napi::Number::New(info.Env(), static_cast<double>(counts.resumes)));
+  value.Set("payloadResent", Napi::BigInt::New(info.Env(), counts.payload_resent));
   return value;
 }
 
@@ -282,6 +289,7 @@ Napi::Value VerbsQueuePairBinding::get_info(const Napi::CallbackInfo& info) {
   value.Set("peerAddress", facts.peer_address);
   value.Set("detail", facts.detail);
   value.Set("crc", facts.crc);
+  value.Set("resumable", facts.resumable);
   return value;
 }
 
@@ -298,6 +306,12 @@ void VerbsQueuePairBinding::push(std::span<const fabric::Completion> completions
   if (completions_->push(completions)) queue_->post([this](Napi::Env) { wake_.Call({}); });
 }
 
+void VerbsQueuePairBinding::link_changed(std::optional<Error> lost) {
+  queue_->post([this, change = LinkChanges::Change{1, std::move(lost)}](Napi::Env env) {
+    link_changes_.push(env, change);
+  });
+}
+
 void VerbsQueuePairBinding::on_closed(const Error* reason) {
   completions_->end();
   queue_->post([this, reason = reason ? std::optional(*reason) : std::nullopt](Napi::Env env) {
@@ -311,6 +325,7 @@ void VerbsQueuePairBinding::handle_closed(Napi::Env env, const std::optional<Err
   const Napi::Value error = end_error(env).Value();
   if (const auto deferred = std::exchange(handshake_, std::nullopt)) deferred->Reject(error);
   closed_->Resolve(reason_ ? error : env.Null());
+  link_changes_.end(env);
   queue_->unref(env);
   wake_.Call({});
 }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "bindings/js_queue.h"
+#include "bindings/link_changes.h"
 #include "bindings/verbs_classes.h"
 #include "bindings/verbs_completions.h"
 
@@ -35,6 +36,7 @@ class VerbsQueuePairBinding final : public Napi::ObjectWrap<VerbsQueuePairBindin
   };
   struct Counts {
     uint64_t bytes_sent = 0, bytes_received = 0, write_bytes_placed = 0, payload_received = 0;
+    uint64_t resumes = 0, payload_resent = 0;
   };
 
   Napi::Value connect(const Napi::CallbackInfo& info);
@@ -42,6 +44,7 @@ class VerbsQueuePairBinding final : public Napi::ObjectWrap<VerbsQueuePairBindin
   Napi::Value post_send(const Napi::CallbackInfo& info);
   Napi::Value post_recv(const Napi::CallbackInfo& info);
   Napi::Value poll(const Napi::CallbackInfo& info);
+  Napi::Value link_change(const Napi::CallbackInfo& info);
   void disconnect(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
   Napi::Value counters(const Napi::CallbackInfo& info);
@@ -53,7 +56,10 @@ class VerbsQueuePairBinding final : public Napi::ObjectWrap<VerbsQueuePairBindin
   void on_established(std::span<const uint8_t> private_data) override;
   void on_send(std::span<const fabric::Completion> completions) override { push(completions); }
   void on_recv(std::span<const fabric::Completion> completions) override { push(completions); }
+  void on_link_lost(const Error& reason) override { link_changed(reason); }
+  void on_link_restored() override { link_changed(std::nullopt); }
   void on_closed(const Error* reason) override;
+  void link_changed(std::optional<Error> lost);
   void push(std::span<const fabric::Completion> completions);
 
   // JavaScript thread.
@@ -80,6 +86,7 @@ class VerbsQueuePairBinding final : public Napi::ObjectWrap<VerbsQueuePairBindin
   std::optional<Deferred> closed_;
   Napi::ObjectReference closed_promise_;
   Napi::ObjectReference close_promise_;
+  LinkChanges link_changes_;
   bool ended_ = false;
   std::optional<Error> reason_;
   fabric::QueuePairInfo last_info_;
