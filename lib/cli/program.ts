@@ -68,6 +68,7 @@ export interface SendOptions extends EndOptions, ConnectOptions {
   /** Bytes per second. */
   readonly maxBandwidth?: bigint;
   readonly verify?: boolean;
+  readonly continue?: boolean;
   readonly again?: boolean;
   readonly tlsHostname?: string;
 }
@@ -220,6 +221,10 @@ function addSend(program: Command, actions: Actions): void {
       "whom the destination's certificate must name (default: the host of the URI)",
     )
     .option('--again', 'send an image that was sent before: its VM may then be at two hosts')
+    .option(
+      '--continue',
+      'go on from what a receive that died has left at the destination: only what differs there is sent',
+    )
     .option('--verify', 'compare a digest of all RAM on both sides before the commit')
     .option('--ram-file <block=path>', RAM_FILE_HELP, collectPath)
     .action((image: string, uri: string, options: SendOptions) => actions.send(image, uri, options));

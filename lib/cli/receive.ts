@@ -23,8 +23,13 @@ export async function receive(
   const wanted = { ...endOptions(options), ...receiverOptions(options) };
   checkDestinationOptions(wanted, ON_COMMAND_LINE);
   await using page = await openPage(context, options);
-  await using writer = await ImageWriter.open(image, { ramFiles: options.ramFile, digests: options.digests });
+  const { ramFile: ramFiles, digests } = options;
+  await using writer = await ImageWriter.open(image, { ramFiles, digests, continues: true });
   for (const path of writer.removedPartials) reporter.notice(`removed ${path}, left by a receive that died`);
+  if (writer.abandoned !== undefined)
+    reporter.notice(
+      `a receive that died has left RAM in ${writer.abandoned}: send --continue goes on from it, any other source takes its place`,
+    );
   await noticeLeftovers(reporter, image);
   context.onFailure(`nothing was kept: there is no image ${image}`);
   await using destination = await MigrationDestination.listen(uri, writer, wanted);

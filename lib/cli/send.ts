@@ -47,7 +47,7 @@ export async function send(
 }
 
 function sourceOptions(options: SendOptions): SourceOptions {
-  const { pinAll, maxBandwidth, verify } = options;
+  const { pinAll, maxBandwidth, verify, continue: continues } = options;
   return {
     ...endOptions(options),
     ...connectOptions(options),
@@ -55,5 +55,6 @@ function sourceOptions(options: SendOptions): SourceOptions {
     ...(pinAll !== undefined && { pinAll }),
     ...(maxBandwidth !== undefined && { maxBandwidth }),
     ...(verify !== undefined && { verify }),
+    ...(continues !== undefined && { continue: continues }),
   };
 }

@@ -46,6 +46,7 @@ const WRITER = {
   sharedRam: paths,
   provenance: objectWith({}),
   digests: boolean,
+  continues: boolean,
   streamBytes: bytes(0n),
 } satisfies ShapeOf<ImageWriterOptions>;
 

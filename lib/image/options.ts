@@ -40,6 +40,11 @@ export interface ImageWriterOptions extends RamPlacement {
    * Default false.
    */
   readonly digests?: boolean;
+  /**
+   * Keeps the RAM that a process which died has left of an image of that name until a source comes: one that continues goes on from it, for any other it is removed. Default
+   * false: it is removed at once.
+   */
+  readonly continues?: boolean;
 }
 
 /** Of `writeQemuStream()`. */

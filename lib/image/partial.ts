@@ -59,12 +59,12 @@ export async function findPartials(image: string): Promise<PartialImage[]> {
 
 /**
  * Removes the partial directories of `image` whose processes are certainly dead and that belong to this user.
- * Returns the paths that it removed. One that cannot be removed is left for next time.
+ * Returns the paths that it removed. One that cannot be removed is left for next time, and so is `but`.
  */
-export async function removeDeadPartials(image: string): Promise<string[]> {
+export async function removeDeadPartials(image: string, but?: string): Promise<string[]> {
   const removed: string[] = [];
   for (const partial of await findPartials(image)) {
-    if (partial.owner !== 'dead') continue;
+    if (partial.owner !== 'dead' || partial.path === but) continue;
     const gone = await removeWithOutside(partial.path).then(
       () => true,
       () => false,

@@ -3,6 +3,7 @@ import { dirname, isAbsolute, join } from 'node:path';
 import { MigrationError } from '../errors.ts';
 import type { NativeMemory } from '../native/memory.ts';
 import type { RamBlock, RamBlockLayout } from '../ram/vm.ts';
+import { takeRam } from './abandoned.ts';
 import { during } from './errors.ts';
 import { descriptorPath, openRegular, ramFileName, syncDirectory } from './files.ts';
 import type { ManifestBlock } from './manifest.ts';
@@ -52,8 +53,8 @@ export class RamStore {
     return this.#stored;
   }
 
-  /** Creates and maps a file for each block; what was created before a failure stays until {@link removeFiles} and {@link close}. */
-  async allocate(layouts: readonly RamBlockLayout[]): Promise<void> {
+  /** Creates and maps a file for each block, or takes what `earlier` has in that place; what was created before a failure stays until {@link removeFiles} and {@link close}. */
+  async allocate(layouts: readonly RamBlockLayout[], earlier?: string): Promise<void> {
     const { ramFiles = {}, sharedRam = {} } = this.#placement;
     checkNames([...Object.keys(ramFiles), ...Object.keys(sharedRam)], layouts);
     await this.#checkSpace(layouts);
@@ -63,7 +64,7 @@ export class RamStore {
       const file = ramFileName(index);
       if (shared !== undefined) await this.#adopt(layout, shared);
       else if (outside !== undefined) await this.#create(layout, { path: outside });
-      else await this.#create(layout, { path: join(this.#directory, file), file });
+      else await this.#create(layout, { path: join(this.#directory, file), file }, earlier);
     }
   }
 
@@ -110,11 +111,13 @@ export class RamStore {
     );
   }
 
-  async #create(layout: RamBlockLayout, { path, file }: Place): Promise<void> {
+  async #create(layout: RamBlockLayout, { path, file }: Place, earlier?: string): Promise<void> {
     const { name, length } = layout;
     if (file === undefined) await refuseExisting(path, name);
     await during(`creating ${path} for ${length} bytes of the RAM block ${name}`, async () => {
-      const mapping = await this.#native.mapFile({ path, length, mode: 'create' });
+      const taken =
+        file !== undefined && earlier !== undefined && (await takeRam(earlier, file, path, length));
+      const mapping = await this.#native.mapFile({ path, length, mode: taken ? 'write' : 'create' });
       if (file === undefined) this.#created.push(path);
       const where = file === undefined ? { external: { path, inode: await inodeOf(path) } } : { file };
       this.#stored.push({ ...layout, mapping, where });

@@ -4,6 +4,7 @@ import { MigrationError } from '../errors.ts';
 import type { NativeMemory } from '../native/memory.ts';
 import { DeviceStateCheck, type DeviceStateResult } from '../protocol/tail.ts';
 import type { Arrival, DestinationTarget, RamBlock, ReceivedVm } from '../ram/vm.ts';
+import { Abandoned, removeEarlier } from './abandoned.ts';
 import { codeOf, during, imageError } from './errors.ts';
 import {
   AFTER_FILE,
@@ -43,6 +44,9 @@ export class ImageWriter implements DestinationTarget, AsyncDisposable {
   readonly removedPartials: readonly string[];
   /** This object creates the RAM files, sparse. */
   readonly ramIsFresh: boolean;
+  /** The directory with RAM of an earlier try, until a source has come. */
+  readonly abandoned: string | undefined;
+  readonly #abandoned: Abandoned | undefined;
   readonly #partial: string;
   readonly #store: RamStore;
   readonly #digests: boolean;
@@ -60,6 +64,8 @@ export class ImageWriter implements DestinationTarget, AsyncDisposable {
   private constructor(paths: Paths, native: NativeMemory, options: ImageWriterOptions) {
     this.path = paths.image;
     this.removedPartials = paths.removed;
+    this.#abandoned = paths.abandoned;
+    this.abandoned = paths.abandoned?.path;
     this.#partial = paths.partial;
     this.#store = new RamStore(paths.partial, options, native);
     this.ramIsFresh = Object.keys(options.sharedRam ?? {}).length === 0;
@@ -79,10 +85,11 @@ export class ImageWriter implements DestinationTarget, AsyncDisposable {
     if (await exists(image)) throw imageExists(image);
     if (!(await exists(dirname(image)))) throw noParent(image);
     return during(`starting the image ${image}`, async () => {
-      const removed = await removeDeadPartials(image);
+      const abandoned = options.continues ? await Abandoned.of(image) : undefined;
+      const removed = await removeDeadPartials(image, abandoned?.path);
       const partial = await createPartial(image);
       try {
-        return new ImageWriter({ image, partial, removed }, native, options);
+        return new ImageWriter({ image, partial, removed, abandoned }, native, options);
       } catch (error) {
         await removePartial(partial);
         throw error;
@@ -100,9 +107,21 @@ export class ImageWriter implements DestinationTarget, AsyncDisposable {
       this.#vm = vm;
       await createDurable(join(this.#partial, BEFORE_FILE), vm.before);
       this.#after = await createFile(join(this.#partial, AFTER_FILE));
-      await this.#store.allocate(vm.layout.blocks);
+      await this.#allocateRam(vm);
       return this.#store.blocks;
     });
+  }
+
+  /** See {@link DestinationTarget.canContinue}. */
+  get canContinue(): boolean {
+    return this.#abandoned !== undefined;
+  }
+
+  async #allocateRam({ layout, continues }: ReceivedVm): Promise<void> {
+    if (!continues) await this.#abandoned?.remove();
+    const earlier = continues && (await this.#abandoned?.moveInto(this.#partial));
+    await this.#store.allocate(layout.blocks, earlier || undefined);
+    if (earlier) await removeEarlier(earlier);
   }
 
   /** @throws MigrationError DISK_FULL, IO_ERROR; STREAM_ERROR: more device state than any VM has. */
@@ -274,6 +293,7 @@ interface Paths {
   readonly image: string;
   readonly partial: string;
   readonly removed: readonly string[];
+  readonly abandoned: Abandoned | undefined;
 }
 
 function exists(path: string): Promise<boolean> {

@@ -70,6 +70,7 @@ const SOURCE = {
   pinAll: boolean,
   maxBandwidth: bytes(0n, 'bytes per second'),
   verify: boolean,
+  continue: boolean,
   hints: field('a MigrationHints', (value) => value instanceof MigrationHints),
   live: optionsOf(LIVE),
 } satisfies ShapeOf<SourceOptions>;
@@ -98,7 +99,15 @@ const verifiesInCommit: Rule<SourceOptions> = ({ verify, commit }, name) =>
     ? `${name('verify')} compares RAM as a part of the commit handshake, and ${name('commit')} off leaves that out: ask for one of them`
     : undefined;
 
-const SOURCE_OPTIONS = { schema: optionsOf(SOURCE), rules: [pinsOnce, verifiesInCommit, hasCredentials] };
+const continuesWithCommit: Rule<SourceOptions> = ({ continue: continues, commit }, name) =>
+  continues && commit === 'off'
+    ? `${name('continue')} needs the commit handshake, and ${name('commit')} off leaves that out: ask for one of them`
+    : undefined;
+
+const SOURCE_OPTIONS = {
+  schema: optionsOf(SOURCE),
+  rules: [pinsOnce, verifiesInCommit, continuesWithCommit, hasCredentials],
+};
 const DESTINATION_OPTIONS = { schema: optionsOf(DESTINATION), rules: [hasCredentials] };
 const SERVICE_OPTIONS = { schema: optionsOf(SERVICE), rules: [hasCredentials] };
 const LIVE_OPTIONS = { schema: optionsOf(LIVE) };

@@ -58,6 +58,7 @@ export interface MigrationOptions extends PinOptions {
   readonly tls?: TlsOptions;
 }
 
+/** How long an end looks for a new link when one breaks. */
 export interface ResumeOptions {
   /** The longest search for a new link, milliseconds; 0: a broken link ends the migration. Default 10 000. */
   readonly windowMs?: number;
@@ -105,6 +106,11 @@ export interface SourceOptions extends MigrationOptions {
    * destination without the handshake is refused before anything moves (VERSION_MISMATCH).
    */
   readonly verify?: boolean;
+  /**
+   * Goes on from what an earlier try, whose destination died, has left there: digests of each 2 MiB are compared, and what is equal is not sent. Where there is
+   * nothing, all is sent, and a notice says so. Not of a VM with a `guest`, nor with `commit: 'off'`. Default false.
+   */
+  readonly continue?: boolean;
   /** What the embedder knows of its guest's memory; may be added to while the migration runs. */
   readonly hints?: MigrationHints;
   /** What is allowed to a guest that runs while it is sent; nothing of it counts for one that stands still. */

@@ -52,6 +52,8 @@ export interface MigrationFacts {
   readonly 'registered-peak': number;
   /** Bytes that were sent again, for the link broke before the peer had confirmed them; 0 at a destination that has only received. */
   readonly 'resent-bytes': number;
+  /** At a source that has gone on from an earlier try: bytes of RAM that the destination had already. */
+  readonly continued?: number;
   /**
    * Who may run the VM. `committed`: the destination has confirmed that it holds everything, the source's VM must never run again.
    * `unconfirmed`, at the source: a version 1 destination confirms nothing; look at it before you give the source's VM up. At the destination:
@@ -93,6 +95,7 @@ export function describe(
     coverage?: Coverage;
     pinBudget?: bigint;
     registeredPeak: bigint;
+    continued?: bigint;
     control?: ControlCosts;
   },
 ): MigrationFacts {
@@ -114,6 +117,7 @@ export function describe(
     'resent-bytes': Number(connection.stats().payloadResent),
     outcome: summary.committed ? 'committed' : 'unconfirmed',
     ...(summary.coverage && { coverage: summary.coverage }),
+    ...(summary.continued !== undefined && { continued: Number(summary.continued) }),
     ...(summary.control && { control: summary.control }),
     machine,
     'device-state-bytes': summary.deviceStateBytes,

@@ -78,6 +78,7 @@ const VM = {
 
 const TARGET = {
   ramIsFresh: boolean.optional(),
+  canContinue: boolean.optional(),
   allocate: fn,
   describe: fn.optional(),
   append: fn,

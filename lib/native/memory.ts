@@ -75,6 +75,11 @@ export interface NativeMapping {
    * cryptographic hash: native/memory/digest.h.
    */
   digest(): Promise<string>;
+  /**
+   * The same of each `chunkBytes` of a range (multiples of 4096), 32 bytes each, little-endian; the last chunk may be shorter. INVALID_ARGUMENT, IO_ERROR,
+   * CANCELLED.
+   */
+  digestChunks(offset: bigint, length: bigint, chunkBytes: bigint): Promise<Uint8Array>;
   /** How far the digest that was begun last has come, bytes from the beginning, holes included. */
   readonly digested: bigint;
   /** Makes written pages durable (files). */

@@ -50,6 +50,8 @@ export interface Offer {
   readonly channels?: number;
   /** The source describes its VM before RAM moves; the destination checks what is said. Default false. */
   readonly description?: boolean;
+  /** Source: would go on from what an earlier try has left there. Destination: has something of one. Default false. */
+  readonly continues?: boolean;
   /** This end is our software RNIC. Default false. */
   readonly softwareRnic?: boolean;
   /** This end has credentials, and goes on only with a peer that has some too. Default false. */
@@ -86,6 +88,8 @@ export interface Agreed {
   readonly progress: boolean;
   /** The source describes its VM. Absent: it does not. */
   readonly description?: true;
+  /** What an earlier try has left at the destination is compared first; then its RAM is not zero. Absent: it is not. */
+  readonly continues?: true;
   /** The destination's budget, which the source keeps to. Absent: it has none, or the source knows nothing of budgets. */
   readonly pinBudget?: bigint;
   /** The peer sent our tail: it is one of ours, not QEMU. */
@@ -192,7 +196,10 @@ const bytesOf = (peer: Capabilities): bigint | undefined =>
   hasFlag(peer, FLAG.PIN_BUDGET) ? peer.extension?.bytes : undefined;
 
 function extensionOf(
-  uses: Pick<Offer, 'commit' | 'sparse' | 'alive' | 'progress' | 'description' | 'softwareRnic' | 'tls'> &
+  uses: Pick<
+    Offer,
+    'commit' | 'sparse' | 'alive' | 'progress' | 'description' | 'softwareRnic' | 'tls' | 'continues'
+  > &
     Pick<SourceOffer, 'unchecked' | 'resume'> & { reasons: boolean },
   bytes: bigint | undefined,
   checked: boolean,
@@ -208,17 +215,21 @@ function extensionOf(
     uses.tls ? FLAG.TLS : 0,
     uses.unchecked ? FLAG.UNCHECKED : 0,
     uses.resume ? FLAG.RESUME : 0,
+    uses.continues ? FLAG.CONTINUE : 0,
     bytes === undefined ? 0 : FLAG.PIN_BUDGET,
   ].reduce((all, flag) => all | flag, 0);
   return { version: EXTENSION_VERSION, flags, ...(bytes !== undefined && { bytes }), checked };
 }
 
 function agree(peer: Capabilities, offer: Offer, pinBudget: bigint | undefined): Agreed {
+  const commit = offer.commit && hasFlag(peer, FLAG.COMMIT);
+  const continues = commit && offer.continues === true && hasFlag(peer, FLAG.CONTINUE);
   return {
     version: PROTOCOL_VERSION,
     pinAll: offer.pinAll && (peer.flags & FLAG_PIN_ALL) !== 0,
-    commit: offer.commit && hasFlag(peer, FLAG.COMMIT),
-    sparse: offer.sparse === true && hasFlag(peer, FLAG.SPARSE),
+    commit,
+    sparse: !continues && offer.sparse === true && hasFlag(peer, FLAG.SPARSE),
+    ...(continues && { continues }),
     reasons: hasFlag(peer, FLAG.REASON),
     alive: offer.alive === true && hasFlag(peer, FLAG.ALIVE),
     progress: offer.progress === true && hasFlag(peer, FLAG.PROGRESS),

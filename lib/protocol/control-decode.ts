@@ -3,6 +3,7 @@ import { decodeCommit, decodeCommitted } from './commit.ts';
 import { canonicalRepeat } from './control-encode.ts';
 import { Cursor } from './cursor.ts';
 import {
+  areDigests,
   CONTROL_HEADER_BYTES,
   CONTROL_MAX_BYTES,
   CONTROL_MAX_REPEAT,
@@ -12,6 +13,8 @@ import {
   type ControlType,
   DESCRIPTION_MAX_BYTES,
   type DestinationBlock,
+  type DigestsRequest,
+  MOST_DIGESTS,
   type RegisterCommand,
   type RegisterResult,
 } from './messages.ts';
@@ -96,10 +99,27 @@ function decodeData(header: Header, data: Uint8Array): ControlMessage {
       return { type, bytes: data };
     case 'STATUS':
       return { type, status: decodeStatus(data) };
+    case 'DIGESTS_REQUEST':
+      return { type, ...decodeDigestsRequest(header, data) };
+    case 'DIGESTS_RESULT':
+      if (!areDigests(data))
+        throw malformed(
+          phase,
+          `DIGESTS_RESULT carries ${data.length} bytes, no 1 to ${MOST_DIGESTS} digests`,
+        );
+      return { type, digests: data };
     default:
       if (data.length > 0) throw malformed(phase, `${type} carries ${data.length} bytes, expected none`);
       return { type };
   }
+}
+
+function decodeDigestsRequest({ type, phase }: Header, data: Uint8Array): DigestsRequest {
+  if (data.length !== 24) throw malformed(phase, `${type} carries ${data.length} bytes, expected 24`);
+  const cursor = new Cursor(data, type, phase);
+  const [blockIndex, padding] = [cursor.u32(), cursor.u32()];
+  if (padding !== 0) throw malformed(phase, `${type} has ${padding} where 0 is due`);
+  return { blockIndex, offset: cursor.u64(), length: cursor.u64() };
 }
 
 /** `alsoRepeat`: values of `repeat` that are accepted besides the number of entries. */

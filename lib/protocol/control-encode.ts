@@ -1,6 +1,7 @@
 import { MigrationError } from '../errors.ts';
 import { encodeCommit, encodeCommitted } from './commit.ts';
 import {
+  areDigests,
   CONTROL_HEADER_BYTES,
   CONTROL_MAX_BYTES,
   CONTROL_MAX_REPEAT,
@@ -9,6 +10,7 @@ import {
   type ControlMessage,
   DESCRIPTION_MAX_BYTES,
   type DestinationBlock,
+  MOST_DIGESTS,
   type RegisterCommand,
   type RegisterResult,
 } from './messages.ts';
@@ -78,6 +80,12 @@ function encodeData(message: ControlMessage): Uint8Array {
       return message.bytes;
     case 'STATUS':
       return encodeStatus(message.status);
+    case 'DIGESTS_REQUEST':
+      return new Writer(24).u32(message.blockIndex).u32(0).u64(message.offset).u64(message.length).finish();
+    case 'DIGESTS_RESULT':
+      if (!areDigests(message.digests))
+        throw unsendable(message, `it has ${message.digests.length} bytes, no 1 to ${MOST_DIGESTS} digests`);
+      return message.digests;
     default:
       return new Uint8Array(0);
   }

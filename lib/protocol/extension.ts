@@ -62,6 +62,8 @@ export const FLAG = {
   STATUS: 0x4000,
   /** The source's connections may outlive their TCP streams; a software RNIC that has that too answers with a tail of its own (docs/moving-connections.md). */
   RESUME: 0x8000,
+  /** The source would go on from what an earlier try has left at the destination: DIGESTS_REQUEST (messages.ts). In a reply: there is something. */
+  CONTINUE: 0x10000,
 } as const;
 
 /** Which queue pair of a migration a connection is. */

@@ -5,7 +5,8 @@
  *
  * COMMIT and COMMITTED (commit.ts) are an extension of ours, sent only after both ends have agreed on it (capabilities.ts). So is ALIVE: the
  * source says it in its turn when it has had nothing else to say for some seconds. So are PROGRESS (progress.ts), DESCRIPTION, which the source says
- * once, after the START of the ram section and before RAM_BLOCKS_REQUEST, and STATUS (status.ts), which belongs to no migration.
+ * once, after the START of the ram section and before RAM_BLOCKS_REQUEST, and STATUS (status.ts), which belongs to no migration. DIGESTS_REQUEST and
+ * its answer come after RAM_BLOCKS_RESULT and before RAM moves: what the destination has of an earlier try.
  */
 import type { ProgressAccount } from './progress.ts';
 import type { StatusWord } from './status.ts';
@@ -20,6 +21,16 @@ export const CONTROL_MAX_REPEAT = 4096;
 export const QEMU_FILE_BYTES = 32 * 1024;
 /** Most bytes of a DESCRIPTION. What they mean is between the VMMs' programs at both ends. */
 export const DESCRIPTION_MAX_BYTES = 256 * 1024;
+
+/** What one digest of DIGESTS_RESULT is of, the last one of a block but. */
+export const DIGEST_CHUNK_BYTES = 2n << 20n;
+/** Of a digest. */
+export const DIGEST_BYTES = 32;
+/** Most digests of one answer: 1 GiB is read for it. */
+export const MOST_DIGESTS = 512;
+
+export const areDigests = ({ length }: Uint8Array): boolean =>
+  length > 0 && length % DIGEST_BYTES === 0 && length <= MOST_DIGESTS * DIGEST_BYTES;
 
 /**
  * Type numbers on the wire. 0 (NONE) is never sent. Ours start at 0x100, far from the end of QEMU's, so that a type that QEMU
@@ -43,6 +54,8 @@ export const CONTROL_TYPE = {
   PROGRESS: 0x103,
   DESCRIPTION: 0x104,
   STATUS: 0x105,
+  DIGESTS_REQUEST: 0x106,
+  DIGESTS_RESULT: 0x107,
 } as const;
 
 export type ControlType = keyof typeof CONTROL_TYPE;
@@ -85,6 +98,16 @@ export interface DestinationBlock {
 /** A range of one repeated byte (24 bytes); QEMU's value is always 0. `offset` is in the destination's ram_addr space. */
 export interface CompressCommand {
   readonly value: number;
+  readonly blockIndex: number;
+  readonly offset: bigint;
+  readonly length: bigint;
+}
+
+/**
+ * Asks what a range of a block holds at the destination (24 bytes: `block u32, padding u32, offset u64, length u64`, offset within the block and a multiple
+ * of {@link DIGEST_CHUNK_BYTES}).
+ */
+export interface DigestsRequest {
   readonly blockIndex: number;
   readonly offset: bigint;
   readonly length: bigint;
@@ -156,4 +179,7 @@ export type ControlMessage = HeaderRest &
     | ({ readonly type: 'PROGRESS' } & ProgressAccount)
     | { readonly type: 'DESCRIPTION'; readonly bytes: Uint8Array }
     | { readonly type: 'STATUS'; readonly status: StatusWord }
+    | ({ readonly type: 'DIGESTS_REQUEST' } & DigestsRequest)
+    /** {@link DIGEST_BYTES} for each chunk, in order. */
+    | { readonly type: 'DIGESTS_RESULT'; readonly digests: Uint8Array }
   );

@@ -36,6 +36,8 @@ export interface Mapping {
   /** @internal */
   readonly fillsThroughFile: boolean;
   /** @internal */
+  digestChunks: NativeMapping['digestChunks'];
+  /** @internal */
   classify: NativeMapping['classify'];
 }
 

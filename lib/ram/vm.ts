@@ -95,6 +95,8 @@ export interface ReceivedVm {
   readonly layout: VmLayout;
   readonly ramSection: RamSection;
   readonly before: Uint8Array;
+  /** The source goes on from what an earlier try has left ({@link DestinationTarget.canContinue}): `allocate` may answer with memory that has it. */
+  readonly continues?: true;
 }
 
 /** What is known about a VM that has arrived whole. */
@@ -117,7 +119,12 @@ export interface DestinationTarget {
    * zeros, and a page that has nothing else is not touched here. Default false: every page that is to be zero is cleared.
    */
   readonly ramIsFresh?: boolean;
-  /** Provides memory for every block, zero-filled, in the layout's order. The target remains its owner. */
+  /**
+   * There is RAM of an earlier try: a source that asks for it (`continue`) compares digests of it with its own, and sends what differs. Nothing else of that RAM is
+   * relied on, so it may be anything. Looked at before a source is let in. Default false.
+   */
+  readonly canContinue?: boolean;
+  /** Provides memory for every block, in the layout's order, zero-filled unless `vm.continues`. The target remains its owner. */
   allocate(vm: ReceivedVm): Promise<readonly RamBlock[]>;
   /**
    * What the source's VMM says of the VM ({@link SourceVm.description}), once, after `allocate` and before any RAM: bytes of a peer. A rejection ends the

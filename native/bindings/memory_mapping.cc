@@ -58,6 +58,7 @@ Napi::Function MappingBinding::define(Napi::Env env) {
                          InstanceMethod<&MappingBinding::zero>("zero"),
                          InstanceMethod<&MappingBinding::classify>("classify"),
                          InstanceMethod<&MappingBinding::digest>("digest"),
+                         InstanceMethod<&MappingBinding::digest_chunks>("digestChunks"),
                          InstanceMethod<&MappingBinding::sync>("sync"),
                          InstanceMethod<&MappingBinding::close>("close"),
                          InstanceAccessor<&MappingBinding::get_digested>("digested"),
@@ -151,6 +152,29 @@ Napi::Value MappingBinding::digest(const Napi::CallbackInfo& info) {
           return memory::to_hex(memory::digest(mapping, cancel, done.get()));
         },
         [](Napi::Env env, const std::string& hex) -> Napi::Value { return Napi::String::New(env, hex); });
+  });
+}
+
+Napi::Value MappingBinding::digest_chunks(const Napi::CallbackInfo& info) {
+  return guarded_promise(info.Env(), [&] {
+    const memory::Range range{u64_argument(info, 0, "offset"), u64_argument(info, 1, "length")};
+    const uint64_t chunk = u64_argument(info, 2, "chunkBytes");
+    constexpr uint64_t kUnit = memory::kTargetPageSize;
+    if (chunk == 0 || chunk % kUnit != 0 || range.offset % kUnit != 0 || range.offset > length_ ||
+        range.length > length_ - range.offset)
+      throw Error("INVALID_ARGUMENT", "digestChunks: a range that leaves the mapping, or no whole pages");
+    return run_on_mapping(
+        info.Env(), WorkLane::kBulk, owner(),
+        [=](const Mapping& mapping, const CancelFlag* cancel) {
+          return memory::digest_chunks(mapping, range, chunk, cancel);
+        },
+        [](Napi::Env env, const std::vector<memory::Digest>& digests) -> Napi::Value {
+          constexpr size_t kSize = sizeof(memory::Digest);
+          auto bytes = Napi::Buffer<uint8_t>::New(env, digests.size() * kSize);
+          for (size_t at = 0; at < digests.size(); ++at)
+            std::memcpy(bytes.Data() + at * kSize, digests[at].data(), kSize);
+          return bytes;
+        });
   });
 }
 

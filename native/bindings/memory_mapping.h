@@ -27,6 +27,7 @@ class MappingBinding final : public Napi::ObjectWrap<MappingBinding> {
   Napi::Value zero(const Napi::CallbackInfo& info);
   Napi::Value classify(const Napi::CallbackInfo& info);
   Napi::Value digest(const Napi::CallbackInfo& info);
+  Napi::Value digest_chunks(const Napi::CallbackInfo& info);
   Napi::Value sync(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
   Napi::Value get_digested(const Napi::CallbackInfo& info);

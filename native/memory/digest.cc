@@ -64,15 +64,14 @@ void add_pages(Digest& total, const Mapping& mapping, const Range& range) {
   }
 }
 
-}  // namespace
-
-Digest digest(const Mapping& mapping, const CancelFlag* cancel, std::atomic<uint64_t>* done) {
+Digest digest_range(const Mapping& mapping, const Range& range, const CancelFlag* cancel,
+                    std::atomic<uint64_t>* done) {
   const auto tell = [done](uint64_t end) {
     if (done != nullptr) done->store(end, std::memory_order_relaxed);
   };
   Digest total;
   for (size_t i = 0; i < total.size(); ++i) total[i] = fold(mapping.length() ^ kKeys[i], kKeys[7 - i]);
-  ExtentCursor cursor(mapping, 0, mapping.length());
+  ExtentCursor cursor(mapping, range.offset, range.length);
   for (Extent extent; cursor.next(&extent);) {
     if (extent.is_hole) {
       tell(extent.range.end());
@@ -87,6 +86,20 @@ Digest digest(const Mapping& mapping, const CancelFlag* cancel, std::atomic<uint
     }
   }
   return total;
+}
+
+}  // namespace
+
+Digest digest(const Mapping& mapping, const CancelFlag* cancel, std::atomic<uint64_t>* done) {
+  return digest_range(mapping, {0, mapping.length()}, cancel, done);
+}
+
+std::vector<Digest> digest_chunks(const Mapping& mapping, const Range& range, uint64_t chunk,
+                                  const CancelFlag* cancel) {
+  std::vector<Digest> digests;
+  for (uint64_t at = range.offset; at < range.end(); at += chunk)
+    digests.push_back(digest_range(mapping, {at, std::min(chunk, range.end() - at)}, cancel, nullptr));
+  return digests;
 }
 
 std::string to_hex(const Digest& digest) {

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "memory/mapping.h"
 #include "memory/range.h"
@@ -26,6 +27,11 @@ namespace rdma_migrate::memory {
 using Digest = std::array<uint64_t, 4>;
 Digest digest(const Mapping& mapping, const CancelFlag* cancel = nullptr,
               std::atomic<uint64_t>* done = nullptr);
+
+// The same of each `chunk` bytes of a range, the last one shorter: chunk and offset are multiples of 4 KiB.
+// The length counted is that of the mapping, so that chunks of blocks of different lengths never agree.
+std::vector<Digest> digest_chunks(const Mapping& mapping, const Range& range, uint64_t chunk,
+                                  const CancelFlag* cancel = nullptr);
 
 // 64 hexadecimal digits.
 std::string to_hex(const Digest& digest);

@@ -44,6 +44,10 @@ export function controlMessage(random: Random, type = random.pick(TYPES)): Contr
       return { type, bytes: randomBytes(random, 1 + random.below(64)) };
     case 'STATUS':
       return { type, status: random.pick(['unknown', 'taken', 'not-taken', 'undecided'] as const) };
+    case 'DIGESTS_REQUEST':
+      return { type, ...place(random), length: hostile64(random) };
+    case 'DIGESTS_RESULT':
+      return { type, digests: randomBytes(random, 32 * (1 + random.below(8))) };
     default:
       return { type };
   }

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import {
+  checkDigests,
   checkRange,
   checkRegister,
   checkUnregister,
@@ -44,6 +45,30 @@ describe('checkRange', () => {
     ['an address that wraps', { blockIndex: 0, offset: U64, length: PAGE }],
   ])('rejects %s', (_, command) => {
     expect(() => checkRange(blocks, command, 'COMPRESS')).toThrow(protocolError);
+  });
+});
+
+describe('checkDigests', () => {
+  const CHUNK = 2n << 20n;
+  const large = layOut([{ name: 'pc.ram', length: 3n << 30n }]);
+
+  it('accepts what one answer has room for, and the end of a block that is no whole chunk', () => {
+    const whole = { blockIndex: 0, offset: 1n << 30n, length: 1n << 30n };
+    expect(checkDigests(large, whole)).toEqual({ index: 0, span: { offset: 1n << 30n, length: 1n << 30n } });
+    const end = { blockIndex: 1, offset: 0n, length: 3n * PAGE };
+    expect(checkDigests(blocks, end)).toEqual({ index: 1, span: { offset: 0n, length: 3n * PAGE } });
+  });
+
+  it.each([
+    ['a block that is not there', { blockIndex: 1, offset: 0n, length: PAGE }],
+    ['nothing', { blockIndex: 0, offset: 0n, length: 0n }],
+    ['more than one answer', { blockIndex: 0, offset: 0n, length: (1n << 30n) + CHUNK }],
+    ['the middle of a chunk', { blockIndex: 0, offset: PAGE, length: CHUNK }],
+    ['what leaves the block', { blockIndex: 0, offset: (3n << 30n) - CHUNK, length: CHUNK + 1n }],
+    ['an offset that wraps', { blockIndex: 0, offset: U64 - CHUNK + 1n, length: CHUNK }],
+    ['a length that wraps', { blockIndex: 0, offset: CHUNK, length: U64 }],
+  ])('rejects %s', (_, request) => {
+    expect(() => checkDigests(large, request)).toThrow(protocolError);
   });
 });
 

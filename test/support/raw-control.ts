@@ -16,6 +16,7 @@ export const TYPE = {
   UNREGISTER_FINISHED: 11,
   COMMIT: 0x100,
   COMMITTED: 0x101,
+  DIGESTS_REQUEST: 0x106,
 } as const;
 export type TypeName = keyof typeof TYPE;
 

@@ -90,6 +90,7 @@ export const migrationResult = {
   'resent-bytes': count,
   outcome: z.enum(['committed', 'unconfirmed']),
   coverage: coverage.optional(),
+  continued: count.optional().describe('of send --continue: bytes that the destination had already'),
   control: z
     .strictObject({ messages: count, 'ready-wait': count, 'key-wait': count, idle: count })
     .optional()

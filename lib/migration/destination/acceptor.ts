@@ -33,6 +33,8 @@ export interface AcceptorSettings {
   readonly ramIsFresh: boolean;
   /** The target looks at the source's description of its VM. */
   readonly describes: boolean;
+  /** The target has RAM of an earlier try. */
+  readonly continues: boolean;
   /** How many migrations may be under way at one time: what may be pinned is for all of them. */
   readonly most: number;
   /** As of {@link SourceGate}. */
@@ -192,6 +194,7 @@ export class Acceptor {
       alive: true,
       progress: true,
       description: this.#settings.describes,
+      continues: this.#settings.continues,
       softwareRnic: this.provider.name === 'iwarp',
       tls: this.#options.tls !== undefined,
       channels: channelsGranted(this.#options),

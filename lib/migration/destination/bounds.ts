@@ -2,6 +2,7 @@
  * Checks what a source asks of the destination's RAM before anything is done with it: block index, address, chunk count, length.
  */
 import { MigrationError } from '../../errors.ts';
+import { DIGEST_CHUNK_BYTES, MOST_DIGESTS } from '../../protocol/control.ts';
 import { CHUNK_BYTES, type ChunkSpan, chunkCount, type Span } from '../../ram/spans.ts';
 
 /** A block as the destination has announced it in RAM_BLOCKS_RESULT. */
@@ -57,6 +58,20 @@ export function checkRange(
     throw outside(block, command, what);
   }
   return { index: command.blockIndex, span: { offset, length: command.length } };
+}
+
+/** @throws MigrationError PROTOCOL_ERROR when the range leaves its block, begins in a chunk, or is longer than one answer */
+export function checkDigests(
+  blocks: readonly AnnouncedBlock[],
+  request: { blockIndex: number; offset: bigint; length: bigint },
+): BlockSpan<Span> {
+  const what = 'DIGESTS_REQUEST';
+  const block = blockAt(blocks, request.blockIndex, what);
+  const { offset, length } = request;
+  const most = DIGEST_CHUNK_BYTES * BigInt(MOST_DIGESTS);
+  const inside = length > 0n && offset <= block.length && length <= block.length - offset;
+  if (!inside || length > most || offset % DIGEST_CHUNK_BYTES !== 0n) throw outside(block, request, what);
+  return { index: request.blockIndex, span: { offset, length } };
 }
 
 /** @throws MigrationError PROTOCOL_ERROR when the address or the chunk count leaves its block */

@@ -4,8 +4,9 @@
  * ```text
  *            QEMU_FILE              HOOK in the stream
  *   +--------- stream ---------------------------------> hook
- *   |            ^  |                                     |  DESCRIPTION, RAM_BLOCKS_REQUEST (once, in START), COMPRESS,
- *   |            |  | END of ram                          |  REGISTER_REQUEST, UNREGISTER_REQUEST
+ *   |            ^  |                                     |  DESCRIPTION, RAM_BLOCKS_REQUEST (once, in START), then
+ *   |            |  |                                     |  DIGESTS_REQUEST there; COMPRESS, REGISTER_REQUEST,
+ *   |            |  | END of ram                          |  UNREGISTER_REQUEST
  *   +------------+  v                REGISTER_FINISHED    |
  *                device <---- stream <--------------------+
  *                   |  COMMIT, or a v1 source's disconnect after a whole stream
@@ -15,7 +16,12 @@
  */
 import { MigrationError } from '../../errors.ts';
 import type { Commit } from '../../protocol/commit.ts';
-import type { CompressCommand, ControlMessage, RegisterCommand } from '../../protocol/control.ts';
+import type {
+  CompressCommand,
+  ControlMessage,
+  DigestsRequest,
+  RegisterCommand,
+} from '../../protocol/control.ts';
 import type { ProgressAccount } from '../../protocol/progress.ts';
 
 export type DestinationState =
@@ -34,6 +40,7 @@ export type DestinationAction =
   | { readonly do: 'append-device-state'; readonly bytes: Uint8Array }
   | { readonly do: 'describe'; readonly bytes: Uint8Array }
   | { readonly do: 'announce-blocks' }
+  | { readonly do: 'digest'; readonly request: DigestsRequest }
   | { readonly do: 'zero'; readonly command: CompressCommand }
   | { readonly do: 'register'; readonly commands: readonly RegisterCommand[] }
   | { readonly do: 'unregister'; readonly commands: readonly RegisterCommand[] }
@@ -83,6 +90,9 @@ function hookStep(state: Extract<DestinationState, { name: 'hook' }>, message: C
     case 'RAM_BLOCKS_REQUEST':
       if (state.blocksAnnounced || state.section !== 'start') throw outOfTurn(state, message);
       return { state: { ...state, blocksAnnounced: true }, action: { do: 'announce-blocks' } };
+    case 'DIGESTS_REQUEST':
+      if (!state.blocksAnnounced || state.section !== 'start') throw outOfTurn(state, message);
+      return { state, action: { do: 'digest', request: message } };
     case 'COMPRESS':
       requireBlocks(state, message);
       return { state, action: { do: 'zero', command: message } };

@@ -193,6 +193,9 @@ export class DestinationSession {
         return this.#describe(action.bytes);
       case 'announce-blocks':
         return this.#requests().announce();
+      case 'digest':
+        this.#require('DIGESTS_REQUEST', this.#context.agreed.continues === true);
+        return this.#requests().digests(action.request);
       case 'zero':
         return this.#requests().zero(action.command);
       case 'register':
@@ -213,7 +216,7 @@ export class DestinationSession {
     await within(checked, { phase: 'setup', timeoutMs, signal: this.#alive, what, waitingFor: 'vmm' });
   }
 
-  #require(received: 'ALIVE' | 'PROGRESS' | 'DESCRIPTION', agreed: boolean): void {
+  #require(received: 'ALIVE' | 'PROGRESS' | 'DESCRIPTION' | 'DIGESTS_REQUEST', agreed: boolean): void {
     if (agreed) return;
     const message = `the source sent ${received}, which has not been agreed on`;
     throw new MigrationError('PROTOCOL_ERROR', 'ram', message, { details: { received } });
@@ -271,7 +274,8 @@ export class DestinationSession {
     this.#context.checkRam(total);
     this.#arrivals.blocks(blocks.map(({ length }) => length));
     const { before } = this.#parser;
-    const vm = { layout: this.#layout, ramSection: section, before };
+    const continues = agreed.continues && { continues: true as const };
+    const vm = { layout: this.#layout, ramSection: section, before, ...continues };
     const allocated = call(() => target.allocate(vm));
     this.#blocks = checkAllocated(this.#layout, await unlessAborted(allocated, this.#alive, 'setup'));
     if (!agreed.commit) this.#told = new ToldPages(connection, this.#blocks, agreed, this.#pageSize);

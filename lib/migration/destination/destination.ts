@@ -86,6 +86,7 @@ export class MigrationDestination extends Migration {
     const acceptor = await Acceptor.at(uri, options, {
       ramIsFresh: target.ramIsFresh === true,
       describes: target.describe !== undefined,
+      continues: target.canContinue === true,
       most: 1,
       notice: (...said) => destination.journal.notice(...said),
     });

@@ -1,6 +1,12 @@
 import { MigrationError } from '../../errors.ts';
 import type { Agreed } from '../../protocol/capabilities.ts';
-import type { CompressCommand, DestinationBlock, RegisterCommand } from '../../protocol/control.ts';
+import {
+  type CompressCommand,
+  type DestinationBlock,
+  DIGEST_CHUNK_BYTES,
+  type DigestsRequest,
+  type RegisterCommand,
+} from '../../protocol/control.ts';
 import { cut, ZERO_STEP_BYTES } from '../../ram/spans.ts';
 import type { RamBlock } from '../../ram/vm.ts';
 import type { Connection } from '../../transport/connection.ts';
@@ -9,7 +15,14 @@ import { unlessAborted } from '../../transport/wait.ts';
 import type { Registrations } from '../pins/registrations.ts';
 import { WRITTEN_THROUGHOUT } from '../pins/source-pins.ts';
 import type { Arrivals } from './arrivals.ts';
-import { type AnnouncedBlock, checkRange, checkRegister, checkUnregister, layOut } from './bounds.ts';
+import {
+  type AnnouncedBlock,
+  checkDigests,
+  checkRange,
+  checkRegister,
+  checkUnregister,
+  layOut,
+} from './bounds.ts';
 import type { Told } from './told-pages.ts';
 
 export interface RamRequestsOptions {
@@ -45,6 +58,15 @@ export class RamRequests {
       rkey: rkeys[index] ?? 0,
     }));
     await turns.answer({ type: 'RAM_BLOCKS_RESULT', blocks });
+  }
+
+  /** What RAM holds now, and nothing that was noted of it. @throws MigrationError PROTOCOL_ERROR out of bounds; IO_ERROR */
+  async digests(request: DigestsRequest): Promise<void> {
+    const { turns, alive } = this.#options;
+    const { index, span } = checkDigests(this.#announced, request);
+    const { mapping } = this.#block(index);
+    const read = mapping.digestChunks(span.offset, span.length, DIGEST_CHUNK_BYTES);
+    await turns.answer({ type: 'DIGESTS_RESULT', digests: await unlessAborted(read, alive, 'setup') });
   }
 
   /** @throws MigrationError PROTOCOL_ERROR out of bounds, or no zeros */

@@ -89,6 +89,7 @@ export class MigrationService extends EventEmitter<MigrationServiceEvents> {
     const acceptor = await Acceptor.at(uri, options, {
       ramIsFresh: options.ramIsFresh === true,
       describes: false,
+      continues: false,
       most,
       full: () => (service.underWay >= most ? busy(most) : undefined),
       notice: (...said) => service.#notice(...said),

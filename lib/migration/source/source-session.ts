@@ -21,6 +21,7 @@ import { type LiveControls, preCopy, type RamRound } from '../live/pre-copy.ts';
 import type { LocalKeys, SourcePins } from '../pins/source-pins.ts';
 import type { RamPassResult, SourceBlock } from '../ram-round.ts';
 import type { ControlCosts } from '../result.ts';
+import { continueFrom } from './continued.ts';
 import { addPass, NO_PASSES } from './control-costs.ts';
 import { isRefusal, pastCancel, refused, unknownOutcome } from './outcome.ts';
 import { pinHere, prepareBlocks, preparePins } from './prepare.ts';
@@ -64,6 +65,7 @@ export interface SentSummary {
   readonly committed: boolean;
   readonly pinBudget?: bigint;
   readonly registeredPeak: bigint;
+  readonly continued?: bigint;
   readonly control: ControlCosts;
 }
 
@@ -90,6 +92,8 @@ export class SourceSession {
   /** pin-all: begun while the destination registers its RAM. */
   #pinned: Promise<LocalKeys> | undefined;
   #passes = NO_PASSES;
+  /** Bytes that an earlier try has left at the destination; where that was asked. */
+  #continued: bigint | undefined;
 
   constructor(context: Context) {
     const { connection, limits } = context;
@@ -125,7 +129,9 @@ export class SourceSession {
     await this.#disconnect();
     // A version 1 destination's only word.
     if (!agreed.commit) this.#stoodStill('commit');
-    return { deviceStateBytes, committed: agreed.commit, ...this.#pinFacts(), control: this.#control() };
+    const continued = this.#continued !== undefined && { continued: this.#continued };
+    const facts = { ...this.#pinFacts(), ...continued, control: this.#control() };
+    return { deviceStateBytes, committed: agreed.commit, ...facts };
   }
 
   /** Not to keep a guest waiting that stands still. */
@@ -190,7 +196,8 @@ export class SourceSession {
   /** A VM that stands still is moved in one. */
   async #onlyPass(): Promise<RamPassResult> {
     const { journal, vm } = this.#context;
-    journal.tell({ type: 'round', state: 'begins', round: 1, pending: ramBytes(vm), live: false });
+    const pending = ramBytes(vm) - Number(this.#continued ?? 0n);
+    journal.tell({ type: 'round', state: 'begins', round: 1, pending, live: false });
     const sent = await this.#pass('end');
     journal.tell({ type: 'round', state: 'ends', round: 1 });
     return sent;
@@ -198,7 +205,7 @@ export class SourceSession {
 
   async #setup(): Promise<void> {
     this.#enter('setup');
-    const { vm, journal, connection, dialRails, agreed } = this.#context;
+    const { vm, journal, connection, dialRails, agreed, limits } = this.#context;
     journal.watch(this.#meter);
     journal.tell({ type: 'link', state: 'ram', total: ramBytes(vm), 'page-size': vm.layout.pageSize });
     await this.#sendStream(
@@ -220,6 +227,7 @@ export class SourceSession {
     const { blocks } = await Promise.race([asked, unpinnable]);
     this.#context.admitted();
     this.#blocks = prepareBlocks(vm, blocks, this.#context.agreed.sparse);
+    if (agreed.continues) this.#continued = await continueFrom(this.#blocks, this.#turns, limits.signal);
     this.#openMap();
     // The destination has let this source in, and lets its channels in until RAM moves.
     await dialRails();

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { type ErrorCode, MigrationError, toMigrationError } from '../../errors.ts';
+import { invalid } from '../../options/check.ts';
 import {
   type Agreed,
   acceptCapabilities,
@@ -95,6 +96,8 @@ export class MigrationSource extends Migration {
     this.#liveOptions = options.live ?? {};
     this.#live = liveParameters(this.#liveOptions);
     this.#checkSwitchover(this.#live);
+    if (options.continue && vm.guest)
+      throw invalid('continue is for a VM that stands still: this one has a guest');
     this.#maxBandwidth = options.maxBandwidth ?? 0n;
   }
 
@@ -343,6 +346,7 @@ export class MigrationSource extends Migration {
       softwareRnic: provider.name === 'iwarp',
       migrationId: this.migrationId,
       unchecked: this.#options.crc === false,
+      continues: this.#options.continue === true,
       resume: provider.name === 'iwarp' && resumeLimits(this.#options) !== undefined,
       channels: channelsWanted(this.#options, provider.name),
       ramBytes: totalBytes(this.#vm.blocks),
@@ -357,6 +361,11 @@ export class MigrationSource extends Migration {
     if (offer.pinAll && !agreed.pinAll) {
       const message = 'the destination declined pin-all: registering dynamically';
       this.journal.notice('PIN_ALL_DECLINED', message);
+    }
+    if (offer.continues && !agreed.continues) {
+      const message =
+        'the destination has nothing of an earlier try that could be gone on from: everything is sent';
+      this.journal.notice('NOTHING_TO_CONTINUE', message);
     }
     return agreed;
   }
