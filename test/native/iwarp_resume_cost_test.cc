@@ -25,6 +25,8 @@ struct Load {
 };
 constexpr std::array kLoads = {Load{"WRITE of 1 MiB, 16 under way", fabric::Opcode::kRdmaWrite, 1 << 20, 16},
                                Load{"SEND of 4 KiB, 256 under way", fabric::Opcode::kSend, 4096, 256},
+                               Load{"SEND of 4 KiB, 128 under way", fabric::Opcode::kSend, 4096, 128},
+                               Load{"SEND of 4 KiB, 64 under way", fabric::Opcode::kSend, 4096, 64},
                                Load{"SEND of 4 KiB, 16 under way", fabric::Opcode::kSend, 4096, 16}};
 
 // Keeps depth operations under way for that long.
