@@ -66,6 +66,8 @@ export interface ResumeOptions {
   readonly retryMs?: number;
 }
 
+/** What shows that it is the peer that comes again is Node's OpenSSL's (native/crypto/libcrypto.h). */
+const CAN_RESUME = Number.parseInt(process.versions.openssl ?? '0', 10) >= 3;
 const RESUME_WINDOW_MS = 10_000;
 const RESUME_RETRY_MS = 250;
 
@@ -74,7 +76,7 @@ export function resumeLimits({
   resume: { windowMs = RESUME_WINDOW_MS, retryMs = RESUME_RETRY_MS } = {},
   commit,
 }: MigrationOptions): Required<ResumeOptions> | undefined {
-  if (windowMs === 0 || commit === 'off') return undefined;
+  if (windowMs === 0 || commit === 'off' || !CAN_RESUME) return undefined;
   return { windowMs, retryMs };
 }
 

@@ -78,7 +78,11 @@ void Carrier::fail(const Error& error) {
     return user_.carrier_lost(error);
   }
   if (!should_tell(error)) return down(fault_ ? fault_ : error);
-  refuse(WireFault(TerminateCode::kRdmapCatastrophic, error));
+  try {
+    refuse(WireFault(TerminateCode::kRdmapCatastrophic, error));
+  } catch (const std::exception&) {
+    down(error);  // no memory to say it
+  }
 }
 
 // A resumable peer would take the end for a broken link, and wait.

@@ -5,6 +5,7 @@ import {
   parseCount,
   parseMilliseconds,
   parseSeconds,
+  parseSecondsOrOff,
   parseSize,
 } from '../../lib/cli/arguments.ts';
 
@@ -59,6 +60,11 @@ describe('parseCount', () => {
   it.each(['', '-1', '1.5', '0x10', '1e3', '1234567890'])('refuses %j', (text) => {
     expect(() => parseCount(text)).toThrow(/whole number/);
   });
+});
+
+it('parseSecondsOrOff takes what parseSeconds does, and none', () => {
+  expect(['off', 'OFF', '0', '30', '500ms'].map(parseSecondsOrOff)).toEqual([0, 0, 0, 30_000, 500]);
+  expect(() => parseSecondsOrOff('on')).toThrow(/seconds, or a time such as/);
 });
 
 describe('parseSeconds', () => {
