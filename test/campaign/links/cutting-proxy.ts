@@ -53,7 +53,7 @@ export class CuttingProxy extends LoopbackProxy {
     from.on('end', () => {
       if (!this.#silent.has(stream)) to.end();
     });
-    from.on('error', () => to.resetAndDestroy());
+    from.on('error', () => reset(to));
     from.on('close', () => this.#streams.delete(stream));
     to.on('drain', () => from.resume());
   }
@@ -86,11 +86,17 @@ export class CuttingProxy extends LoopbackProxy {
   #cut(stream: Stream, how: Cut['how']): void {
     if (how === 'silence') this.#silent.add(stream);
     for (const socket of [stream.source, stream.destination]) {
-      if (how === 'reset') socket.resetAndDestroy();
+      if (how === 'reset') reset(socket);
       // What was passed on arrives first.
       if (how === 'end') socket.end();
       // The destination hears of a silent stream only by the new one.
-      if (how === 'silence' && socket === stream.source) socket.resetAndDestroy();
+      if (how === 'silence' && socket === stream.source) reset(socket);
     }
   }
+}
+
+/** Node keeps the descriptor of a socket that it cannot reset, for it is being shut down. */
+function reset(socket: Socket): void {
+  if (socket.writableEnded || socket.connecting) socket.destroy();
+  else socket.resetAndDestroy();
 }
