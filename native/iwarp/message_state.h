@@ -23,11 +23,19 @@ struct PendingRead {
   uint64_t seq = 0;  // of its request, where messages are logged
 };
 
+// Told on the processor before the first message of the peer's counts, where messages are logged.
+class FirstMessage {
+ public:
+  virtual ~FirstMessage() = default;
+  virtual void heard_first() = 0;
+};
+
 struct MessageState {
   MessageState(const fabric::QueuePairOptions& given, fabric::QueuePairEvents& receiver,
-               std::shared_ptr<RegionTable> table)
+               std::shared_ptr<RegionTable> table, FirstMessage* first_message = nullptr)
       : options(given),
         events(receiver),
+        first(first_message),
         regions(std::move(table)),
         send_queue(given.max_send_wr),
         recv_queue(given.max_recv_wr),
@@ -39,6 +47,7 @@ struct MessageState {
 
   const fabric::QueuePairOptions options;
   fabric::QueuePairEvents& events;
+  FirstMessage* const first;  // none: nobody wants to know
   const std::shared_ptr<RegionTable> regions;
   fabric::Counters counters;
   SendQueue send_queue;

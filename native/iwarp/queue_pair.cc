@@ -17,7 +17,7 @@ QueuePair::QueuePair(std::shared_ptr<RegionTable> regions, const fabric::QueuePa
                      fabric::QueuePairEvents& events)
     : engine_(regions->shared_engine()),
       processor_(engine_->least_loaded()),
-      messages_(options, events, std::move(regions)) {
+      messages_(options, events, std::move(regions), static_cast<FirstMessage*>(this)) {
   if (options.resume_window_ms != 0) {
     crypto::libcrypto();  // what is missing is said here
     resumption_.emplace();
@@ -96,6 +96,10 @@ Served::Next QueuePair::serve(unsigned) noexcept {
   }
   if (!carrier_) {
     if (draining_.load()) carrier_down(std::nullopt);
+    return Next::kWait;
+  }
+  if (unannounced_ && Clock::now() >= announce_by_) {
+    carrier_->abandon(Error("TIMEOUT", "the peer has answered, and said nothing since"));
     return Next::kWait;
   }
   if (draining_.load()) drain();
@@ -304,7 +308,10 @@ void QueuePair::carrier_up(const Negotiated& negotiated, int socket) {
   ord_.store(negotiated.ord);
   change(fabric::QueuePairChange::kConnected);
   if (draining_.load()) change(fabric::QueuePairChange::kDrain);
-  messages_.events.on_established(private_data);
+  if (!messages_.log.on() || !resumption_->dials) return messages_.events.on_established(private_data);
+  unannounced_ = std::move(private_data);
+  announce_by_ = Clock::now() + std::chrono::milliseconds(messages_.options.connect_timeout_ms);
+  processor_.wake_by(*this, announce_by_);
 }
 
 void QueuePair::carrier_down(const std::optional<Error>& reason) {

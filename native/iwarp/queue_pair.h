@@ -17,6 +17,7 @@ class QueuePair final : public fabric::QueuePair,
                         private CarrierUser,
                         private AttachmentUser,
                         private Attachable,
+                        private FirstMessage,
                         private Served {
  public:
   QueuePair(std::shared_ptr<RegionTable> regions, const fabric::QueuePairOptions& options,
@@ -80,6 +81,7 @@ class QueuePair final : public fabric::QueuePair,
   // private_data: the peer's; becomes what its user has said.
   void agree(const Negotiated& negotiated, int socket, fabric::Bytes& private_data);
   void become_resumable();
+  void heard_first() override;
   void suspend(const Error& reason);
   std::string why_hopeless(Clock::time_point now) const;
   void look_after_link();
@@ -119,6 +121,9 @@ class QueuePair final : public fabric::QueuePair,
   std::unique_ptr<Carrier> carrier_;  // the processor's, made and destroyed there
   bool ended_ = false;                // the processor's
   std::optional<std::chrono::steady_clock::time_point> drain_by_;  // the processor's
+  // Of who has dialled, until the peer is heard: its private data.
+  std::optional<fabric::Bytes> unannounced_;
+  Clock::time_point announce_by_{};
   std::optional<Resumption> resumption_;  // asked for; the processor's once it has started
 };
 

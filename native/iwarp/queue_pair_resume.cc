@@ -1,5 +1,6 @@
 // A queue pair without a carrier, and its way to the next one.
 #include <algorithm>
+#include <utility>
 
 #include "fabric/address.h"
 #include "iwarp/queue_pair.h"
@@ -51,10 +52,15 @@ void QueuePair::grant(fabric::Bytes& private_data) {
   append_tail(*resumption_->terms, private_data);
 }
 
-// Who has answered does not know that the initiator has its answer before it has heard of it: nobody may come
-// again.
+// Each end shows the other, with its first message, that it takes it for established; without one, the other
+// may be gone, and nobody come again.
+void QueuePair::heard_first() {
+  if (!resumption_->dials) return messages_.log.greet();
+  if (const auto data = std::exchange(unannounced_, std::nullopt)) messages_.events.on_established(*data);
+}
+
 void QueuePair::carrier_lost(const Error& reason) {
-  if (!resumption_->dials && !messages_.log.has_heard()) return carrier_down(reason);
+  if (!messages_.log.has_heard()) return carrier_down(reason);
   processor_.retire(std::move(carrier_));
   suspend(reason);
   look_after_link();

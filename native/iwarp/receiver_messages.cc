@@ -209,6 +209,7 @@ void Receiver::end_message() {
     if (ulpdu_ != 0) ++messages_.received_sends;
     return become_ready();
   }
+  if (messages_.log.on() && !messages_.log.has_heard() && messages_.first) messages_.first->heard_first();
   if (messages_.log.on() && opcode_of(header_) != RdmapOpcode::kControl) {
     messages_.log.receive_payload(payload_);
     if (header_.last) messages_.log.receive_message();

@@ -117,6 +117,17 @@ TEST_CASE("the initiator says at once that it has its answer") {
   iwarp::append_tail({iwarp::random_bits(), iwarp::random_ticket()}, reply.private_data);
   peer.send(iwarp::encode(reply));
   CHECK(peer.receive_fpdu().payload == ResumableVictim::ack(0));
+  CHECK_FALSE(events.established());
+  SUBCASE("and is established when the peer has shown that it has heard of that") {
+    peer.send(fpdu(iwarp::control_header(1), ResumableVictim::ack(0)));
+    events.wait_established();
+  }
+  SUBCASE("else it was never connected") {
+    peer.reset();
+    events.wait_closed();
+    CHECK(events.reason_code() == "CONNECTION_LOST");
+    CHECK_FALSE(events.established());
+  }
 }
 
 TEST_CASE("the initiator ends at once when the peer has given the queue pair up") {
@@ -133,6 +144,7 @@ TEST_CASE("the initiator ends at once when the peer has given the queue pair up"
   iwarp::MpaFrame reply = iwarp::make_reply(request, {}, {}, false);
   iwarp::append_tail(tail, reply.private_data);
   peer.send(iwarp::encode(reply));
+  peer.send(fpdu(iwarp::control_header(1), ResumableVictim::ack(0)));
   events.wait_established();
   peer.reset();
   RawPeer again = first.accept();
