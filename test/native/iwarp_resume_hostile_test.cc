@@ -22,7 +22,6 @@ TEST_CASE("acknowledgements that break the rules end in a TERMINATE") {
     made.take_send(1);
     made.send_control(1, ResumableVictim::ack(1));
     victim.events.wait_sends(1);
-    CHECK(victim.peer.receive_fpdu().payload == ResumableVictim::ack(0));  // heard: says so
     made.send_control(2, ResumableVictim::ack(0));
     victim.expect(TerminateCode::kRdmapStreamCatastrophe, "WIRE_ERROR");
   }

@@ -165,8 +165,11 @@ class RawPeer {
     return result;
   }
   // The code of the TERMINATE that must be the next message.
+  // After what a resumable queue pair may have said before it.
   iwarp::TerminateCode receive_terminate() {
-    terminate = receive_fpdu();
+    do {
+      terminate = receive_fpdu();
+    } while (terminate.header.opcode == static_cast<uint8_t>(iwarp::RdmapOpcode::kControl));
     if (terminate.header.opcode != static_cast<uint8_t>(iwarp::RdmapOpcode::kTerminate) ||
         terminate.header.queue != 2) {
       throw std::runtime_error("not a TERMINATE");
