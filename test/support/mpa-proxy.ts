@@ -12,6 +12,7 @@ export interface Changes {
   readonly reply?: Change;
 }
 
+const LENGTH_AT = 8 + 6;
 const FLAGS_AT = 8 + 8;
 const CHECK_AT = 8 + 20;
 
@@ -33,9 +34,10 @@ export const withByte =
     return checked(bytes);
   };
 
+/** The check is of QEMU's bytes and our tail: what the provider says behind it is its own. */
 function checked(bytes: Buffer): Buffer {
   bytes.writeUInt32BE(0, CHECK_AT);
-  bytes.writeUInt32BE(crc32c(bytes), CHECK_AT);
+  bytes.writeUInt32BE(crc32c(bytes.subarray(0, 8 + bytes.readUInt16BE(LENGTH_AT))), CHECK_AT);
   return bytes;
 }
 
