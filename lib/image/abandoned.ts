@@ -1,9 +1,10 @@
 /** RAM that a receive which died has left beside an image. Nothing of it is relied on but that it belongs to this user. */
-import { lstat, readdir, rename, stat, truncate } from 'node:fs/promises';
+import { lstat, readdir, rename, rm, stat, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { codeOf } from './errors.ts';
 import { openRegular } from './files.ts';
-import { findPartials, removeWithOutside } from './partial.ts';
+import { outsideFilesOf } from './outside-files.ts';
+import { findPartials, removePartial, removeWithOutside } from './partial.ts';
 
 const RAM_FILE = /^ram-\d+\.bin$/;
 const FOLDER = 'earlier';
@@ -37,6 +38,8 @@ export class Abandoned {
       if (codeOf(error) === 'ENOENT') return undefined;
       throw error;
     }
+    // Before others are made in their place.
+    for (const file of await outsideFilesOf(folder)) await rm(file, { force: true });
     return folder;
   }
 
@@ -47,7 +50,7 @@ export class Abandoned {
 }
 
 /** What is left of it once its RAM has been taken. */
-export const removeEarlier = (folder: string): Promise<void> => removeWithOutside(folder);
+export const removeEarlier = removePartial;
 
 /**
  * Makes a RAM file of an earlier try one of this: under `path`, with that length. False: there is none that could be used.

@@ -122,3 +122,25 @@ it('sends everything where nothing was left, or it is not asked to go on', async
   const { result } = await again('not asked', async () => {});
   expect(result).not.toHaveProperty('continued');
 });
+
+it('makes a file outside the image anew, and goes on from those within', async () => {
+  const at = join(command.work, 'outside');
+  await mkdir(at);
+  const receive = ['receive', 'rdma:127.0.0.1:0', '--image', join(at, 'vm'), '--json'];
+  const outside = ['--ram-file', `other=${join(at, 'other.ram')}`];
+  const dies = command.start(...receive, ...outside);
+  const first = command.start(
+    ...['send', '--again', image, String((await dies.waitForEvent('listening')).uri), '--json'],
+    ...['--max-bandwidth', '16M'],
+  );
+  await dies.waitForEvent('progress', (event) => sentOf(event) > CHUNK * 2);
+  dies.kill('SIGKILL');
+  await Promise.all([dies.ended, first.ended]);
+  const receiver = command.start(...receive, ...outside);
+  const { uri } = await receiver.waitForEvent('listening');
+  const sender = command.start('send', '--again', image, String(uri), '--json', '--continue');
+  const [sent, received] = await Promise.all([sender.ended, receiver.ended]);
+  expect([sent.code, received.code], sent.stdout.slice(-600) + received.stdout.slice(-600)).toEqual([0, 0]);
+  expect(Number(eventsOf(sent.stdout).at(-1)?.continued)).toBeGreaterThanOrEqual(CHUNK);
+  expect((await readdir(at)).sort()).toEqual(['other.ram', 'vm']);
+});
