@@ -16,6 +16,7 @@
 #include <string>
 
 #include "fabric/backing.h"
+#include "fabric/move.h"
 #include "fabric/protection.h"
 #include "fabric/queue_pair_state.h"
 #include "fabric/types.h"
@@ -59,6 +60,12 @@ class QueuePairEvents {
   // on_closed() follows.
   virtual void on_link_lost(const Error& reason) { (void)reason; }
   virtual void on_link_restored() {}
+  // Once for each of prepare_move(), stop_for_move() and abort_move(). problem: it did not come to it. BUSY:
+  // the peer moves itself; CONNECT_FAILED: it cannot reach the new place; TIMEOUT.
+  virtual void on_move(MoveStep step, const Error* problem) {
+    (void)step;
+    (void)problem;
+  }
   // What the peer wrote cannot be kept here (DISK_FULL, IO_ERROR), and nothing more is received. For some
   // seconds a message may be sent still, and disconnect() be called; on_closed with the same reason follows.
   virtual void on_receive_failed(const Error& reason) { (void)reason; }
@@ -142,6 +149,9 @@ class ConnectionRequest {
   virtual void reject(std::span<const uint8_t> private_data) = 0;
 };
 
+// See QueuePair::freeze().
+using TakeCompletions = std::function<std::vector<Completion>()>;
+
 class QueuePair {
  public:
   // Same as close(), then frees.
@@ -199,13 +209,57 @@ class QueuePair {
   // Ends it now; after it no event comes (on_closed has been called). Idempotent. Never from inside an event.
   virtual void close() = 0;
 
+  // Moving to another process (move.h). Any thread but the provider's, one call at a time; each waits for the
+  // provider's thread. All throw Error INVALID_ARGUMENT (not resumable, protected, another step is due) and
+  // CONNECTION_CLOSED.
+  //
+  // The peer is told, and finds the new place. on_move(kPrepared) follows.
+  virtual void prepare_move(const MovePlan& plan);
+  // What the new place needs to know for expect(). Secret: who has it is taken for this end.
+  virtual Bytes announcement() const;
+  // Nothing more of the send queue is begun, nor by the peer. on_move(kStopped) follows when that is so, or
+  // when `drain` is over and something still moves: then what is under way is sent again. TIMEOUT: the peer
+  // takes nothing.
+  virtual void stop_for_move(std::chrono::milliseconds drain);
+  // After kStopped: what the queue pair is, and from here on it is nothing more, until abort_move() or
+  // commit_move(). take: gives the completions that have been reported and that nobody has taken; called on
+  // the provider's thread, after the last one was reported. Secret.
+  virtual Bytes freeze(const TakeCompletions& take);
+  // The peer is asked to go on with this end. on_move(kAborted) follows, or on_closed(ALREADY_MOVED): the
+  // peer has gone on with the new place.
+  virtual void abort_move();
+  // The new place has it: ends without a word to the peer. on_closed follows.
+  virtual void commit_move();
+  // There: in INIT, instead of connect() and accept(). expect(): the peer may connect already. thaw(): the
+  // queue pair as it was, SUSPENDED; its regions have been registered. Completions that nobody had taken come
+  // first. take_over(): it goes on as soon as the peer is there, for longest_pause: on_link_restored or
+  // on_closed. Never before the old place can go on no more. Throw besides: IMAGE_INVALID.
+  virtual void expect(std::span<const uint8_t> announcement);
+  virtual void thaw(std::span<const uint8_t> image);
+  virtual void take_over(std::chrono::milliseconds longest_pause);
+
   virtual QueuePairState state() const = 0;
   virtual QueuePairInfo info() const = 0;
   // How long, in all, something was on its way to the peer: sent, and not known to have arrived. 0 where a
   // completion of a WRITE tells as much.
   virtual std::chrono::microseconds wire_time() const { return {}; }
   virtual const Counters& counters() const = 0;
+
+ private:
+  [[noreturn]] static void fail_to_move() {
+    throw Error("INVALID_ARGUMENT", "this provider moves no queue pairs: only the software RNIC does");
+  }
 };
+
+inline void QueuePair::prepare_move(const MovePlan&) { fail_to_move(); }
+inline Bytes QueuePair::announcement() const { fail_to_move(); }
+inline void QueuePair::stop_for_move(std::chrono::milliseconds) { fail_to_move(); }
+inline Bytes QueuePair::freeze(const TakeCompletions&) { fail_to_move(); }
+inline void QueuePair::abort_move() { fail_to_move(); }
+inline void QueuePair::commit_move() { fail_to_move(); }
+inline void QueuePair::expect(std::span<const uint8_t>) { fail_to_move(); }
+inline void QueuePair::thaw(std::span<const uint8_t>) { fail_to_move(); }
+inline void QueuePair::take_over(std::chrono::milliseconds) { fail_to_move(); }
 
 // A protection domain: memory regions, and the queue pairs whose peers may use them by key. Destroyed after
 // both.
@@ -223,6 +277,14 @@ class Domain {
                                                         std::shared_ptr<Backing> backing) {
     (void)backing;
     return register_memory(address, length, access);
+  }
+  // A region that another process has had, with its key and the addresses that work requests and peers name;
+  // address: of its memory here. MemoryRegion::address() is the wire base. Throws Error REGISTER_FAILED (the
+  // key is in use here, or this provider moves nothing).
+  virtual std::unique_ptr<MemoryRegion> register_as(const MovedRegion& was, uint64_t address) {
+    (void)was;
+    (void)address;
+    throw Error("REGISTER_FAILED", "this provider gives regions keys of its own");
   }
   // Learns from a peer's request which device the domain is of, so that keys are right before the answer and
   // can travel with it; accept() does it otherwise. The request stays the caller's. Never from inside an

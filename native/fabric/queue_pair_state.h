@@ -4,8 +4,8 @@
 //     INIT ------------> RTS ---------> SQD ----------------------------------.
 //       |                 | ^            |                                    |
 //       |    carrier lost | | restored   | carrier lost (SQD again after it)  |
-//       |                 v |            v                                    v
-//       |               SUSPENDED  ------------------- given up -----------> ERROR
+//       | thawed          v |            v                                    v
+//       |-------------> SUSPENDED  ------------------- given up -----------> ERROR
 //       |                 RTS, SQD --- the peer broke the rules --> TERMINATE --^
 //       '------------------------------ refused, closed ------------------------'
 //
@@ -26,6 +26,7 @@ enum class QueuePairChange : uint8_t {
   kDrain,            // disconnect() was called
   kCarrierLost,      // and the queue pair outlives it
   kCarrierRestored,  // positions are agreed on the new one
+  kThawed,           // moved here from another process
   kFault,            // the peer broke the rules, and can be told
   kEnd,              // of whatever kind
 };
@@ -38,6 +39,7 @@ constexpr std::optional<QueuePairState> next_state(QueuePairState state, QueuePa
     case S::kInit:
       if (change == QueuePairChange::kConnected) return S::kRts;
       if (change == QueuePairChange::kFault) return S::kTerminate;
+      if (change == QueuePairChange::kThawed) return S::kSuspended;
       return std::nullopt;
     case S::kRts:
       if (change == QueuePairChange::kDrain) return S::kSqd;

@@ -51,8 +51,20 @@ void Attachment::unwatch(int fd) {
 }
 
 void Attachment::dial(const fabric::Endpoint& endpoint, const Positions& here) {
+  said_ = here;
+  begin_dialling(endpoint);
+}
+
+void Attachment::dial_ahead(const fabric::Endpoint& endpoint) { begin_dialling(endpoint); }
+
+void Attachment::say(const Positions& here, Clock::time_point deadline) {
+  said_ = here;
+  deadline_ = deadline;
+  processor_.resume(*this);
+}
+
+void Attachment::begin_dialling(const fabric::Endpoint& endpoint) {
   dials_ = true;
-  here_ = here;
   context_.asked = random_bits();
   dialling_ = std::make_unique<Dialling>(
       endpoint, options_, encode_attach({context_.id, context_.epoch, context_.asked}), deadline_,
@@ -76,20 +88,25 @@ void Attachment::answer(UniqueFd socket, const MpaFrame& request, const Attach& 
 }
 
 Served::Next Attachment::serve(unsigned) noexcept {
-  if (phase_ == Phase::kNew || phase_ == Phase::kDone) return Next::kWait;
+  if (phase_ == Phase::kNew || phase_ == Phase::kAttached || phase_ == Phase::kFailed) return Next::kWait;
   try {
+    const Phase before = phase_;
     step();
-    if (phase_ == Phase::kDone) {
+    if (phase_ == Phase::kAttached) {
       user_.attached(*this);
+      return Next::kWait;
+    }
+    if (phase_ == Phase::kWaiting) {
+      if (before != phase_) user_.attachment_waits(*this);
       return Next::kWait;
     }
     if (Clock::now() >= deadline_) throw Error("TIMEOUT", "the peer did not attach in time");
     processor_.wake_by(*this, dialling_ ? dialling_->deadline() : deadline_);
   } catch (const Error& error) {
-    phase_ = Phase::kDone;
+    phase_ = Phase::kFailed;
     user_.attachment_failed(*this, error);
   } catch (const std::exception& error) {
-    phase_ = Phase::kDone;
+    phase_ = Phase::kFailed;
     user_.attachment_failed(*this, Error("RESOURCE_LIMIT", error.what()));
   }
   return Next::kWait;
@@ -97,6 +114,11 @@ Served::Next Attachment::serve(unsigned) noexcept {
 
 void Attachment::step() {
   if (phase_ == Phase::kDialling) dial_on();
+  if (phase_ == Phase::kWaiting) look_whether_there();
+  if (phase_ == Phase::kWaiting && said_) {
+    unsent_ = encode_resume(Control::kResume, context_, *said_);
+    phase_ = Phase::kSaying;
+  }
   if (phase_ == Phase::kSaying) say_on();
   if (phase_ == Phase::kHearing) hear_on();
 }
@@ -108,8 +130,16 @@ void Attachment::dial_on() {
   take_answer(dialling_->negotiated());
   socket_ = dialling_->take_socket();
   dialling_.reset();
-  unsent_ = encode_resume(Control::kResume, context_, here_);
-  phase_ = Phase::kSaying;
+  phase_ = Phase::kWaiting;
+}
+
+// It has nothing to say before this end has.
+void Attachment::look_whether_there() const {
+  uint8_t byte;
+  const ssize_t got = recv(socket_.get(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+  if (got > 0) refuse("the peer speaks before it was asked");
+  if (got == 0 || (errno != EAGAIN && errno != EINTR))
+    throw Error("CONNECTION_LOST", "the peer ended the new connection", got < 0 ? errno : 0);
 }
 
 void Attachment::take_answer(const Negotiated& negotiated) {
@@ -157,7 +187,7 @@ void Attachment::hear(const fabric::Bytes& fpdu) {
   const auto positions = decode_resume(dials_ ? Control::kResumed : Control::kResume, context_, fpdu);
   if (!positions) refuse("it is not the queue pair's peer that came");
   peer_ = *positions;
-  phase_ = Phase::kDone;
+  phase_ = Phase::kAttached;
 }
 
 UniqueFd Attachment::take_socket() {

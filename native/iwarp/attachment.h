@@ -20,6 +20,8 @@ class AttachmentUser {
   virtual ~AttachmentUser() = default;
   // The peer has shown that it knows the ticket, and has said where it stands.
   virtual void attached(Attachment& attachment) = 0;
+  // Of dial_ahead(): the peer has answered, and waits for say().
+  virtual void attachment_waits(Attachment& attachment) = 0;
   virtual void attachment_failed(Attachment& attachment, const Error& error) = 0;
 };
 
@@ -30,12 +32,18 @@ class Attachment final : public Served {
              ResumeContext context, bool crc, Clock::time_point deadline);
   ~Attachment() override;
 
-  // One of the two. here: where this end stands; it must not move meanwhile.
+  // One of the three. here: where this end stands; it must not move meanwhile.
   void dial(const fabric::Endpoint& endpoint, const Positions& here);
+  // Goes no further than the peer's answer before say(), which may be long.
+  void dial_ahead(const fabric::Endpoint& endpoint);
   void answer(UniqueFd socket, const MpaFrame& request, const Attach& attach);
+  // Of dial_ahead(), once.
+  void say(const Positions& here, Clock::time_point deadline);
   Next serve(unsigned reasons) noexcept override;
 
+  bool waits() const { return phase_ == Phase::kWaiting; }
   // Once attached.
+  bool is_attached() const { return phase_ == Phase::kAttached; }
   bool has_dialled() const { return dials_; }
   uint64_t epoch() const { return context_.epoch; }
   const ResumeContext& context() const { return context_; }
@@ -45,10 +53,12 @@ class Attachment final : public Served {
   void say_resumed(int socket, const Positions& here) const;
 
  private:
-  enum class Phase { kNew, kDialling, kSaying, kHearing, kDone };
+  enum class Phase { kNew, kDialling, kWaiting, kSaying, kHearing, kAttached, kFailed };
 
   void step();
   void dial_on();
+  void begin_dialling(const fabric::Endpoint& endpoint);
+  void look_whether_there() const;
   void say_on();
   void hear_on();
   void take_answer(const Negotiated& negotiated);
@@ -61,10 +71,10 @@ class Attachment final : public Served {
   const fabric::QueuePairOptions options_;
   ResumeContext context_;
   const bool crc_;
-  const Clock::time_point deadline_;
+  Clock::time_point deadline_;
   bool dials_ = false;
+  std::optional<Positions> said_;  // none: say() says so later
   Phase phase_ = Phase::kNew;
-  Positions here_;
   Positions peer_;
   std::unique_ptr<Dialling> dialling_;
   UniqueFd socket_;

@@ -88,7 +88,7 @@ void Carrier::fail(const Error& error) {
 // A resumable peer would take the end for a broken link, and wait.
 bool Carrier::should_tell(const Error& error) const {
   static constexpr std::string_view kOfTheWay[] = {"CONNECTION_LOST", "TIMEOUT", "TERMINATE_RECEIVED",
-                                                   "INTEGRITY_ERROR"};
+                                                   "INTEGRITY_ERROR", "ALREADY_MOVED"};
   return messages_.log.on() && is_up_ && phase_ == Phase::kOpen && !fin_sent_ && !send_error_ &&
          std::find(std::begin(kOfTheWay), std::end(kOfTheWay), error.code()) == std::end(kOfTheWay);
 }
@@ -121,6 +121,7 @@ Served::Next Carrier::work() {
 }
 
 Served::Next Carrier::move_messages() {
+  if (frozen_) return Next::kWait;
   bool more = receive_on();
   if (phase_ != Phase::kOpen) return Next::kWait;
   const Clock::time_point now = Clock::now();
@@ -276,8 +277,11 @@ void Carrier::check_times(Clock::time_point now) {
                                " asked for peer-to-peer setup but has not sent its ready-to-receive message "
                                "in time");
   }
-  receiver_.check_stall(now);
-  if (!send_error_) transmitter_.check_stall(now);
+  // While one end moves nothing has to come, or to be taken.
+  if (!messages_.stopped) {
+    receiver_.check_stall(now);
+    if (!send_error_) transmitter_.check_stall(now);
+  }
   if (is_up_ && drain_by_ && now >= *drain_by_) check_drain();
 }
 
@@ -295,8 +299,10 @@ void Carrier::set_alarm(Clock::time_point now) {
   const auto by = [this](std::optional<Clock::time_point> when) {
     if (when) processor_.wake_by(*this, *when);
   };
-  by(receiver_.next_look(now));
-  by(transmitter_.next_look(now));
+  if (!messages_.stopped) {
+    by(receiver_.next_look(now));
+    by(transmitter_.next_look(now));
+  }
   if (is_up_) by(drain_by_);
   if (awaits_ready_) by(handshake_by_);
   // Where the socket is full the acknowledgement leaves as soon as it is not.
@@ -311,6 +317,31 @@ void Carrier::say_end() noexcept {
     transmitter_.transmit(1);
   } catch (const std::exception&) {
   }
+}
+
+void Carrier::freeze(bool frozen) {
+  frozen_ = frozen;
+  if (!frozen) processor_.resume(*this);
+}
+
+void Carrier::leave_rest() {
+  transmitter_.report();
+  transmitter_.leave_rest();
+}
+
+void Carrier::say_last(const fabric::Bytes& control) noexcept {
+  if (phase_ != Phase::kOpen || !is_up_ || fin_sent_ || send_error_) return;
+  try {
+    messages_.controls.assign(1, {control, false});
+    transmitter_.transmit(1);
+    end_stream();
+  } catch (const std::exception&) {
+  }
+  messages_.controls.clear();
+}
+
+void Carrier::go_on_sending() {
+  if (phase_ == Phase::kOpen) processor_.resume(*this);
 }
 
 void Carrier::down(const std::optional<Error>& reason) {

@@ -61,6 +61,14 @@ class Carrier final : public Served {
   // The queue pair has another way to the peer, or looks for one: nothing that comes on this one counts any
   // more. No carrier_down() follows.
   void give_up();
+  // Nothing is sent or received, and nobody waits, until it is let on again: the queue pair is frozen.
+  void freeze(bool frozen);
+  // What was taken from the send queue and not begun is there again, and what has completed is reported.
+  void leave_rest();
+  // As far as it goes without waiting, and nothing after it.
+  void say_last(const fabric::Bytes& control) noexcept;
+  // A control message waits, or what had been stopped may go on.
+  void go_on_sending();
   // The peer is told that it broke the rules.
   void refuse(const WireFault& fault);
 
@@ -112,6 +120,7 @@ class Carrier final : public Served {
   bool readable_ = true;  // there may be something to receive
   bool writable_ = true;
   bool is_up_ = false;
+  bool frozen_ = false;
   Receiver receiver_;
   Transmitter transmitter_;
   Clock::time_point first_send_{};  // nothing is sent earlier, unless the peer has sent something

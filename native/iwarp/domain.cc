@@ -7,8 +7,9 @@ namespace {
 
 class IwarpMemoryRegion final : public fabric::MemoryRegion {
  public:
+  // address: its wire base.
   IwarpMemoryRegion(std::shared_ptr<RegionTable> table, uint32_t stag, uint64_t address, uint64_t length,
-                    std::shared_ptr<fabric::Backing> backing)
+                    std::shared_ptr<fabric::Backing> backing = nullptr)
       : table_(std::move(table)),
         backing_(std::move(backing)),
         stag_(stag),
@@ -49,8 +50,13 @@ std::unique_ptr<fabric::MemoryRegion> Domain::register_memory(uint64_t address, 
 std::unique_ptr<fabric::MemoryRegion> Domain::register_mapped(uint64_t address, uint64_t length,
                                                               unsigned access,
                                                               std::shared_ptr<fabric::Backing> backing) {
-  const uint32_t stag = regions_->add(address, length, access, address, backing.get());
+  const uint32_t stag = regions_->add(address, length, access, backing.get());
   return std::make_unique<IwarpMemoryRegion>(regions_, stag, address, length, std::move(backing));
+}
+
+std::unique_ptr<fabric::MemoryRegion> Domain::register_as(const fabric::MovedRegion& was, uint64_t address) {
+  regions_->add_as(was.key, was.wire_base, address, was.length, was.access);
+  return std::make_unique<IwarpMemoryRegion>(regions_, was.key, was.wire_base, was.length);
 }
 
 bool Domain::observe_placement(std::shared_ptr<fabric::PlacementObserver> observer) {

@@ -17,6 +17,8 @@ class Domain final : public fabric::Domain {
                                                         unsigned access) override;
   std::unique_ptr<fabric::MemoryRegion> register_mapped(uint64_t address, uint64_t length, unsigned access,
                                                         std::shared_ptr<fabric::Backing> backing) override;
+  std::unique_ptr<fabric::MemoryRegion> register_as(const fabric::MovedRegion& was,
+                                                    uint64_t address) override;
   void revoke_remote_access() override { regions_->revoke_remote(); }
   bool observe_placement(std::shared_ptr<fabric::PlacementObserver> observer) override;
   bool pins_memory() const override { return false; }

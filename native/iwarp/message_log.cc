@@ -58,6 +58,17 @@ void MessageLog::tick(Clock::time_point now, bool is_dry) {
   silence_is_over_ = now >= *ack_by_ || is_dry;
 }
 
+void MessageLog::restore(Saved saved) {
+  on_ = true;
+  acked_ = saved.acked;
+  highest_ = saved.highest;
+  rx_seq_ = said_ = saved.rx_seq;
+  log_ = std::move(saved.messages);
+  for (const LoggedMessage& each : log_) {
+    if (each.response) ++responses_;
+  }
+}
+
 bool MessageLog::resume(uint64_t peer_rx_seq, uint64_t peer_tx_next) {
   if (peer_rx_seq < acked_ || peer_rx_seq > highest_ || peer_tx_next <= rx_seq_) return false;
   drop(peer_rx_seq - acked_);

@@ -82,6 +82,17 @@ class MessageLog {
   // Anything has come, of whatever kind.
   bool has_heard() const { return rx_seq_ != 0 || controls_received_ != 0; }
 
+  // What is left of it in another process. acked..acked+messages: what the peer has not acknowledged.
+  struct Saved {
+    uint64_t acked = 0;
+    uint64_t highest = 0;
+    uint64_t rx_seq = 0;
+    std::deque<LoggedMessage> messages;
+  };
+  Saved save() const { return {acked_, highest_, rx_seq_, log_}; }
+  // Of one that has carried nothing. resume() follows.
+  void restore(Saved saved);
+
   // A new carrier. The peer says where it stands; false: it cannot stand there, and nothing has changed.
   // RESUME and RESUMED were each end's first control message.
   bool resume(uint64_t peer_rx_seq, uint64_t peer_tx_next);

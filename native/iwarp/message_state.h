@@ -23,19 +23,28 @@ struct PendingRead {
   uint64_t seq = 0;  // of its request, where messages are logged
 };
 
-// Told on the processor before the first message of the peer's counts, where messages are logged.
-class FirstMessage {
+// Told by the receiver, on the processor, where messages are logged.
+class LoggedUser {
  public:
-  virtual ~FirstMessage() = default;
+  virtual ~LoggedUser() = default;
+  // Before the first message of the peer's counts.
   virtual void heard_first() = 0;
+  // A control message that is neither ACK nor END. Throws WireFault, Error.
+  virtual void heard_control(std::span<const uint8_t> payload) = 0;
+};
+
+// A control message that waits to be sent. at_rest: behind every message that was begun.
+struct WaitingControl {
+  fabric::Bytes payload;
+  bool at_rest = false;
 };
 
 struct MessageState {
   MessageState(const fabric::QueuePairOptions& given, fabric::QueuePairEvents& receiver,
-               std::shared_ptr<RegionTable> table, FirstMessage* first_message = nullptr)
+               std::shared_ptr<RegionTable> table, LoggedUser* logged_user = nullptr)
       : options(given),
         events(receiver),
-        first(first_message),
+        user(logged_user),
         regions(std::move(table)),
         send_queue(given.max_send_wr),
         recv_queue(given.max_recv_wr),
@@ -47,7 +56,7 @@ struct MessageState {
 
   const fabric::QueuePairOptions options;
   fabric::QueuePairEvents& events;
-  FirstMessage* const first;  // none: nobody wants to know
+  LoggedUser* const user;  // none: nobody wants to know
   const std::shared_ptr<RegionTable> regions;
   fabric::Counters counters;
   SendQueue send_queue;
@@ -57,9 +66,11 @@ struct MessageState {
   std::atomic<bool> held{false};            // until resume_receive() or protect() nothing more is taken
 
   // The processor's.
-  size_t ord = 0;  // READs of ours at a time
-  size_t ird = 0;  // READs of the peer's at a time
-  MessageLog log;  // on: the queue pair is resumable
+  size_t ord = 0;        // READs of ours at a time
+  size_t ird = 0;        // READs of the peer's at a time
+  MessageLog log;        // on: the queue pair is resumable
+  bool stopped = false;  // nothing new is begun: one of the ends moves
+  std::deque<WaitingControl> controls;
   std::deque<PendingRead> pending_reads;
   std::deque<ReadJob> read_jobs;
   uint32_t sent_sends = 0, sent_reads = 0;          // the last message numbers given

@@ -17,7 +17,7 @@ QueuePair::QueuePair(std::shared_ptr<RegionTable> regions, const fabric::QueuePa
                      fabric::QueuePairEvents& events)
     : engine_(regions->shared_engine()),
       processor_(engine_->least_loaded()),
-      messages_(options, events, std::move(regions), static_cast<FirstMessage*>(this)) {
+      messages_(options, events, std::move(regions), static_cast<LoggedUser*>(this)) {
   if (options.resume_window_ms != 0) {
     crypto::libcrypto();  // what is missing is said here
     resumption_.emplace();
@@ -89,7 +89,12 @@ Served::Next QueuePair::serve(unsigned) noexcept {
   }
   if (opening) begin(std::move(*opening));
   if (notified_.exchange(false) && !ended_) messages_.events.on_notify();
-  if (resumption_) take_arrivals();
+  if (resumption_) {
+    take_arrivals();
+    const Clock::time_point now = Clock::now();
+    look_after_move(now);
+    look_after_following(now);
+  }
   if (state() == fabric::QueuePairState::kSuspended) {
     look_after_link();
     return Next::kWait;
@@ -115,6 +120,7 @@ void QueuePair::drain() {
     drain_by_ = Clock::now() + time +
                 std::chrono::milliseconds(options.connect_timeout_ms + options.resume_window_ms);
   }
+  if (messages_.stopped) return;  // it goes on, or is over, within the longest pause
   change(fabric::QueuePairChange::kDrain);
   carrier_->drain(std::min(*drain_by_, Clock::now() + time));
 }
@@ -142,7 +148,7 @@ void QueuePair::change(fabric::QueuePairChange change) {
 void QueuePair::check_local(uint32_t lkey, uint64_t address, uint32_t length, unsigned right) const {
   if (length == 0) return;
   const std::optional<Region> region = messages_.regions->find(lkey);
-  const fabric::LocalRange range = region ? region->local() : fabric::LocalRange{};
+  const fabric::LocalRange range = region ? region->wire() : fabric::LocalRange{};
   fabric::check_local_buffer(region ? &range : nullptr, lkey, address, length, right);
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -9,6 +10,7 @@
 #include "fabric/fabric.h"
 #include "iwarp/attachables.h"
 #include "iwarp/carrier.h"
+#include "iwarp/image.h"
 #include "iwarp/resumption.h"
 
 namespace rdma_migrate::iwarp {
@@ -17,7 +19,7 @@ class QueuePair final : public fabric::QueuePair,
                         private CarrierUser,
                         private AttachmentUser,
                         private Attachable,
-                        private FirstMessage,
+                        private LoggedUser,
                         private Served {
  public:
   QueuePair(std::shared_ptr<RegionTable> regions, const fabric::QueuePairOptions& options,
@@ -35,6 +37,15 @@ class QueuePair final : public fabric::QueuePair,
   void notify() override;
   void disconnect() override;
   void close() override;
+  void prepare_move(const fabric::MovePlan& plan) override;
+  fabric::Bytes announcement() const override;
+  void stop_for_move(std::chrono::milliseconds drain) override;
+  fabric::Bytes freeze(const fabric::TakeCompletions& take) override;
+  void abort_move() override;
+  void commit_move() override;
+  void expect(std::span<const uint8_t> announcement) override;
+  void thaw(std::span<const uint8_t> image) override;
+  void take_over(std::chrono::milliseconds longest_pause) override;
   fabric::QueuePairState state() const override { return state_.load(); }
   fabric::QueuePairInfo info() const override;
   const fabric::Counters& counters() const override { return messages_.counters; }
@@ -85,6 +96,7 @@ class QueuePair final : public fabric::QueuePair,
   void suspend(const Error& reason);
   std::string why_hopeless(Clock::time_point now) const;
   void look_after_link();
+  void look_after_old_place(Clock::time_point now);
   void dial_again(Clock::time_point now);
   Attachment& add_attachment(uint64_t epoch, Clock::time_point now);
   void drop(Attachment& attachment);
@@ -96,6 +108,40 @@ class QueuePair final : public fabric::QueuePair,
   void attach(UniqueFd socket, MpaFrame request, const Attach& attach) override;
   void attached(Attachment& attachment) override;
   void attachment_failed(Attachment& attachment, const Error& error) override;
+  void attachment_waits(Attachment& attachment) override;
+  void heard_control(std::span<const uint8_t> payload) override;
+
+  // queue_pair_move.cc: this end moves, or has.
+  void on_processor(const std::function<void()>& work);
+  bool is_frozen() const {
+    return resumption_ && resumption_->moving && resumption_->moving->step == Moving::Step::kFrozen;
+  }
+  void check_moves(Moving::Step due) const;
+  uint64_t moved() const;
+  void say_of_move();
+  void look_after_move(Clock::time_point now);
+  void heard_prepared(const MoveWord& word);
+  void heard_stopped(const MoveWord& word);
+  void heard_aborted(const MoveWord& word);
+  QueuePairImage image(const fabric::TakeCompletions& take) const;
+  void stay();
+  void await_peer(const ResumeTail& terms, bool crc);
+  void restore(QueuePairImage image);
+
+  // queue_pair_follow.cc: the peer moves.
+  void heard_prepare(std::span<const uint8_t> payload);
+  void heard_stop(const MoveWord& word);
+  void heard_abort(const MoveWord& word);
+  bool is_way(const Attachment& attachment) const {
+    return resumption_->following && resumption_->following->way.get() == &attachment;
+  }
+  void say(fabric::Bytes control, bool at_rest = false);
+  void answer_prepare(Answered answer);
+  void forget_following();
+  void look_after_following(Clock::time_point now);
+  void dial_new_place(Clock::time_point now);
+  void way_failed(const Error& error);
+  void follow();
 
   const std::shared_ptr<Engine> engine_;
   Processor& processor_;

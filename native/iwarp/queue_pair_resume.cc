@@ -21,6 +21,9 @@ constexpr std::chrono::seconds kOneTry{2};
 // A host that answers, and on which nobody listens: its process has a listener for as long as it lives.
 constexpr std::chrono::seconds kRefusedForGood{1};
 
+// For a queue pair that is not here yet: its owner's patience is what counts.
+constexpr std::chrono::hours kLongestWait{24};
+
 }  // namespace
 
 void QueuePair::agree(const Negotiated& negotiated, int socket, fabric::Bytes& private_data) {
@@ -73,6 +76,9 @@ void QueuePair::suspend(const Error& reason) {
   resumption_->fruitless = is_owed && resumption_->moved_before == moved ? resumption_->fruitless + 1 : 0;
   resumption_->moved_before = moved;
   resumption_->until = now + std::chrono::milliseconds(messages_.options.resume_window_ms);
+  messages_.controls.clear();  // those that wait are said again, or answered again
+  if (resumption_->following && !resumption_->following->until)
+    resumption_->following->until = now + resumption_->following->said.longest_pause;
   if (drain_by_) resumption_->until = std::min(resumption_->until, *drain_by_);
   resumption_->next_try = now;
   resumption_->refused_since.reset();
@@ -95,12 +101,21 @@ std::string QueuePair::why_hopeless(Clock::time_point now) const {
 
 void QueuePair::look_after_link() {
   const Clock::time_point now = Clock::now();
+  if (resumption_->is_expected || is_frozen()) return;
+  if (resumption_->following) return look_after_old_place(now);
   if (const std::string why = why_hopeless(now); !why.empty()) {
     const Error& reason = *resumption_->reason;
     return carrier_down(Error(reason.code(), reason.what() + why));
   }
   processor_.wake_by(*this, resumption_->until);
   if (!resumption_->dials || !resumption_->attachments.empty()) return;
+  if (now < resumption_->next_try) return processor_.wake_by(*this, resumption_->next_try);
+  dial_again(now);
+}
+
+// The peer is at one of two places, and look_after_following() sees to the other one and to the time.
+void QueuePair::look_after_old_place(Clock::time_point now) {
+  if (resumption_->following->has_left || !resumption_->dials || !resumption_->attachments.empty()) return;
   if (now < resumption_->next_try) return processor_.wake_by(*this, resumption_->next_try);
   dial_again(now);
 }
@@ -118,7 +133,11 @@ void QueuePair::dial_again(Clock::time_point now) {
 Attachment& QueuePair::add_attachment(uint64_t epoch, Clock::time_point now) {
   const ResumeContext context{resumption_->terms->ticket, resumption_->terms->id, epoch, {}, {}};
   Clock::time_point by = now + std::chrono::milliseconds(messages_.options.connect_timeout_ms);
-  if (state() == fabric::QueuePairState::kSuspended) by = std::min({by, resumption_->until, now + kOneTry});
+  if (resumption_->is_expected) {
+    by = now + kLongestWait;
+  } else if (state() == fabric::QueuePairState::kSuspended) {
+    by = std::min({by, resumption_->until, now + kOneTry});
+  }
   auto& attachments = resumption_->attachments;
   if (attachments.size() == kMostAttachments) drop(*attachments.front());
   attachments.push_back(std::make_unique<Attachment>(processor_, static_cast<AttachmentUser&>(*this),
@@ -147,8 +166,9 @@ void QueuePair::attach(UniqueFd socket, MpaFrame request, const Attach& attach) 
 }
 
 bool QueuePair::may_attach() const {
+  if (resumption_->is_expected) return !ended_;
   const fabric::QueuePairState now = state();
-  return !ended_ && !messages_.log.is_choked() &&
+  return !ended_ && !is_frozen() && !messages_.log.is_choked() &&
          (now == fabric::QueuePairState::kRts || now == fabric::QueuePairState::kSqd ||
           now == fabric::QueuePairState::kSuspended);
 }
@@ -171,9 +191,14 @@ void QueuePair::take_arrivals() {
 }
 
 void QueuePair::attachment_failed(Attachment& attachment, const Error& error) {
+  if (is_way(attachment)) return way_failed(error);
   drop(attachment);
   if (!resumption_->dials || ended_) return;
   if (is_unknown(error.private_data())) {
+    if (resumption_->following) {
+      resumption_->following->has_left = true;
+      return;
+    }
     return carrier_down(Error("CONNECTION_LOST", std::string(resumption_->reason->what()) +
                                                      "; the peer has given up the queue pair meanwhile"));
   }
@@ -194,6 +219,8 @@ void QueuePair::attachment_failed(Attachment& attachment, const Error& error) {
 // From here on nothing counts that comes over the old carrier: its receiver is gone before the peer is
 // answered.
 void QueuePair::attached(Attachment& attachment) {
+  if (is_way(attachment)) return follow();
+  if (resumption_->is_expected) return;  // until take_over()
   if (!may_attach() || (!attachment.has_dialled() && attachment.epoch() <= resumption_->epoch))
     return drop(attachment);
   if (carrier_) {
@@ -235,6 +262,7 @@ void QueuePair::go_on(Attachment& attachment) {
         "the peer of a queue pair says that it stands where it cannot: it has " +
             std::to_string(peer.rx_seq) + " messages, its next one is " + std::to_string(peer.tx_next)));
   }
+  say_of_move();
   if (draining_.load()) drain();
   messages_.counters.resumes.fetch_add(1, std::memory_order_relaxed);
   messages_.events.on_link_restored();
@@ -244,6 +272,7 @@ void QueuePair::end_resumption() {
   if (!resumption_) return;
   if (resumption_->terms) engine_->attachables().remove(resumption_->terms->id, *this);
   while (!resumption_->attachments.empty()) drop(*resumption_->attachments.front());
+  forget_following();
   std::lock_guard lock(mutex_);
   arrivals_.clear();
 }

@@ -152,7 +152,7 @@ class Receiver {
   void acknowledge(uint64_t rx_seq);
   void check_read_source(const ReadRequest& request) const;
   void find_write_target();
-  void set_local_target(uint32_t stag, uint64_t address, uint64_t length, uint64_t skip, bool is_wire);
+  void set_local_target(uint32_t stag, uint64_t address, uint64_t length, uint64_t skip);
   void expect_queue(DdpQueue queue) const;
   [[noreturn]] void fault(TerminateCode code, const std::string& what) const;
 

@@ -3,8 +3,8 @@
 #include <cstdio>
 #include <utility>
 
+#include "iwarp/move_frames.h"
 #include "iwarp/receiver.h"
-#include "iwarp/resume_frames.h"
 
 namespace rdma_migrate::iwarp {
 namespace {
@@ -109,18 +109,17 @@ void Receiver::find_write_target() {
 }
 
 // Memory that this side has posted for what arrives. skip: bytes of it that are there already.
-void Receiver::set_local_target(uint32_t stag, uint64_t address, uint64_t length, uint64_t skip,
-                                bool is_wire) {
+void Receiver::set_local_target(uint32_t stag, uint64_t address, uint64_t length, uint64_t skip) {
   RegionTable& regions = *messages_.regions;
   const uint64_t generation = regions.generation();
   const std::optional<Region> region = regions.find(stag);
-  if (!region || !(is_wire ? region->covers_wire(address, length) : region->covers_local(address, length))) {
+  if (!region || !region->covers_wire(address, length)) {
     throw WireFault(TerminateCode::kRdmapCatastrophic,
                     Error("INVALID_ARGUMENT",
                           "the memory region of a posted RECV or READ was deregistered before it was used"));
   }
-  const uint64_t local = is_wire ? region->local_of(address) : address;
-  target_ = {*region, generation, local + skip, fabric::kAccessLocalWrite, TerminateCode::kRdmapCatastrophic};
+  target_ = {*region, generation, region->local_of(address) + skip, fabric::kAccessLocalWrite,
+             TerminateCode::kRdmapCatastrophic};
 }
 
 void Receiver::expect_queue(DdpQueue queue) const {
@@ -150,7 +149,7 @@ void Receiver::begin_send() {
   }
   recv_ = *request;
   send_open_ = true;
-  if (payload_ != 0) set_local_target(recv_.lkey, recv_.address, recv_.length, send_received_, false);
+  if (payload_ != 0) set_local_target(recv_.lkey, recv_.address, recv_.length, send_received_);
 }
 
 void Receiver::begin_read_request() {
@@ -183,7 +182,7 @@ void Receiver::begin_control() {
   }
   if (header_.message_offset != 0 || !header_.last)
     fault(TerminateCode::kUntaggedInvalidOffset, "a control message in segments");
-  if (payload_ > kAckSize) fault(TerminateCode::kUntaggedTooLong, "a control message that is too long");
+  if (payload_ > kMostControl) fault(TerminateCode::kUntaggedTooLong, "a control message that is too long");
   if (payload_ < kEndSize) fault(TerminateCode::kRdmapUnspecified, "a control message that is cut short");
   phase_ = Phase::kInline;
 }
@@ -200,7 +199,7 @@ void Receiver::begin_read_response() {
   }
   if (payload_ > left || header_.last != (payload_ == left))
     fault(TerminateCode::kTaggedBaseOrBounds, "a READ response of another length than was asked for");
-  if (payload_ != 0) set_local_target(read.stag, read.address, read.length, read_received_, true);
+  if (payload_ != 0) set_local_target(read.stag, read.address, read.length, read_received_);
 }
 
 // Pad and CRC are good.
@@ -209,7 +208,7 @@ void Receiver::end_message() {
     if (ulpdu_ != 0) ++messages_.received_sends;
     return become_ready();
   }
-  if (messages_.log.on() && !messages_.log.has_heard() && messages_.first) messages_.first->heard_first();
+  if (messages_.log.on() && !messages_.log.has_heard() && messages_.user) messages_.user->heard_first();
   if (messages_.log.on() && opcode_of(header_) != RdmapOpcode::kControl) {
     messages_.log.receive_payload(payload_);
     if (header_.last) messages_.log.receive_message();
@@ -244,8 +243,10 @@ void Receiver::count_write() {
 void Receiver::end_control() {
   messages_.log.receive_control();
   const std::optional<ControlMessage> message = decode_control(inline_);
-  if (!message)
+  if (!message) {
+    if (messages_.user) return messages_.user->heard_control(inline_);
     fault(TerminateCode::kRdmapUnspecified, "a control message that is none, or of a wrong length");
+  }
   if (message->kind == Control::kEnd) {
     end_said_ = true;
   } else {

@@ -7,9 +7,11 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "fabric/types.h"
+#include "iwarp/send_queue.h"
 
 namespace rdma_migrate::iwarp {
 
@@ -22,6 +24,7 @@ class RecvQueue {
     std::lock_guard lock(mutex_);
     if (closed_)
       throw Error("CONNECTION_CLOSED", "the connection has ended; nothing can be received any more");
+    if (frozen_) throw Error("INVALID_ARGUMENT", kFrozen);
     const size_t count = std::min(requests.size(), capacity_ - queue_.size());
     queue_.insert(queue_.end(), requests.begin(), requests.begin() + static_cast<ptrdiff_t>(count));
     return count;
@@ -36,6 +39,19 @@ class RecvQueue {
   void pop() {
     std::lock_guard lock(mutex_);
     queue_.pop_front();
+  }
+  // As SendQueue's.
+  void freeze(bool frozen) {
+    std::lock_guard lock(mutex_);
+    frozen_ = frozen;
+  }
+  std::deque<fabric::RecvWorkRequest> save() const {
+    std::lock_guard lock(mutex_);
+    return queue_;
+  }
+  void restore(std::deque<fabric::RecvWorkRequest> saved) {
+    std::lock_guard lock(mutex_);
+    queue_ = std::move(saved);
   }
   // No more posts; what is there is appended as flushed.
   void flush(std::vector<fabric::Completion>& out) {
@@ -52,6 +68,7 @@ class RecvQueue {
   mutable std::mutex mutex_;
   std::deque<fabric::RecvWorkRequest> queue_;
   bool closed_ = false;
+  bool frozen_ = false;
 };
 
 }  // namespace rdma_migrate::iwarp

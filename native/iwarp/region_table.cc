@@ -17,22 +17,33 @@ uint32_t random_stag() {
 
 }  // namespace
 
-uint32_t RegionTable::add(uint64_t address, uint64_t length, unsigned access, uint64_t wire_base,
-                          fabric::Backing* backing) {
-  if (length > UINT64_MAX - address || length > UINT64_MAX - wire_base) {
-    throw Error("REGISTER_FAILED", "the range of " + std::to_string(length) + " bytes at " +
-                                       std::to_string(address) + " does not fit into the address space");
-  }
+uint32_t RegionTable::add(uint64_t address, uint64_t length, unsigned access, fabric::Backing* backing) {
   std::lock_guard lock(mutex_);
-  if (remote_revoked_ && (access & fabric::kRemoteAccess) != 0)
-    throw Error("REGISTER_FAILED", "the domain gives its peers no rights to memory any more");
   for (;;) {
     const uint32_t stag = random_stag();
-    // 0 is what an unset key looks like.
-    if (stag != 0 &&
-        regions_.try_emplace(stag, Region{stag, wire_base, address, length, access, backing}).second)
-      return stag;
+    if (try_add({stag, address, address, length, access, backing})) return stag;
   }
+}
+
+void RegionTable::add_as(uint32_t stag, uint64_t wire_base, uint64_t address, uint64_t length,
+                         unsigned access, fabric::Backing* backing) {
+  std::lock_guard lock(mutex_);
+  if (!try_add({stag, wire_base, address, length, access, backing})) {
+    throw Error("REGISTER_FAILED",
+                "the key " + std::to_string(stag) + " of a region is 0, or in use in this domain");
+  }
+}
+
+bool RegionTable::try_add(const Region& region) {
+  if (region.length > UINT64_MAX - region.address || region.length > UINT64_MAX - region.wire_base) {
+    throw Error("REGISTER_FAILED", "the range of " + std::to_string(region.length) + " bytes at " +
+                                       std::to_string(region.address) +
+                                       " does not fit into the address space");
+  }
+  if (remote_revoked_ && (region.access & fabric::kRemoteAccess) != 0)
+    throw Error("REGISTER_FAILED", "the domain gives its peers no rights to memory any more");
+  // 0 is what an unset key looks like.
+  return region.stag != 0 && regions_.try_emplace(region.stag, region).second;
 }
 
 bool RegionTable::remove(uint32_t stag) {

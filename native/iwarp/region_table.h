@@ -1,8 +1,9 @@
 // The registered memory of one Domain: one key table for all its queue pairs. An STag is lkey and rkey in
 // one; it is drawn at random, so that none can be guessed from another.
 //
-// A region has a wire base, which peers address, apart from the local pointer: another process can stand in
-// for it with memory of its own.
+// A region has a wire base, which peers and the work requests of this side address, apart from the local
+// pointer: after a move another process stands in for it with memory of its own, and every address that a
+// program or its peer knows is right still.
 #pragma once
 
 #include <atomic>
@@ -21,7 +22,7 @@ namespace rdma_migrate::iwarp {
 
 struct Region {
   uint32_t stag = 0;
-  uint64_t wire_base = 0;  // what peers, READ requests and WRITEs name
+  uint64_t wire_base = 0;  // what work requests and peers name
   uint64_t address = 0;    // where it is here
   uint64_t length = 0;
   unsigned access = 0;
@@ -31,9 +32,8 @@ struct Region {
   // Whether offset..offset+size, as peers count, lies inside; nothing of it can wrap.
   bool covers_wire(uint64_t offset, uint64_t size) const { return covers(wire_base, offset, size); }
   bool covers_local(uint64_t at, uint64_t size) const { return covers(address, at, size); }
-  fabric::LocalRange local() const { return {address, length, access}; }
+  fabric::LocalRange wire() const { return {wire_base, length, access}; }
   uint64_t local_of(uint64_t wire) const { return address + (wire - wire_base); }
-  uint64_t wire_of(uint64_t local) const { return wire_base + (local - address); }
 
  private:
   bool covers(uint64_t base, uint64_t at, uint64_t size) const {
@@ -47,8 +47,11 @@ class RegionTable {
 
   // backing: lives until it has been removed and left. Throws Error: REGISTER_FAILED; also for remote rights
   // after revoke_remote().
-  uint32_t add(uint64_t address, uint64_t length, unsigned access, uint64_t wire_base,
-               fabric::Backing* backing = nullptr);
+  uint32_t add(uint64_t address, uint64_t length, unsigned access, fabric::Backing* backing = nullptr);
+  // The same with the key and the wire base that it has had elsewhere. Throws Error: REGISTER_FAILED also
+  // when the key is in use here.
+  void add_as(uint32_t stag, uint64_t wire_base, uint64_t address, uint64_t length, unsigned access,
+              fabric::Backing* backing = nullptr);
   // Nobody finds it any more. True: no processor touches the range. False: one may, until wait_until_left()
   // has returned.
   bool remove(uint32_t stag);
@@ -71,6 +74,9 @@ class RegionTable {
   const std::shared_ptr<Engine>& shared_engine() const { return engine_; }
 
  private:
+  // With the lock held.
+  bool try_add(const Region& region);
+
   const std::shared_ptr<Engine> engine_;
   mutable std::mutex mutex_;
   std::unordered_map<uint32_t, Region> regions_;

@@ -159,6 +159,15 @@ DdpHeader control_header(uint32_t msn) {
   return header;
 }
 
+void append_control_head(Control kind, fabric::Bytes& payload) {
+  append(payload, std::array<uint8_t, kControlHeadSize>{static_cast<uint8_t>(kind)});
+}
+
+std::optional<Control> control_kind(std::span<const uint8_t> payload) {
+  if (payload.size() < kControlHeadSize || (load_be32(payload.data()) & 0xffffff) != 0) return std::nullopt;
+  return static_cast<Control>(payload[0]);
+}
+
 void encode_ack(uint64_t rx_seq, std::span<uint8_t, kAckSize> out) {
   store_be32(out.data(), uint32_t{static_cast<uint8_t>(Control::kAck)} << 24);
   store_be64(out.data() + kControlHeadSize, rx_seq);
@@ -169,11 +178,10 @@ void encode_end(std::span<uint8_t, kEndSize> out) {
 }
 
 std::optional<ControlMessage> decode_control(std::span<const uint8_t> payload) {
-  if (payload.size() < kControlHeadSize || (load_be32(payload.data()) & 0xffffff) != 0) return std::nullopt;
-  const auto kind = static_cast<Control>(payload[0]);
-  if (kind == Control::kEnd && payload.size() == kEndSize) return ControlMessage{kind, 0};
+  const std::optional<Control> kind = control_kind(payload);
+  if (kind == Control::kEnd && payload.size() == kEndSize) return ControlMessage{*kind, 0};
   if (kind != Control::kAck || payload.size() != kAckSize) return std::nullopt;
-  return ControlMessage{kind, load_be64(payload.data() + kControlHeadSize)};
+  return ControlMessage{*kind, load_be64(payload.data() + kControlHeadSize)};
 }
 
 fabric::Bytes encode_resume(Control kind, const ResumeContext& context, const Positions& positions) {
@@ -184,7 +192,7 @@ fabric::Bytes encode_resume(Control kind, const ResumeContext& context, const Po
   const crypto::Mac mac = mac_of(kind, context, fields);
   fabric::Bytes fpdu(kFpduLengthSize + kUntaggedSize);
   encode_fpdu_header(control_header(1), kResumeSize, fpdu.data());
-  append(fpdu, std::array<uint8_t, kControlHeadSize>{static_cast<uint8_t>(kind)});
+  append_control_head(kind, fpdu);
   append(fpdu, fields);
   append(fpdu, mac);
   fpdu.resize(kResumeFpdu);

@@ -5,7 +5,7 @@
 //                   MPA reply: the caller's private data, then a tail {id, ticket}
 //   new carrier     MPA request and reply: ATTACH {id, epoch, nonce}
 //                   then RESUME from who has dialled, RESUMED from who has answered
-//   at any time     ACK; END, before the stream is ended in good order
+//   at any time     ACK; END, before the stream is ended in good order; what move_frames.h has
 #pragma once
 
 #include <array>
@@ -58,7 +58,19 @@ struct Positions {
   uint64_t tx_next = 1;  // the number of the next message of its own
 };
 
-enum class Control : uint8_t { kAck = 1, kResume = 2, kResumed = 3, kEnd = 4 };
+enum class Control : uint8_t {
+  kAck = 1,
+  kResume = 2,
+  kResumed = 3,
+  kEnd = 4,
+  // move_frames.h
+  kPrepare = 5,
+  kPrepared = 6,
+  kStop = 7,
+  kStopped = 8,
+  kAbort = 9,
+  kAborted = 10,
+};
 constexpr size_t kControlHeadSize = 4;  // kind, then zeros
 constexpr size_t kAckSize = kControlHeadSize + 8;
 constexpr size_t kEndSize = kControlHeadSize;
@@ -67,6 +79,10 @@ constexpr size_t kResumeUlpdu = kUntaggedSize + kResumeSize;
 constexpr size_t kResumeFpdu = fpdu_size(kResumeUlpdu);
 
 DdpHeader control_header(uint32_t msn);
+// The message's kind, in front of its fields, and the zeros after it. Nothing: there is no room for it, or
+// the zeros are none.
+void append_control_head(Control kind, fabric::Bytes& payload);
+std::optional<Control> control_kind(std::span<const uint8_t> payload);
 void encode_ack(uint64_t rx_seq, std::span<uint8_t, kAckSize> out);
 void encode_end(std::span<uint8_t, kEndSize> out);
 // Nothing: no known message, or one of a wrong length. RESUME and RESUMED are not for the middle of a stream.

@@ -8,6 +8,7 @@
 
 #include "iwarp/attachment.h"
 #include "iwarp/carrier_keys.h"
+#include "iwarp/moving.h"
 
 namespace rdma_migrate::iwarp {
 
@@ -27,6 +28,11 @@ struct Resumption {
   std::optional<uint64_t> moved_before;            // messages, both ways, when a carrier was lost last
   uint32_t fruitless = 0;                          // carriers in a row since then that moved none
   std::optional<Error> reason;
+
+  std::optional<Moving> moving;
+  std::optional<Following> following;
+  // At the new place: it may attach, and goes on no sooner than it is taken over.
+  bool is_expected = false;
 };
 
 }  // namespace rdma_migrate::iwarp

@@ -13,6 +13,7 @@ using fabric::Status;
 SendQueue::Posted SendQueue::post(std::span<const SendWorkRequest> requests) {
   std::lock_guard lock(mutex_);
   if (closed_) throw Error("CONNECTION_CLOSED", "the connection has ended; nothing can be sent any more");
+  if (frozen_) throw Error("INVALID_ARGUMENT", kFrozen);
   const size_t outstanding = posted_ - retired_;
   const size_t count = std::min<size_t>(requests.size(), capacity_ - outstanding);
   if (outstanding + count > ring_.size()) grow(outstanding + count);
@@ -67,6 +68,28 @@ void SendQueue::reap(std::vector<Completion>& out) {
     out.push_back({request.wr_id, request.opcode, Status::kSuccess, bytes});
     retired_ = reported + 1;
   }
+}
+
+void SendQueue::freeze(bool frozen) {
+  std::lock_guard lock(mutex_);
+  frozen_ = frozen;
+}
+
+SendQueue::Saved SendQueue::save() const {
+  std::lock_guard lock(mutex_);
+  Saved saved{done_ - retired_, sent_ - retired_, taken_ - retired_, reads_answered_, {}};
+  for (uint64_t at = retired_; at < posted_; ++at) saved.requests.push_back(slot(at));
+  return saved;
+}
+
+void SendQueue::restore(const Saved& saved) {
+  std::lock_guard lock(mutex_);
+  if (saved.requests.size() > ring_.size()) grow(saved.requests.size());
+  for (const SendWorkRequest& each : saved.requests) slot(posted_++) = each;
+  done_ = saved.done;
+  sent_ = saved.sent;
+  taken_ = saved.taken;
+  reads_answered_ = saved.reads_answered;
 }
 
 void SendQueue::close() {

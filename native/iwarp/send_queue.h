@@ -13,6 +13,9 @@
 
 namespace rdma_migrate::iwarp {
 
+// Of a post to a queue pair that moves.
+inline constexpr const char* kFrozen = "the queue pair is frozen: it moves to another process";
+
 class SendQueue {
  public:
   explicit SendQueue(uint32_t capacity)
@@ -22,7 +25,7 @@ class SendQueue {
     size_t count = 0;             // of the requests, in order; the rest found the queue full
     bool sender_is_idle = false;  // and must be woken
   };
-  // Throws Error: CONNECTION_CLOSED after close().
+  // Throws Error: CONNECTION_CLOSED after close(), INVALID_ARGUMENT while frozen.
   Posted post(std::span<const fabric::SendWorkRequest> requests);
 
   // Moves the next requests to out, oldest first, at most limit; out is cleared first. With none there, the
@@ -38,6 +41,18 @@ class SendQueue {
   // Appends the completions that are due, and frees their slots.
   void reap(std::vector<fabric::Completion>& out);
 
+  // Posts are refused (INVALID_ARGUMENT) until they are let in again: the queue pair is moving.
+  void freeze(bool frozen);
+  // From the oldest one whose slot is taken: positions, and those requests.
+  struct Saved {
+    uint64_t done = 0, sent = 0, taken = 0;
+    uint64_t reads_answered = 0;
+    std::vector<fabric::SendWorkRequest> requests;
+  };
+  Saved save() const;
+  // Of one to which nothing was posted. saved: no more than it has room for, and consistent.
+  void restore(const Saved& saved);
+
   // No more posts. Requests that are queued stay.
   void close();
   bool closed() const;
@@ -49,6 +64,7 @@ class SendQueue {
 
  private:
   fabric::SendWorkRequest& slot(uint64_t position) { return ring_[position % ring_.size()]; }
+  const fabric::SendWorkRequest& slot(uint64_t position) const { return ring_[position % ring_.size()]; }
   // Advances done_ over what has been sent and needs no answer any more.
   void advance_done();
 
@@ -69,6 +85,7 @@ class SendQueue {
   uint64_t posted_ = 0;
   uint64_t reads_answered_ = 0;  // not yet passed by done_
   bool closed_ = false;
+  bool frozen_ = false;
   bool sender_idle_ = false;
 };
 

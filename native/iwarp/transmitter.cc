@@ -79,7 +79,10 @@ bool Transmitter::fill() {
     terminate_payload_.clear();
     return true;
   }
-  if (messages_.log.on()) append_due_ack();
+  if (messages_.log.on()) {
+    append_due_ack();
+    append_controls();
+  }
   if (failure_) {
     if (!batch_->empty() || awaits_acks_before_failure()) return !batch_->empty();
     messages_.oldest_failed = true;
@@ -116,6 +119,7 @@ bool Transmitter::next_job() {
     log.start_again();
     return true;
   }
+  if (messages_.stopped) return false;
   if (!messages_.read_jobs.empty() && !log.has_most_responses()) {
     const ReadJob read = messages_.read_jobs.front();
     start_response(read);
@@ -148,9 +152,10 @@ bool Transmitter::start_request(const fabric::SendWorkRequest& request) {
 
 void Transmitter::start_message(const fabric::SendWorkRequest& request, uint32_t send_number) {
   Job job;
-  job.source.address = request.address;
   if (request.length != 0) {
-    if (!region_of(request.lkey).covers_local(request.address, request.length)) fail_deregistered();
+    const Region& region = region_of(request.lkey);
+    if (!region.covers_wire(request.address, request.length)) fail_deregistered();
+    job.source.address = region.local_of(request.address);
     job.source.stag = request.lkey;
     job.source.generation = region_generation_;
   }
@@ -182,23 +187,21 @@ bool Transmitter::start_read(const fabric::SendWorkRequest& request) {
   // Posted before the handshake told so.
   if (messages_.ord == 0) fail_request("a READ, but the peer takes none (its IRD is 0)");
   if (messages_.pending_reads.size() >= messages_.ord) return false;
-  const uint64_t sink = sink_of(request);
-  messages_.pending_reads.push_back({request.lkey, sink, request.length, messages_.log.last() + 1});
-  ask(request, sink, ++messages_.sent_reads);
+  check_sink(request);
+  messages_.pending_reads.push_back(
+      {request.lkey, request.address, request.length, messages_.log.last() + 1});
+  ask(request, ++messages_.sent_reads);
   return true;
 }
 
-// As the peer addresses it.
-uint64_t Transmitter::sink_of(const fabric::SendWorkRequest& request) {
-  if (request.length == 0) return request.address;
-  const Region& region = region_of(request.lkey);
-  if (!region.covers_local(request.address, request.length)) fail_deregistered();
-  return region.wire_of(request.address);
+void Transmitter::check_sink(const fabric::SendWorkRequest& request) {
+  if (request.length != 0 && !region_of(request.lkey).covers_wire(request.address, request.length))
+    fail_deregistered();
 }
 
-void Transmitter::ask(const fabric::SendWorkRequest& request, uint64_t sink, uint32_t read_number) {
+void Transmitter::ask(const fabric::SendWorkRequest& request, uint32_t read_number) {
   encode_read_request({.sink_stag = request.lkey,
-                       .sink_offset = sink,
+                       .sink_offset = request.address,
                        .length = request.length,
                        .source_stag = request.rkey,
                        .source_offset = request.remote_address},

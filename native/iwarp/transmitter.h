@@ -43,6 +43,8 @@ class Transmitter {
   // say_end() has been called: what comes to be sent after it never is.
   bool is_ending() const { return end_ != End::kOpen; }
 
+  // Nothing that was begun is left to be sent.
+  bool is_at_rest() const { return !job_ && messages_.log.again() == nullptr; }
   // What has completed is reported; transmit() does so too.
   void report();
   // The carrier goes, and the queue pair stays: what was taken and not begun is left to the next one.
@@ -68,8 +70,8 @@ class Transmitter {
   bool start_request(const fabric::SendWorkRequest& request);
   void start_message(const fabric::SendWorkRequest& request, uint32_t send_number);
   bool start_read(const fabric::SendWorkRequest& request);
-  void ask(const fabric::SendWorkRequest& request, uint64_t sink, uint32_t read_number);
-  uint64_t sink_of(const fabric::SendWorkRequest& request);
+  void check_sink(const fabric::SendWorkRequest& request);
+  void ask(const fabric::SendWorkRequest& request, uint32_t read_number);
   void start_response(const ReadJob& job);
   bool take_more();
   bool awaits_peer() const;
@@ -81,6 +83,7 @@ class Transmitter {
   // transmitter_log.cc: of a resumable queue pair.
   bool has_work();
   void append_due_ack();
+  void append_controls();
   void append_ack();
   void append_control_end();
   void append_control(std::span<const uint8_t> payload);

@@ -21,6 +21,15 @@ void Transmitter::append_ack() {
   messages_.log.say_ack();
 }
 
+void Transmitter::append_controls() {
+  auto& controls = messages_.controls;
+  while (!controls.empty() && (!controls.front().at_rest || is_at_rest()) &&
+         batch_->fits(TxBatch::kMaxInline)) {
+    append_control(controls.front().payload);
+    controls.pop_front();
+  }
+}
+
 void Transmitter::append_control_end() {
   if (messages_.log.owes_ack()) append_ack();
   uint8_t payload[kEndSize];
@@ -38,8 +47,10 @@ void Transmitter::start_again(const LoggedMessage& message) {
   const uint32_t length = message.response ? message.response->length : message.request.length;
   messages_.counters.payload_resent.fetch_add(length, std::memory_order_relaxed);
   if (message.response) return start_response(*message.response);
-  if (message.request.opcode == fabric::Opcode::kRdmaRead)
-    return ask(message.request, sink_of(message.request), message.msn);
+  if (message.request.opcode == fabric::Opcode::kRdmaRead) {
+    check_sink(message.request);
+    return ask(message.request, message.msn);
+  }
   start_message(message.request, message.msn);
 }
 

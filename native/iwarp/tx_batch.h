@@ -52,7 +52,7 @@ class TxBatch {
   // 15 pages: with 16-byte headers one FPDU is not quite 64 KiB, and payload stays page aligned on both
   // sides.
   static constexpr size_t kMaxPayload = 61440;
-  static constexpr size_t kMaxInline = 64;  // READ requests and TERMINATEs
+  static constexpr size_t kMaxInline = 160;  // READ requests, TERMINATEs and control messages
 
  private:
   struct Use {

@@ -72,6 +72,16 @@ struct Buffer {
   // Never by assigning to bytes, which would move them away from the registered place.
   void fill(const fabric::Bytes& with) { std::copy(with.begin(), with.end(), bytes.begin()); }
   uint64_t address(size_t offset = 0) const { return region->address() + offset; }
+  // Goes on elsewhere in memory, in another domain, as what it was for work requests and peers.
+  void move(DomainPointer to, unsigned access) {
+    const fabric::MovedRegion was{region->lkey(), region->address(), bytes.size(), access};
+    region.reset();
+    fabric::Bytes copy(bytes);
+    std::fill(bytes.begin(), bytes.end(), uint8_t{0xee});
+    bytes.swap(copy);
+    domain = std::move(to);
+    region = domain->register_as(was, reinterpret_cast<uintptr_t>(bytes.data()));
+  }
 
   fabric::Bytes bytes;
   DomainPointer domain;

@@ -7,9 +7,11 @@
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
+#include <optional>
 #include <random>
 #include <thread>
 
+#include "iwarp/resume_frames.h"
 #include "support/pair.h"
 #include "support/requests.h"
 
@@ -30,7 +32,9 @@ class TwoWayEnd final : public fabric::QueuePairEvents {
         sink_(domain, kDepth * kWriteSize),
         target(domain, kDepth * kWriteSize, kRemoteAll),
         library(domain, kWriteSize, kRemoteAll),
-        inbox_(domain, kRecvs * kSendSize) {
+        inbox_(domain, kRecvs * kSendSize),
+        remote_target{target.address(), target.region->rkey()},
+        remote_library{library.address(), library.region->rkey()} {
     mark(library.bytes.data(), kWriteSize, 7);
   }
 
@@ -71,6 +75,73 @@ class TwoWayEnd final : public fabric::QueuePairEvents {
     REQUIRE(changed_.wait_for(lock, std::chrono::seconds(60), [&] { return closed_ || restored_ >= times; }));
     REQUIRE_MESSAGE(!closed_, reason_);
   }
+  struct MoveOptions {
+    bool ahead = true;
+    std::chrono::milliseconds drain{5'000};
+    bool is_expected = true;   // the new place knows of it before it is stopped
+    bool is_given_up = false;  // after it was frozen
+    std::chrono::milliseconds pause{0};
+  };
+  // The program stands still, and goes on in a domain of its own with other memory. False: it has stayed.
+  bool move(fabric::Provider& provider, const fabric::QueuePairOptions& options, const fabric::Endpoint& to,
+            const MoveOptions& how) {
+    const fabric::MovePlan plan{iwarp::random_bits(), {to}, std::chrono::seconds(60), how.ahead};
+    queue_pair->prepare_move(plan);
+    // At the new place.
+    DomainPointer next_domain = open_domain(provider);
+    std::unique_ptr<fabric::QueuePair> next = next_domain->create_queue_pair(options, *this);
+    if (how.is_expected) next->expect(queue_pair->announcement());
+    REQUIRE(wait_step(fabric::MoveStep::kPrepared) == "");
+    std::lock_guard stopped(gate_);
+    queue_pair->stop_for_move(how.drain);
+    if (wait_step(fabric::MoveStep::kStopped) != "") {
+      queue_pair->abort_move();
+      REQUIRE(wait_step(fabric::MoveStep::kAborted) == "");
+      leaves_ = true;
+      next->close();
+      leaves_ = false;
+      return false;
+    }
+    leaves_ = true;
+    const fabric::Bytes image = queue_pair->freeze([] { return std::vector<fabric::Completion>(); });
+    std::this_thread::sleep_for(how.pause);
+    if (how.is_given_up) {
+      queue_pair->abort_move();
+      REQUIRE(wait_step(fabric::MoveStep::kAborted) == "");
+      next->close();
+    } else {
+      out_.move(next_domain, fabric::kAccessLocalWrite);
+      sink_.move(next_domain, fabric::kAccessLocalWrite);
+      inbox_.move(next_domain, fabric::kAccessLocalWrite);
+      target.move(next_domain, kRemoteAll);
+      library.move(next_domain, kRemoteAll);
+      next->thaw(image);
+      queue_pair->commit_move();
+      queue_pair->close();
+      queue_pair.swap(next);
+      const int before = restored_;
+      queue_pair->take_over(std::chrono::seconds(60));
+      wait_restored(before + 1);
+      next.reset();
+      domain = next_domain;
+    }
+    leaves_ = false;
+    return !how.is_given_up;
+  }
+  // What the problem was.
+  std::string wait_step(fabric::MoveStep step) {
+    std::unique_lock lock(mutex_);
+    REQUIRE(changed_.wait_for(lock, std::chrono::seconds(60), [&] { return closed_ || step_ == step; }));
+    REQUIRE_MESSAGE(!closed_, reason_);
+    step_.reset();
+    return problem_;
+  }
+  void on_move(fabric::MoveStep step, const Error* problem) override {
+    std::lock_guard lock(mutex_);
+    step_ = step;
+    problem_ = problem == nullptr ? "" : problem->what();
+    changed_.notify_all();
+  }
   // SENDs are every third operation at least: each says which WRITE went before it.
   uint64_t sends() const { return operations_ / 3; }
   int lost() const { return lost_.load(); }
@@ -106,6 +177,7 @@ class TwoWayEnd final : public fabric::QueuePairEvents {
     changed_.notify_all();
   }
   void on_closed(const Error* reason) override {
+    if (leaves_) return;
     std::lock_guard lock(mutex_);
     closed_ = true;
     if (reason != nullptr) reason_ = reason->what();
@@ -156,6 +228,7 @@ class TwoWayEnd final : public fabric::QueuePairEvents {
     }) && !closed_;
   }
   void post(uint64_t operation, const TwoWayEnd& peer) {
+    std::lock_guard running(gate_);
     uint8_t* const bytes = out_.bytes.data() + slot(operation);
     const size_t most = random_() % 8 == 0 ? kWriteSize : 2000;
     const size_t size = (random_() % (most / 8) + 1) * 8;
@@ -163,13 +236,14 @@ class TwoWayEnd final : public fabric::QueuePairEvents {
     switch (operation % 3) {
       case 0:
         mark(bytes, size, operation);
-        request = rdma_of(fabric::Opcode::kRdmaWrite, out_, slot(operation),
-                          peer.target.address(slot(operation)), peer.target.region->rkey(), size, operation);
+        request =
+            rdma_of(fabric::Opcode::kRdmaWrite, out_, slot(operation),
+                    peer.remote_target.address + slot(operation), peer.remote_target.key, size, operation);
         last_ = {operation / 3, operation, size, slot(operation)};
         break;
       case 1:
-        request = rdma_of(fabric::Opcode::kRdmaRead, sink_, slot(operation), peer.library.address(),
-                          peer.library.region->rkey(), size, operation);
+        request = rdma_of(fabric::Opcode::kRdmaRead, sink_, slot(operation), peer.remote_library.address,
+                          peer.remote_library.key, size, operation);
         std::memset(sink_.bytes.data() + slot(operation), 0, size);
         break;
       default: {
@@ -213,6 +287,17 @@ class TwoWayEnd final : public fabric::QueuePairEvents {
 
  private:
   Buffer inbox_;
+
+ public:
+  // What peers know: it stays the same wherever this end moves.
+  struct Remote {
+    uint64_t address;
+    uint32_t key;
+  };
+  const Remote remote_target;
+  const Remote remote_library;
+
+ private:
   Message last_{};
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -222,6 +307,10 @@ class TwoWayEnd final : public fabric::QueuePairEvents {
   std::string failure_;
   uint64_t completed_ = 0;
   uint64_t received_ = 0;
+  std::mutex gate_;  // held while the program stands still
+  std::optional<fabric::MoveStep> step_;
+  std::string problem_;
+  std::atomic<bool> leaves_{false};
   std::atomic<int> lost_{0};
   std::atomic<int> restored_{0};
 
