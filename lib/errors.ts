@@ -58,6 +58,7 @@ export const ERROR_CODES = [
   'STREAM_TRUNCATED',
   'COMMIT_MISMATCH',
   'COMMIT_UNKNOWN',
+  'ALREADY_MOVED',
   // The running guest
   'NOT_CONVERGED',
   'GUEST_ERROR',

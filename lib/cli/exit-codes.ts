@@ -65,6 +65,7 @@ const EXIT_CODE_OF: Readonly<Record<ErrorCode, ExitCode>> = {
   STREAM_TRUNCATED: EXIT.protocol,
   COMMIT_MISMATCH: EXIT.protocol,
   COMMIT_UNKNOWN: EXIT.commitUnknown,
+  ALREADY_MOVED: EXIT.refused,
   NOT_CONVERGED: EXIT.notConverged,
   GUEST_ERROR: EXIT.host,
   PROVIDER_UNAVAILABLE: EXIT.host,

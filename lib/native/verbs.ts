@@ -57,14 +57,34 @@ export interface NativeVerbsQueuePair {
   poll(records: Uint8Array, arm: boolean): number;
   /** The next change, in order; null when it has ended. */
   linkChange(): Promise<NativeLinkChange | null>;
+  /** Moving: as in native/fabric/fabric.h. Resolves when the peer has answered. */
+  prepareMove(plan: NativeMovePlan): Promise<void>;
+  announcement(): Uint8Array;
+  stopForMove(drainMs: number): Promise<void>;
+  freeze(): Uint8Array;
+  abortMove(): Promise<void>;
+  commitMove(): void;
+  expect(announcement: Uint8Array): void;
+  thaw(image: Uint8Array): void;
+  takeOver(longestPauseMs: number): void;
   disconnect(): void;
   close(): Promise<void>;
+}
+
+export interface NativeMovePlan {
+  /** 16 bytes. */
+  readonly id: Uint8Array;
+  readonly to: readonly { host: string; port: number }[];
+  readonly longestPauseMs: number;
+  readonly ahead: boolean;
 }
 
 export interface NativeVerbsDomain {
   readonly pinsMemory: boolean;
   /** At once on the software RNIC. */
   registerMemory(memory: Uint8Array, access: number): NativeVerbsRegion | Promise<NativeVerbsRegion>;
+  /** The software RNIC's. */
+  registerAs(memory: Uint8Array, was: { key: number; wireBase: bigint; access: number }): NativeVerbsRegion;
   /** `onWake` is also called when the queue pair has ended. */
   createQueuePair(options: NativeQueuePairOptions, onWake: () => void): NativeVerbsQueuePair;
   /** The device is the one that the request came over. Until it has settled nobody can answer the request. */

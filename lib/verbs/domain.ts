@@ -1,13 +1,17 @@
 import { toMigrationError } from '../errors.ts';
 import { native } from '../native/index.ts';
 import type { NativeVerbsDomain, NativeVerbsRegion } from '../native/verbs.ts';
+import { invalid } from '../options/check.ts';
 import { type ChosenProvider, chooseProvider, type ProviderChoice } from '../transport/provider.ts';
 import { type ConnectionRequest, lookAtRequest } from './connection-request.ts';
+import type { MovedOptions, MovedRegion } from './domain-image.ts';
 import { calling, closedError } from './failure.ts';
 import { type MemoryRegion, makeRegion } from './memory-region.ts';
-import { checkAccess, checkDomain, checkQueuePair } from './option-schema.ts';
-import type { Access, DomainOptions, Endpoint, QueuePairOptions } from './options.ts';
-import { makeQueuePair, type QueuePair } from './queue-pair.ts';
+import { type Move, prepareMove } from './move.ts';
+import { blocksOf, placeIn } from './move-blocks.ts';
+import { checkAccess, checkDomain, checkMove, checkQueuePair } from './option-schema.ts';
+import type { Access, DomainOptions, Endpoint, MoveOptions, QueuePairOptions } from './options.ts';
+import { makeQueuePair, nativeOf, optionsOfQueuePair, type QueuePair } from './queue-pair.ts';
 import { pinBuffer, unpinBuffer } from './registered-buffer.ts';
 import { bytesOf, type Registrable } from './registrable.ts';
 
@@ -16,9 +20,12 @@ const LOCAL_WRITE = 1;
 const REMOTE_WRITE = 2;
 const REMOTE_READ = 4;
 
+type Register = () => NativeVerbsRegion | Promise<NativeVerbsRegion>;
+
 const EVERYWHERE: Endpoint = { host: '0.0.0.0', port: 0 };
 
 let make: (native: NativeVerbsDomain, provider: ChosenProvider) => Domain;
+let makeMoved: (native: NativeVerbsDomain, provider: ChosenProvider) => MovedDomain;
 
 /**
  * Opens a protection domain.
@@ -29,6 +36,23 @@ export async function openDomain(options: DomainOptions = {}): Promise<Domain> {
   const { provider = 'auto', peer, local } = options;
   const chosen = await choose(provider, peer ?? local ?? EVERYWHERE, peer ? 'connect' : 'listen');
   return calling('configure', () => make(native.openVerbsDomain(chosen.name), chosen));
+}
+
+/** A domain at the new place of a program, and how it is filled. */
+export interface MovedDomain {
+  readonly domain: Domain;
+  createQueuePair(options: QueuePairOptions): QueuePair;
+  queuePairs(): readonly QueuePair[];
+  registerAs(
+    bytes: Uint8Array,
+    was: { key: number; wireBase: bigint; access: number },
+  ): Promise<MemoryRegion>;
+}
+
+/** For {@link thaw}. */
+export async function makeMovedDomain(): Promise<MovedDomain> {
+  const chosen = await choose('iwarp', EVERYWHERE, 'listen');
+  return calling('configure', () => makeMoved(native.openVerbsDomain(chosen.name), chosen));
 }
 
 /** As for a migration, but for the words. */
@@ -55,6 +79,16 @@ export class Domain implements AsyncDisposable {
 
   static {
     make = (native, provider) => new Domain(native, provider);
+    makeMoved = (native, provider) => {
+      const domain = new Domain(native, provider);
+      return {
+        domain,
+        createQueuePair: (options) => domain.createQueuePair(options),
+        queuePairs: () => [...domain.#queuePairs],
+        registerAs: (bytes, was) =>
+          domain.#add(bytes, was.access, () => domain.#native.registerAs(bytes, was)),
+      };
+    };
   }
 
   private constructor(native: NativeVerbsDomain, provider: ChosenProvider) {
@@ -78,18 +112,25 @@ export class Domain implements AsyncDisposable {
     const { localWrite = false, remoteWrite = false, remoteRead = false } = access;
     const flags =
       (localWrite ? LOCAL_WRITE : 0) | (remoteWrite ? REMOTE_WRITE : 0) | (remoteRead ? REMOTE_READ : 0);
-    const registered = await this.#register(bytes, flags);
-    const region = makeRegion(registered, bytes, { localWrite, remoteWrite, remoteRead }, (closed) =>
-      this.#regions.delete(closed),
-    );
+    return this.#add(bytes, flags, () => this.#native.registerMemory(bytes, flags));
+  }
+
+  async #add(bytes: Uint8Array, flags: number, register: Register): Promise<MemoryRegion> {
+    const registered = await this.#register(bytes, register);
+    const access = {
+      localWrite: (flags & LOCAL_WRITE) !== 0,
+      remoteWrite: (flags & REMOTE_WRITE) !== 0,
+      remoteRead: (flags & REMOTE_READ) !== 0,
+    };
+    const region = makeRegion(registered, bytes, access, (closed) => this.#regions.delete(closed));
     this.#regions.add(region);
     return region;
   }
 
-  async #register(bytes: Uint8Array, flags: number): Promise<NativeVerbsRegion> {
+  async #register(bytes: Uint8Array, register: Register): Promise<NativeVerbsRegion> {
     pinBuffer(bytes.buffer);
     try {
-      const registering = calling('verbs', () => this.#native.registerMemory(bytes, flags));
+      const registering = calling('verbs', register);
       if (!(registering instanceof Promise)) return registering;
       return await this.#untilRegistered(registering);
     } catch (error) {
@@ -157,6 +198,42 @@ export class Domain implements AsyncDisposable {
     await this.#native.revokeRemoteAccess();
   }
 
+  /**
+   * Tells every peer that its queue pairs are about to move to another process, with its regions' keys: docs/moving-connections.md. Each queue
+   * pair has to be resumable and connected, and its peer's program does nothing for it. One move at a time, and nothing is connected meanwhile.
+   * The software RNIC's.
+   * @throws MigrationError INVALID_ARGUMENT (a queue pair cannot move; a region lies in no block), BUSY (a peer moves itself), CONNECT_FAILED
+   * (a peer cannot reach the new place), TIMEOUT, CANCELLED, CLOSED. Nothing has changed then.
+   */
+  async prepareMove(options: MoveOptions): Promise<Move> {
+    checkMove(options);
+    this.#checkOpen();
+    const blocks = blocksOf(options.blocks, this.#regions);
+    const regions = (): MovedRegion[] =>
+      [...this.#regions].map((region) => ({
+        key: region.lkey,
+        wireBase: region.addr,
+        length: region.length,
+        access:
+          (region.access.localWrite ? LOCAL_WRITE : 0) |
+          (region.access.remoteWrite ? REMOTE_WRITE : 0) |
+          (region.access.remoteRead ? REMOTE_READ : 0),
+        ...placeIn(blocks, region.memory),
+      }));
+    regions(); // what lies in no block is told of now
+    return await prepareMove(
+      {
+        queuePairs: [...this.#queuePairs].map((queuePair) => ({
+          native: nativeOf(queuePair),
+          options: movedOptions(queuePair),
+        })),
+        regions,
+        close: () => this.close(),
+      },
+      options,
+    );
+  }
+
   /** Closes its queue pairs, then its regions. Idempotent. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
@@ -178,4 +255,11 @@ export class Domain implements AsyncDisposable {
   #checkOpen(): void {
     if (this.#closing !== undefined) throw closedError('the domain');
   }
+}
+
+/** @throws MigrationError INVALID_ARGUMENT: it outlives nothing */
+function movedOptions(queuePair: QueuePair): MovedOptions {
+  const { resume, ...options } = optionsOfQueuePair(queuePair);
+  if (resume === undefined) throw invalid('only a queue pair with `resume`, at both ends, can move');
+  return { ...options, resume: { windowMs: resume.windowMs, retryMs: resume.retryMs } };
 }

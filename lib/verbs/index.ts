@@ -9,6 +9,7 @@ export type { ConnectionRequest } from './connection-request.ts';
 export { type Domain, openDomain } from './domain.ts';
 export { type Listener, listen, type OnRequest } from './listener.ts';
 export type { MemoryRegion } from './memory-region.ts';
+export type { Move } from './move.ts';
 export type * from './options.ts';
 export type {
   LinkChange,
@@ -29,5 +30,6 @@ export {
   WORK_REQUEST_U64,
 } from './records.ts';
 export type { Registrable } from './registrable.ts';
+export { type ExpectedMove, expectMove, type Thawed, thaw } from './thaw.ts';
 export type * from './work-request.ts';
 export { WorkRequestBatch } from './work-request-batch.ts';

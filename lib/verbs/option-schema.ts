@@ -22,9 +22,12 @@ import type {
   ConnectOptions,
   DomainOptions,
   Endpoint,
+  FreezeOptions,
   ListenOptions,
+  MoveOptions,
   QueuePairOptions,
   ResumeOptions,
+  ThawOptions,
 } from './options.ts';
 
 const provider = oneOf('auto', 'iwarp', 'verbs');
@@ -69,6 +72,31 @@ const QUEUE_PAIR = {
     } satisfies ShapeOf<ResumeOptions>),
   } satisfies ShapeOf<QueuePairOptions>),
 };
+const MOST_PLACES = 4;
+const MOST_PAUSE_MS = 24 * 60 * 60 * 1000;
+const MOVE = {
+  schema: optionsOf({
+    to: field(
+      'the address and port of a listener, or a list of up to four',
+      (value) =>
+        (Array.isArray(value) ? value : [value]).length <= MOST_PLACES &&
+        [value].flat().length > 0 &&
+        [value].flat().every((each) => endpoint.safeParse(each).success),
+    ),
+    blocks: field('an object of memory by name', (value) => typeof value === 'object' && value !== null),
+    ahead: boolean,
+    announce: fn,
+    longestPauseMs: integer(1, MOST_PAUSE_MS, 'milliseconds'),
+    signal,
+  } satisfies ShapeOf<MoveOptions>),
+};
+const FREEZE = { schema: optionsOf({ drainMs: milliseconds } satisfies ShapeOf<FreezeOptions>) };
+const THAW = {
+  schema: optionsOf({
+    memory: fn,
+    expected: field('what expectMove() gives', (value) => typeof value === 'object' && value !== null),
+  } satisfies ShapeOf<ThawOptions>),
+};
 const ACCEPT = {
   schema: optionsOf({ ...CONNECT, maySendAtOnce: boolean } satisfies ShapeOf<AcceptOptions>),
 };
@@ -95,5 +123,8 @@ export const checkAccess = (given: Access): void => check(ACCESS, given);
 export const checkQueuePair = (given: QueuePairOptions): void => check(QUEUE_PAIR, given);
 export const checkConnect = (given: ConnectOptions): void => check({ schema: optionsOf(CONNECT) }, given);
 export const checkAccept = (given: AcceptOptions): void => check(ACCEPT, given);
+export const checkMove = (given: MoveOptions): void => check(MOVE, given);
+export const checkFreeze = (given: FreezeOptions): void => check(FREEZE, given);
+export const checkThaw = (given: ThawOptions): void => check(THAW, given);
 export const checkListen = (given: ListenOptions): void => check(LISTEN, given);
 export const checkCompletions = (given: CompletionOptions): void => check(COMPLETIONS, given);

@@ -1,6 +1,8 @@
 /** What can be asked for, and what holds when it is not. */
 import type { ProviderChoice } from '../transport/provider.ts';
 import type { CompletionBatch } from './completion-batch.ts';
+import type { Registrable } from './registrable.ts';
+import type { ExpectedMove } from './thaw.ts';
 
 /** An address and a port. */
 export interface Endpoint {
@@ -60,6 +62,39 @@ export interface ResumeOptions {
   readonly windowMs: number;
   /** Between two tries of the end that has called connect(). Default 100. */
   readonly retryMs?: number;
+}
+
+/** Of {@link Domain.prepareMove}. */
+export interface MoveOptions {
+  /** Where the peers find the new place: one to four listeners of its process, by numeric address. */
+  readonly to: Endpoint | readonly Endpoint[];
+  /**
+   * The memory in which the regions lie, by the names that the new place asks for. Default: one block for each buffer, named `0`, `1`, ... in the
+   * order in which they were first registered.
+   */
+  readonly blocks?: Readonly<Record<string, Registrable>>;
+  /** The peers connect to the new place now, and not in the pause. Default true. */
+  readonly ahead?: boolean;
+  /** Gets what the new place's `expectMove()` needs. Secret. The move is prepared when it has settled and every peer has answered. */
+  readonly announce?: (announcement: Uint8Array) => unknown;
+  /** So long a peer waits once it has been stopped, milliseconds. Default 10,000; up to a day. */
+  readonly longestPauseMs?: number;
+  /** Gives the move up: CANCELLED. */
+  readonly signal?: AbortSignal;
+}
+
+/** Of {@link Move.freeze}. */
+export interface FreezeOptions {
+  /** What is under way has that time to arrive, milliseconds. Default 1,000. What has not is sent again. */
+  readonly drainMs?: number;
+}
+
+/** Of {@link thaw}. */
+export interface ThawOptions {
+  /** The memory of a block: at least as long as it was. */
+  readonly memory: (block: string) => Uint8Array | Promise<Uint8Array>;
+  /** What was announced before. */
+  readonly expected?: ExpectedMove;
 }
 
 /** Of {@link QueuePair.connect}. */

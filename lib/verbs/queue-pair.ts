@@ -73,6 +73,8 @@ type Create = (options: NativeQueuePairOptions, onWake: () => void) => NativeVer
 type OnEnded = (queuePair: QueuePair) => void;
 
 let make: (create: Create, options: QueuePairOptions, onEnded: OnEnded) => QueuePair;
+let look: (queuePair: QueuePair) => NativeVerbsQueuePair;
+let lookAtOptions: (queuePair: QueuePair) => NativeQueuePairOptions;
 
 /** Send queue, receive queue and completions of one connection: `domain.createQueuePair()`. */
 export class QueuePair implements AsyncDisposable {
@@ -81,11 +83,14 @@ export class QueuePair implements AsyncDisposable {
   readonly #native: NativeVerbsQueuePair;
   readonly #reader: CompletionReader;
   readonly #links: Links;
+  readonly #options: NativeQueuePairOptions;
   readonly #scratch = { send: new WorkRequestBatch(16), recv: new WorkRequestBatch(16) };
   #closing: Promise<void> | undefined;
 
   static {
     make = (create, options, onEnded) => new QueuePair(create, options, onEnded);
+    look = (queuePair) => queuePair.#native;
+    lookAtOptions = (queuePair) => queuePair.#options;
   }
 
   private constructor(create: Create, options: QueuePairOptions, onEnded: OnEnded) {
@@ -95,6 +100,7 @@ export class QueuePair implements AsyncDisposable {
       ...rest,
       ...(resume && { resume: { windowMs: resume.windowMs, retryMs: resume.retryMs ?? RETRY_MS } }),
     };
+    this.#options = wanted;
     this.#native = create(wanted, () => this.#reader.wake());
     this.#links = new Links(this.#native, 'verbs');
     this.closed = this.#native.closed.then((reason) => {
@@ -251,6 +257,10 @@ export class QueuePair implements AsyncDisposable {
 
 /** For {@link Domain.createQueuePair}. */
 export const makeQueuePair: typeof make = (...given) => make(...given);
+
+/** For who moves it. */
+export const nativeOf = (queuePair: QueuePair): NativeVerbsQueuePair => look(queuePair);
+export const optionsOfQueuePair = (queuePair: QueuePair): NativeQueuePairOptions => lookAtOptions(queuePair);
 
 const handshakeCancelled = (signal: AbortSignal | undefined): MigrationError =>
   cancelled(signal, 'connect', 'the handshake');

@@ -55,6 +55,23 @@ size_t VerbsCompletions::poll(std::span<uint8_t> out, bool arm) {
   return count;
 }
 
+std::vector<fabric::Completion> VerbsCompletions::all() const {
+  std::lock_guard lock(mutex_);
+  std::vector<fabric::Completion> all;
+  for (size_t at = first_; at < records_.size(); ++at) {
+    const CompletionRecord& each = records_[at];
+    all.push_back({each.wr_id, static_cast<fabric::Opcode>(each.opcode),
+                   static_cast<fabric::Status>(each.status), each.byte_len});
+  }
+  return all;
+}
+
+void VerbsCompletions::forget() {
+  std::lock_guard lock(mutex_);
+  records_.clear();
+  first_ = recvs_ = 0;
+}
+
 bool VerbsCompletions::exhausted() const {
   std::lock_guard lock(mutex_);
   return ended_ && records_.size() == first_;

@@ -25,6 +25,10 @@ class VerbsCompletions {
 
   // Moves the oldest to out: how many. With none there, and arm, the next push() says that JavaScript waits.
   size_t poll(std::span<uint8_t> out, bool arm);
+  // Those that nobody has taken, oldest first.
+  std::vector<fabric::Completion> all() const;
+  // They are somewhere else now.
+  void forget();
   // None is here, and none will be.
   bool exhausted() const;
 

@@ -34,6 +34,7 @@ Napi::Function VerbsDomainBinding::define(Napi::Env env) {
   return DefineClass(env, "NativeVerbsDomain",
                      {
                          InstanceMethod<&VerbsDomainBinding::register_memory>("registerMemory"),
+                         InstanceMethod<&VerbsDomainBinding::register_as>("registerAs"),
                          InstanceMethod<&VerbsDomainBinding::create_queue_pair>("createQueuePair"),
                          InstanceMethod<&VerbsDomainBinding::bind>("bind"),
                          InstanceMethod<&VerbsDomainBinding::revoke_remote_access>("revokeRemoteAccess"),
@@ -70,7 +71,20 @@ Napi::Value VerbsDomainBinding::register_memory(const Napi::CallbackInfo& info) 
   const auto memory = memory_argument(info);
   const uint32_t access = u32_argument(info, 1, "access");
   if ((access & ~kAllAccess) != 0) throw bad_argument(info.Env(), "access", "a set of access flags");
-  return VerbsRegionBinding::create(info.Env(), classes_, open(info.Env()), memory, access);
+  return VerbsRegionBinding::create(info.Env(), classes_, open(info.Env()), memory,
+                                    [access](fabric::Domain& domain, uint64_t address, uint64_t length) {
+                                      return domain.register_memory(address, length, access);
+                                    });
+}
+
+Napi::Value VerbsDomainBinding::register_as(const Napi::CallbackInfo& info) {
+  const auto memory = memory_argument(info);
+  const auto from = object_argument(info, 1, "was");
+  const fabric::MovedRegion was{u32_property(from, "key"), u64_property(from, "wireBase"),
+                                memory.ByteLength(), u32_property(from, "access") & kAllAccess};
+  return VerbsRegionBinding::create(
+      info.Env(), classes_, open(info.Env()), memory,
+      [was](fabric::Domain& domain, uint64_t address, uint64_t) { return domain.register_as(was, address); });
 }
 
 Napi::Value VerbsDomainBinding::create_queue_pair(const Napi::CallbackInfo& info) {

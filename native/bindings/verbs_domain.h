@@ -19,6 +19,7 @@ class VerbsDomainBinding final : public Napi::ObjectWrap<VerbsDomainBinding> {
 
  private:
   Napi::Value register_memory(const Napi::CallbackInfo& info);
+  Napi::Value register_as(const Napi::CallbackInfo& info);
   Napi::Value create_queue_pair(const Napi::CallbackInfo& info);
   Napi::Value bind(const Napi::CallbackInfo& info);
   Napi::Value revoke_remote_access(const Napi::CallbackInfo& info);

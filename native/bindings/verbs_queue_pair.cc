@@ -103,6 +103,15 @@ Napi::Function VerbsQueuePairBinding::define(Napi::Env env) {
                          InstanceMethod<&VerbsQueuePairBinding::post_recv>("postRecv"),
                          InstanceMethod<&VerbsQueuePairBinding::poll>("poll"),
                          InstanceMethod<&VerbsQueuePairBinding::link_change>("linkChange"),
+                         InstanceMethod<&VerbsQueuePairBinding::prepare_move>("prepareMove"),
+                         InstanceMethod<&VerbsQueuePairBinding::announcement>("announcement"),
+                         InstanceMethod<&VerbsQueuePairBinding::stop_for_move>("stopForMove"),
+                         InstanceMethod<&VerbsQueuePairBinding::freeze>("freeze"),
+                         InstanceMethod<&VerbsQueuePairBinding::abort_move>("abortMove"),
+                         InstanceMethod<&VerbsQueuePairBinding::commit_move>("commitMove"),
+                         InstanceMethod<&VerbsQueuePairBinding::expect>("expect"),
+                         InstanceMethod<&VerbsQueuePairBinding::thaw>("thaw"),
+                         InstanceMethod<&VerbsQueuePairBinding::take_over>("takeOver"),
                          InstanceMethod<&VerbsQueuePairBinding::disconnect>("disconnect"),
                          InstanceMethod<&VerbsQueuePairBinding::close>("close"),
                          InstanceMethod<&VerbsQueuePairBinding::counters>("counters"),
@@ -324,6 +333,7 @@ void VerbsQueuePairBinding::handle_closed(Napi::Env env, const std::optional<Err
   reason_ = reason;
   const Napi::Value error = end_error(env).Value();
   if (const auto deferred = std::exchange(handshake_, std::nullopt)) deferred->Reject(error);
+  for (const auto& [step, deferred] : std::exchange(steps_, {})) deferred.Reject(error);
   closed_->Resolve(reason_ ? error : env.Null());
   link_changes_.end(env);
   queue_->unref(env);

@@ -4,6 +4,7 @@
 #include <napi.h>
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -45,6 +46,16 @@ class VerbsQueuePairBinding final : public Napi::ObjectWrap<VerbsQueuePairBindin
   Napi::Value post_recv(const Napi::CallbackInfo& info);
   Napi::Value poll(const Napi::CallbackInfo& info);
   Napi::Value link_change(const Napi::CallbackInfo& info);
+  // verbs_move.cc
+  Napi::Value prepare_move(const Napi::CallbackInfo& info);
+  Napi::Value announcement(const Napi::CallbackInfo& info);
+  Napi::Value stop_for_move(const Napi::CallbackInfo& info);
+  Napi::Value freeze(const Napi::CallbackInfo& info);
+  Napi::Value abort_move(const Napi::CallbackInfo& info);
+  void commit_move(const Napi::CallbackInfo& info);
+  void expect(const Napi::CallbackInfo& info);
+  void thaw(const Napi::CallbackInfo& info);
+  void take_over(const Napi::CallbackInfo& info);
   void disconnect(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
   Napi::Value counters(const Napi::CallbackInfo& info);
@@ -58,6 +69,7 @@ class VerbsQueuePairBinding final : public Napi::ObjectWrap<VerbsQueuePairBindin
   void on_recv(std::span<const fabric::Completion> completions) override { push(completions); }
   void on_link_lost(const Error& reason) override { link_changed(reason); }
   void on_link_restored() override { link_changed(std::nullopt); }
+  void on_move(fabric::MoveStep step, const Error* problem) override;
   void on_closed(const Error* reason) override;
   void link_changed(std::optional<Error> lost);
   void push(std::span<const fabric::Completion> completions);
@@ -66,6 +78,9 @@ class VerbsQueuePairBinding final : public Napi::ObjectWrap<VerbsQueuePairBindin
   void open(Napi::Env env, const std::shared_ptr<OpenDomain>& domain,
             const fabric::QueuePairOptions& options);
   Napi::Value begin_handshake(Napi::Env env, const std::function<void(fabric::QueuePair&)>& start);
+  Napi::Value begin_step(Napi::Env env, fabric::MoveStep step,
+                         const std::function<void(fabric::QueuePair&)>& start);
+  void end_step(Napi::Env env, fabric::MoveStep step, const std::optional<Error>& problem);
   void handle_closed(Napi::Env env, const std::optional<Error>& reason);
   void let_go();
   fabric::QueuePair& live() const;
@@ -87,6 +102,7 @@ class VerbsQueuePairBinding final : public Napi::ObjectWrap<VerbsQueuePairBindin
   Napi::ObjectReference closed_promise_;
   Napi::ObjectReference close_promise_;
   LinkChanges link_changes_;
+  std::map<fabric::MoveStep, Deferred> steps_;  // that are under way
   bool ended_ = false;
   std::optional<Error> reason_;
   fabric::QueuePairInfo last_info_;

@@ -18,13 +18,13 @@ Napi::Function VerbsRegionBinding::define(Napi::Env env) {
 
 Napi::Value VerbsRegionBinding::create(Napi::Env env, SharedVerbsClasses classes,
                                        std::shared_ptr<OpenDomain> domain, Napi::Uint8Array memory,
-                                       unsigned access) {
+                                       Register with) {
   // Asking for the bytes moves those of a small array out of V8's heap, where they would wander.
   const auto address = reinterpret_cast<uint64_t>(memory.Data());
   const uint64_t length = memory.ByteLength();
   auto held = std::make_shared<Held>(Held{std::move(domain), Napi::Persistent(memory), nullptr});
-  const auto work = [held, address, length, access] {
-    held->region = held->domain->domain->register_memory(address, length, access);
+  const auto work = [held, address, length, with = std::move(with)] {
+    held->region = with(*held->domain->domain, address, length);
   };
   const auto convert = [held, classes](Napi::Env js) -> Napi::Value {
     std::shared_ptr<Held> handed = held;

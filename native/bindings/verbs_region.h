@@ -3,6 +3,7 @@
 
 #include <napi.h>
 
+#include <functional>
 #include <memory>
 
 #include "bindings/verbs_classes.h"
@@ -12,9 +13,11 @@ namespace rdma_migrate::bindings {
 class VerbsRegionBinding final : public Napi::ObjectWrap<VerbsRegionBinding> {
  public:
   static Napi::Function define(Napi::Env env);
+  using Register = std::function<std::unique_ptr<fabric::MemoryRegion>(fabric::Domain& domain,
+                                                                       uint64_t address, uint64_t length)>;
   // The region, or a promise of it where registering takes time: a NIC pins the pages.
   static Napi::Value create(Napi::Env env, SharedVerbsClasses classes, std::shared_ptr<OpenDomain> domain,
-                            Napi::Uint8Array memory, unsigned access);
+                            Napi::Uint8Array memory, Register with);
 
   explicit VerbsRegionBinding(const Napi::CallbackInfo& info);
 

@@ -226,7 +226,7 @@ class QueuePair {
   // the provider's thread, after the last one was reported. Secret.
   virtual Bytes freeze(const TakeCompletions& take);
   // The peer is asked to go on with this end. on_move(kAborted) follows, or on_closed(ALREADY_MOVED): the
-  // peer has gone on with the new place.
+  // peer has gone on with the new place. Right at every step, and of a queue pair that does not move.
   virtual void abort_move();
   // The new place has it: ends without a word to the peer. on_closed follows.
   virtual void commit_move();

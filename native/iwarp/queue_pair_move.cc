@@ -238,7 +238,8 @@ QueuePairImage QueuePair::image(const fabric::TakeCompletions& take) const {
 
 void QueuePair::abort_move() {
   on_processor([&] {
-    if (!resumption_ || !resumption_->moving) bad_step("abort_move() of a queue pair that does not move");
+    if (!resumption_ || !resumption_->moving)
+      return messages_.events.on_move(fabric::MoveStep::kAborted, nullptr);
     Moving& moving = *resumption_->moving;
     if (moving.step == Step::kAborting) bad_step("the move is being aborted already");
     moving.step = Step::kAborting;
@@ -304,7 +305,6 @@ void QueuePair::thaw(std::span<const uint8_t> bytes) {
 }
 
 void QueuePair::restore(QueuePairImage image) {
-  const bool has_completions = !image.completions.empty();
   if (image.large_segments) allow_large_segments();
   messages_.ord = image.ord;
   messages_.ird = image.ird;
@@ -326,12 +326,14 @@ void QueuePair::restore(QueuePairImage image) {
   }
   resumption_->reason = Error("CONNECTION_LOST", "the queue pair has moved here, and its peer did not come");
   change(fabric::QueuePairChange::kThawed);
-  if (!has_completions) return;
-  std::vector<fabric::Completion> sends, recvs;
-  for (const fabric::Completion& each : image.completions)
-    (each.opcode == fabric::Opcode::kRecv ? recvs : sends).push_back(each);
-  if (!sends.empty()) messages_.events.on_send(sends);
-  if (!recvs.empty()) messages_.events.on_recv(recvs);
+  // In their order, of both queues.
+  for (const fabric::Completion& each : image.completions) {
+    if (each.opcode == fabric::Opcode::kRecv) {
+      messages_.events.on_recv({&each, 1});
+    } else {
+      messages_.events.on_send({&each, 1});
+    }
+  }
 }
 
 void QueuePair::take_over(std::chrono::milliseconds longest_pause) {
