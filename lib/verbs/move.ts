@@ -34,7 +34,7 @@ export interface Mover {
   readonly close: () => Promise<void>;
 }
 
-type Step = 'preparing' | 'prepared' | 'freezing' | 'frozen' | 'over';
+type Step = 'preparing' | 'prepared' | 'freezing' | 'frozen' | 'committed' | 'aborted';
 
 let prepare: (mover: Mover, options: MoveOptions) => Promise<Move>;
 
@@ -130,7 +130,7 @@ export class Move {
   /** The new place has it all: the domain is closed here, and no peer hears a word. Never before the new place can go on. */
   async commit(): Promise<void> {
     this.#expect('frozen');
-    this.#step = 'over';
+    this.#step = 'committed';
     for (const each of this.#mover.queuePairs) {
       if (!hasEnded(each)) calling('verbs', () => each.native.commitMove());
     }
@@ -143,7 +143,8 @@ export class Move {
    * @throws MigrationError ALREADY_MOVED (a peer has gone on with the new place: this one must not), TIMEOUT (a peer says nothing: nobody knows)
    */
   async abort(): Promise<void> {
-    if (this.#step === 'over') throw invalid('this move is over');
+    if (this.#step === 'aborted') return;
+    if (this.#step === 'committed') throw invalid('this move is over: the new place has it all');
     const failed = await this.#giveUp();
     const worst = ['ALREADY_MOVED', 'TIMEOUT'].map((code) => failed.find((each) => each.code === code));
     for (const error of worst) if (error !== undefined) throw error;
@@ -151,7 +152,7 @@ export class Move {
 
   /** What became of those that cannot go on, or may not. One that has ended for another reason has told so itself. */
   async #giveUp(): Promise<MigrationError[]> {
-    this.#step = 'over';
+    this.#step = 'aborted';
     const outcomes = await Promise.allSettled(this.#mover.queuePairs.map(({ native }) => native.abortMove()));
     return outcomes.flatMap((each) =>
       each.status === 'rejected' ? [toMigrationError(each.reason, 'verbs')] : [],
