@@ -43,8 +43,9 @@ const addressOf = (index: number, { ontoPartner }: Options): string =>
 
 export async function begin(
   options: Options,
+  partnerModule = './partner.js',
 ): Promise<{ readonly partner: PartnerProcess; readonly place: PlaceProcess }> {
-  const partner: PartnerProcess = new Process('./partner.js');
+  const partner: PartnerProcess = new Process(partnerModule);
   const place = newPlace();
   partner.tell({ traffic: options.traffic, host: PARTNER, resume: RESUME });
   const { port } = await partner.expect('listening');

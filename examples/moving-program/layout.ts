@@ -11,8 +11,8 @@ export interface Traffic {
   /** Messages under way on each queue pair. */
   readonly depth: number;
   readonly queuePairs: number;
-  /** Both ends send; else the end that connects does. */
-  readonly both: boolean;
+  /** Who sends, writes or reads: the program that may move, the partner that stays, or both. */
+  readonly from: 'program' | 'partner' | 'both';
   /** Of each queue pair; 0: until `seconds` are over. */
   readonly iterations: number;
   readonly seconds: number;

@@ -1,7 +1,7 @@
 /**
  * Two programs talk over RDMA, and one of them moves meanwhile, with its memory and its connections:
  *
- *     npm run demo:program -- --verb send --both --iterations 100000 --moves 3
+ *     npm run demo:program -- --verb send --from both --iterations 100000 --moves 3
  *     npm run demo:program -- --verb write --size 2097152 --queue-pairs 16 --depth 2 --svg timeline.svg
  *
  * Exits with 1 if a message was lost, came twice or out of order, or had other contents; or if the programs did not come to their end.

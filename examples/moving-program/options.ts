@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util';
 import type { TrackerChoice } from 'rdma-migrate';
 import type { Traffic } from './layout.ts';
+import type { MoveWay } from './vm.ts';
 
 const WRONG_USAGE = 2;
 const USAGE = `npm run demo:program -- [options]
@@ -11,7 +12,8 @@ Traffic (as perftest's):
   --size BYTES           of a message, a multiple of 64 (default 4096)
   --depth N              messages under way on each queue pair (default 16)
   --queue-pairs N        (default 4)
-  --both                 both ends send
+  --from WHO             who sends, writes or reads: program (which moves), partner or both
+                         (default program)
   --iterations N         messages of each queue pair; 0: until --seconds are over (default 0)
   --seconds N            (default 5)
 
@@ -34,7 +36,7 @@ export interface Options {
   readonly traffic: Traffic;
   readonly moves: number;
   readonly everyMs: number;
-  readonly ahead: boolean;
+  readonly way: MoveWay;
   readonly tracker: TrackerChoice;
   readonly downtimeLimitMs: number;
   readonly drainMs: number;
@@ -80,7 +82,7 @@ function parse(args: readonly string[]): Options | undefined {
       ...(Object.fromEntries(
         Object.entries(DEFAULTS).map(([name, value]) => [name, { ...text, default: value }]),
       ) as Record<keyof typeof DEFAULTS, { type: 'string'; default: string }>),
-      both: flag,
+      from: { ...text, default: 'program' },
       'no-ahead': flag,
       tracker: { ...text, default: 'hash' },
       'onto-partner': flag,
@@ -103,13 +105,13 @@ function parse(args: readonly string[]): Options | undefined {
       size,
       depth: number('depth', 1, 1024),
       queuePairs: number('queue-pairs', 1, 8192),
-      both: values.both,
+      from: word('from', values.from, ['program', 'partner', 'both'] as const),
       iterations: number('iterations', 0, 2 ** 31),
       seconds: number('seconds', 1, 3600),
     },
     moves: number('moves', 0, 1000),
     everyMs: number('every', 0, 60_000),
-    ahead: !values['no-ahead'],
+    way: values['no-ahead'] ? 'in-pause' : 'ahead',
     tracker: word('tracker', values.tracker, ['auto', 'write-protect', 'soft-dirty', 'hash'] as const),
     downtimeLimitMs: number('downtime-limit', 1, 60_000),
     drainMs: number('drain', 1, 60_000),

@@ -4,7 +4,7 @@ import { type Domain, type Endpoint, listen, openDomain, type QueuePairOptions }
 import type { Traffic } from './layout.ts';
 import { Program, type Progress } from './program.ts';
 import { now } from './sampler.ts';
-import { ArrivingVm, LeavingVm, type Times } from './vm.ts';
+import { ArrivingVm, LeavingVm, type MoveWay, type Times } from './vm.ts';
 
 export type PlaceCommand =
   | {
@@ -18,7 +18,7 @@ export type PlaceCommand =
   | { readonly do: 'cancel' };
 
 export interface MoveHow {
-  readonly ahead: boolean;
+  readonly way: MoveWay;
   readonly tracker: TrackerChoice;
   readonly downtimeLimitMs: number;
   readonly longestPauseMs: number;
@@ -46,6 +46,7 @@ const wordsOf = (error: unknown): { code: string; message: string } => ({
 class Place {
   #domain: Domain | undefined;
   #program: Program | undefined;
+  #partner: Endpoint | undefined;
   #cancel = new AbortController();
 
   async obey(command: PlaceCommand): Promise<void> {
@@ -64,19 +65,15 @@ class Place {
   async #begin(traffic: Traffic, partner: Endpoint, resume: QueuePairOptions['resume']): Promise<void> {
     const domain = await openDomain({ provider: 'iwarp' });
     const program = await Program.create(domain, traffic, true, resume);
-    await Promise.all(
-      program.parts.queuePairs.map(async (queuePair, index) => {
-        const said = await queuePair.connect(partner, { privateData: program.describe(index) });
-        program.meet(index, said);
-      }),
-    );
+    await program.connect(partner);
     program.run();
-    this.#has(domain, program);
+    this.#has(domain, program, partner);
     say({ said: 'began' });
   }
 
-  #has(domain: Domain, program: Program): void {
+  #has(domain: Domain, program: Program, partner: Endpoint): void {
     this.#domain = domain;
+    this.#partner = partner;
     this.#program = program;
     void program.over.then(async () => {
       if (this.#program !== program) return;
@@ -92,9 +89,9 @@ class Place {
     await using destination = await MigrationDestination.listen(`rdma:${host}:0`, target);
     say({ said: 'awaits', uri: destination.uri, to: { host, port: listener.port } });
     await destination.receive();
-    const { domain, program, peersAreHere } = target.take();
+    const { domain, program, partner, peersAreHere } = await target.take();
     const at = now();
-    this.#has(domain, program);
+    this.#has(domain, program, partner);
     await peersAreHere;
     say({ said: 'arrived', at, restored: now() });
   }
@@ -102,7 +99,13 @@ class Place {
   async #move(uri: string, to: Endpoint, how: MoveHow): Promise<void> {
     const [domain, program] = [this.#domain as Domain, this.#program as Program];
     this.#cancel = new AbortController();
-    const leaving = new LeavingVm({ domain, program, to: [to], ...how });
+    const leaving = new LeavingVm({
+      domain,
+      program,
+      partner: this.#partner as Endpoint,
+      to: [to],
+      ...how,
+    });
     try {
       const { downtimeLimitMs } = how;
       const live = { downtimeLimitMs, timeLimitMs: 20_000, onTimeLimit: 'stop-and-copy' } as const;

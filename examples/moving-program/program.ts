@@ -5,6 +5,7 @@
 import {
   CompletionBatch,
   type Domain,
+  type Endpoint,
   type MemoryRegion,
   type QueuePair,
   type QueuePairOptions,
@@ -18,6 +19,8 @@ const LAST = 3;
 /** Of work requests: what they are besides numbered messages. */
 const CREDIT_ID = 2 ** 40;
 const LAST_ID = 2 ** 41;
+/** At one time. */
+const HANDSHAKES = 64;
 /** Between two numbers in a message. */
 const STRIDE = 512;
 
@@ -57,7 +60,8 @@ class Stream {
     const { layout, memory, region, queuePairs, connects } = program;
     this.#layout = layout;
     this.#index = index;
-    this.#sends = connects || layout.traffic.both;
+    const { from } = layout.traffic;
+    this.#sends = from === 'both' || (from === 'program') === connects;
     const base = layout.numbers(index);
     this.#numbers = new Float64Array(memory.buffer, memory.byteOffset).subarray(base, base + 16);
     this.#words = new Uint32Array(memory.buffer, memory.byteOffset, memory.byteLength / 4);
@@ -67,7 +71,7 @@ class Stream {
   }
 
   get #awaits(): boolean {
-    return !this.#sends || this.#layout.traffic.both;
+    return !this.#sends || this.#layout.traffic.from === 'both';
   }
   get isOver(): boolean {
     return (!this.#sends || this.#at(AT.isSaid) === 2) && (!this.#awaits || this.#at(AT.isHeard) === 1);
@@ -89,7 +93,7 @@ class Stream {
     this.#put(AT.faults, this.#at(AT.faults) + 1);
   }
 
-  /** Once, before it is connected. */
+  /** Before it is connected. */
   prepare(): void {
     for (let slot = 0; slot < this.#layout.recvs; slot += 1) this.#postRecv(slot);
     const { verb, depth, size } = this.#layout.traffic;
@@ -97,11 +101,17 @@ class Stream {
       for (let message = 0; message < depth; message += 1)
         this.#stamp(this.#layout.targetAt(this.#index, message), size, message + 1);
   }
-  /** Where the peer writes and reads, as it was told with the connection. */
-  meet(addr: bigint, key: number, mayEnd: number): void {
+  /** Where the peer writes and reads, and what it has, as it was told with the connection. */
+  meet(addr: bigint, key: number, received: number): void {
     this.#put(AT.peerAddr, Number(addr));
     this.#put(AT.peerKey, key);
-    this.#put(AT.mayEnd, mayEnd);
+    if (this.#layout.traffic.verb === 'send') this.#put(AT.done, received);
+    this.#put(AT.posted, this.#at(AT.done));
+    this.#put(AT.granted, this.#at(AT.done));
+    this.#put(AT.told, this.#at(AT.received));
+    this.#put(AT.credits, 0);
+    if (this.#at(AT.isSaid) === 1) this.#put(AT.isSaid, 0);
+    if (this.#at(AT.mayEnd) === 0) this.#put(AT.mayEnd, Date.now() + this.#layout.traffic.seconds * 1000);
   }
 
   run(): void {
@@ -273,15 +283,16 @@ export class Program {
     left = this.#streams.length;
   }
 
-  /** New, with its memory, and queue pairs that are not connected. */
+  /** New, with its memory, and queue pairs that are not connected. `memory`: of a program that lost its connections, and makes others. */
   static async create(
     domain: Domain,
     traffic: Traffic,
     connects: boolean,
     resume: QueuePairOptions['resume'],
+    given?: Uint8Array,
   ): Promise<Program> {
     const layout = new Layout(traffic);
-    const memory = await pageAligned(domain, layout.bytes);
+    const memory = given ?? (await pageAligned(domain, layout.bytes));
     const region = await domain.registerMemory(memory, ACCESS);
     const options = optionsFor(traffic, resume);
     const queuePairs = Array.from({ length: traffic.queuePairs }, () => domain.createQueuePair(options));
@@ -292,16 +303,30 @@ export class Program {
 
   /** Of queue pair `index`: what its peer has to know, and what it has been told. */
   describe(index: number): Buffer {
-    const said = Buffer.alloc(16);
+    const said = Buffer.alloc(24);
     said.writeBigUInt64BE(this.parts.region.addr);
     said.writeUInt32BE(this.parts.region.rkey, 8);
     said.writeUInt32BE(index, 12);
+    said.writeDoubleBE(this.#streams[index]?.progress.received ?? 0, 16);
     return said;
   }
   meet(index: number, said: Uint8Array): void {
     const from = Buffer.from(said);
-    const { seconds } = this.parts.layout.traffic;
-    this.#streams[index]?.meet(from.readBigUInt64BE(), from.readUInt32BE(8), Date.now() + seconds * 1000);
+    this.#streams[index]?.meet(from.readBigUInt64BE(), from.readUInt32BE(8), from.readDoubleBE(16));
+  }
+
+  /** Makes every connection. */
+  async connect(partner: Endpoint): Promise<void> {
+    const { queuePairs } = this.parts;
+    let next = 0;
+    const dial = async (): Promise<void> => {
+      while (next < queuePairs.length) {
+        const index = next++;
+        const said = await queuePairs[index]?.connect(partner, { privateData: this.describe(index) });
+        this.meet(index, said as Uint8Array);
+      }
+    };
+    await Promise.all(Array.from({ length: HANDSHAKES }, dial));
   }
 
   run(): void {

@@ -29,11 +29,11 @@ export function longestGap({ samples }: Journey): number {
 }
 
 export function draw(journey: Journey, { traffic }: Options): string {
-  const { verb, size, queuePairs, depth } = traffic;
+  const { verb, size, queuePairs, depth, from } = traffic;
   const points = pointsOf(journey);
   return renderPlots({
     title: `A program moves ${journey.moves.length} times`,
-    subtitle: `${queuePairs} queue pairs, ${verb} of ${size} bytes, ${depth} under way; seen by its partner, each 5 ms`,
+    subtitle: `${queuePairs} queue pairs, ${verb} of ${size} bytes from ${from}, ${depth} under way; seen by its partner, each 5 ms`,
     panels: [
       {
         title: 'Rate: more is better',

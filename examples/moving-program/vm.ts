@@ -35,12 +35,19 @@ const MACHINE = 'moving-program-1.0';
 const RAM = 'ram';
 const DEVICES = { program: 'program', rdma: 'rdma' } as const;
 
+/**
+ * What becomes of connections. `ahead`: they move, and their peers connect to the new place before the pause; `in-pause`: in it. `scratch`: they do
+ * not move; the program makes others there, and its partner has to be told. Only to compare with.
+ */
+export type MoveWay = 'ahead' | 'in-pause' | 'scratch';
+
 export interface Leaving {
   readonly domain: Domain;
   readonly program: Program;
+  readonly partner: Endpoint;
   /** Listeners of the new place. */
   readonly to: readonly Endpoint[];
-  readonly ahead: boolean;
+  readonly way: MoveWay;
   readonly tracker: TrackerChoice;
   readonly longestPauseMs: number;
   readonly drainMs: number;
@@ -57,21 +64,23 @@ export interface Times {
 /** A program that leaves: its source VM, and the move of its connections. */
 export class LeavingVm {
   readonly #leaving: Leaving;
-  readonly #move: Promise<Move>;
-  readonly #announced: Promise<Uint8Array>;
+  /** None from scratch. */
+  readonly #move: Promise<Move> | undefined;
+  readonly #announced: Promise<Uint8Array> | undefined;
   readonly times: Times = { prepareBegan: now(), prepared: 0, stopped: 0, frozen: 0 };
   #image: Uint8Array | undefined;
 
   constructor(leaving: Leaving) {
     this.#leaving = leaving;
+    const { domain, program, to, way, longestPauseMs } = leaving;
+    if (way === 'scratch') return;
     let tell: (announcement: Uint8Array) => void = () => {};
     this.#announced = new Promise((resolve) => {
       tell = resolve;
     });
-    const { domain, program, to, ahead, longestPauseMs } = leaving;
     this.#move = domain.prepareMove({
       to,
-      ahead,
+      ahead: way === 'ahead',
       longestPauseMs,
       blocks: { [RAM]: program.parts.memory },
       announce: tell,
@@ -103,7 +112,7 @@ export class LeavingVm {
       blocks,
       ramSection: { sectionId: 1, instanceId: 0 },
       before: streamHeader({ machine: MACHINE, pageSize: PAGE }),
-      description: await this.#announced,
+      ...(this.#announced && { description: await this.#announced }),
       guest,
       async *after() {
         yield device();
@@ -112,24 +121,28 @@ export class LeavingVm {
   }
 
   async #pause(): Promise<void> {
+    const { program, drainMs } = this.#leaving;
     const move = await this.#move;
     this.times.stopped = now();
-    this.#leaving.program.stop();
-    this.#image = await move.freeze({ drainMs: this.#leaving.drainMs });
+    program.stop();
+    if (move !== undefined) this.#image = await move.freeze({ drainMs });
+    else await Promise.all(program.parts.queuePairs.map((each) => each.disconnect()));
     this.times.frozen = now();
   }
 
   async #stay(): Promise<void> {
+    if (this.#move === undefined) throw new Error('its connections are gone');
     await (await this.#move).abort();
     this.#leaving.program.run();
   }
 
   #deviceState(): Uint8Array {
-    const { traffic } = this.#leaving.program.parts.layout;
+    const { partner, program } = this.#leaving;
+    const { traffic } = program.parts.layout;
     return sealDeviceState({
       pageSize: PAGE,
       devices: [
-        { name: DEVICES.program, state: Buffer.from(JSON.stringify(traffic)) },
+        { name: DEVICES.program, state: Buffer.from(JSON.stringify({ traffic, partner })) },
         { name: DEVICES.rdma, state: this.#image ?? Buffer.alloc(0) },
       ],
     });
@@ -137,14 +150,26 @@ export class LeavingVm {
 
   /** The new place has it. */
   async commit(): Promise<void> {
-    await (await this.#move).commit();
+    await (await this.#move)?.commit();
   }
 
   /** Nobody came so far that the guest was paused, or nobody knows who has it: the peers are asked. */
   async abort(): Promise<void> {
-    const move = await this.#move.catch(() => undefined);
+    const move = await this.#move?.catch(() => undefined);
     await move?.abort();
   }
+}
+
+/** What the program has to know besides its memory. */
+interface Known {
+  readonly traffic: Traffic;
+  readonly partner: Endpoint;
+}
+
+export interface Arrived extends Pick<Known, 'partner'> {
+  readonly domain: Domain;
+  readonly program: Program;
+  readonly peersAreHere: Promise<void>;
 }
 
 /** Where a program lands. */
@@ -156,6 +181,7 @@ export class ArrivingVm implements DestinationTarget, AsyncDisposable {
   #state = Buffer.alloc(0);
   #thawed: Thawed | undefined;
   #program: Program | undefined;
+  #known: Known | undefined;
 
   async allocate({ layout }: ReceivedVm): Promise<readonly RamBlock[]> {
     const [block, ...rest] = layout.blocks;
@@ -182,7 +208,9 @@ export class ArrivingVm implements DestinationTarget, AsyncDisposable {
     const devices = openDeviceState(this.#state);
     const stateOf = (name: string): Uint8Array =>
       devices.find((each) => each.name === name)?.state ?? new Uint8Array();
-    const traffic = JSON.parse(Buffer.from(stateOf(DEVICES.program)).toString()) as Traffic;
+    this.#known = JSON.parse(Buffer.from(stateOf(DEVICES.program)).toString()) as Known;
+    const { traffic } = this.#known;
+    if (stateOf(DEVICES.rdma).length === 0) return; // from scratch
     const memory = this.#memory as Uint8Array;
     const expected = this.#expected;
     this.#expected = undefined;
@@ -198,12 +226,21 @@ export class ArrivingVm implements DestinationTarget, AsyncDisposable {
   }
 
   /** The migration is over, and it lives here. Resolves when every peer is there. */
-  take(): { domain: Domain; program: Program; peersAreHere: Promise<void> } {
-    const [thawed, program] = [this.#thawed, this.#program];
-    if (thawed === undefined || program === undefined) throw new Error('nothing has arrived');
+  async take(): Promise<Arrived> {
+    const [thawed, program, known] = [this.#thawed, this.#program, this.#known];
+    if (known === undefined) throw new Error('nothing has arrived');
+    const { partner } = known;
+    if (thawed === undefined || program === undefined) return await this.#fromScratch(known);
     this.#thawed = undefined;
     program.run();
-    return { domain: thawed.domain, program, peersAreHere: thawed.takeOver() };
+    return { domain: thawed.domain, program, partner, peersAreHere: thawed.takeOver() };
+  }
+
+  async #fromScratch({ traffic, partner }: Known): Promise<Arrived> {
+    const domain = await openDomain({ provider: 'iwarp' });
+    const program = await Program.create(domain, traffic, true, undefined, this.#memory);
+    const peersAreHere = program.connect(partner).then(() => program.run());
+    return { domain, program, partner, peersAreHere };
   }
 
   async abort(): Promise<void> {

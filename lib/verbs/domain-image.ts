@@ -82,6 +82,8 @@ export function decodeDomainImage(bytes: Uint8Array): DomainImage {
 /** At least, without its name. */
 const REGION_BYTES = 36;
 const QUEUE_PAIR_BYTES = 1;
+/** What comes for each queue pair: nothing, its options and its own bytes, or those alone, with the options of the one before. */
+const [ENDED, OWN_OPTIONS, AS_BEFORE] = [0, 1, 2];
 
 function readRegion(from: Reader): MovedRegion {
   const key = from.u32();
@@ -96,35 +98,47 @@ function readRegion(from: Reader): MovedRegion {
 
 function writeQueuePairs(out: Writer, queuePairs: readonly (MovedQueuePair | null)[]): void {
   out.u32(queuePairs.length);
+  let before: string | undefined;
   for (const each of queuePairs) {
-    out.u8(each === null ? 0 : 1);
+    const options = JSON.stringify(each?.options);
+    out.u8(each === null ? ENDED : options === before ? AS_BEFORE : OWN_OPTIONS);
     if (each === null) continue;
-    const { options, bytes } = each;
-    out.u32(options.maxSendWr);
-    out.u32(options.maxRecvWr);
-    out.u8(options.crc ? 1 : 0);
-    out.u32(options.connectTimeoutMs);
-    out.u32(options.stallTimeoutMs);
-    out.u32(options.resume.windowMs);
-    out.u32(options.resume.retryMs);
-    out.foreign(bytes);
+    if (options !== before) writeOptions(out, each.options);
+    before = options;
+    out.foreign(each.bytes);
   }
 }
 
+function writeOptions(out: Writer, options: MovedOptions): void {
+  out.u32(options.maxSendWr);
+  out.u32(options.maxRecvWr);
+  out.u8(options.crc ? 1 : 0);
+  out.u32(options.connectTimeoutMs);
+  out.u32(options.stallTimeoutMs);
+  out.u32(options.resume.windowMs);
+  out.u32(options.resume.retryMs);
+}
+
 function readQueuePairs(from: Reader): (MovedQueuePair | null)[] {
+  let before: MovedOptions | undefined;
   return Array.from({ length: from.count(QUEUE_PAIR_BYTES) }, () => {
-    if (!from.flag()) return null;
-    const options = {
-      maxSendWr: from.u32(),
-      maxRecvWr: from.u32(),
-      crc: from.flag(),
-      connectTimeoutMs: from.u32(),
-      stallTimeoutMs: from.u32(),
-      resume: { windowMs: from.u32(), retryMs: from.u32() },
-    };
+    const kind = from.u8();
+    if (kind === ENDED) return null;
+    if (kind !== AS_BEFORE && kind !== OWN_OPTIONS) return refuse();
+    const options = kind === OWN_OPTIONS ? readOptions(from) : (before ?? refuse());
+    before = options;
     return { options, bytes: from.foreign() };
   });
 }
+
+const readOptions = (from: Reader): MovedOptions => ({
+  maxSendWr: from.u32(),
+  maxRecvWr: from.u32(),
+  crc: from.flag(),
+  connectTimeoutMs: from.u32(),
+  stallTimeoutMs: from.u32(),
+  resume: { windowMs: from.u32(), retryMs: from.u32() },
+});
 
 function refuse(): never {
   throw new MigrationError(
@@ -216,8 +230,11 @@ class Reader {
   skip(size: number): void {
     this.#take(size);
   }
+  u8(): number {
+    return this.#take(1)[0] as number;
+  }
   flag(): boolean {
-    const value = this.#take(1)[0] as number;
+    const value = this.u8();
     if (value > 1) refuse();
     return value === 1;
   }
