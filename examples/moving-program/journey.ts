@@ -7,7 +7,7 @@ import { Process } from './processes.ts';
 import type { Progress } from './program.ts';
 
 const PARTNER = '127.0.0.1';
-const RESUME = { windowMs: 10_000, retryMs: 2 };
+export const RESUME = { windowMs: 10_000, retryMs: 2 };
 /** Of a seconds' run: everything has been said by then. */
 const AFTER_MS = 60_000;
 
@@ -41,15 +41,16 @@ export const newPlace = (): PlaceProcess => new Process('./place.js');
 const addressOf = (index: number, { ontoPartner }: Options): string =>
   ontoPartner ? PARTNER : `127.0.0.${2 + (index % 200)}`;
 
+/** `as.resume`: none, its connections cannot move. */
 export async function begin(
   options: Options,
-  partnerModule = './partner.js',
+  as: { readonly partner?: string; readonly resume?: typeof RESUME },
 ): Promise<{ readonly partner: PartnerProcess; readonly place: PlaceProcess }> {
-  const partner: PartnerProcess = new Process(partnerModule);
+  const partner: PartnerProcess = new Process(as.partner ?? './partner.js');
   const place = newPlace();
-  partner.tell({ traffic: options.traffic, host: PARTNER, resume: RESUME });
+  partner.tell({ traffic: options.traffic, host: PARTNER, resume: as.resume });
   const { port } = await partner.expect('listening');
-  place.tell({ do: 'begin', traffic: options.traffic, partner: { host: PARTNER, port }, resume: RESUME });
+  place.tell({ do: 'begin', traffic: options.traffic, partner: { host: PARTNER, port }, resume: as.resume });
   await place.expect('began');
   return { partner, place };
 }
@@ -85,7 +86,7 @@ export async function travel(
   options: Options,
   tell: (moved: Moved, index: number) => void,
 ): Promise<Journey> {
-  const { partner, place } = await begin(options);
+  const { partner, place } = await begin(options, { resume: RESUME });
   let here = place;
   const moves: Moved[] = [];
   try {

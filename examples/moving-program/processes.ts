@@ -1,6 +1,7 @@
 /** The processes of a run, and what they say. */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
 
 const ANSWER_MS = 60_000;
 
@@ -11,8 +12,9 @@ export class Process<Said extends { readonly said: string }, Told> implements As
   #ended = false;
   #wake = (): void => {};
 
+  /** module: a path, of this folder if it is a relative one. */
   constructor(module: string) {
-    this.#child = fork(new URL(module, import.meta.url), { serialization: 'advanced' });
+    this.#child = fork(fileURLToPath(new URL(module, import.meta.url)), { serialization: 'advanced' });
     this.#child.on('message', (said: Said) => {
       this.#reports.push(said);
       this.#wake();

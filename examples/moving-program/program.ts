@@ -228,13 +228,27 @@ class Stream {
   }
 
   #post(request: Parameters<WorkRequestBatch['push']>[0]): void {
-    if (this.#queuePair.postSend(this.#send.clear().push(request)) !== 1) this.#fault();
+    if (this.#unlessEnded(() => this.#queuePair.postSend(this.#send.clear().push(request))) === 0)
+      this.#fault();
   }
   #postRecv(slot: number): void {
     const at = this.#layout.recvAt(this.#index, slot);
-    const range = this.#region.range(at, this.#layout.recvBytes);
-    if (this.#queuePair.postRecv(this.#recv.clear().push({ opcode: 'RECV', wrId: slot, ...range })) !== 1)
+    const request = {
+      opcode: 'RECV',
+      wrId: slot,
+      ...this.#region.range(at, this.#layout.recvBytes),
+    } as const;
+    if (this.#unlessEnded(() => this.#queuePair.postRecv(this.#recv.clear().push(request))) === 0)
       this.#fault();
+  }
+  /** The peer may leave at any moment; `closed` says so. */
+  #unlessEnded(post: () => number): number | undefined {
+    try {
+      return post();
+    } catch (error) {
+      if ((error as { code?: string }).code === 'CONNECTION_CLOSED') return undefined;
+      throw error;
+    }
   }
 
   #stamp(at: number, size: number, number: number): void {
