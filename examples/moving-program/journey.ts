@@ -44,12 +44,19 @@ const addressOf = (index: number, { ontoPartner }: Options): string =>
 /** `as.resume`: none, its connections cannot move. */
 export async function begin(
   options: Options,
-  as: { readonly partner?: string; readonly resume?: typeof RESUME },
+  as: {
+    /** Of its process; default the one that knows nothing. */
+    readonly partner?: string;
+    readonly resume?: typeof RESUME;
+    /** Somebody in between, who listens at the port that this gives. */
+    readonly through?: (partnerPort: number) => Promise<number>;
+  },
 ): Promise<{ readonly partner: PartnerProcess; readonly place: PlaceProcess }> {
   const partner: PartnerProcess = new Process(as.partner ?? './partner.js');
   const place = newPlace();
   partner.tell({ traffic: options.traffic, host: PARTNER, resume: as.resume });
-  const { port } = await partner.expect('listening');
+  const listening = await partner.expect('listening');
+  const port = as.through ? await as.through(listening.port) : listening.port;
   place.tell({ do: 'begin', traffic: options.traffic, partner: { host: PARTNER, port }, resume: as.resume });
   await place.expect('began');
   return { partner, place };

@@ -35,6 +35,8 @@ export type PlaceSaid =
   /** It must not. */
   | { readonly said: 'lost'; readonly code: string; readonly message: string }
   | { readonly said: 'over'; readonly progress: Progress }
+  /** The program's connections have ended before it was over. */
+  | { readonly said: 'ended'; readonly code: string }
   | { readonly said: 'failed'; readonly code: string; readonly message: string };
 
 const say = (what: PlaceSaid): void => void process.send?.(what);
@@ -75,6 +77,9 @@ class Place {
     this.#domain = domain;
     this.#partner = partner;
     this.#program = program;
+    void Promise.race(program.parts.queuePairs.map(({ closed }) => closed)).then((reason) => {
+      if (this.#program === program && reason !== null) say({ said: 'ended', code: reason.code });
+    });
     void program.over.then(async () => {
       if (this.#program !== program) return;
       say({ said: 'over', progress: program.progress });

@@ -42,6 +42,8 @@ class Attachment final : public Served {
   Next serve(unsigned reasons) noexcept override;
 
   bool waits() const { return phase_ == Phase::kWaiting; }
+  // It has said nothing of where this end stands.
+  bool is_dialling_ahead() const { return !said_; }
   // Once attached.
   bool is_attached() const { return phase_ == Phase::kAttached; }
   bool has_dialled() const { return dials_; }

@@ -69,8 +69,12 @@ void MessageLog::restore(Saved saved) {
   }
 }
 
+bool MessageLog::can_resume(uint64_t peer_rx_seq, uint64_t peer_tx_next) const {
+  return peer_rx_seq >= acked_ && peer_rx_seq <= highest_ && peer_tx_next > rx_seq_;
+}
+
 bool MessageLog::resume(uint64_t peer_rx_seq, uint64_t peer_tx_next) {
-  if (peer_rx_seq < acked_ || peer_rx_seq > highest_ || peer_tx_next <= rx_seq_) return false;
+  if (!can_resume(peer_rx_seq, peer_tx_next)) return false;
   drop(peer_rx_seq - acked_);
   started_ = emitted_ = 0;
   greets_ = false;

@@ -96,6 +96,7 @@ class MessageLog {
   // A new carrier. The peer says where it stands; false: it cannot stand there, and nothing has changed.
   // RESUME and RESUMED were each end's first control message.
   bool resume(uint64_t peer_rx_seq, uint64_t peer_tx_next);
+  bool can_resume(uint64_t peer_rx_seq, uint64_t peer_tx_next) const;
 
   // An acknowledgement goes out each so many messages or bytes, after so much silence, or before that when
   // nothing more is there to be received.

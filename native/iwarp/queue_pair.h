@@ -141,6 +141,7 @@ class QueuePair final : public fabric::QueuePair,
   void look_after_following(Clock::time_point now);
   void dial_new_place(Clock::time_point now);
   void way_failed(const Error& error);
+  void stay_with_old_place();
   void follow();
 
   const std::shared_ptr<Engine> engine_;

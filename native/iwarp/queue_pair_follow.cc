@@ -147,6 +147,19 @@ void QueuePair::way_failed(const Error&) {
   processor_.wake_by(*this, following.next_try);
 }
 
+// The old place has come back before it has said STOP. Where this end stands moves on, so what has been said
+// at the new place does not hold.
+void QueuePair::stay_with_old_place() {
+  if (!resumption_->following || resumption_->following->is_stopped) return;
+  Following& following = *resumption_->following;
+  following.until.reset();
+  if (!following.way || following.way->is_dialling_ahead()) return;
+  following.way->take_socket();
+  processor_.retire(std::move(following.way));
+  following.next_try = Clock::now();
+  processor_.resume(*this);
+}
+
 // The new place has shown that it knows the ticket, and has said where it stands: from here on the old one
 // counts no more.
 void QueuePair::follow() {

@@ -342,10 +342,15 @@ void QueuePair::take_over(std::chrono::milliseconds longest_pause) {
       bad_step("take_over() of a queue pair that was not thawed, or was taken over before");
     resumption_->is_expected = false;
     resumption_->until = Clock::now() + longest_pause;
-    // The peer's last try counts: it has given those before it up.
+    // The peer's last try counts: it has given those before it up, and may have gone on with the old place
+    // since, so that it stands elsewhere now.
     Attachment* last = nullptr;
     for (const auto& each : resumption_->attachments) {
       if (each->is_attached() && (last == nullptr || each->epoch() > last->epoch())) last = each.get();
+    }
+    if (last != nullptr && !messages_.log.can_resume(last->peer().rx_seq, last->peer().tx_next)) {
+      drop(*last);
+      last = nullptr;
     }
     if (last != nullptr) return attached(*last);
     processor_.wake_by(*this, resumption_->until);

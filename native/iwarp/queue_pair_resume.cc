@@ -102,7 +102,11 @@ std::string QueuePair::why_hopeless(Clock::time_point now) const {
 void QueuePair::look_after_link() {
   const Clock::time_point now = Clock::now();
   if (resumption_->is_expected || is_frozen()) return;
-  if (resumption_->following) return look_after_old_place(now);
+  if (resumption_->following) {
+    look_after_following(now);
+    if (resumption_->following && !ended_) look_after_old_place(now);
+    return;
+  }
   if (const std::string why = why_hopeless(now); !why.empty()) {
     const Error& reason = *resumption_->reason;
     return carrier_down(Error(reason.code(), reason.what() + why));
@@ -263,6 +267,7 @@ void QueuePair::go_on(Attachment& attachment) {
             std::to_string(peer.rx_seq) + " messages, its next one is " + std::to_string(peer.tx_next)));
   }
   say_of_move();
+  stay_with_old_place();
   if (draining_.load()) drain();
   messages_.counters.resumes.fetch_add(1, std::memory_order_relaxed);
   messages_.events.on_link_restored();
