@@ -1,6 +1,7 @@
 // What a hostile, broken or foreign peer can say to a resumable queue pair, and what each end may rely on.
 #include <doctest/doctest.h>
 
+#include "iwarp/move_frames.h"
 #include "support/resumable_victim.h"
 
 using namespace rdma_migrate;
@@ -36,7 +37,7 @@ TEST_CASE("acknowledgements that break the rules end in a TERMINATE") {
     victim.expect(TerminateCode::kRdmapUnspecified, "WIRE_ERROR");
   }
   SUBCASE("too long") {
-    made.send_control(1, Bytes(iwarp::kAckSize + 1));
+    made.send_control(1, Bytes(iwarp::kMostControl + 1));
     victim.expect(TerminateCode::kUntaggedTooLong, "WIRE_ERROR");
   }
   SUBCASE("of an unknown kind") {

@@ -45,6 +45,12 @@ class Recorder : public fabric::QueuePairEvents {
     receive_failed_ = true;
     event();
   }
+  void on_move(fabric::MoveStep step, const Error* problem) override {
+    std::lock_guard lock(mutex_);
+    step_ = step;
+    problem_ = problem == nullptr ? "" : problem->code();
+    event();
+  }
   void on_closed(const Error* reason) override {
     std::lock_guard lock(mutex_);
     ++closed_;
@@ -67,6 +73,13 @@ class Recorder : public fabric::QueuePairEvents {
   }
   void wait_notified(int count) {
     wait("on_notify", [&] { return notified_ >= count; });
+  }
+  // The code of the problem, or "".
+  std::string wait_step(fabric::MoveStep step) {
+    wait("on_move", [&] { return step_ == step; });
+    std::lock_guard lock(mutex_);
+    step_.reset();
+    return problem_;
   }
   void wait_closed() {
     wait("on_closed", [this] { return closed_ != 0; });
@@ -138,6 +151,8 @@ class Recorder : public fabric::QueuePairEvents {
   bool established_ = false;
   bool receive_failed_ = false;
   bool seen_closed_ = false;
+  std::optional<fabric::MoveStep> step_;
+  std::string problem_;
   int closed_ = 0;
   int late_ = 0;
   int empty_ = 0;
