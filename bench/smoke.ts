@@ -18,6 +18,7 @@ const BENCHES = {
   many: ['--count 8 --mib 8'],
   strangers: [STRANGERS, `${STRANGERS} --tls`],
   'queue-pairs': ['--count 64'],
+  mobility: ['--queue-pairs 1,4 --rounds 1 --seconds 1 --drain-sizes 512'],
   verbs: ['--rounds 0'],
 } as const;
 /** A bench that hangs fails. Each takes seconds. */

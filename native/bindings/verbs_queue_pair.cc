@@ -127,6 +127,7 @@ Napi::Object VerbsQueuePairBinding::create(Napi::Env env, const SharedVerbsClass
   fabric::QueuePairOptions options = queue_pair_options(from);
   options.max_send_wr = queue_length(from, "maxSendWr");
   options.max_recv_wr = queue_length(from, "maxRecvWr");
+  options.movable = true;
   Creation creation{std::move(domain), options, on_wake};
   return classes->queue_pair.New({Napi::External<Creation>::New(env, &creation)});
 }

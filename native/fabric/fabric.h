@@ -102,6 +102,9 @@ struct QueuePairOptions {
   uint32_t resume_retry_ms = 100;
   // The users say it to each other, in private data of their own: a request has no tail of the provider's.
   bool resume_is_asked = false;
+  // Of a resumable one: it may move to another process, and follows a peer that does, wherever that says it
+  // is to be found. Else words about moves break the rules.
+  bool movable = false;
 };
 
 // Counters that a provider keeps while it runs; read from any thread.

@@ -41,7 +41,8 @@ void QueuePair::prepare_move(const fabric::MovePlan& plan) {
   Prepare said{plan.id, {random_bits(), random_ticket()}, plan.longest_pause, plan.ahead, plan.to};
   fabric::Bytes message = encode_prepare(said);  // says what is wrong with it
   on_processor([&] {
-    if (!messages_.log.on()) bad_step("only a resumable queue pair that is established can move");
+    if (!messages_.log.on() || !messages_.options.movable)
+      bad_step("only a resumable queue pair that is established can move");
     if (resumption_->keys) bad_step("a protected queue pair does not move");
     if (resumption_->following) throw Error("BUSY", "the peer of the queue pair is moving itself");
     const fabric::QueuePairState now = state();
@@ -128,6 +129,8 @@ void QueuePair::look_after_move(Clock::time_point now) {
 }
 
 void QueuePair::heard_control(std::span<const uint8_t> payload) {
+  if (!messages_.options.movable)
+    throw make_fault(TerminateCode::kRdmapUnspecified, "a control message that is none here");
   if (control_kind(payload) == Control::kPrepare) return heard_prepare(payload);
   const std::optional<MoveWord> word = decode_word(payload);
   if (!word) {

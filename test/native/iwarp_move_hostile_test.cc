@@ -100,6 +100,15 @@ TEST_CASE("words about moves that are none end in a TERMINATE") {
   mover.made.victim.expect(TerminateCode::kRdmapUnspecified, "WIRE_ERROR");
 }
 
+TEST_CASE("one that may not move does not follow, either") {
+  RawListener place;
+  fabric::QueuePairOptions options = resumable();
+  options.movable = false;
+  ResumableVictim made(options);
+  made.send_control(1, iwarp::encode_prepare(prepare_for(place.endpoint())));
+  made.victim.expect(TerminateCode::kRdmapUnspecified, "WIRE_ERROR");
+}
+
 TEST_CASE("a STOP out of place ends in a TERMINATE") {
   Mover mover;
   SUBCASE("for a move that was not prepared") {

@@ -22,6 +22,7 @@ fabric::QueuePairOptions movable(bool crc = false) {
   options.crc = crc;
   options.resume_window_ms = 60'000;
   options.resume_retry_ms = 1;
+  options.movable = true;
   return options;
 }
 

@@ -30,22 +30,24 @@ export interface Case {
 }
 
 /** Bytes that each direction carries: they last longer than a move. */
-const BYTES = 1_500_000_000;
-const MOST_MESSAGES = 300_000;
+const BYTES = 800_000_000;
+/** For each one that is under way at a time: with few of those each takes a way to the peer and back. */
+const MOST_MESSAGES = 7000;
 
 export function caseOf(seed: number, random: Random): Case {
   const size = random.pick([64, 1024, 4096, 65_536]);
   const queuePairs = random.pick([1, 2, 8]);
   const fault = random.pick(FAULTS);
+  const depth = random.pick([2, 16]);
   return {
     seed,
     traffic: {
       verb: random.pick(['send', 'write', 'read'] as const),
       from: random.pick(['program', 'partner', 'both'] as const),
       size,
-      depth: random.pick([2, 16]),
+      depth,
       queuePairs,
-      iterations: Math.ceil(Math.min(MOST_MESSAGES, BYTES / size) / queuePairs),
+      iterations: Math.ceil(Math.min(MOST_MESSAGES * depth, BYTES / size) / queuePairs),
       seconds: 1,
     },
     way: random.chance(0.5) ? 'ahead' : 'in-pause',

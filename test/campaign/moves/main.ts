@@ -24,6 +24,9 @@ function number(name: 'cases' | 'jobs' | 'seed' | 'case-seed'): number {
   throw new Error(`--${name} is a number, not '${values[name]}'`);
 }
 
+/** A line each so many cases. */
+const PROGRESS = 50;
+
 const tally = new Tally();
 
 /** False: a rule was broken. */
@@ -48,6 +51,7 @@ async function main(): Promise<number> {
   const some = async (): Promise<void> => {
     while (left > 0) {
       left -= 1;
+      if ((cases - left) % PROGRESS === 0) process.stdout.write(`${cases - left} of ${cases}\n`);
       if (!(await run(seeds.below(2 ** 31)))) failed += 1;
     }
   };

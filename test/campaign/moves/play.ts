@@ -12,8 +12,8 @@ import type { PlaceSaid } from '../../../examples/moving-program/place.ts';
 import { CuttingProxy } from '../links/cutting-proxy.ts';
 import type { Case } from './case.ts';
 
-const RESUME = { windowMs: 2500, retryMs: 2 };
-const LONGEST_PAUSE_MS = 2500;
+const RESUME = { windowMs: 1500, retryMs: 2 };
+const LONGEST_PAUSE_MS = 1500;
 /** For everything to be said that has to be said. */
 const DEADLINE_MS = 45_000;
 

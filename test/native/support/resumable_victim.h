@@ -16,6 +16,7 @@ inline fabric::QueuePairOptions resumable(uint32_t window_ms = 20'000) {
   fabric::QueuePairOptions options;
   options.resume_window_ms = window_ms;
   options.resume_retry_ms = 5;
+  options.movable = true;
   return options;
 }
 
