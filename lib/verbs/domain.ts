@@ -75,6 +75,7 @@ export class Domain implements AsyncDisposable {
   readonly #regions = new Set<MemoryRegion>();
   readonly #registering = new Set<Promise<unknown>>();
   readonly #queuePairs = new Set<QueuePair>();
+  #isMoving = false;
   #closing: Promise<void> | undefined;
 
   static {
@@ -221,14 +222,20 @@ export class Domain implements AsyncDisposable {
         ...placeIn(blocks, region.memory),
       }));
     regions(); // what lies in no block is told of now
+    if (this.#isMoving) throw invalid('the domain moves already');
+    const queuePairs = [...this.#queuePairs].map((queuePair) => ({
+      native: nativeOf(queuePair),
+      options: movedOptions(queuePair),
+    }));
+    this.#isMoving = true;
     return await prepareMove(
       {
-        queuePairs: [...this.#queuePairs].map((queuePair) => ({
-          native: nativeOf(queuePair),
-          options: movedOptions(queuePair),
-        })),
+        queuePairs,
         regions,
         close: () => this.close(),
+        stay: () => {
+          this.#isMoving = false;
+        },
       },
       options,
     );

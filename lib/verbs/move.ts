@@ -32,6 +32,8 @@ export interface Mover {
   readonly regions: () => readonly MovedRegion[];
   /** Nothing of it is left. */
   readonly close: () => Promise<void>;
+  /** It goes on, and may move another time. */
+  readonly stay: () => void;
 }
 
 type Step = 'preparing' | 'prepared' | 'freezing' | 'frozen' | 'committed' | 'aborted';
@@ -154,6 +156,7 @@ export class Move {
   async #giveUp(): Promise<MigrationError[]> {
     this.#step = 'aborted';
     const outcomes = await Promise.allSettled(this.#mover.queuePairs.map(({ native }) => native.abortMove()));
+    this.#mover.stay();
     return outcomes.flatMap((each) =>
       each.status === 'rejected' ? [toMigrationError(each.reason, 'verbs')] : [],
     );

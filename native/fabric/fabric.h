@@ -61,7 +61,8 @@ class QueuePairEvents {
   virtual void on_link_lost(const Error& reason) { (void)reason; }
   virtual void on_link_restored() {}
   // Once for each of prepare_move(), stop_for_move() and abort_move(). problem: it did not come to it. BUSY:
-  // the peer moves itself; CONNECT_FAILED: it cannot reach the new place; TIMEOUT.
+  // the peer moves itself; CONNECT_FAILED: it cannot reach the new place; TIMEOUT; CANCELLED: by
+  // abort_move().
   virtual void on_move(MoveStep step, const Error* problem) {
     (void)step;
     (void)problem;

@@ -245,7 +245,8 @@ void QueuePair::abort_move() {
       return messages_.events.on_move(fabric::MoveStep::kAborted, nullptr);
     Moving& moving = *resumption_->moving;
     if (moving.step == Step::kAborting) bad_step("the move is being aborted already");
-    moving.step = Step::kAborting;
+    const Step before = std::exchange(moving.step, Step::kAborting);
+    const bool is_awaited = moving.answer_by.has_value();
     moving.answer_by = Clock::now() + std::chrono::milliseconds(messages_.options.connect_timeout_ms);
     messages_.send_queue.freeze(false);
     messages_.recv_queue.freeze(false);
@@ -254,6 +255,11 @@ void QueuePair::abort_move() {
     // Nobody looked for the peer meanwhile.
     resumption_->until = Clock::now() + std::chrono::milliseconds(messages_.options.resume_window_ms);
     processor_.resume(*this);  // of a broken link, too
+    const Error aborted("CANCELLED", "the move was aborted");
+    if (is_awaited && before == Step::kPreparing)
+      messages_.events.on_move(fabric::MoveStep::kPrepared, &aborted);
+    if (is_awaited && before == Step::kStopping)
+      messages_.events.on_move(fabric::MoveStep::kStopped, &aborted);
   });
 }
 

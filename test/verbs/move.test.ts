@@ -1,9 +1,11 @@
 /** Programs that move with their queue pairs. Old place, new place and peer are in this process; examples/moving-program has processes. */
 import {
+  CompletionBatch,
   type Domain,
   expectMove,
   listen,
   type MemoryRegion,
+  type MoveOptions,
   openDomain,
   type QueuePair,
   thaw,
@@ -121,7 +123,7 @@ async function pair(messages: number) {
   const connecting = left.connect({ host: '127.0.0.1', port: listener.port });
   await right.accept(await nextRequest(listener), { maySendAtOnce: true });
   await connecting;
-  return { domains, listener, programs };
+  return { domains, listener, programs, queuePairs: [left, right] as const };
 }
 
 it('a program moves with its connection while messages go both ways, back and forth', async () => {
@@ -185,4 +187,99 @@ it('an aborted move goes on where it was', async () => {
   }
   await Promise.all(domains.map((each) => each.close()));
   await listener.close();
+});
+
+/** A move to the same process, prepared. */
+async function prepared(options: Partial<MoveOptions> = {}) {
+  const made = await pair(1);
+  const to = { host: '127.0.0.1', port: made.listener.port };
+  const move = await made.domains[0].prepareMove({ to, ahead: false, ...options });
+  return {
+    ...made,
+    move,
+    to,
+    async [Symbol.asyncDispose]() {
+      await Promise.all(made.domains.map((each) => each.close()));
+      await made.listener.close();
+    },
+  };
+}
+
+it('an image that is cut or changed anywhere is refused, and the old place goes on', async () => {
+  await using made = await prepared();
+  const { move, programs } = made;
+  const image = await move.freeze();
+  const memory = () => programs[0].memory;
+  const invalid = expect.objectContaining({ code: 'IMAGE_INVALID' });
+  for (let size = 0; size < image.length; size += 7)
+    await expect(thaw(image.subarray(0, size), { memory })).rejects.toEqual(invalid);
+  for (let at = 0; at < image.length; at += 5) {
+    const bad = Uint8Array.from(image);
+    bad[at] = (bad[at] as number) ^ 0x40;
+    await expect(thaw(bad, { memory })).rejects.toEqual(invalid);
+  }
+  await expect(thaw(image, { memory: () => programs[0].memory.subarray(1) })).rejects.toEqual(invalid);
+  await expect(expectMove(image)).rejects.toEqual(invalid);
+  await move.abort();
+  for (const each of programs) each.run();
+  await Promise.all(programs.map((each) => each.done));
+  for (const each of programs) each.stop();
+});
+
+it('completions that nobody has taken come first at the new place', async () => {
+  await using made = await prepared({ longestPauseMs: 20_000 });
+  const { move, programs } = made;
+  programs[0].post();
+  programs[1].post();
+  const image = await move.freeze();
+  await using thawed = await thaw(image, { memory: () => programs[0].memory });
+  await move.commit();
+  const batch = new CompletionBatch();
+  const moved = thawed.queuePairs[0] as QueuePair;
+  const seen: string[] = [];
+  const there = thawed.takeOver();
+  while (seen.length < 2) {
+    moved.pollCompletions(batch);
+    for (const { opcode, status } of batch) seen.push(`${opcode} ${status}`);
+    await new Promise(setImmediate);
+  }
+  expect(seen.sort()).toEqual(['RECV SUCCESS', 'SEND SUCCESS']);
+  await there;
+});
+
+it('what cannot move says why, and nothing has changed', async () => {
+  await using made = await prepared();
+  const { domains, to, move } = made;
+  await expect(domains[0].prepareMove({ to })).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+  await expect(domains[1].prepareMove({ to })).rejects.toMatchObject({ code: 'BUSY' });
+  await expect(move.commit()).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+  await move.abort();
+  await move.abort();
+  await expect(move.freeze()).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+  const blocks = { other: new Uint8Array(8) };
+  await expect(domains[0].prepareMove({ to, blocks })).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+  await expect(domains[0].prepareMove({ to: [] })).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+  const away = new AbortController();
+  const slow = domains[0].prepareMove({ to: { host: '127.0.0.1', port: 9 }, signal: away.signal });
+  setTimeout(() => away.abort(), 50);
+  await expect(slow).rejects.toMatchObject({ code: 'CANCELLED' });
+  const again = await domains[0].prepareMove({ to, ahead: false });
+  await again.abort();
+});
+
+it('who asks for it back when a peer has gone on elsewhere is told so', async () => {
+  await using made = await prepared();
+  const { move, programs } = made;
+  const image = await move.freeze();
+  await using thawed = await thaw(image, { memory: () => Uint8Array.from(programs[0].memory) });
+  await thawed.takeOver(); // without the old place's leave
+  await expect(move.abort()).rejects.toMatchObject({ code: 'ALREADY_MOVED' });
+});
+
+it('a queue pair without `resume` does not move', async () => {
+  await using domain = await openDomain({ provider: 'iwarp' });
+  domain.createQueuePair();
+  await expect(domain.prepareMove({ to: { host: '127.0.0.1', port: 1 } })).rejects.toMatchObject({
+    code: 'INVALID_ARGUMENT',
+  });
 });
