@@ -1,5 +1,5 @@
 /** The end that stays: a process that accepts, talks, and knows nothing of any move. */
-import { listen, openDomain, type QueuePairOptions } from 'rdma-migrate/verbs';
+import { listen, type MigrationError, openDomain, type QueuePairOptions } from 'rdma-migrate/verbs';
 import type { Traffic } from './layout.ts';
 import { Program, type Progress } from './program.ts';
 import { Sampler } from './sampler.ts';
@@ -36,7 +36,10 @@ async function run({ traffic, host, resume }: PartnerStart): Promise<void> {
   await all;
   program.run();
   const sampler = new Sampler(() => program.progress.bytes);
-  const failure = Promise.race(queuePairs.map(({ closed }) => closed));
+  // The program may be over, and leave in order, before its last words have been taken from the queue here.
+  const failure = new Promise<MigrationError>((resolve) => {
+    for (const { closed } of queuePairs) void closed.then((reason) => reason !== null && resolve(reason));
+  });
   const reason = await Promise.race([program.over.then(() => null), failure]);
   const { progress } = program;
   if (reason !== null) return say({ said: 'ended', code: reason.code, progress });
