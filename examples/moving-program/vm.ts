@@ -230,7 +230,7 @@ export class ArrivingVm implements DestinationTarget, AsyncDisposable {
     const [thawed, program, known] = [this.#thawed, this.#program, this.#known];
     if (known === undefined) throw new Error('nothing has arrived');
     const { partner } = known;
-    await this.#scratch?.close();
+    void this.#scratch?.close(); // not in the pause
     if (thawed === undefined || program === undefined) return await this.#fromScratch(known);
     this.#thawed = undefined;
     program.run();
