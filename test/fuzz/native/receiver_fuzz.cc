@@ -111,7 +111,11 @@ class Connection {
     const bool backed = random_.chance(40);
     size_t place = 0;
     world_ = scene_.open(random_, true, [&](uint64_t at, uint64_t size, unsigned access, uint64_t base) {
-      return regions_->add(at, size, access, base, backed && place++ == Scene::kWrite ? &backing_ : nullptr);
+      const uint32_t key = (static_cast<uint32_t>(random_.next()) & ~7U) | static_cast<uint32_t>(place + 1);
+      const bool by_file = backed && place == Scene::kWrite;
+      ++place;
+      regions_->add_as(key, base, at, size, access, by_file ? &backing_ : nullptr);
+      return key;
     });
     placed_ = std::make_shared<Placed>(world_.writable);
     regions_->observe_placement(placed_);

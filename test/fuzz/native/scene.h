@@ -20,7 +20,7 @@ class Scene {
 
   Scene() : arena({16384, 8192, 8192, 4096, 1024, kReads * kReadSize, kRecvs * kRecvSize}) {}
 
-  // Registers each place: gives its key. wire_base: what the peer will name.
+  // Registers each place: gives its key. wire_base: what work requests and the peer will name.
   using Register =
       std::function<uint32_t(uint64_t address, uint64_t size, unsigned access, uint64_t wire_base)>;
   World open(Random& random, bool own_bases, const Register& add) {
@@ -51,13 +51,13 @@ class Scene {
   }
   const Range& range(size_t place) const { return ranges_[place]; }
   fabric::RecvWorkRequest recv(size_t number) {
-    return {number, arena.address(kInbox) + number * kRecvSize, kRecvSize, ranges_[kInbox].stag};
+    return {number, ranges_[kInbox].base + number * kRecvSize, kRecvSize, ranges_[kInbox].stag};
   }
   fabric::SendWorkRequest read(size_t number) {
     fabric::SendWorkRequest request;
     request.wr_id = number;
     request.opcode = fabric::Opcode::kRdmaRead;
-    request.address = arena.address(kSink) + number * kReadSize;
+    request.address = ranges_[kSink].base + number * kReadSize;
     request.length = kReadSize;
     request.lkey = ranges_[kSink].stag;
     return request;
