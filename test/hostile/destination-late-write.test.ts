@@ -71,6 +71,27 @@ it('a WRITE right after the COMMIT either counts, which is refused, or does not 
   });
 });
 
+it('what does not match is the reason, though a WRITE that is refused breaks the link before the answer', async () => {
+  await using target = new Committing(async () => {});
+  await asking(target, async ({ source, ended }) => {
+    const commit = source.account.commit();
+    const { peer } = source;
+    await source.ready();
+    // All in one: the link is broken when the destination has only begun to compare.
+    const frames: Buffer[] = [];
+    const raw = peer.raw.bind(peer);
+    peer.raw = (bytes) => void frames.push(Buffer.from(bytes));
+    overwrite(source);
+    await source.say('COMMIT', commit);
+    peer.write(source.rkey + 1, source.block(0).address, Buffer.alloc(64));
+    peer.raw = raw;
+    raw(Buffer.concat(frames));
+    const end = await withDeadline(ended, 'the end');
+    expect(end).toMatchObject({ code: 'COMMIT_MISMATCH', details: { status: 'COUNT_MISMATCH' } });
+    expect(end).toMatchObject({ cause: { code: 'REMOTE_ACCESS_ERROR' } });
+  });
+});
+
 it('a WRITE of which half came before the comparison does not go on after it', async () => {
   await using target = new Committing(async () => {});
   await asking(target, async ({ source, ended }) => {

@@ -26,13 +26,18 @@ export interface Handover {
 
 /**
  * Compares what the source says with what has come, and answers. True: the source has been told.
- * @throws MigrationError COMMIT_MISMATCH: the source has been told of that; as {@link keep}
+ * @throws MigrationError COMMIT_MISMATCH: the source has been told of that, or could not be (its cause); as {@link keep}
  */
 export async function answerCommit(handover: Handover, sent: Commit): Promise<boolean> {
   const { turns, journal } = handover;
   const status = await compare(handover, sent);
   if (status !== 'OK') {
-    await turns.answer({ type: 'COMMITTED', status });
+    try {
+      await turns.answer({ type: 'COMMITTED', status });
+    } catch (error) {
+      // What went wrong first is the reason: a source that writes on breaks its link too.
+      throw commitMismatch(status, error);
+    }
     throw commitMismatch(status);
   }
   // Also for a source that has died meanwhile: this may be all that is left of the VM.
@@ -78,11 +83,11 @@ async function compare(handover: Handover, sent: Commit): Promise<CommitStatus> 
   return compareCommits(sent, account.commit(placed, ramDigest));
 }
 
-function commitMismatch(status: CommitStatus): MigrationError {
+function commitMismatch(status: CommitStatus, cause?: unknown): MigrationError {
   return new MigrationError(
     'COMMIT_MISMATCH',
     'commit',
     `what arrived is not what the source says it sent (${status}): nothing is kept here, and the source's VM may go on`,
-    { details: { status } },
+    { details: { status }, cause },
   );
 }
